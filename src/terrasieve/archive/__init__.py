@@ -1,0 +1,1 @@
+"""Where pixels come from: folders of GeoTIFF, public layouts, the packed store, the simulated archive."""

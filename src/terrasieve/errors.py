@@ -1,0 +1,64 @@
+"""What users can cause. Each message names the thing, the value and the fix."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class TerrasieveError(Exception):
+    """Base of all errors that a user can mend; the command line prints it without a traceback."""
+
+
+class ConfigError(TerrasieveError):
+    """A setting is unknown, has the wrong type or contradicts another."""
+
+
+class BandError(TerrasieveError):
+    """A band or sensor is wrong, missing, doubled or in another order than stated."""
+
+
+class ArchiveError(TerrasieveError):
+    """An archive cannot be opened or does not hold what its layout promises."""
+
+
+class SampleError(TerrasieveError):
+    """One sample cannot be used; it is quarantined with this message as the reason."""
+
+
+class TooManyBadSamplesError(ArchiveError):
+    """The share of quarantined samples passed the limit that the user set."""
+
+
+class CheckpointError(TerrasieveError):
+    """A checkpoint or exported encoder is damaged, foreign or of another configuration."""
+
+
+class TrainingError(TerrasieveError):
+    """Training stopped for a reason that going on would not mend."""
+
+
+class CollapseError(TrainingError):
+    """The embedding lost its variety: every input is mapped to (nearly) the same vector."""
+
+
+class NonFiniteError(TrainingError):
+    """The loss or a gradient became NaN or infinite."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Say what was probably meant.
+
+    Args:
+        name: What the user wrote.
+        known: What could have been written.
+
+    Returns:
+        `` Did you mean 'x'?`` with a leading space, or the list of what is known
+        when nothing is close.
+    """
+    options = sorted(set(known))
+    close = difflib.get_close_matches(name, options, n=1, cutoff=0.6)
+    if close:
+        return f" Did you mean {close[0]!r}?"
+    return f" Known: {', '.join(options)}." if options else ""

@@ -1,0 +1,1 @@
+"""Diagnostics of embeddings: arrays in, numbers out."""

@@ -1,0 +1,1 @@
+"""Self-supervised methods: views in, loss out."""

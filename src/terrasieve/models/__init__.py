@@ -1,0 +1,1 @@
+"""Backbones from timm, heads, the teacher, and export."""

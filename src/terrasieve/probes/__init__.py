@@ -1,0 +1,1 @@
+"""Honest measurements of frozen embeddings, with intervals and floors."""

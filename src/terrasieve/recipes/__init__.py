@@ -1,0 +1,1 @@
+"""Recipes shipped as YAML: one file per published variant."""

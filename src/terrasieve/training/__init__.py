@@ -1,0 +1,1 @@
+"""The loop, the pool sampler, schedules and state."""

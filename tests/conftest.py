@@ -1,0 +1,32 @@
+"""Fixtures that every room's tests may use."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def find_data() -> Path | None:
+    """The folder with real Sentinel samples: $TERRASIEVE_DATA, else shared/data beside the checkout."""
+    named = os.environ.get("TERRASIEVE_DATA")
+    candidates = [Path(named)] if named else [ROOT.parent / "shared" / "data"]
+    return next((c for c in candidates if (c / "la_texas_pairs").is_dir()), None)
+
+
+@pytest.fixture(scope="session")
+def data_dir() -> Path:
+    """Real Sentinel data, or skip with the reason."""
+    found = find_data()
+    if found is None:
+        pytest.skip("no real Sentinel data: set TERRASIEVE_DATA to a folder that holds la_texas_pairs")
+    return found
+
+
+@pytest.fixture(autouse=True)
+def _leave_the_global_generator_alone() -> None:
+    torch.manual_seed(0)
