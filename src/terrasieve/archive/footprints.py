@@ -1,0 +1,54 @@
+"""Outlines of samples on the globe."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import rasterio.warp
+import shapely
+from numpy.typing import NDArray
+from rasterio.errors import CRSError, RasterioError
+
+_LONGITUDE_LATITUDE = "EPSG:4326"
+
+
+def corners(transform: Sequence[float], boxes: NDArray[Any]) -> NDArray[np.float64]:
+    """Coordinates of the corners of pixel boxes.
+
+    Args:
+        transform: The affine a-f from (column, row) to coordinates.
+        boxes: Shape ``(n, 4)``: top, left, height, width in pixels.
+
+    Returns:
+        Shape ``(n, 4, 2)``: x and y, counter-clockwise on a north-up grid from the bottom left.
+    """
+    a, b, c, d, e, f = transform
+    top, left, height, width = np.asarray(boxes, dtype=np.float64).T
+    columns = np.stack([left, left + width, left + width, left], axis=1)
+    rows = np.stack([top + height, top + height, top, top], axis=1)
+    return np.stack([a * columns + b * rows + c, d * columns + e * rows + f], axis=-1)
+
+
+def outlines(points: NDArray[np.float64], crs: str | None) -> list[bytes | None]:
+    """Polygons in longitude and latitude.
+
+    Args:
+        points: Shape ``(n, 4, 2)``, in ``crs``.
+        crs: As rasterio understands it, or None.
+
+    Returns:
+        Well-known binary, None for all where the system is unknown, and for a polygon that cannot be
+        projected or crosses the antimeridian.
+    """
+    if crs is None or not len(points):
+        return [None] * len(points)
+    try:
+        flat = rasterio.warp.transform(crs, _LONGITUDE_LATITUDE, points[..., 0].ravel(), points[..., 1].ravel())
+    except (CRSError, RasterioError):
+        return [None] * len(points)
+    rings = np.stack([np.asarray(axis) for axis in flat[:2]], axis=-1).reshape(points.shape)
+    usable = np.isfinite(rings).all(axis=(1, 2)) & (np.ptp(rings[..., 0], axis=1) < 180)
+    binary = shapely.to_wkb(shapely.polygons(np.where(usable[:, None, None], rings, 0.0)))
+    return [bytes(wkb) if ok else None for wkb, ok in zip(binary, usable, strict=True)]

@@ -1,0 +1,64 @@
+"""GeoParquet 1.1: tables with outlines in longitude and latitude.
+
+The format: https://geoparquet.org/releases/v1.1.0. Without a ``crs`` entry the coordinates are OGC:CRS84.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import shapely
+
+_EDGES = ("xmin", "ymin", "xmax", "ymax")
+_BBOX = pa.struct([(edge, pa.float64()) for edge in _EDGES])
+
+
+def with_bbox(table: pa.Table) -> pa.Table:
+    """The table with a column ``bbox``: the bounds of each geometry, null where there is none.
+
+    Args:
+        table: Has a column ``geometry`` of well-known binary.
+    """
+    bounds = shapely.bounds(shapely.from_wkb(table["geometry"].to_numpy(zero_copy_only=False)))
+    mask = pa.array(np.isnan(bounds[:, 0]) if len(bounds) else np.empty(0, dtype=np.bool_))
+    edges = [pa.array(column) for column in bounds.reshape(-1, 4).T]
+    return table.append_column("bbox", pa.StructArray.from_arrays(edges, fields=list(_BBOX), mask=mask))
+
+
+def with_metadata(schema: pa.Schema, metadata: Mapping[str, Mapping[str, Any]]) -> pa.Schema:
+    """The schema of a GeoParquet file.
+
+    Args:
+        schema: Has the columns ``geometry`` (binary) and ``bbox`` (as ``with_bbox`` makes it).
+        metadata: JSON-able values by file-level key, to stand beside ``geo``.
+    """
+    column = {
+        "encoding": "WKB",
+        "geometry_types": ["Polygon"],
+        "covering": {"bbox": {edge: ["bbox", edge] for edge in _EDGES}},
+    }
+    geo = {"version": "1.1.0", "primary_column": "geometry", "columns": {"geometry": column}}
+    return schema.with_metadata({key: json.dumps(value) for key, value in {"geo": geo, **metadata}.items()})
+
+
+def write_geoparquet(table: pa.Table, path: Path, metadata: Mapping[str, Mapping[str, Any]]) -> None:
+    """Write a table with outlines; the file appears under its name only when it is whole.
+
+    Args:
+        table: Has a column ``geometry`` of well-known binary in longitude and latitude.
+        path: Where to.
+        metadata: JSON-able values by file-level key.
+    """
+    full = with_bbox(table)
+    full = full.cast(with_metadata(full.schema, metadata))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    pq.write_table(full, partial, compression="zstd")
+    os.replace(partial, path)

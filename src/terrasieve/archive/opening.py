@@ -1,0 +1,203 @@
+"""One door to every archive."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import Field, TypeAdapter, ValidationError
+
+from terrasieve.archive.catalogue import read_catalogue
+from terrasieve.archive.eurosat import EuroSatArchive, EuroSatSpec, find_products
+from terrasieve.archive.manifest import GROUP, KEY
+from terrasieve.archive.packed import PackedArchive, PackedSpec
+from terrasieve.archive.protocol import Archive
+from terrasieve.archive.scenes import ScenesArchive, ScenesSpec, SensorFolder
+from terrasieve.archive.simulated import SimulatedArchive, SimulatedSpec
+from terrasieve.archive.tiling import Edge
+from terrasieve.errors import ArchiveError, ConfigError, nearest
+from terrasieve.schema import Spec
+from terrasieve.sensors import SENSORS
+
+ArchiveSpec = Annotated[
+    ScenesSpec | EuroSatSpec | PackedSpec | SimulatedSpec,
+    Field(discriminator="layout"),
+]
+"""How any archive is written in YAML; ``layout`` says which kind it is."""
+
+_ADAPTER: TypeAdapter[ArchiveSpec] = TypeAdapter(ArchiveSpec)
+_LAYOUTS = {spec.model_fields["layout"].default: spec for spec in (ScenesSpec, EuroSatSpec, PackedSpec, SimulatedSpec)}
+_SIMULATED = re.compile(r"simulated(?::(?P<seed>\d+))?(?::(?P<samples>\d+))?")
+_RECOGNISED = (
+    "Recognised are: a YAML file with a layout, a catalogue .parquet, a packed store, a folder with EuroSAT's class "
+    "folders, a folder of GeoTIFF scenes with its sensors named, and simulated[:SEED[:SAMPLES]]."
+)
+
+
+def open_archive(spec: str | Path | ArchiveSpec) -> Archive:
+    """Open whatever a user may name.
+
+    Args:
+        spec: An archive spec; or the path of a YAML spec, a catalogue, a packed store or a EuroSAT folder;
+            or the URL of a packed store; or ``simulated``, ``simulated:SEED``, ``simulated:SEED:SAMPLES``.
+
+    Raises:
+        ArchiveError: Nothing is there, or it is not recognised.
+        ConfigError: A YAML spec is invalid.
+    """
+    if isinstance(spec, Spec):
+        return _build(spec)
+    if match := _SIMULATED.fullmatch(str(spec)):
+        return _build(SimulatedSpec(**{key: int(value) for key, value in match.groupdict().items() if value}))
+    if "://" in str(spec):
+        return PackedArchive(str(spec))
+    path = Path(spec)
+    if path.is_dir():
+        return _build(_recognise(path))
+    if path.suffix in (".yaml", ".yml") and path.is_file():
+        return _build(load_spec(path))
+    if path.suffix == ".parquet" and path.is_file():
+        catalogue = read_catalogue(path)
+        return catalogue.restrict(_build(parse_spec(catalogue.spec, str(path))))
+    raise ArchiveError(f"{path} {'is not an archive' if path.exists() else 'does not exist'}. {_RECOGNISED}")
+
+
+def load_spec(path: Path) -> ArchiveSpec:
+    """An archive spec from a YAML file; paths in it are relative to the file's folder.
+
+    Raises:
+        ConfigError: The file is not YAML, or not an archive spec.
+    """
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not valid YAML: {error}") from error
+    return _anchored(parse_spec(values, str(path)), path.resolve().parent)
+
+
+def parse_spec(values: Any, origin: str) -> ArchiveSpec:
+    """An archive spec from plain values.
+
+    Args:
+        values: As YAML gives them.
+        origin: Where they stand, for messages.
+
+    Raises:
+        ConfigError: They are not an archive spec.
+    """
+    layout = values.get("layout") if isinstance(values, dict) else None
+    if layout not in _LAYOUTS:
+        raise ConfigError(f"{origin} has layout {layout!r}.{nearest(str(layout), _LAYOUTS)}")
+    try:
+        return _ADAPTER.validate_python(values)
+    except ValidationError as error:
+        known = set(_LAYOUTS[layout].model_fields) | set(SensorFolder.model_fields)
+        problems = "; ".join(_explain(problem, known) for problem in error.errors())
+        raise ConfigError(f"{origin} is not a valid {layout} archive: {problems}") from error
+
+
+def scenes_spec_from_options(
+    root: Path,
+    sensors: Sequence[str],
+    tile: int = 64,
+    stride: int | None = None,
+    match: Literal["stem", "geometry"] = "stem",
+    edge: Edge = "drop",
+) -> ScenesSpec:
+    """A scenes spec from what fits on a command line.
+
+    Args:
+        root: The folder of scenes.
+        sensors: ``key=sensor`` or ``key=sensor:folder`` each; the folder is the key when it is left out.
+        tile: Rows and columns of a sample.
+        stride: Pixels from one sample to the next; ``tile`` when None.
+        match: How files of several sensors find each other.
+        edge: What becomes of the remainder at the far edges.
+
+    Raises:
+        ConfigError: An entry is malformed, or a key is used twice.
+    """
+    folders: dict[str, SensorFolder] = {}
+    for text in sensors:
+        key, separator, value = text.partition("=")
+        sensor, _, folder = value.partition(":")
+        if not (key and separator and sensor):
+            raise ConfigError(f"--sensor {text!r} is not key=sensor or key=sensor:folder, such as s2=s2-l2a:optical.")
+        if key in folders:
+            raise ConfigError(f"--sensor {text!r} uses the key {key!r} a second time; choose another.")
+        folders[key] = SensorFolder(folder=Path(folder or key), sensor=sensor)
+    if not folders:
+        raise ConfigError(f"{root} needs at least one --sensor key=sensor[:folder], such as s2=s2-l2a.")
+    return ScenesSpec(root=root, sensors=folders, tile=tile, stride=stride, match=match, edge=edge)
+
+
+def _build(spec: Spec) -> Archive:
+    match spec:
+        case ScenesSpec():
+            return ScenesArchive(spec)
+        case EuroSatSpec():
+            return EuroSatArchive(spec)
+        case PackedSpec():
+            return PackedArchive(spec.root)
+        case SimulatedSpec():
+            return SimulatedArchive(spec)
+    raise ArchiveError(f"{type(spec).__name__} does not describe an archive. {_RECOGNISED}")
+
+
+def _recognise(folder: Path) -> PackedSpec | EuroSatSpec:
+    if _is_packed(folder):
+        return PackedSpec(root=folder)
+    if find_products(folder):
+        return EuroSatSpec(root=folder)
+    scenes = _folders_with_scenes(folder)
+    if scenes:
+        example = " ".join(f"--sensor {name}={'s1' if 's1' in name.lower() else 's2-l2a'}" for name in scenes[:2])
+        raise ArchiveError(
+            f"{folder} holds GeoTIFF in {', '.join(scenes)}, but nothing says of which sensor. Name the sensors, "
+            f"for example {example}, or in a YAML file with layout: scenes. Built in: {', '.join(SENSORS)}."
+        )
+    found = ", ".join(sorted(path.name for path in folder.iterdir())[:5]) or "nothing"
+    raise ArchiveError(f"{folder} is no archive that is recognised; it holds {found}. {_RECOGNISED}")
+
+
+def _is_packed(folder: Path) -> bool:
+    try:
+        return KEY in json.loads((folder / GROUP).read_text(encoding="utf-8"))["attributes"]
+    except (OSError, ValueError, KeyError):
+        return False
+
+
+def _folders_with_scenes(folder: Path) -> list[str]:
+    """Names of the folders directly below that hold GeoTIFF at any depth; ``.`` for the folder itself."""
+    below = [path.name for path in sorted(folder.iterdir()) if path.is_dir() and _has_any(path.rglob("*.tif*"))]
+    return below + (["."] if _has_any(folder.glob("*.tif*")) else [])
+
+
+def _has_any(paths: Iterable[Path]) -> bool:
+    return next(iter(paths), None) is not None
+
+
+def _anchored(spec: ArchiveSpec, folder: Path) -> ArchiveSpec:
+    """The spec with its relative paths taken from a folder."""
+    if isinstance(spec, SimulatedSpec):
+        return spec
+    update: dict[str, Any] = {"root": folder / spec.root}
+    if isinstance(spec, ScenesSpec):
+        update["sensors"] = {key: _anchor_sensor(each, folder) for key, each in spec.sensors.items()}
+    return spec.model_copy(update=update)
+
+
+def _anchor_sensor(each: SensorFolder, folder: Path) -> SensorFolder:
+    if isinstance(each.sensor, str) and each.sensor not in SENSORS and (folder / each.sensor).is_file():
+        return each.model_copy(update={"sensor": str(folder / each.sensor)})
+    return each
+
+
+def _explain(problem: Any, known: Iterable[str]) -> str:
+    where = [str(part) for part in problem["loc"] if str(part) not in _LAYOUTS]
+    hint = nearest(where[-1], known) if where and problem["type"] == "extra_forbidden" else ""
+    return f"{'.'.join(where) or 'value'}: {problem['msg']}{hint}"

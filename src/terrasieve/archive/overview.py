@@ -1,0 +1,222 @@
+"""What an archive holds, as tables for the screen and as a contact sheet."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import shapely
+from matplotlib.figure import Figure
+from rich.bar import Bar
+from rich.box import SIMPLE_HEAD
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from terrasieve.archive.picture import pictures, shown_bands
+from terrasieve.archive.protocol import Archive
+from terrasieve.archive.statistics import measure
+from terrasieve.sensors import BandStatistics
+
+_MEASURED_SAMPLES = 256
+_PANEL_INCHES = 1.15
+_SHEET_PANELS_ACROSS = 12
+_BAR_WIDTH = 30
+
+
+def describe(archive: Archive) -> RenderableType:
+    """Tables to print: what the archive is, its sensors and bands, its labels.
+
+    Statistics are the packed store's own where there are any, else those of at most 256 samples spread
+    evenly over the archive.
+    """
+    table = archive.table()
+    parts: list[RenderableType] = [_simulated_notice()] if archive.source.get("simulated") else []
+    parts += [_facts(archive, table), _bands(archive)]
+    if table["label"].null_count < len(table):
+        parts.append(_labels(table))
+    return Group(*parts)
+
+
+def contact_sheet(archive: Archive, path: Path, samples: int = 24) -> Path:
+    """Write a PNG of samples spread evenly over the archive, the sensors of each side by side.
+
+    Optical bands B04, B03, B02 make a true-colour picture; of other sensors the first band is grey, and of a
+    map every class has a colour. A sensor's pictures share one stretch, so that they can be compared.
+
+    Args:
+        archive: What to show.
+        path: The PNG to write.
+        samples: How many at most.
+
+    Returns:
+        ``path``.
+
+    Raises:
+        SampleError: A sample that is to be shown cannot be read.
+    """
+    chosen = spread(len(archive), samples)
+    columns = {
+        key: pictures([archive.read(index, key, shown_bands(sensor)) for index in chosen], sensor)
+        for key, sensor in archive.sensors.items()
+    }
+    across = max(1, min(len(chosen), _SHEET_PANELS_ACROSS // len(columns)))
+    figure = _sheet(columns, [str(archive.ids[index]) for index in chosen], across)
+    _headline(figure, archive, len(chosen))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    figure.savefig(partial, format="png")
+    os.replace(partial, path)
+    return path
+
+
+def spread(total: int, wanted: int) -> list[int]:
+    """At most ``wanted`` positions, evenly spread over ``total``, the first and last among them."""
+    return sorted({int(i) for i in np.linspace(0, total - 1, min(total, wanted)).round()}) if total else []
+
+
+def _simulated_notice() -> Text:
+    return Text("SIMULATED: no pixel of this archive was measured by a satellite.", style="bold yellow")
+
+
+def _facts(archive: Archive, table: pa.Table) -> Table:
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="bold")
+    grid.add_column(overflow="fold")
+    source = archive.source
+    grid.add_row("samples", f"{len(archive):,}")
+    grid.add_row("layout", f"{source.get('layout')}, {source.get('root') or 'no files'}")
+    grid.add_row("sizes", _sizes(archive))
+    grid.add_row("CRS", _list_counts(table["crs"]) or "unknown")
+    grid.add_row("time", _time_span(table["time"]))
+    grid.add_row("extent", _extent(table["geometry"]))
+    if table["split"].null_count < len(table):
+        grid.add_row("splits", _list_counts(table["split"]))
+    if rejected := getattr(archive, "rejected", ()):
+        grid.add_row("rejected", f"{sum(r.samples for r in rejected):,} samples; the first: {rejected[0].reason}")
+    return grid
+
+
+def _sizes(archive: Archive) -> str:
+    if not len(archive):
+        return "none"
+    return ", ".join(f"{key} {'x'.join(map(str, archive.shape(0, key)))} px" for key in archive.sensors)
+
+
+def _list_counts(column: pa.ChunkedArray) -> str:
+    return ", ".join(f"{name} ({count:,})" for name, count in _counts(column).items())
+
+
+def _counts(column: pa.ChunkedArray) -> dict[str, int]:
+    """How often each value that is not null occurs, most frequent first."""
+    pairs = pc.value_counts(column.drop_null()).to_pylist()
+    return {pair["values"]: pair["counts"] for pair in sorted(pairs, key=lambda p: (-p["counts"], p["values"]))}
+
+
+def _time_span(column: pa.ChunkedArray) -> str:
+    span = pc.min_max(column).as_py()
+    if span["min"] is None:
+        return "unknown"
+    return f"{span['min']:%Y-%m-%d} to {span['max']:%Y-%m-%d}"
+
+
+def _extent(column: pa.ChunkedArray) -> str:
+    outlines = shapely.from_wkb(column.drop_null().to_numpy(zero_copy_only=False))
+    if not len(outlines):
+        return "unknown"
+    west, south, east, north = shapely.total_bounds(outlines)
+    return f"longitude {west:.3f} to {east:.3f}, latitude {south:.3f} to {north:.3f}"
+
+
+def _bands(archive: Archive) -> Table:
+    statistics, measured = _statistics(archive)
+    table = Table(title=f"Bands; statistics of {measured}", title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    table.add_column("sensor and band", no_wrap=True)
+    for name in ("GSD m", "mean", "std", "min", "max"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for key, sensor in archive.sensors.items():
+        units = list(dict.fromkeys(band.unit for band in sensor.bands))
+        table.add_row(Text(f"{key}: {sensor.name}, {', '.join(units)}", style="bold"))
+        for band, numbers in zip(sensor.bands, statistics[key], strict=True):
+            name = band.name if len(units) == 1 else f"{band.name} ({band.unit})"
+            table.add_row(f"  {name}", f"{band.gsd:g}", *_numbers(numbers, band.unit == "class"))
+    return table
+
+
+def _numbers(statistics: BandStatistics, classes: bool) -> list[str]:
+    """Mean, standard deviation, minimum and maximum; of class numbers the first two mean nothing."""
+    if not statistics.count:
+        return ["-"] * 4
+    moments = ["-", "-"] if classes else [_short(statistics.mean), _short(statistics.std)]
+    return [*moments, _short(statistics.minimum), _short(statistics.maximum)]
+
+
+def _short(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+
+
+def _statistics(archive: Archive) -> tuple[Mapping[str, Sequence[BandStatistics]], str]:
+    stored: Mapping[str, Sequence[BandStatistics]] | None = getattr(archive, "statistics", None)
+    if stored is not None:
+        return stored, "all samples"
+    chosen = spread(len(archive), _MEASURED_SAMPLES)
+    return measure(archive, indices=chosen), f"{len(chosen):,} samples"
+
+
+def _labels(table: pa.Table) -> Table:
+    counts = _counts(table["label"])
+    shown = Table(title=f"Labels ({len(counts)})", title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    shown.add_column("label")
+    shown.add_column("samples", justify="right")
+    shown.add_column("share", justify="right")
+    shown.add_column("", min_width=_BAR_WIDTH)
+    most = max(counts.values())
+    for label, count in counts.items():
+        shown.add_row(label, f"{count:,}", f"{count / len(table):.1%}", Bar(most, 0, count, width=_BAR_WIDTH))
+    return shown
+
+
+def _sheet(columns: Mapping[str, Sequence[Any]], names: Sequence[str], across: int) -> Figure:
+    """Panels in rows of ``across`` samples, a gap between samples and none between a sample's sensors."""
+    down = -(-len(names) // across)
+    sensors = len(columns)
+    figure = Figure(figsize=(_PANEL_INCHES * across * sensors + 0.4, (_PANEL_INCHES + 0.18) * down + 0.9))
+    figure.set_layout_engine("none")
+    outer = figure.add_gridspec(
+        down,
+        across,
+        left=0.015,
+        right=0.985,
+        bottom=0.015,
+        top=1 - 0.85 / figure.get_figheight(),
+        wspace=0.04,
+        hspace=0.17,
+    )
+    for number, name in enumerate(names):
+        row, column = divmod(number, across)
+        inner = outer[row, column].subgridspec(1, sensors, wspace=0.02)
+        for place, (key, shown) in enumerate(columns.items()):
+            axes = figure.add_subplot(inner[place])
+            axes.imshow(shown[number], interpolation="nearest")
+            axes.set_axis_off()
+            if place == 0:
+                axes.set_title(name, fontsize=5.5, loc="left", pad=2)
+            if row == 0:
+                axes.text(0.5, 1.16, key, transform=axes.transAxes, ha="center", fontsize=7, fontweight="bold")
+    return figure
+
+
+def _headline(figure: Figure, archive: Archive, shown: int) -> None:
+    source = archive.source
+    what = f"{source.get('layout')} {Path(str(source.get('root') or '')).name}".strip()
+    sensors = ", ".join(f"{key}: {sensor.name}" for key, sensor in archive.sensors.items())
+    height = figure.get_figheight()
+    figure.text(0.015, 1 - 0.2 / height, f"{what}: {shown} of {len(archive):,} samples", fontsize=10, va="center")
+    figure.text(0.015, 1 - 0.42 / height, sensors, fontsize=7, color="0.35", va="center")
+    if source.get("simulated"):
+        figure.text(0.985, 1 - 0.2 / height, "SIMULATED", fontsize=10, color="#b35900", ha="right", va="center")
