@@ -1,0 +1,140 @@
+"""BYOL: predict what a slow copy of oneself sees in another view (Grill et al. 2020, arXiv 2006.07733).
+
+RS-BYOL (Jain et al. 2022, arXiv 2205.02049) is this method with an optical and a radar view of one place.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+from pydantic import Field
+from torch import Generator, Tensor, nn
+from torch.nn import functional
+
+from terrasieve.inspect.collapse import feature_std
+from terrasieve.methods.base import Method, StepOutput
+from terrasieve.models.backbone import Encoder
+from terrasieve.models.heads import mlp_head
+from terrasieve.models.teacher import Teacher
+from terrasieve.schema import Spec
+
+
+class ByolSpec(Spec):
+    """Settings of BYOL; the defaults are those of RS-BYOL (Jain et al. 2022, section IV-C).
+
+    Attributes:
+        name: Marks the method.
+        hidden: Length between the two layers of projector and predictor.
+        output: Length of projections and predictions.
+        momentum: What the teacher keeps of itself at each step, at the start of the run.
+        momentum_end: The same at the end, reached on a cosine; null keeps ``momentum`` constant.
+    """
+
+    name: Literal["byol"] = "byol"
+    hidden: int = Field(default=256, ge=1)
+    output: int = Field(default=256, ge=1)
+    momentum: float = Field(default=0.9, ge=0, le=1)
+    momentum_end: float | None = Field(default=None, ge=0, le=1)
+
+
+class Byol(Method):
+    """Student (encoder, projector, predictor) and teacher (slow copies of encoder and projector).
+
+    Args:
+        encoder: Gives the features that training is for.
+        projector: From features to projections.
+        predictor: From the student's projections to the teacher's, of the same length.
+        momentum: What the teacher keeps of itself at each step, at the start of the run.
+        momentum_end: The same at the end, reached on a cosine; None keeps ``momentum`` constant.
+
+    Attributes:
+        teacher: Moves in ``after_step`` only.
+    """
+
+    view_count = 2
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        projector: nn.Module,
+        predictor: nn.Module,
+        momentum: float = 0.9,
+        momentum_end: float | None = None,
+    ) -> None:
+        super().__init__(encoder)
+        self.projector = projector
+        self.predictor = predictor
+        self.teacher = Teacher(self._student())
+        self.momentum = momentum
+        self.momentum_end = momentum if momentum_end is None else momentum_end
+
+    def compare(self, views: Sequence[Tensor]) -> StepOutput:
+        """The loss of two views: each is predicted from the other, and the two losses are added."""
+        first, second = views
+        # One pass a view, so that each kind of view is normalised by its own batch statistics.
+        features = self.encoder(first)
+        prediction_1 = self.predictor(self.projector(features))
+        prediction_2 = self.predictor(self.projector(self.encoder(second)))
+        target_1, target_2 = self.teacher(first), self.teacher(second)
+        loss = byol_loss(prediction_1, target_2) + byol_loss(prediction_2, target_1)
+        metrics = {
+            "cosine": 1 - loss.detach() / 4,
+            "target_std": (feature_std(target_1) + feature_std(target_2)) / 2,
+        }
+        return StepOutput(loss, metrics, features.detach().float())
+
+    def after_step(self, progress: float) -> None:
+        """Move the teacher.
+
+        Args:
+            progress: Share of the run that is done, from 0 to 1.
+        """
+        self.teacher.update(self._student(), momentum_at(progress, self.momentum, self.momentum_end))
+
+    def _student(self) -> nn.Sequential:
+        return nn.Sequential(OrderedDict(encoder=self.encoder, projector=self.projector))
+
+
+def build_byol(encoder: Encoder, spec: ByolSpec, seed: int) -> Byol:
+    """BYOL around an encoder, with untrained heads.
+
+    Args:
+        encoder: Becomes the student's encoder; the teacher gets a copy.
+        spec: Settings.
+        seed: Decides the heads' initial weights.
+    """
+    # A stream of its own: the encoder may have been drawn with the same seed.
+    generator = Generator().manual_seed(int(np.random.SeedSequence([seed, 1]).generate_state(1)[0]))
+    projector = mlp_head(encoder.features, spec.hidden, spec.output, generator)
+    predictor = mlp_head(spec.output, spec.hidden, spec.output, generator)
+    return Byol(encoder, projector, predictor, spec.momentum, spec.momentum_end)
+
+
+def byol_loss(predictions: Tensor, targets: Tensor) -> Tensor:
+    """Mean of ``2 - 2 cos`` between predictions and targets (Grill et al. 2020, equation 2).
+
+    Args:
+        predictions: The student's, ``(n, d)``.
+        targets: The teacher's, ``(n, d)``; no gradient flows into them.
+
+    Returns:
+        Scalar from 0 (parallel) to 4 (opposite), float32 whatever the precision of the vectors.
+    """
+    predictions = functional.normalize(predictions.float(), dim=-1)
+    targets = functional.normalize(targets.detach().float(), dim=-1)
+    return 2 - 2 * (predictions * targets).sum(dim=-1).mean()
+
+
+def momentum_at(progress: float, start: float, end: float) -> float:
+    """Momentum on a cosine from ``start`` to ``end`` (Grill et al. 2020, section 3.3, where ``end`` is 1).
+
+    Args:
+        progress: Share of the run that is done, from 0 to 1.
+        start: Momentum at 0.
+        end: Momentum at 1.
+    """
+    return end - (end - start) * (math.cos(math.pi * progress) + 1) / 2

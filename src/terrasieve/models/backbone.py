@@ -1,0 +1,123 @@
+"""Backbones: any timm network, for any number of bands, with weights that depend on a seed alone."""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+from typing import Any
+
+import terrasieve._torchvision  # noqa: F401  (must come first: timm imports torchvision)
+
+import timm  # isort: skip
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from terrasieve.errors import BandError, ConfigError, nearest
+from terrasieve.schema import Spec
+
+COMMON = ("resnet18", "resnet50", "vit_tiny_patch16_224", "vit_small_patch16_224", "vit_base_patch16_224")
+"""Names to suggest; every name of ``timm.list_models()`` is accepted."""
+
+
+class BackboneSpec(Spec):
+    """Which network, and for what pixels.
+
+    Attributes:
+        name: Name of a timm architecture, for example ``resnet50`` or ``vit_tiny_patch16_224``.
+        channels: Bands of one view.
+        image_size: Height and width, in pixels, that a ViT's position embedding is laid out for; other sizes
+            are interpolated. Null takes timm's own. Networks that take any size have none.
+        drop_path: Largest rate of stochastic depth (Huang et al. 2016).
+    """
+
+    name: str = "resnet50"
+    channels: int = Field(default=1, ge=1)
+    image_size: int | None = Field(default=None, ge=1)
+    drop_path: float = Field(default=0.0, ge=0, lt=1)
+
+
+class Encoder(nn.Module):
+    """A network that maps pixels to one vector an image.
+
+    Attributes:
+        model: Maps ``(n, channels, height, width)`` to ``(n, features)``; from :func:`build_encoder` a timm
+            network without classifier, whose ``state_dict`` plain timm loads.
+        channels: Bands that it takes.
+        features: Length of the vector.
+    """
+
+    def __init__(self, model: nn.Module, channels: int, features: int) -> None:
+        super().__init__()
+        self.model = model
+        self.channels = channels
+        self.features = features
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Features ``(n, features)`` of normalised pixels ``(n, channels, height, width)``.
+
+        A convolutional network averages over the image, a ViT gives its class token, as timm does by default.
+
+        Raises:
+            BandError: The pixels have another number of bands than the network.
+        """
+        if pixels.shape[1] != self.channels:
+            raise BandError(
+                f"The encoder takes {self.channels} band(s), but was given {pixels.shape[1]}. "
+                "Give it views of that many bands, or set model.channels to what the views have."
+            )
+        features: Tensor = self.model(pixels)
+        return features
+
+
+def build_encoder(spec: BackboneSpec, seed: int) -> Encoder:
+    """An untrained encoder on the CPU.
+
+    Args:
+        spec: The network.
+        seed: Decides the initial weights; torch's global generator is left as it was.
+
+    Raises:
+        ConfigError: timm has no network of that name, or the network does not take a setting.
+    """
+    known = timm.list_models()
+    if spec.name not in known:
+        close = get_close_matches(spec.name, COMMON, cutoff=0.8) or get_close_matches(spec.name, known) or COMMON
+        raise ConfigError(
+            f"timm has no network {spec.name!r}.{nearest(spec.name, close)} "
+            "Set model.name to a name that timm.list_models() gives."
+        )
+    published = timm.get_pretrained_cfg(spec.name)
+    sized = published is not None and published.fixed_input_size
+    if spec.image_size is not None and not sized:
+        raise ConfigError(
+            f"{spec.name} takes images of any size, so model.image_size={spec.image_size} means nothing to it. "
+            "Set model.image_size=null."
+        )
+    model = _create(spec, sized, seed)
+    features: Any = model.head_hidden_size  # an int, but nn.Module types its attributes as tensors and modules
+    return Encoder(model, spec.channels, features)
+
+
+def _create(spec: BackboneSpec, sized: bool, seed: int) -> nn.Module:
+    # timm draws initial weights from torch's global generator and takes no other. Only the CPU's is seeded and put
+    # back: torch.manual_seed would reseed the accelerators' as well.
+    with torch.random.fork_rng(devices=[]), torch.device("cpu"):
+        torch.default_generator.manual_seed(seed)
+        try:
+            model: nn.Module = timm.create_model(
+                spec.name,
+                pretrained=False,
+                in_chans=spec.channels,
+                num_classes=0,
+                # timm leaves out what is None, so that a network need not know it.
+                drop_path_rate=spec.drop_path or None,
+                img_size=spec.image_size,
+                dynamic_img_size=True if sized else None,
+            )
+        except TypeError as error:
+            raise ConfigError(
+                f"{spec.name} does not take one of model.drop_path={spec.drop_path}, "
+                f"model.image_size={spec.image_size} or images of varying size: {error}. "
+                f"Choose another network, for example {COMMON[0]}."
+            ) from error
+    return model

@@ -1,0 +1,157 @@
+"""Encoders on disk: weights that plain timm loads, and a card that says what they are.
+
+``encoder.safetensors`` holds the network under timm's own names::
+
+    model = timm.create_model(name, in_chans=channels, num_classes=0, img_size=image_size)
+    model.load_state_dict(safetensors.torch.load_file("encoder.safetensors"))
+
+with ``name``, ``channels`` and ``image_size`` as under ``backbone`` in ``encoder.json``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor
+
+from terrasieve.errors import CheckpointError
+from terrasieve.models.backbone import BackboneSpec, Encoder, build_encoder
+from terrasieve.schema import Spec
+from terrasieve.sensors import BandStatistics, Sensor
+
+WEIGHTS = "encoder.safetensors"
+CARD = "encoder.json"
+
+
+class EncoderCard(Spec):
+    """What an encoder is, and what it must be given.
+
+    Attributes:
+        backbone: The network.
+        method: How it was trained, for example ``byol``.
+        recipe: Name of the recipe.
+        image_size: Height and width, in pixels, of the views that it was trained on.
+        sensors: Sensors of the archive that it was trained on, by key.
+        view_bands: Of each view, the bands that could fill its channels, as ``sensor:band``.
+        statistics: Of each sensor, what normalised its bands.
+        provenance: JSON-able facts: the data's source, the step, versions.
+        weights_sha256: Hash of the weights file; null before it is written.
+    """
+
+    backbone: BackboneSpec
+    method: str
+    recipe: str
+    image_size: int = Field(ge=1)
+    sensors: Mapping[str, Sensor]
+    view_bands: tuple[tuple[str, ...], ...]
+    statistics: Mapping[str, tuple[BandStatistics, ...]]
+    provenance: Mapping[str, Any] = Field(default_factory=dict)
+    weights_sha256: str | None = None
+
+
+def save_encoder(folder: Path, encoder: Encoder, card: EncoderCard) -> EncoderCard:
+    """Write weights and card, each under a temporary name that is then renamed; the card last.
+
+    Args:
+        folder: Where ``encoder.safetensors`` and ``encoder.json`` go; made if absent.
+        encoder: Stays as it is, on its device.
+        card: Its ``weights_sha256`` is filled in.
+
+    Returns:
+        The card as written.
+
+    Raises:
+        CheckpointError: The disk refused it.
+    """
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in encoder.model.state_dict().items()}
+    weights = save(tensors, metadata={"format": "pt"})
+    card = card.model_copy(update={"weights_sha256": hashlib.sha256(weights).hexdigest()})
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        _replace({folder / WEIGHTS: weights, folder / CARD: card.model_dump_json(indent=1).encode()})
+    except OSError as error:
+        raise CheckpointError(
+            f"Cannot write the encoder to {folder}: {error}. Free some space or choose another folder."
+        ) from error
+    return card
+
+
+def load_encoder(folder: Path) -> tuple[Encoder, EncoderCard]:
+    """Read an encoder back, on the CPU and in eval mode.
+
+    Args:
+        folder: What :func:`save_encoder` wrote, or a run folder that holds it as ``encoder``.
+
+    Raises:
+        CheckpointError: There is none, or a file is damaged, foreign or of another network.
+        ConfigError: The installed timm does not know the network.
+    """
+    folder = _find(folder)
+    card = _read_card(folder / CARD)
+    tensors = _read_weights(folder / WEIGHTS, card.weights_sha256)
+    encoder = build_encoder(card.backbone, seed=0)
+    try:
+        encoder.model.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise CheckpointError(
+            f"{folder / WEIGHTS} does not hold the weights of {card.backbone.name} that {CARD} describes: {error} "
+            "Use the two files of one export together."
+        ) from error
+    return encoder.eval(), card
+
+
+def _find(folder: Path) -> Path:
+    for candidate in (folder, folder / "encoder"):
+        if (candidate / CARD).is_file():
+            return candidate
+    raise CheckpointError(
+        f"No encoder in {folder}: neither {CARD} nor encoder/{CARD} is there. "
+        "Name the folder of a run, or the encoder folder inside it."
+    )
+
+
+def _read_card(path: Path) -> EncoderCard:
+    try:
+        return EncoderCard.model_validate_json(path.read_bytes())
+    except (OSError, ValidationError) as error:
+        raise CheckpointError(
+            f"{path} is not an encoder card of this version: {error} Export the encoder again."
+        ) from error
+
+
+def _read_weights(path: Path, sha256: str | None) -> dict[str, Tensor]:
+    try:
+        content = path.read_bytes()
+        found = hashlib.sha256(content).hexdigest()
+        if found != sha256:
+            raise CheckpointError(
+                f"{path} has the hash {found}, but {CARD} beside it says {sha256}: it was damaged, exchanged or half "
+                "replaced. Copy both files again, or resume the run to export anew."
+            )
+        tensors: dict[str, Tensor] = load(content)
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"{path} cannot be read as safetensors: {error}. Export the encoder again.") from error
+    return tensors
+
+
+def _replace(contents: Mapping[Path, bytes]) -> None:
+    """Write all files aside and flush them before the first takes its place, so that a kill leaves old or new."""
+    partial = {path: path.with_name(f".{path.name}.partial") for path in contents}
+    try:
+        for path, content in contents.items():
+            with partial[path].open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+        for path in contents:
+            os.replace(partial[path], path)
+    finally:
+        for path in partial.values():
+            path.unlink(missing_ok=True)

@@ -1,0 +1,69 @@
+"""The teacher: a slow copy of the student that gives it targets."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import Tensor, nn
+
+
+class Teacher(nn.Module):
+    """An exponential moving average of a student (Grill et al. 2020, equation 1).
+
+    It shares no tensor with the student, its parameters require no gradient, and an optimiser over the
+    parameters that do never sees them. In train mode its batch normalisation uses the statistics of the batch, as
+    the student's does, but its running statistics follow the student's average instead of its own batches.
+
+    Attributes:
+        model: The copy; called under :func:`torch.no_grad`.
+    """
+
+    def __init__(self, student: nn.Module) -> None:
+        super().__init__()
+        self.model = _detached_copy(student)
+        self.model.requires_grad_(False)
+        for module in self.model.modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                # The buffers stay, and are used in eval mode; a forward pass in train mode no longer writes them.
+                module.track_running_stats = False
+
+    @torch.no_grad()
+    def forward(self, pixels: Tensor) -> Tensor:
+        """What the copy makes of its input, without gradient."""
+        outputs: Tensor = self.model(pixels)
+        return outputs
+
+    @torch.no_grad()
+    def update(self, student: nn.Module, momentum: float) -> None:
+        """Move towards the student: ``teacher = momentum * teacher + (1 - momentum) * student``.
+
+        Floating-point buffers move like parameters; other buffers, such as counts, are copied.
+
+        Args:
+            student: The module that the teacher is a copy of.
+            momentum: 1 leaves the teacher as it is, 0 makes it equal to the student.
+        """
+        own, other = _state(self.model), _state(student)
+        pairs = list(zip(own, other, strict=True))
+        moving = [pair for pair in pairs if pair[0].is_floating_point()]
+        torch._foreach_lerp_([t for t, _ in moving], [s for _, s in moving], 1 - momentum)
+        for target, source in pairs:
+            if not target.is_floating_point():
+                target.copy_(source)
+
+
+def _state(module: nn.Module) -> list[Tensor]:
+    return [*(p.detach() for p in module.parameters()), *module.buffers()]
+
+
+def _detached_copy(module: nn.Module) -> nn.Module:
+    # deepcopy refuses tensors that were computed rather than created, such as the weight that
+    # torch.nn.utils.weight_norm keeps beside its factors. Handing it their copies in advance avoids the refusal;
+    # the modules compute them anew in their next forward pass.
+    computed = [value for part in module.modules() for value in vars(part).values() if _is_computed(value)]
+    return copy.deepcopy(module, {id(tensor): tensor.detach().clone() for tensor in computed})
+
+
+def _is_computed(value: object) -> bool:
+    return isinstance(value, Tensor) and not value.is_leaf

@@ -1,0 +1,180 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.torch import load, save
+from torch import Tensor, nn
+
+from terrasieve.errors import CollapseError, NonFiniteError
+from terrasieve.inspect.collapse import CollapseMonitor, effective_rank, feature_std, uniformity
+from terrasieve.models.backbone import BackboneSpec, build_encoder
+
+
+def _normal(n: int, d: int, seed: int = 0) -> Tensor:
+    return torch.randn(n, d, generator=torch.Generator().manual_seed(seed))
+
+
+def _watch(monitor: CollapseMonitor, embedding: Tensor, times: int = 3) -> None:
+    for _ in range(times):
+        monitor.update(embedding)
+        monitor.check()
+
+
+@settings(max_examples=40, deadline=None)
+@given(n=st.integers(2, 40), d=st.integers(1, 40), seed=st.integers(0, 99))
+def test_rank_equals_the_definition(n: int, d: int, seed: int) -> None:
+    x = _normal(n, d, seed) * torch.linspace(0.1, 3, d) + 5
+    values = np.linalg.svd((x.double() - x.double().mean(0)).numpy(), compute_uv=False)
+    shares = values[values > 1e-9] / values.sum()
+    expected = np.exp(-(shares * np.log(shares)).sum())
+    assert float(effective_rank(x)) == pytest.approx(expected, rel=1e-4)
+    assert float(effective_rank(x)) * (1 + 1e-9) >= 1
+    assert float(effective_rank(x)) <= min(n - 1, d) * (1 + 1e-9)
+
+
+@pytest.mark.parametrize("rank", [1, 2, 7])
+def test_rank_counts_equal_directions(rank: int) -> None:
+    signs = torch.cat([torch.eye(rank), -torch.eye(rank)])
+    basis = torch.linalg.qr(_normal(20, rank).double()).Q
+    assert float(effective_rank(signs.double() @ basis.T)) == pytest.approx(rank)
+
+
+def test_rounding_is_not_variety() -> None:
+    constant = torch.full((64, 100), 0.1) + 1e-9 * _normal(64, 100)
+    assert float(effective_rank(constant)) == 0
+    assert float(effective_rank(torch.zeros(64, 100))) == 0
+
+
+def test_std_equals_the_definition() -> None:
+    x = _normal(50, 12).abs()
+    unit = x.double() / x.double().norm(dim=1, keepdim=True)
+    expected = np.std(unit.numpy(), axis=0).mean() * np.sqrt(12)
+    assert float(feature_std(x)) == pytest.approx(expected, rel=1e-5)
+
+
+def test_std_ranges_from_zero_to_one() -> None:
+    assert float(feature_std(_normal(4000, 64))) == pytest.approx(1, abs=0.01)
+    assert float(feature_std(torch.ones(10, 64) * torch.arange(1, 11)[:, None])) == pytest.approx(0, abs=1e-6)
+    assert float(feature_std(torch.zeros(10, 64))) == 0
+
+
+def test_one_row_does_not_vary() -> None:
+    assert float(feature_std(_normal(1, 8))) == 0
+    assert float(effective_rank(_normal(1, 8))) == 0
+
+
+def test_uniformity_equals_the_definition() -> None:
+    x = _normal(9, 5)
+    unit = (x / x.norm(dim=1, keepdim=True)).double().numpy()
+    pairs = [np.exp(-2 * ((unit[i] - unit[j]) ** 2).sum()) for i in range(9) for j in range(i)]
+    assert float(uniformity(x)) == pytest.approx(np.log(np.mean(pairs)), rel=1e-5)
+    assert float(uniformity(torch.ones(9, 5))) == pytest.approx(0, abs=1e-6)
+    assert float(uniformity(_normal(500, 256))) == pytest.approx(-4, abs=0.1)
+
+
+def test_fires_on_a_constant_encoder() -> None:
+    encoder = build_encoder(BackboneSpec(name="resnet18"), seed=0)
+    last = [m for m in encoder.modules() if isinstance(m, nn.BatchNorm2d)][-1]
+    nn.init.zeros_(last.weight)
+    for module in encoder.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.zeros_(module.weight)
+    nn.init.ones_(last.bias)
+    with torch.no_grad():
+        embedding = encoder(torch.randn(32, 1, 32, 32))
+    assert embedding.abs().min() > 0
+    with pytest.raises(CollapseError, match=r"nearly the same vector.*feature std 0\.0000"):
+        _watch(CollapseMonitor(), embedding)
+
+
+def test_fires_on_a_line() -> None:
+    line = _normal(64, 1) * _normal(1, 40, seed=1)
+    assert float(feature_std(line)) > 0.5
+    with pytest.raises(CollapseError, match=r"varies along a line.*effective rank 1\.00"):
+        _watch(CollapseMonitor(), line)
+
+
+def test_stays_quiet_on_random_features() -> None:
+    monitor = CollapseMonitor()
+    for seed in range(6):
+        monitor.update(_normal(64, 512, seed))
+        reading = monitor.check()
+    assert reading.std > 0.9
+    assert reading.rank > 100
+
+
+def test_stays_quiet_on_an_untrained_encoder_and_real_pixels(data_dir: Path) -> None:
+    with rasterio.open(sorted((data_dir / "la_texas_pairs" / "s1").glob("*.tif"))[0]) as scene:
+        pixels = torch.from_numpy(scene.read(1)[:256, :256]).float()
+    tiles = pixels.unfold(0, 32, 32).unfold(1, 32, 32).reshape(-1, 1, 32, 32)
+    tiles = (tiles - tiles.mean()) / tiles.std()
+    encoder = build_encoder(BackboneSpec(name="resnet18"), seed=0)
+    with torch.no_grad():
+        _watch(CollapseMonitor(), torch.cat([encoder(batch) for batch in tiles.split(32)]))
+
+
+def test_waits_for_bad_readings_in_a_row() -> None:
+    constant, varied = torch.ones(32, 8), _normal(32, 8)
+    monitor = CollapseMonitor(patience=3, capacity=32)
+    for embedding in (constant, constant, varied, constant, constant):
+        monitor.update(embedding)
+        monitor.check()
+    monitor.update(constant)
+    with pytest.raises(CollapseError, match="in 3 readings running"):
+        monitor.check()
+
+
+def test_few_rows_are_measured_but_not_judged() -> None:
+    monitor = CollapseMonitor(patience=1)
+    monitor.update(torch.ones(31, 8))
+    assert monitor.check() == (pytest.approx(0, abs=1e-6), 0)
+    monitor.update(torch.ones(1, 8))
+    with pytest.raises(CollapseError):
+        monitor.check()
+
+
+def test_keeps_the_last_rows_only() -> None:
+    monitor = CollapseMonitor(capacity=8)
+    rows = _normal(21, 4)
+    for part in rows.split(5):
+        monitor.update(part)
+    assert torch.equal(monitor.state_dict()["ring"], rows[-8:])
+
+
+def test_keeps_no_graph_and_no_alias() -> None:
+    monitor = CollapseMonitor()
+    embedding = _normal(32, 4).requires_grad_()
+    monitor.update(embedding)
+    with torch.no_grad():
+        embedding.zero_()
+    ring = monitor.state_dict()["ring"]
+    assert not ring.requires_grad
+    assert ring.abs().sum() > 0
+
+
+def test_nan_is_an_error_of_its_own() -> None:
+    monitor = CollapseMonitor()
+    monitor.update(torch.full((32, 4), torch.nan))
+    with pytest.raises(NonFiniteError, match="NaN or infinite"):
+        monitor.check()
+
+
+@pytest.mark.parametrize("updates", [0, 1, 3])
+def test_state_survives_a_checkpoint(updates: int) -> None:
+    first, second = CollapseMonitor(capacity=40), CollapseMonitor(capacity=40)
+    for update in range(updates):
+        first.update(torch.ones(32, 4))
+        if update < 2:
+            first.check()
+    state = first.state_dict()
+    second.load_state_dict({**state, **load(save({"ring": state["ring"].contiguous()}))})
+    for monitor in (first, second):
+        monitor.update(_normal(8, 4))
+    assert torch.equal(first.state_dict()["ring"], second.state_dict()["ring"])
+    assert first.state_dict()["bad_readings"] == second.state_dict()["bad_readings"] == min(updates, 2)

@@ -1,0 +1,274 @@
+from __future__ import annotations
+
+import copy
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+import terrasieve._torchvision  # noqa: F401  (must come first: lightly imports torchvision)
+
+from lightly.loss import NegativeCosineSimilarity  # isort: skip
+
+from terrasieve.errors import BandError, ConfigError
+from terrasieve.methods.byol import Byol, ByolSpec, build_byol, byol_loss, momentum_at
+from terrasieve.models.backbone import BackboneSpec, Encoder, build_encoder
+
+
+def _views(n: int = 4, channels: int = 1, size: int = 32) -> list[Tensor]:
+    return [torch.randn(n, channels, size, size), torch.randn(n, channels, size, size) * 2]
+
+
+def _resnet(spec: ByolSpec | None = None) -> Byol:
+    return build_byol(build_encoder(BackboneSpec(name="resnet18"), seed=0), spec or ByolSpec(), seed=0)
+
+
+def _without_norm(momentum: float = 0.9) -> Byol:
+    """Small, and each row independent of the others in its batch."""
+    model = nn.Sequential(nn.Conv2d(1, 6, 3), nn.Tanh(), nn.AdaptiveAvgPool2d(2), nn.Flatten())
+    projector = nn.Sequential(nn.Linear(24, 8), nn.Tanh(), nn.Linear(8, 5))
+    predictor = nn.Sequential(nn.Linear(5, 8), nn.Tanh(), nn.Linear(8, 5))
+    return Byol(Encoder(model, channels=1, features=24), projector, predictor, momentum)
+
+
+def _trainable(method: Byol) -> dict[str, nn.Parameter]:
+    return {name: p for name, p in method.named_parameters() if p.requires_grad}
+
+
+def _teacher(method: Byol) -> dict[str, Tensor]:
+    model = method.teacher.model
+    return copy.deepcopy({**dict(model.named_parameters()), **dict(model.named_buffers())})
+
+
+def _student(method: Byol) -> dict[str, Tensor]:
+    modules = {"encoder": method.encoder, "projector": method.projector}
+    return {
+        f"{prefix}.{name}": tensor.detach().clone()
+        for prefix, module in modules.items()
+        for name, tensor in (*module.named_parameters(), *module.named_buffers())
+    }
+
+
+# ------------------------------------------------------------------------- loss
+
+
+@settings(max_examples=40, deadline=None)
+@given(n=st.integers(1, 8), d=st.integers(2, 40), seed=st.integers(0, 999), scale=st.sampled_from([1e-3, 1.0, 1e3]))
+def test_loss_equals_lightly_and_the_formula(n: int, d: int, seed: int, scale: float) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    p, z = torch.randn(n, d, generator=generator) * scale, torch.randn(n, d, generator=generator)
+    loss = byol_loss(p, z)
+    torch.testing.assert_close(loss, 2 + 2 * NegativeCosineSimilarity()(p, z), rtol=1e-5, atol=1e-5)
+    p64, z64 = p.double(), z.double()
+    cosine = (p64 * z64).sum(1) / (p64.square().sum(1) * z64.square().sum(1)).sqrt()
+    torch.testing.assert_close(loss.double(), (2 - 2 * cosine).mean(), rtol=1e-5, atol=1e-5)
+
+
+def test_loss_ranges_from_zero_to_four() -> None:
+    x = torch.randn(4, 8)
+    assert float(byol_loss(x, 3 * x)) == pytest.approx(0, abs=1e-6)
+    assert float(byol_loss(x, -x)) == pytest.approx(4, abs=1e-6)
+
+
+def test_loss_sends_no_gradient_into_targets() -> None:
+    p, z = torch.randn(4, 8, requires_grad=True), torch.randn(4, 8, requires_grad=True)
+    byol_loss(p, z).backward()
+    assert p.grad is not None
+    assert z.grad is None
+
+
+def test_both_directions_are_added_and_views_are_swapped() -> None:
+    method, (first, second) = _without_norm(), _views()
+    for p in method.teacher.parameters():
+        p.data.add_(torch.randn_like(p) * 0.3)
+    prediction = [method.predictor(method.projector(method.encoder(view))) for view in (first, second)]
+    target = [method.teacher(view) for view in (first, second)]
+    similarity = NegativeCosineSimilarity()
+    expected = 4 + 2 * (similarity(prediction[0], target[1]) + similarity(prediction[1], target[0]))
+    output = method([first, second])
+    torch.testing.assert_close(output.loss, expected)
+    torch.testing.assert_close(output.metrics["cosine"], 1 - expected.detach() / 4)
+    same_view = 4 + 2 * (similarity(prediction[0], target[0]) + similarity(prediction[1], target[1]))
+    assert not torch.allclose(expected, same_view)
+
+
+def test_loss_is_float32_under_autocast() -> None:
+    method, views = _resnet(), _views()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert method.encoder(views[0]).dtype == torch.bfloat16
+        output = method(views)
+    assert output.loss.dtype == torch.float32
+    assert output.embedding.dtype == torch.float32
+    low = torch.randn(64, 256).bfloat16()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert float(byol_loss(low, low)) == pytest.approx(0, abs=1e-6)
+
+
+# ------------------------------------------------------------- student and teacher
+
+
+def test_teacher_starts_equal_and_shares_nothing() -> None:
+    method = _resnet()
+    teacher, student = _teacher(method), _student(method)
+    assert teacher.keys() == student.keys()
+    assert all(torch.equal(teacher[name], student[name]) for name in teacher)
+    own = {id(tensor) for tensor in (*method.teacher.parameters(), *method.teacher.buffers())}
+    modules = (method.encoder, method.projector, method.predictor)
+    assert not own & {id(tensor) for m in modules for tensor in (*m.parameters(), *m.buffers())}
+
+
+def test_teacher_is_not_trained() -> None:
+    method = _resnet()
+    assert {name.split(".")[0] for name in _trainable(method)} == {"encoder", "projector", "predictor"}
+    method(_views()).loss.backward()
+    assert all(p.grad is not None for p in _trainable(method).values())
+    assert all(p.grad is None for p in method.teacher.parameters())
+
+
+def test_teacher_moves_in_after_step_only() -> None:
+    method = _resnet(ByolSpec(momentum=0.75))
+    optimiser = torch.optim.SGD(_trainable(method).values(), lr=0.1)
+    before = _teacher(method)
+    method.train()(_views()).loss.backward()
+    optimiser.step()
+    assert all(torch.equal(tensor, before[name]) for name, tensor in _teacher(method).items())
+    method.after_step(progress=0.5)
+    student = _student(method)
+    for name, tensor in _teacher(method).items():
+        if tensor.is_floating_point():
+            expected = 0.75 * before[name].double() + 0.25 * student[name].double()
+            torch.testing.assert_close(tensor.double(), expected, rtol=1e-6, atol=1e-6)
+        else:
+            assert torch.equal(tensor, student[name])
+    assert not torch.equal(before["encoder.model.bn1.running_mean"], student["encoder.model.bn1.running_mean"])
+
+
+def test_each_view_is_normalised_by_its_own_batch() -> None:
+    method, views = _resnet(), _views()
+    alone = copy.deepcopy(method)
+    for view in views:
+        alone.predictor(alone.projector(alone.encoder(view)))
+    method(views)
+    assert int(method.encoder.model.bn1.num_batches_tracked) == 2
+    torch.testing.assert_close(method.encoder.model.bn1.running_var, alone.encoder.model.bn1.running_var)
+
+
+def test_embedding_is_the_students_of_the_first_view() -> None:
+    method, views = _without_norm(), _views()
+    embedding = method(views).embedding
+    torch.testing.assert_close(embedding, method.encoder(views[0]))
+    assert not embedding.requires_grad
+
+
+def _step(method: Byol, views: list[Tensor], parts: int) -> None:
+    optimiser = torch.optim.SGD(_trainable(method).values(), lr=0.1)
+    for micro in zip(*(view.chunk(parts) for view in views), strict=True):
+        (method(micro).loss / parts).backward()
+    optimiser.step()
+    method.after_step(progress=0.5)
+
+
+@pytest.mark.parametrize("parts", [2, 4])
+def test_micro_batches_equal_one_batch(parts: int) -> None:
+    whole, views = _without_norm(momentum=0.5), _views(n=8, size=8)
+    split, initial = copy.deepcopy(whole), copy.deepcopy(whole.state_dict())
+    _step(whole, views, parts=1)
+    _step(split, views, parts=parts)
+    for name, tensor in split.state_dict().items():
+        torch.testing.assert_close(tensor, whole.state_dict()[name], rtol=1e-5, atol=1e-7)
+    moved = split.state_dict()["teacher.model.projector.0.weight"] - initial["teacher.model.projector.0.weight"]
+    student_moved = split.state_dict()["projector.0.weight"] - initial["projector.0.weight"]
+    torch.testing.assert_close(moved, 0.5 * student_moved, rtol=1e-3, atol=1e-7)
+    assert student_moved.abs().max() > 1e-4
+
+
+# --------------------------------------------------------------------- momentum
+
+
+def test_momentum_follows_the_papers_formula() -> None:
+    total, base = 100, 0.99
+    for step in range(total + 1):
+        expected = 1 - (1 - base) * (math.cos(math.pi * step / total) + 1) / 2
+        assert momentum_at(step / total, base, 1.0) == pytest.approx(expected, abs=1e-15)
+    assert momentum_at(0.37, 0.9, 0.9) == 0.9
+
+
+@pytest.mark.parametrize(
+    ("spec", "progress", "kept"),
+    [
+        (ByolSpec(), 0.0, 0.9),
+        (ByolSpec(), 1.0, 0.9),
+        (ByolSpec(momentum=0.5, momentum_end=1.0), 0.0, 0.5),
+        (ByolSpec(momentum=0.5, momentum_end=1.0), 0.5, 0.75),
+        (ByolSpec(momentum=0.5, momentum_end=1.0), 1.0, 1.0),
+    ],
+)
+def test_after_step_uses_the_momentum_of_its_moment(spec: ByolSpec, progress: float, kept: float) -> None:
+    method = _resnet(spec)
+    with torch.no_grad():
+        method.projector[0].weight.zero_()
+    before = method.teacher.model.projector[0].weight.clone()
+    method.after_step(progress)
+    torch.testing.assert_close(method.teacher.model.projector[0].weight, kept * before)
+
+
+# ------------------------------------------------------------------------ building
+
+
+def test_heads_depend_on_the_seed_alone() -> None:
+    def heads(seed: int) -> list[Tensor]:
+        method = build_byol(build_encoder(BackboneSpec(name="resnet18"), seed=0), ByolSpec(), seed)
+        return [*method.projector.parameters(), *method.predictor.parameters()]
+
+    one, again, other = heads(1), heads(1), heads(2)
+    assert all(torch.equal(a, b) for a, b in zip(one, again, strict=True))
+    assert not torch.equal(one[0], other[0])
+
+
+def test_heads_have_the_sizes_of_the_spec() -> None:
+    method = _resnet(ByolSpec(hidden=24, output=12))
+    shapes = [tuple(p.shape) for head in (method.projector, method.predictor) for p in head.parameters() if p.ndim > 1]
+    assert shapes == [(24, 512), (12, 24), (24, 12), (12, 24)]
+
+
+def test_state_round_trip() -> None:
+    first, second = _resnet(), build_byol(build_encoder(BackboneSpec(name="resnet18"), seed=5), ByolSpec(), seed=5)
+    views = _views()
+    first(views)
+    first.after_step(0.1)
+    second.load_state_dict(first.state_dict())
+    assert torch.equal(first(views).loss, second(views).loss)
+
+
+def test_a_step_lowers_the_loss() -> None:
+    method, views = _resnet(), _views(n=8)
+    optimiser = torch.optim.SGD(_trainable(method).values(), lr=0.05, momentum=0.9)
+    losses = []
+    for step in range(8):
+        output = method(views)
+        optimiser.zero_grad()
+        output.loss.backward()
+        optimiser.step()
+        method.after_step(step / 8)
+        losses.append(float(output.loss.detach()))
+    assert losses[-1] < 0.7 * losses[0]
+
+
+# -------------------------------------------------------------------------- errors
+
+
+@pytest.mark.parametrize("count", [0, 1, 3])
+def test_wrong_number_of_views(count: int) -> None:
+    with pytest.raises(ConfigError, match=f"compares 2 views of a sample, but was given {count}"):
+        _without_norm()([torch.randn(2, 1, 8, 8)] * count)
+
+
+@pytest.mark.parametrize("wrong", [0, 1])
+def test_wrong_number_of_bands_in_either_view(wrong: int) -> None:
+    views = _views()
+    views[wrong] = torch.randn(4, 3, 32, 32)
+    with pytest.raises(BandError, match=r"takes 1 band\(s\), but was given 3"):
+        _without_norm()(views)
