@@ -1,0 +1,65 @@
+"""What to train, and how a run ended: the values that go into and come out of the loop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from terrasieve.archive.protocol import Archive
+from terrasieve.methods.base import Method
+from terrasieve.models.backbone import Encoder
+from terrasieve.training.spec import TrainSpec
+from terrasieve.views.normalise import Normaliser
+from terrasieve.views.plan import ViewPlanner
+
+Evaluator = Callable[[Encoder], Mapping[str, float]]
+"""Measures an encoder while it trains; it must leave the encoder and all generators as they were."""
+
+
+@dataclass(frozen=True)
+class TrainingJob:
+    """What to train, on what, and where the results go.
+
+    Attributes:
+        method: The method with its initial weights.
+        archive: Where pixels come from.
+        pool: Archive indices to train on.
+        planner: Draws the views of each step.
+        normaliser: Turns raw pixels into what the encoder sees.
+        spec: Length, optimiser and periodic jobs.
+        folder: The run folder; checkpoints and logs go below it.
+        config: The resolved configuration, compared when a run is resumed.
+        export: Writes the encoder as it is after that many steps.
+        evaluate: The online probe, if there is a labelled archive.
+    """
+
+    method: Method
+    archive: Archive
+    pool: NDArray[np.int64]
+    planner: ViewPlanner
+    normaliser: Normaliser
+    spec: TrainSpec
+    folder: Path
+    config: Mapping[str, Any]
+    export: Callable[[Encoder, int], None]
+    evaluate: Evaluator | None = None
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """How a run ended.
+
+    Attributes:
+        steps: Optimiser steps of the whole run.
+        checkpoint: The last checkpoint's folder.
+        metrics: The last value of every logged number.
+    """
+
+    steps: int
+    checkpoint: Path
+    metrics: Mapping[str, float]

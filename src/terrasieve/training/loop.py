@@ -1,0 +1,82 @@
+"""The training loop, read from top to bottom, on Lightning Fabric."""
+
+from __future__ import annotations
+
+from lightning_fabric import Fabric
+
+from terrasieve.errors import TrainingError
+from terrasieve.training.display import TrainingDisplay
+from terrasieve.training.interrupt import StopRequest
+from terrasieve.training.job import TrainingJob, TrainingResult
+from terrasieve.training.session import Session
+from terrasieve.training.spec import TrainSpec
+from terrasieve.training.state import checkpoints
+
+_PRECISION = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
+
+
+def make_fabric(spec: TrainSpec, accelerator: str = "auto", devices: int = 1) -> Fabric:
+    """Fabric for one node with the precision that the spec asks for."""
+    return Fabric(accelerator=accelerator, devices=devices, precision=_PRECISION[spec.precision])  # type: ignore[arg-type]
+
+
+def train(job: TrainingJob, fabric: Fabric, resume: bool = False) -> TrainingResult:
+    """Train to the end of the schedule, or until asked to stop.
+
+    Args:
+        job: What to train.
+        fabric: Device, precision and processes; already launched.
+        resume: Go on from the last checkpoint in the run folder, if there is one. On CPU the result equals
+            that of an uninterrupted run bit for bit.
+
+    Raises:
+        CollapseError: The embedding lost its variety.
+        NonFiniteError: The loss became NaN or infinite.
+        CheckpointError: A checkpoint cannot be written or resumed.
+        TrainingError: The run was asked to stop; its state is in a checkpoint.
+    """
+    session = Session(job, fabric)
+    session.start(resume)
+    with StopRequest() as stop, TrainingDisplay(session.steps, session.sampler.step, fabric.is_global_zero) as display:
+        try:
+            return _run(session, stop, display)
+        finally:
+            for log in session.logs:
+                log.close()
+
+
+def _run(session: Session, stop: StopRequest, display: TrainingDisplay) -> TrainingResult:
+    spec = session.job.spec
+    every_evaluation = _steps_between(spec.evaluate_every, session)
+    batches = session.open_batches() if session.sampler.step < session.steps else None
+    # The loop runs once more than it trains, so that the last evaluation and checkpoint are no special case.
+    for step in range(session.sampler.step, session.steps + 1):
+        last = step == session.steps
+
+        # --- once in a while: look at the loss and the embedding, and say so
+        if session.unseen and (last or step % spec.log_every == 0 or stop.signal_name):
+            display.show(step, session.observe(step))
+
+        # --- once in a while: the online probe
+        if session.job.evaluate and (last or (step and step % every_evaluation == 0)) and not stop.signal_name:
+            display.show(step, session.evaluate(step))
+
+        # --- once in a while: a checkpoint
+        if last or session.checkpoint_is_due() or stop.signal_name:
+            session.checkpoint(step)
+        if stop.signal_name and not last:
+            raise TrainingError(
+                f"Stopped by {stop.signal_name} at step {step} of {session.steps}; the checkpoint is written. "
+                "Go on with --resume."
+            )
+        if last:
+            break
+
+        assert batches is not None
+        session.train_step(step, session.micro_batches(session.fetch(batches)))
+        display.step(step + 1)
+    return TrainingResult(session.steps, checkpoints(session.checkpoint_folder)[-1], session.latest)
+
+
+def _steps_between(epochs: float | None, session: Session) -> int:
+    return session.steps if epochs is None else max(1, round(epochs * session.steps_per_epoch))

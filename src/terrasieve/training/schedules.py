@@ -1,0 +1,85 @@
+"""Learning-rate schedules as arrays with one value per optimiser step.
+
+Arrays are computed once from the number of steps, so that a pool of another size, a resumed run or a
+plot all read the same numbers.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def total_steps(samples: int, batch_size: int, epochs: float) -> int:
+    """Optimiser steps that show ``epochs * samples`` samples, at least one.
+
+    The sampler lets a batch span the end of a pass, so nothing is dropped and only the last batch of
+    the run may show samples beyond the stated number.
+    """
+    return max(1, int(np.ceil(samples * epochs / batch_size)))
+
+
+def cosine(start: float, end: float, steps: int, warmup: int = 0) -> NDArray[np.float64]:
+    """Half a cosine from ``start`` to ``end`` after a linear warm-up from ``start / (warmup + 1)``.
+
+    Args:
+        start: Value after warm-up.
+        end: Value of the last step.
+        steps: Length of the array.
+        warmup: Steps of linear warm-up, part of ``steps``.
+
+    Returns:
+        Array of shape ``(steps,)``.
+    """
+    warmup = min(warmup, steps)
+    rise = start * np.arange(1, warmup + 1) / (warmup + 1)
+    progress = np.arange(steps - warmup) / max(1, steps - warmup - 1)
+    return np.concatenate([rise, end + (start - end) * 0.5 * (1 + np.cos(np.pi * progress))])
+
+
+def warm_restarts(
+    start: float, end: float, steps: int, steps_per_epoch: float, first_epochs: float, multiplier: int
+) -> NDArray[np.float64]:
+    """Cosine annealing with warm restarts (Loshchilov and Hutter 2017, equation 5), by step.
+
+    Args:
+        start: Value right after a restart.
+        end: Value that a cycle approaches.
+        steps: Length of the array.
+        steps_per_epoch: Steps in one epoch; need not be whole.
+        first_epochs: Length of the first cycle, T_0.
+        multiplier: Each cycle is this many times longer than the one before, T_mult.
+
+    Returns:
+        Array of shape ``(steps,)``.
+    """
+    epoch = np.arange(steps) / steps_per_epoch
+    bounds = np.array([0.0, *restart_epochs(float(epoch[-1]) + 1e-9, first_epochs, multiplier)])
+    cycle = np.searchsorted(bounds, epoch, side="right") - 1
+    length = first_epochs * float(multiplier) ** cycle
+    rates: NDArray[np.float64] = end + (start - end) * 0.5 * (1 + np.cos(np.pi * (epoch - bounds[cycle]) / length))
+    return rates
+
+
+def restart_epochs(epochs: float, first_epochs: float, multiplier: int) -> list[float]:
+    """Epochs at which a warm-restart schedule restarts: the ones up to ``epochs`` and the next."""
+    bounds = [first_epochs]
+    length = first_epochs
+    while bounds[-1] <= epochs:
+        length *= multiplier
+        bounds.append(bounds[-1] + length)
+    return bounds
+
+
+def off_boundary_warning(epochs: float, first_epochs: float, multiplier: int) -> str | None:
+    """Say how a warm-restart run ends un-annealed, or None where its length is a restart boundary."""
+    bounds = restart_epochs(epochs, first_epochs, multiplier)
+    if any(np.isclose(epochs, bound) for bound in bounds):
+        return None
+    before = bounds[-2] if len(bounds) > 1 else 0.0
+    done = (epochs - before) / (bounds[-1] - before)
+    below = f"{before:g} or " if before else ""
+    return (
+        f"{epochs:g} epochs end {done:.0%} through a warm-restart cycle, with the learning rate not annealed. "
+        f"Restarts fall at epoch {below}{bounds[-1]:g}: set train.epochs to one of these."
+    )

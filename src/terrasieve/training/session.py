@@ -1,0 +1,228 @@
+"""The moving parts of one run: what the loop calls, in the order in which it calls them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor
+
+from terrasieve.errors import CheckpointError, ConfigError, NonFiniteError
+from terrasieve.inspect.collapse import CollapseMonitor
+from terrasieve.methods.base import StepOutput
+from terrasieve.training.job import TrainingJob
+from terrasieve.training.loader import Batches, ViewReader
+from terrasieve.training.logs import MetricLog, open_logs
+from terrasieve.training.optimisation import build_optimiser, learning_rates, set_learning_rate
+from terrasieve.training.pool import PoolSampler
+from terrasieve.training.schedules import total_steps
+from terrasieve.training.state import Snapshot, checkpoints, read_checkpoint, write_checkpoint
+from terrasieve.views.read import RawView
+from terrasieve.views.render import render
+
+
+class Session:
+    """The moving parts of one call of ``train``."""
+
+    def __init__(self, job: TrainingJob, fabric: Fabric) -> None:
+        spec = job.spec
+        self.job = job
+        self.fabric = fabric
+        self.method = job.method.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.module, self.optimiser = fabric.setup(self.method, build_optimiser(self.method, spec))
+        self.sampler = PoolSampler(job.pool, spec.batch_size, spec.seed, fabric.global_rank, fabric.world_size)
+        self.steps = total_steps(len(job.pool), spec.batch_size, spec.epochs)
+        self.steps_per_epoch = len(job.pool) / spec.batch_size
+        self.learning_rates = learning_rates(spec, self.steps, self.steps_per_epoch)
+        self.monitor = CollapseMonitor(min_std=spec.collapse_std, min_rank=spec.collapse_rank)
+        self.checkpoint_folder = job.folder / "checkpoints"
+        self.unseen: list[Tensor] = []
+        self.latest: dict[str, float] = {}
+        self.logs: list[MetricLog] = []
+        self._seconds_before = 0.0
+
+    def start(self, resume: bool) -> None:
+        """Seed torch, restore the last checkpoint if asked to, and open the logs.
+
+        Raises:
+            ConfigError: The folder holds a run and ``resume`` is false.
+            CheckpointError: The checkpoint is damaged or of another configuration.
+        """
+        torch.manual_seed(self.job.spec.seed)
+        found = checkpoints(self.checkpoint_folder)
+        if found and not resume:
+            raise ConfigError(
+                f"{self.job.folder} already holds a run ({found[-1].name}). "
+                "Go on with it by --resume, or choose another folder with --out."
+            )
+        if found:
+            self._restore(found[-1])
+        elif self.fabric.is_global_zero:
+            self.checkpoint_folder.mkdir(parents=True, exist_ok=True)
+        if self.fabric.is_global_zero:
+            self.logs = open_logs(self.job.folder, self.job.spec.loggers, self.sampler.step + 1, self.job.config)
+        self._began = self._checkpointed = self._window_began = time.monotonic()
+        self._waited = 0.0
+
+    def _restore(self, path: Path) -> None:
+        snapshot = read_checkpoint(path, self.method, self.optimiser)
+        _refuse_other_config(path, snapshot.facts["config"], self.job.config)
+        self.sampler.load_state_dict({**snapshot.facts["sampler"], "pool": snapshot.tensors["pool"].numpy()})
+        self.monitor.load_state_dict({"ring": snapshot.tensors["monitor"], **snapshot.facts["monitor"]})
+        torch.set_rng_state(snapshot.tensors["rng"])
+        self.fabric.strategy.precision.load_state_dict(snapshot.facts["precision"])
+        self._seconds_before = float(snapshot.facts["seconds"])
+
+    def checkpoint_is_due(self) -> bool:
+        """Whether the last checkpoint was written too long ago."""
+        return time.monotonic() - self._checkpointed > 60 * self.job.spec.checkpoint_minutes
+
+    def checkpoint(self, step: int) -> None:
+        """Write a checkpoint and export the encoder, unless the loss is no longer a number.
+
+        Raises:
+            NonFiniteError: The loss is NaN or infinite; earlier checkpoints are untouched.
+            CheckpointError: The disk refused it.
+        """
+        self._fail_unless_finite(step)
+        if self.fabric.is_global_zero:
+            sampler = self.sampler.state_dict()
+            monitor = dict(self.monitor.state_dict())
+            tensors = {
+                "pool": torch.from_numpy(sampler.pop("pool")),
+                "monitor": monitor.pop("ring"),
+                "rng": torch.get_rng_state(),
+            }
+            facts = {
+                "sampler": sampler,
+                "monitor": monitor,
+                "precision": self.fabric.strategy.precision.state_dict(),
+                "seconds": self.seconds,
+                "metrics": self.latest,
+                "config": self.job.config,
+            }
+            write_checkpoint(
+                self.checkpoint_folder,
+                step,
+                self.method,
+                self.optimiser,
+                Snapshot(tensors, facts),
+                self.job.spec.keep_checkpoints,
+            )
+            self.job.export(self.method.encoder, step)
+        self.fabric.barrier()
+        self._checkpointed = time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        """Time spent training, in this process and before it was resumed."""
+        return self._seconds_before + time.monotonic() - self._began
+
+    def open_batches(self) -> Batches:
+        """Raw views from the sampler's position on."""
+        reader = ViewReader(self.job.archive, self.job.planner, self.job.spec.batch_size)
+        return Batches(reader, self.sampler, self.job.spec.workers)
+
+    def fetch(self, batches: Batches) -> list[RawView]:
+        """The next raw views; the time spent waiting for them is counted."""
+        began = time.monotonic()
+        raws = next(batches)
+        self._waited += time.monotonic() - began
+        return raws
+
+    def micro_batches(self, raws: list[RawView]) -> Iterator[list[Tensor]]:
+        """The views of each micro-batch, rendered on the device one micro-batch at a time."""
+        parts = self.job.spec.accumulate
+        for part in range(parts):
+            views = [render(_part(raw, part, parts), self.job.normaliser, self.fabric.device) for raw in raws]
+            yield [view.contiguous(memory_format=torch.channels_last) for view in views]
+
+    def train_step(self, step: int, micro_batches: Iterable[list[Tensor]]) -> None:
+        """One optimiser step: every micro-batch forward and backward, then weights, then teacher."""
+        spec = self.job.spec
+        set_learning_rate(self.optimiser, float(self.learning_rates[step]))
+        for part, views in enumerate(micro_batches):
+            with self.fabric.no_backward_sync(self.module, enabled=part < spec.accumulate - 1):
+                output: StepOutput = self.module(views)
+                self.fabric.backward(output.loss / spec.accumulate)
+            self.unseen.append(output.loss.detach())
+            self.monitor.update(output.embedding)
+        if spec.clip_norm is not None:
+            self.fabric.clip_gradients(self.module, self.optimiser, max_norm=spec.clip_norm)
+        self.optimiser.step()
+        self.optimiser.zero_grad(set_to_none=True)
+        self.method.after_step((step + 1) / self.steps)
+        self.sampler.advance()
+
+    def observe(self, step: int) -> dict[str, float]:
+        """Read back the losses since the last look, check them and the embedding, and log."""
+        losses = self._fail_unless_finite(step)
+        reading = self.monitor.check()
+        elapsed = max(time.monotonic() - self._window_began, 1e-9)
+        metrics = {
+            "epoch": step / self.steps_per_epoch,
+            "loss": float(losses.mean()),
+            "learning_rate": float(self.learning_rates[step - 1]),
+            "images_per_s": len(losses) / self.job.spec.accumulate * self.job.spec.batch_size / elapsed,
+            "data_wait": self._waited / elapsed,
+            "feature_std": reading.std,
+            "effective_rank": reading.rank,
+            "seconds": self.seconds,
+        }
+        self.unseen.clear()
+        self._waited, self._window_began = 0.0, time.monotonic()
+        return self._log(step, metrics)
+
+    def evaluate(self, step: int) -> dict[str, float]:
+        """Run the online probe; its time does not count as training."""
+        assert self.job.evaluate is not None
+        began = time.monotonic()
+        metrics = dict(self.job.evaluate(self.method.encoder))
+        self._window_began += time.monotonic() - began
+        return self._log(step, metrics)
+
+    def _log(self, step: int, metrics: dict[str, float]) -> dict[str, float]:
+        self.latest.update(metrics)
+        for log in self.logs:
+            log.log(step, metrics)
+        return metrics
+
+    def _fail_unless_finite(self, step: int) -> Tensor:
+        losses = torch.stack(self.unseen).float().cpu() if self.unseen else torch.zeros(0)
+        bad = (~torch.isfinite(losses)).nonzero()
+        if len(bad):
+            first = step - (len(losses) - int(bad[0])) // self.job.spec.accumulate
+            raise NonFiniteError(
+                f"The loss became {float(losses[bad[0]])} near step {first} (learning rate "
+                f"{self.learning_rates[max(0, min(first, self.steps - 1))]:.3g}). Lower train.optimiser.lr, set "
+                "train.clip_norm, or use train.precision=32; then go on with --resume from the checkpoint before."
+            )
+        return losses
+
+
+def _part(raw: RawView, part: int, parts: int) -> RawView:
+    size = len(raw.pixels) // parts
+    return raw[part * size : (part + 1) * size] if parts > 1 else raw
+
+
+def _refuse_other_config(path: Path, stored: Mapping[str, Any], own: Mapping[str, Any]) -> None:
+    differing = sorted(_differences(stored, own))
+    if differing:
+        raise CheckpointError(
+            f"{path} was written under another configuration: {'; '.join(differing)}. "
+            "Resume with the settings it was started with, or start a new run in another folder."
+        )
+
+
+def _differences(stored: Any, own: Any, key: str = "") -> list[str]:
+    if isinstance(stored, Mapping) and isinstance(own, Mapping):
+        return [
+            line
+            for name in sorted({*stored, *own})
+            for line in _differences(stored.get(name), own.get(name), f"{key}.{name}" if key else name)
+        ]
+    return [] if stored == own else [f"{key} was {stored!r}, now {own!r}"]

@@ -1,0 +1,127 @@
+"""How a model is trained: the values under ``train:`` in a recipe."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from terrasieve.schema import Spec
+from terrasieve.training.logs import LoggerName
+
+Precision = Literal["32", "bf16", "16"]
+
+
+class Cosine(Spec):
+    """Cosine decay over the whole run after a linear warm-up.
+
+    Attributes:
+        name: Marks the schedule.
+        warmup_epochs: Length of the linear warm-up.
+    """
+
+    name: Literal["cosine"] = "cosine"
+    warmup_epochs: float = Field(default=0, ge=0)
+
+
+class WarmRestarts(Spec):
+    """Cosine annealing with warm restarts, as RS-BYOL trains (Jain et al. 2022, section IV-C).
+
+    Attributes:
+        name: Marks the schedule.
+        first_epochs: Length of the first cycle.
+        multiplier: Factor from one cycle to the next.
+    """
+
+    name: Literal["warm-restarts"] = "warm-restarts"
+    first_epochs: float = Field(default=10, gt=0)
+    multiplier: int = Field(default=2, ge=1)
+
+
+Schedule = Annotated[Cosine | WarmRestarts, Field(discriminator="name")]
+
+
+class Sgd(Spec):
+    """Stochastic gradient descent with momentum.
+
+    Attributes:
+        name: Marks the optimiser.
+        lr: Highest learning rate.
+        lr_end: Lowest learning rate.
+        momentum: Momentum; RS-BYOL does not state it, 0.9 is the common value.
+        weight_decay: L2 penalty.
+    """
+
+    name: Literal["sgd"] = "sgd"
+    lr: float = Field(default=0.2, gt=0)
+    lr_end: float = Field(default=0.002, ge=0)
+    momentum: float = Field(default=0.9, ge=0, lt=1)
+    weight_decay: float = Field(default=1e-5, ge=0)
+
+
+class AdamW(Spec):
+    """AdamW (Loshchilov and Hutter 2019).
+
+    Attributes:
+        name: Marks the optimiser.
+        lr: Highest learning rate.
+        lr_end: Lowest learning rate.
+        weight_decay: Decoupled weight decay.
+    """
+
+    name: Literal["adamw"] = "adamw"
+    lr: float = Field(default=1e-3, gt=0)
+    lr_end: float = Field(default=1e-6, ge=0)
+    weight_decay: float = Field(default=0.04, ge=0)
+
+
+Optimiser = Annotated[Sgd | AdamW, Field(discriminator="name")]
+
+
+class TrainSpec(Spec):
+    """Length, optimiser, precision and the periodic jobs of a run.
+
+    Attributes:
+        epochs: Passes over the pool; need not be whole.
+        batch_size: Samples of one optimiser step, over all processes and micro-batches.
+        accumulate: Micro-batches that make one optimiser step; must divide ``batch_size``.
+        clip_norm: Largest norm of the whole gradient; null never clips.
+        optimiser: SGD or AdamW.
+        schedule: Learning rate by step.
+        precision: ``bf16`` and ``16`` run under autocast with float32 weights.
+        seed: Seed of initial weights, batches and views.
+        workers: Reader processes; 0 reads in line.
+        log_every: Steps between two lines of the log; the loss is checked for NaN as often.
+        evaluate_every: Epochs between two runs of the online kNN; null only at the end.
+        checkpoint_minutes: Minutes between two checkpoints; one is always written at the end.
+        loggers: Where numbers go besides ``log.csv``.
+        keep_checkpoints: How many of the last checkpoints stay on disk.
+        collapse_std: Feature standard deviation below which the embedding counts as collapsed.
+        collapse_rank: Effective rank below which it counts as collapsed.
+    """
+
+    epochs: float = Field(default=400, gt=0)
+    batch_size: int = Field(default=32, ge=2)
+    accumulate: int = Field(default=1, ge=1)
+    clip_norm: float | None = Field(default=None, gt=0)
+    optimiser: Optimiser = Sgd()
+    schedule: Schedule = WarmRestarts()
+    precision: Precision = "bf16"
+    seed: int = Field(default=0, ge=0)
+    workers: int = Field(default=0, ge=0)
+    log_every: int = Field(default=20, ge=1)
+    evaluate_every: float | None = Field(default=None, gt=0)
+    checkpoint_minutes: float = Field(default=10, gt=0)
+    loggers: tuple[LoggerName, ...] = ()
+    keep_checkpoints: int = Field(default=2, ge=1)
+    collapse_std: float = Field(default=0.02, ge=0)
+    collapse_rank: float = Field(default=2.0, ge=0)
+
+    @model_validator(mode="after")
+    def _micro_batches_divide(self) -> Self:
+        if self.batch_size % self.accumulate or self.batch_size // self.accumulate < 2:
+            raise ValueError(
+                f"batch_size {self.batch_size} does not split into {self.accumulate} micro-batches of two or more; "
+                "set train.accumulate to a divisor of train.batch_size"
+            )
+        return self
