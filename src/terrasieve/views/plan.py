@@ -1,0 +1,179 @@
+"""Everything that chance decides about the views of a batch, before a pixel is read.
+
+A plan is a pure function of recipe, seed and step. Nothing has to be stored to resume, worker processes need no
+state, and every rank plans the batch of all ranks and takes its slice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from terrasieve.sensors import Sensor
+from terrasieve.views.policy import BandPolicy
+from terrasieve.views.recipe import Augmentation, Channel, ViewRecipe, ViewSpec
+
+
+@dataclass(frozen=True)
+class ViewPlan:
+    """How to make one view of each of ``n`` samples.
+
+    Attributes:
+        size: Height and width of the view in pixels.
+        kernel: Width of the blur in pixels; odd.
+        shapes: ``(n, 2)`` height and width in pixels that the samples are taken to have.
+        channels: ``(n, c)`` positions in the planner's ``channels`` of this view.
+        windows: ``(n, 4)`` top, left, height and width of the crop in pixels of the sample.
+        flips: ``(n, 2)`` whether to exchange top and bottom, and left and right.
+        turns: ``(n,)`` quarter turns counter-clockwise, 0 to 3, after the flips.
+        sigmas: ``(n,)`` standard deviation of the blur in pixels of the view; 0 for none.
+        angles: ``(n,)`` free rotation counter-clockwise in degrees; 0 for none.
+        grey: ``(n,)`` whether all channels show their mean.
+        boxes: ``(n, 4)`` top, left, height and width of what is erased in pixels of the view; all 0 for none.
+    """
+
+    size: int
+    kernel: int
+    shapes: NDArray[np.int64]
+    channels: NDArray[np.int64]
+    windows: NDArray[np.int64]
+    flips: NDArray[np.bool_]
+    turns: NDArray[np.int64]
+    sigmas: NDArray[np.float64]
+    angles: NDArray[np.float64]
+    grey: NDArray[np.bool_]
+    boxes: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        """Number of samples."""
+        return len(self.windows)
+
+    def __getitem__(self, samples: slice) -> ViewPlan:
+        """The plan of some of the samples."""
+        arrays = [field.name for field in fields(self) if field.name not in ("size", "kernel")]
+        return replace(self, **{name: getattr(self, name)[samples] for name in arrays})
+
+
+class ViewPlanner:
+    """Plans the views of a recipe for an archive.
+
+    Args:
+        recipe: The views.
+        sensors: The archive's sensors by key.
+        seed: Of everything drawn; not negative.
+
+    Attributes:
+        channels: For each rendered view, every band that it may show; plans hold positions in it.
+        names: Every band that any view may show.
+
+    Raises:
+        BandError: The archive lacks a sensor or band, or a pick cannot be met for every sample.
+    """
+
+    def __init__(self, recipe: ViewRecipe, sensors: Mapping[str, Sensor], seed: int) -> None:
+        self.recipe = recipe
+        self.seed = seed
+        self._policy = BandPolicy(recipe, sensors)
+        self.channels: tuple[tuple[Channel, ...], ...] = self._policy.channels
+        self.names: tuple[Channel, ...] = self._policy.names
+
+    def plan(self, step: int, shapes: NDArray[np.int64]) -> tuple[ViewPlan, ...]:
+        """Plan a batch.
+
+        What is drawn for a row depends on seed, step, the row and the number of rows, not on the shapes of other
+        rows: a rank that does not know the shapes of the others' samples may put any in their place.
+
+        Args:
+            step: Optimiser step, from 0.
+            shapes: Height and width in pixels of each sample of all ranks, ``(n, 2)``; the same for every sensor.
+
+        Returns:
+            One plan per rendered view, in the order of the recipe.
+        """
+        bands = self._policy.draw(self._generator(step, 0), len(shapes))
+        return tuple(
+            _plan_view(view, self._generator(step, i + 1), channels, shapes)
+            for i, (view, channels) in enumerate(zip(self.recipe.views, bands, strict=True))
+        )
+
+    def _generator(self, step: int, stream: int) -> np.random.Generator:
+        # The top word of the counter sets the streams 2**192 blocks apart and keeps them off counter 0, where
+        # generators that are keyed by the seed for other ends begin.
+        return np.random.Generator(np.random.Philox(key=[self.seed, step], counter=[0, 0, 0, stream + 1]))
+
+
+def draw_boxes(
+    generator: np.random.Generator,
+    shapes: NDArray[np.int64],
+    area: tuple[float, float],
+    ratio: tuple[float, float],
+) -> NDArray[np.int64]:
+    """Random rectangles inside larger ones.
+
+    Area is uniform and aspect ratio log-uniform, as in Szegedy et al. 2015 (section 6). Instead of drawing again
+    until a rectangle fits, which favours small areas, the ratio is drawn from the part of its range that fits
+    with the area; where none does, it is the nearest ratio that fits.
+
+    Args:
+        generator: Where chance comes from.
+        shapes: ``(n, 2)`` heights and widths in pixels of what the rectangles lie in.
+        area: Range of the share of the area, in (0, 1].
+        ratio: Range of width over height.
+
+    Returns:
+        ``(n, 4)`` top, left, height and width in whole pixels, at least 1 by 1 and inside.
+    """
+    heights, widths = shapes.astype(np.float64).T
+    first, second, third, fourth = generator.random((4, len(shapes)))
+    target = (area[0] + first * (area[1] - area[0])) * heights * widths
+    least, most = target / heights**2, widths**2 / target
+    low, high = np.log(np.clip(ratio[0], least, most)), np.log(np.clip(ratio[1], least, most))
+    aspect = np.exp(low + second * (high - low))
+    height = np.clip(np.rint(np.sqrt(target / aspect)), 1, heights)
+    width = np.clip(np.rint(np.sqrt(target * aspect)), 1, widths)
+    top = np.floor(third * (heights - height + 1))
+    left = np.floor(fourth * (widths - width + 1))
+    return np.stack([top, left, height, width], axis=1).astype(np.int64)
+
+
+def _plan_view(
+    view: ViewSpec, generator: np.random.Generator, channels: NDArray[np.int64], shapes: NDArray[np.int64]
+) -> ViewPlan:
+    # Each setting takes the same share of the stream whatever its value, so that changing one leaves what the
+    # others draw as it was.
+    augmentation, samples = view.augmentation, len(shapes)
+    return ViewPlan(
+        size=view.size,
+        kernel=view.kernel,
+        shapes=shapes,
+        channels=channels,
+        windows=draw_boxes(generator, shapes, augmentation.crop_scale, augmentation.crop_ratio),
+        flips=generator.random((samples, 2)) < (augmentation.vertical_flip, augmentation.horizontal_flip),
+        turns=_happens(generator, augmentation.quarter_turn, samples) * generator.integers(0, 4, samples),
+        sigmas=_happens(generator, augmentation.blur, samples) * _uniform(generator, augmentation.blur_sigma, samples),
+        angles=_angles(generator, augmentation, samples),
+        grey=_happens(generator, augmentation.grey, samples),
+        boxes=_erased(generator, augmentation, view.size, samples),
+    )
+
+
+def _happens(generator: np.random.Generator, probability: float, samples: int) -> NDArray[np.bool_]:
+    return generator.random(samples) < probability
+
+
+def _uniform(generator: np.random.Generator, limits: tuple[float, float], samples: int) -> NDArray[np.float64]:
+    return limits[0] + generator.random(samples) * (limits[1] - limits[0])
+
+
+def _angles(generator: np.random.Generator, augmentation: Augmentation, samples: int) -> NDArray[np.float64]:
+    most = augmentation.rotation_degrees
+    return _happens(generator, augmentation.rotation, samples) * _uniform(generator, (-most, most), samples)
+
+
+def _erased(generator: np.random.Generator, augmentation: Augmentation, size: int, samples: int) -> NDArray[np.int64]:
+    happens = _happens(generator, augmentation.erase, samples)
+    shapes = np.full((samples, 2), size)
+    return happens[:, None] * draw_boxes(generator, shapes, augmentation.erase_area, augmentation.erase_ratio)

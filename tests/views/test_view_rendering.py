@@ -1,0 +1,471 @@
+"""Reading and rendering: the pixels of a view against independent oracles."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import rasterio
+import torch
+from scipy import ndimage
+from torch import Tensor
+
+import terrasieve._torchvision  # isort: skip  # noqa: F401  (must come before torchvision)
+from torchvision.transforms.v2 import InterpolationMode
+from torchvision.transforms.v2 import functional as oracle
+
+from terrasieve.archive.protocol import Archive, Window
+from terrasieve.config import load_config, recipe_names
+from terrasieve.errors import BandError, SampleError
+from terrasieve.sensors import SENSORS, BandStatistics, Sensor
+from terrasieve.views.normalise import Normaliser
+from terrasieve.views.plan import ViewPlan, ViewPlanner
+from terrasieve.views.read import RawView, read_view
+from terrasieve.views.recipe import Augmentation, BandPick, ViewRecipe, ViewSpec
+from terrasieve.views.render import render, render_views
+from terrasieve.views.resample import blur_weights, resize_weights
+
+PLAIN = Augmentation(
+    crop_scale=(1, 1), horizontal_flip=0, vertical_flip=0, quarter_turn=0, blur=0, rotation=0, erase=0, grey=0
+)
+RNG = np.random.default_rng(0)
+
+
+class FakeArchive:
+    """Two sensors in memory; remembers what was read."""
+
+    def __init__(self, samples: int = 8, size: int = 24) -> None:
+        self.sensors: Mapping[str, Sensor] = {"s2": SENSORS["s2-l2a"], "s1": SENSORS["s1"]}
+        rng = np.random.default_rng(1)
+        self.pixels: dict[str, np.ndarray] = {
+            "s2": rng.integers(1, 9000, (samples, 12, size, size)).astype(np.uint16),
+            "s1": rng.normal(-12, 3, (samples, 2, size, size)).astype(np.float32),
+        }
+        self.ids = np.array([f"tile-{i}" for i in range(samples)])
+        self.source: Mapping[str, Any] = {"layout": "fake"}
+        self.calls: list[tuple[int, str, tuple[str, ...], Window]] = []
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def shape(self, index: int, sensor: str) -> tuple[int, int]:
+        height, width = self.pixels[sensor][index].shape[1:]
+        return height, width
+
+    def read(
+        self, index: int, sensor: str, bands: Sequence[str] | None = None, window: Window | None = None
+    ) -> np.ndarray:
+        assert bands is not None
+        assert window is not None
+        self.calls.append((index, sensor, tuple(bands), window))
+        if index == 5:
+            raise SampleError("b/005.tif is cut short.")
+        top, left, height, width = window
+        rows = list(self.sensors[sensor].indices(bands))
+        return self.pixels[sensor][index][rows, top : top + height, left : left + width]
+
+    def table(self) -> pa.Table:
+        return pa.table({"id": self.ids.tolist()})
+
+
+def _satisfies(archive: FakeArchive) -> Archive:
+    return archive
+
+
+def statistics_for(archive: FakeArchive) -> dict[str, tuple[BandStatistics, ...]]:
+    return {
+        key: tuple(
+            BandStatistics(band=name, count=1, mean=float(x.mean()), std=float(x.std()), minimum=0, maximum=1)
+            for name, x in zip(sensor.names, archive.pixels[key].swapaxes(0, 1), strict=True)
+        )
+        for key, sensor in archive.sensors.items()
+    }
+
+
+def normaliser_for(archive: FakeArchive) -> Normaliser:
+    return Normaliser(archive.sensors, statistics_for(archive))
+
+
+def make_views(
+    recipe: ViewRecipe, archive: FakeArchive, indices: Sequence[int] = (0, 1, 2, 3), step: int = 0
+) -> list[Tensor]:
+    planner = ViewPlanner(recipe, archive.sensors, seed=0)
+    shapes = np.array([archive.shape(i, "s2") for i in indices])
+    raws = [
+        read_view(archive, indices, plan, channels)
+        for plan, channels in zip(planner.plan(step, shapes), planner.channels, strict=True)
+    ]
+    return render_views(raws, normaliser_for(archive))
+
+
+def plain_plan(samples: int, size: int, channels: int, window: tuple[int, int, int, int]) -> ViewPlan:
+    return ViewPlan(
+        size=size,
+        kernel=5,
+        shapes=np.tile(np.add(window[:2], window[2:]), (samples, 1)),
+        channels=np.tile(np.arange(channels), (samples, 1)),
+        windows=np.tile(window, (samples, 1)),
+        flips=np.zeros((samples, 2), dtype=bool),
+        turns=np.zeros(samples, dtype=np.int64),
+        sigmas=np.zeros(samples),
+        angles=np.zeros(samples),
+        grey=np.zeros(samples, dtype=bool),
+        boxes=np.zeros((samples, 4), dtype=np.int64),
+    )
+
+
+def render_tensor(pixels: Tensor, plan: ViewPlan) -> Tensor:
+    """Render what is already standardised: channels of a sensor with mean 0 and std 1."""
+    bands = tuple(
+        SENSORS["s1-linear"].bands[0].model_copy(update={"name": f"b{i}", "valid_range": (-1e9, 1e9)})
+        for i in range(pixels.shape[1])
+    )
+    sensors = {"x": Sensor(name="x", kind="optical", bands=bands)}
+    unit = tuple(BandStatistics(band=b.name, count=1, mean=0, std=1, minimum=0, maximum=1) for b in bands)
+    return render(RawView(pixels, plan, tuple(("x", b.name) for b in bands)), Normaliser(sensors, {"x": unit}))
+
+
+# ------------------------------------------------------------------------- oracles
+
+
+@pytest.mark.parametrize("size", [7, 24, 32, 61])
+def test_crops_equal_torchvision_s_antialiased_bicubic(size: int) -> None:
+    windows = np.array(
+        [[0, 0, 40, 33], [3, 5, 37, 21], [10, 2, 9, 30], [39, 32, 1, 1], [0, 3, 2, 30], [8, 1, size % 32 + 1, 24]]
+    )
+    whole = torch.from_numpy(RNG.normal(size=(len(windows), 2, 40, 33)).astype(np.float32))
+    canvas = torch.zeros(len(windows), 2, 40, 33)
+    for row, (top, left, height, width) in enumerate(windows):
+        canvas[row, :, :height, :width] = whole[row, :, top : top + height, left : left + width]
+    found = render_tensor(canvas, replace(plain_plan(len(windows), size, 2, (0, 0, 40, 33)), windows=windows))
+    for row, window in enumerate(windows.tolist()):
+        expected = oracle.resized_crop(
+            whole[row], *window, size=[size, size], interpolation=InterpolationMode.BICUBIC, antialias=True
+        )
+        torch.testing.assert_close(found[row], expected, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize(("kernel", "size"), [(3, 8), (5, 16), (23, 40), (9, 5)])
+def test_blur_equals_torchvision_s(kernel: int, size: int) -> None:
+    sigmas = np.array([0.1, 0.7, 2.0, 0.0, 5.0])
+    pixels = torch.from_numpy(RNG.normal(size=(5, 2, size, size)).astype(np.float32))
+    plan = replace(plain_plan(5, size, 2, (0, 0, size, size)), kernel=kernel, sigmas=sigmas)
+    found = render_tensor(pixels, plan)
+    for row, sigma in enumerate(sigmas.tolist()):
+        expected = oracle.gaussian_blur(pixels[row], [kernel, kernel], [sigma, sigma]) if sigma else pixels[row]
+        torch.testing.assert_close(found[row], expected, atol=1e-4, rtol=0)
+
+
+def test_blur_follows_the_resampling() -> None:
+    pixels = torch.from_numpy(RNG.normal(size=(1, 1, 40, 30)).astype(np.float32))
+    plan = replace(plain_plan(1, 16, 1, (0, 0, 40, 30)), sigmas=np.array([1.3]))
+    crop = oracle.resized_crop(
+        pixels, 0, 0, 40, 30, size=[16, 16], interpolation=InterpolationMode.BICUBIC, antialias=True
+    )
+    torch.testing.assert_close(
+        render_tensor(pixels, plan), oracle.gaussian_blur(crop, [5, 5], [1.3, 1.3]), atol=1e-4, rtol=0
+    )
+
+
+def test_flips_then_quarter_turns_equal_flip_and_rot90() -> None:
+    cases = [(v, h, k) for v in (False, True) for h in (False, True) for k in range(4)]
+    pixels = torch.from_numpy(RNG.normal(size=(16, 2, 9, 9)).astype(np.float32))
+    plan = replace(
+        plain_plan(16, 9, 2, (0, 0, 9, 9)),
+        flips=np.array([case[:2] for case in cases]),
+        turns=np.array([case[2] for case in cases]),
+    )
+    found = render_tensor(pixels, plan)
+    for row, (vertical, horizontal, turns) in enumerate(cases):
+        expected = pixels[row].flip([axis for axis, yes in ((1, vertical), (2, horizontal)) if yes])
+        torch.testing.assert_close(found[row], torch.rot90(expected, turns, (1, 2)), atol=1e-5, rtol=0)
+
+
+def test_free_rotation_equals_quarter_turns_and_scipy_between_them() -> None:
+    y, x = np.mgrid[:33, :33] / 16.0
+    smooth = np.sin(x) + np.cos(1.3 * y) + 0.3 * np.sin(x + 2 * y)
+    pixels = torch.from_numpy(np.tile(smooth, (4, 1, 1, 1)).astype(np.float32))
+    plan = replace(plain_plan(4, 33, 1, (0, 0, 33, 33)), angles=np.array([90.0, 30.0, 0.0, -75.0]))
+    found = render_tensor(pixels, plan)
+    torch.testing.assert_close(found[0], torch.rot90(pixels[0], 1, (1, 2)), atol=1e-4, rtol=0)
+    torch.testing.assert_close(found[2], pixels[2], atol=1e-5, rtol=0)
+    for row in (1, 3):
+        expected = ndimage.rotate(smooth, plan.angles[row], reshape=False, order=3)
+        assert np.abs(found[row, 0].numpy() - expected)[9:-9, 9:-9].max() < 0.01
+
+
+def test_erased_rectangle_is_zero_and_the_rest_is_untouched() -> None:
+    pixels = torch.from_numpy(RNG.normal(size=(2, 3, 12, 12)).astype(np.float32))
+    plan = replace(plain_plan(2, 12, 3, (0, 0, 12, 12)), boxes=np.array([[2, 5, 4, 3], [0, 0, 0, 0]]))
+    expected = pixels.clone()
+    expected[0, :, 2:6, 5:8] = 0
+    torch.testing.assert_close(render_tensor(pixels, plan), expected, atol=1e-5, rtol=0)
+
+
+def test_grey_is_the_mean_of_the_three_bands() -> None:
+    pixels = torch.from_numpy(RNG.normal(size=(2, 3, 8, 8)).astype(np.float32))
+    found = render_tensor(pixels, replace(plain_plan(2, 8, 3, (0, 0, 8, 8)), grey=np.array([False, True])))
+    torch.testing.assert_close(found[0], pixels[0], atol=1e-5, rtol=0)
+    torch.testing.assert_close(found[1], pixels[1].mean(0).expand(3, -1, -1), atol=1e-5, rtol=0)
+
+
+def test_weights_sum_to_one_and_ignore_the_canvas_beyond_the_crop() -> None:
+    weights = resize_weights(torch.tensor([3, 40]), torch.tensor([True, False]), 40, 16, 64)
+    torch.testing.assert_close(weights.sum(-1), torch.ones(2, 16))
+    assert not weights[0, :, 3:].any()
+    assert not weights[1, :, 40:].any()
+    blur = blur_weights(torch.tensor([0.0, 1.0]), 7, 16)
+    torch.testing.assert_close(blur.sum(-1), torch.ones(2, 16))
+    assert torch.equal(blur[0], torch.eye(16))
+
+
+def test_real_pixels_equal_torchvision_on_the_same_window(data_dir: Path) -> None:
+    with rasterio.open(min((data_dir / "la_texas_pairs" / "s2").glob("*.tif"))) as scene:
+        pixels = torch.from_numpy(scene.read(window=((100, 164), (200, 264)))).float()[None] / 255
+    found = render_tensor(pixels[..., 7:57, 3:61], plain_plan(1, 32, 3, (7, 3, 50, 58)))
+    expected = oracle.resized_crop(
+        pixels, 7, 3, 50, 58, size=[32, 32], interpolation=InterpolationMode.BICUBIC, antialias=True
+    )
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=0)
+
+
+# --------------------------------------------------------------------- normalising
+
+
+def test_each_sample_is_normalised_by_the_statistics_of_its_own_bands() -> None:
+    archive = FakeArchive()
+    recipe = ViewRecipe(
+        branches=(
+            ViewSpec(
+                name="mixed",
+                picks=(BandPick(sensor="s1"), BandPick(sensor="s2", bands="rs-byol", count=2)),
+                size=24,
+                augmentation=PLAIN,
+            ),
+        )
+    )
+    planner = ViewPlanner(recipe, archive.sensors, seed=3)
+    (plan,) = planner.plan(0, np.full((4, 2), 24))
+    found = render(read_view(archive, range(4), plan, planner.channels[0]), normaliser_for(archive))
+    assert len(np.unique(plan.channels, axis=0)) > 1
+    for row, picks in enumerate(plan.channels):
+        for place, (key, band) in enumerate(planner.channels[0][pick] for pick in picks):
+            number = archive.sensors[key].indices([band])[0]
+            every = archive.pixels[key][:, number].astype(np.float64)
+            expected = (every[row] - every.mean()) / every.std()
+            np.testing.assert_allclose(found[row, place].numpy(), expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 0.0])
+def test_missing_pixels_count_as_the_mean_and_do_not_spread(bad: float) -> None:
+    one = SENSORS["s2-l1c"].select("B04")
+    assert one.nodata == 0
+    row = (BandStatistics(band="B04", count=1, mean=500, std=100, minimum=0, maximum=1),)
+    normaliser = Normaliser({"s2": one}, {"s2": row})
+    pixels = torch.full((1, 1, 8, 8), 700.0)
+    pixels[0, 0, 2, 3] = bad
+    standard = normaliser(pixels, [("s2", "B04")])
+    expected = torch.full((1, 1, 8, 8), 2.0)
+    expected[0, 0, 2, 3] = 0
+    torch.testing.assert_close(standard, expected)
+    view = render(RawView(pixels, plain_plan(1, 8, 1, (0, 0, 8, 8)), (("s2", "B04"),)), normaliser)
+    torch.testing.assert_close(view, expected, atol=1e-5, rtol=0)
+
+
+def test_values_are_clipped_to_the_valid_range_and_the_input_is_left_alone() -> None:
+    row = (BandStatistics(band="VV", count=1, mean=-10, std=4, minimum=0, maximum=1),)
+    pixels = torch.tensor([-80.0, -10.0, 90.0]).view(1, 1, 1, 3)
+    before = pixels.clone()
+    standard = Normaliser({"s1": SENSORS["s1"]}, {"s1": row})(pixels, [("s1", "VV")])
+    assert standard.flatten().tolist() == [-10.0, 0.0, 10.0]
+    assert torch.equal(pixels, before)
+
+
+def test_statistics_are_found_by_name_and_a_missing_one_is_an_error() -> None:
+    archive = FakeArchive()
+    known = statistics_for(archive)
+    shuffled = Normaliser(archive.sensors, {**known, "s2": known["s2"][::-1]})
+    pixels = torch.rand(1, 2, 4, 4) * 4000
+    channels = [("s2", "B8A"), ("s2", "B02")]
+    assert torch.equal(shuffled(pixels, channels), normaliser_for(archive)(pixels, channels))
+    without = Normaliser(archive.sensors, {"s2": known["s2"][:3]})
+    with pytest.raises(BandError, match=r"no statistics of band 'B12' of sensor 's2'"):
+        without(pixels[:, :1], [("s2", "B12")])
+    with pytest.raises(BandError, match="B99"):
+        without(pixels[:, :1], [("s2", "B99")])
+    with pytest.raises(BandError, match="Did you mean 's2'"):
+        without(pixels[:, :1], [("s22", "B02")])
+
+
+def test_a_band_without_spread_is_only_centred() -> None:
+    row = (BandStatistics(band="VV", count=1, mean=-10, std=0, minimum=-10, maximum=-10),)
+    standard = Normaliser({"s1": SENSORS["s1"]}, {"s1": row})(torch.full((1, 1, 2, 2), -9.5), [("s1", "VV")])
+    assert standard.flatten().tolist() == [0.5] * 4
+
+
+# ------------------------------------------------------------------------- reading
+
+
+def test_only_the_bands_and_windows_of_the_plan_are_read_once_a_sensor() -> None:
+    archive = FakeArchive()
+    picks = (BandPick(sensor="s1", count=3, fill=True), BandPick(sensor="s2", bands="rs-byol", count=2))
+    spec = ViewSpec(name="v", picks=picks, size=8, augmentation=Augmentation(crop_scale=(0.1, 0.3)))
+    planner = ViewPlanner(ViewRecipe(branches=(spec,)), archive.sensors, seed=0)
+    (plan,) = planner.plan(0, np.full((3, 2), 24))
+    raw = read_view(archive, [4, 0, 2], plan, planner.channels[0])
+    assert [(index, sensor) for index, sensor, *_ in archive.calls] == [(i, s) for i in (4, 0, 2) for s in ("s1", "s2")]
+    for position, (index, sensor, bands, window) in enumerate(archive.calls):
+        row = plan.channels[position // 2]
+        wanted = [band for key, band in (planner.channels[0][i] for i in row) if key == sensor]
+        assert bands == tuple(dict.fromkeys(wanted))
+        assert tuple(window) == tuple(plan.windows[position // 2])
+        top, left, height, width = window
+        found = raw.pixels[position // 2, :3] if sensor == "s1" else raw.pixels[position // 2, 3:]
+        rows = [archive.sensors[sensor].names.index(band) for band in wanted]
+        expected = archive.pixels[sensor][index][rows, top : top + height, left : left + width]
+        np.testing.assert_array_equal(found[:, :height, :width].numpy(), expected)
+        assert not found[:, height:].any()
+        assert not found[:, :, width:].any()
+
+
+def test_a_slice_of_a_raw_view_renders_to_the_slice_of_the_view() -> None:
+    archive = FakeArchive()
+    spec = ViewSpec(
+        name="v",
+        picks=(BandPick(sensor="s2", count=3),),
+        size=16,
+        augmentation=Augmentation(rotation=0.5, blur=0.5, grey=0.5, erase=0.5),
+    )
+    planner = ViewPlanner(ViewRecipe(branches=(spec,)), archive.sensors, seed=0)
+    (plan,) = planner.plan(0, np.full((5, 2), 24))
+    raw, normaliser = read_view(archive, range(5), plan, planner.channels[0]), normaliser_for(archive)
+    whole = render(raw, normaliser)
+    assert len(raw[1:4]) == 3
+    torch.testing.assert_close(render(raw[1:4], normaliser), whole[1:4], atol=1e-5, rtol=0)
+    for row in range(5):
+        torch.testing.assert_close(
+            render(read_view(archive, [row], plan[row : row + 1], planner.channels[0]), normaliser)[0],
+            whole[row],
+            atol=1e-5,
+            rtol=0,
+        )
+
+
+def test_a_sample_that_cannot_be_read_is_named() -> None:
+    recipe = ViewRecipe(branches=(ViewSpec(name="v", picks=(BandPick(sensor="s2"),), size=8),))
+    with pytest.raises(SampleError, match=r"tile-5, sensor s2: b/005.tif is cut short"):
+        make_views(recipe, FakeArchive(), indices=(4, 5))
+
+
+def test_sensors_on_different_grids_are_refused_rather_than_mixed() -> None:
+    archive = FakeArchive()
+    archive.pixels["s1"] = archive.pixels["s1"].repeat(2, axis=2).repeat(2, axis=3)
+    recipe = ViewRecipe(branches=(ViewSpec(name="v", picks=(BandPick(sensor="s1"),), size=8),))
+    with pytest.raises(SampleError, match=r"tile-0 has 48x48 pixels of sensor s1.*24x24"):
+        make_views(recipe, archive)
+
+
+# ------------------------------------------------------------- recipes end to end
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_every_shipped_recipe_makes_views_of_an_archive_with_both_sensors(name: str) -> None:
+    config = load_config(name, ["views.branches.*.size=16"])
+    views = make_views(config.views, FakeArchive())
+    assert [tuple(view.shape) for view in views] == [(4, config.model.channels, 16, 16)] * 2
+    for view in views:
+        assert view.dtype == torch.float32
+        assert view.is_contiguous()
+        assert view.isfinite().all()
+        assert view.std() > 0.1
+
+
+def test_multi_crop_gives_global_and_local_views() -> None:
+    def crops(name: str, size: int, count: int, scale: tuple[float, float]) -> ViewSpec:
+        pick = BandPick(sensor="s1", bands="VV")
+        return ViewSpec(name=name, picks=(pick,), size=size, count=count, augmentation=Augmentation(crop_scale=scale))
+
+    recipe = ViewRecipe(branches=(crops("global", 16, 2, (0.4, 1)), crops("local", 8, 4, (0.05, 0.14))))
+    archive = FakeArchive()
+    views = make_views(recipe, archive)
+    assert [tuple(view.shape) for view in views] == [(4, 1, 16, 16)] * 2 + [(4, 1, 8, 8)] * 4
+    assert not torch.equal(views[0], views[1])
+    areas = [window.height * window.width / 24**2 for *_, window in archive.calls]
+    assert min(areas[:8]) > 0.35
+    assert max(areas[8:]) < 0.2
+
+
+BUSY = {
+    "crop_scale": (0.3, 0.9),
+    "blur": 0.5,
+    "blur_sigma": (0.5, 1.0),
+    "rotation": 0.5,
+    "grey": 0.5,
+    "erase": 0.5,
+}
+
+
+def busy(count: int = 1, size: int = 16, **changed: Any) -> list[Tensor]:
+    augmentation = Augmentation(**{**BUSY, **changed})
+    spec = ViewSpec(
+        name="v", picks=(BandPick(sensor="s2", count=3),), size=size, count=count, augmentation=augmentation
+    )
+    return make_views(ViewRecipe(branches=(spec,)), FakeArchive(), indices=(0, 1, 2, 3, 4, 6, 7))
+
+
+def test_same_seed_same_views() -> None:
+    assert torch.equal(busy()[0], busy()[0])
+
+
+CHANGES = [
+    ("crop_scale", (0.5, 0.9)),
+    ("crop_ratio", (1.0, 1.0)),
+    ("horizontal_flip", 0.0),
+    ("vertical_flip", 0.0),
+    ("quarter_turn", 0.0),
+    ("blur", 1.0),
+    ("blur_sigma", (1.0, 2.0)),
+    ("blur_kernel", 0.5),
+    ("rotation", 1.0),
+    ("rotation_degrees", 10.0),
+    ("grey", 1.0),
+    ("erase", 1.0),
+    ("erase_area", (0.5, 0.6)),
+    ("erase_ratio", (1.0, 1.0)),
+]
+
+
+def test_no_setting_is_left_out() -> None:
+    assert [setting for setting, _ in CHANGES] == list(Augmentation.model_fields)
+
+
+@pytest.mark.parametrize(("setting", "value"), CHANGES)
+def test_every_setting_changes_the_view(setting: str, value: Any) -> None:
+    assert not torch.allclose(busy()[0], busy(**{setting: value})[0], atol=1e-3)
+
+
+def test_size_and_count_are_honoured() -> None:
+    assert [view.shape[-1] for view in busy(count=3, size=20)] == [20, 20, 20]
+
+
+def test_without_augmentation_a_view_is_the_normalised_sample() -> None:
+    archive = FakeArchive()
+    spec = ViewSpec(name="v", picks=(BandPick(sensor="s1", count=2),), size=24, augmentation=PLAIN)
+    (view,) = make_views(ViewRecipe(branches=(spec,)), archive)
+    pixels = torch.from_numpy(archive.pixels["s1"][:4])
+    expected = normaliser_for(archive)(pixels, [("s1", "VV"), ("s1", "VH")])
+    torch.testing.assert_close(view, expected, atol=1e-5, rtol=0)
+
+
+def test_autocast_and_gradients_do_not_reach_the_views() -> None:
+    plain = busy()[0]
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        cast = busy()[0]
+    assert torch.equal(plain, cast)
+    assert not cast.requires_grad
+    assert not cast.is_inference()
