@@ -1,0 +1,111 @@
+"""What a packed store says about itself."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from pydantic import ValidationError
+
+from terrasieve.errors import ArchiveError
+from terrasieve.schema import Spec
+from terrasieve.sensors import BandStatistics, Sensor
+
+KEY = "terrasieve"
+"""The group attribute that holds the manifest."""
+FORMAT: Final = 1
+CATALOGUE = "catalogue.parquet"
+"""Name of the samples' table inside the store."""
+GROUP = "zarr.json"
+
+
+class Manifest(Spec):
+    """The attribute ``terrasieve`` of a finished store.
+
+    Attributes:
+        format: Version of this layout.
+        complete: A store that is still being packed says False here and has nothing else.
+        version: Of the terrasieve that packed it.
+        simulated: Whether the pixels were made up.
+        samples: Samples in the store.
+        rejected: Samples of the source that were not fit for use.
+        sensors: By key: bands in pixel order, units, nodata values.
+        statistics: By key, one entry a band, over all samples of the store.
+        source: Provenance of the archive that was packed.
+        request: Digest of that archive and of the options.
+        assets: Digest of the list of source files.
+        chunks: By key, the BLAKE2b digest of each chunk's pixels as they were before compression.
+    """
+
+    format: Literal[1] = FORMAT
+    complete: Literal[True] = True
+    version: str
+    simulated: bool
+    samples: int
+    rejected: int
+    sensors: Mapping[str, Sensor]
+    statistics: Mapping[str, tuple[BandStatistics, ...]]
+    source: Mapping[str, Any]
+    request: str
+    assets: str
+    chunks: Mapping[str, tuple[str, ...]]
+
+    @property
+    def fingerprint(self) -> str:
+        """One digest of all pixels and of what they were packed from."""
+        return digest([self.request, *(f"{key} {part}" for key, parts in self.chunks.items() for part in parts)])
+
+
+def digest(parts: Iterable[str]) -> str:
+    """BLAKE2b of several texts, each kept apart from the next."""
+    state = hashlib.blake2b(digest_size=16)
+    for part in parts:
+        state.update(part.encode())
+        state.update(b"\0")
+    return state.hexdigest()
+
+
+def parse_manifest(attributes: Mapping[str, Any], root: object) -> Manifest:
+    """The manifest from a group's attributes.
+
+    Raises:
+        ArchiveError: It is not there, of another format, or packing was not finished.
+    """
+    stored = attributes.get(KEY)
+    if not isinstance(stored, Mapping):
+        raise ArchiveError(f"{root} is not a packed store: its {GROUP} has no attribute {KEY!r}. Make one with pack.")
+    if stored.get("format") != FORMAT:
+        raise ArchiveError(f"{root} has format {stored.get('format')}, this version reads {FORMAT}; pack it again.")
+    if not stored.get("complete"):
+        raise ArchiveError(f"{root}: packing was not finished; run the same command again.")
+    try:
+        return Manifest.model_validate(stored)
+    except ValidationError as error:
+        raise ArchiveError(f"{root}/{GROUP} is damaged: {error}. Pack the archive again.") from error
+
+
+def read_attributes(root: Path) -> Mapping[str, Any]:
+    """The attributes of a local group.
+
+    Raises:
+        ArchiveError: There is no group, or its metadata cannot be read.
+    """
+    path = root / GROUP
+    try:
+        attributes: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))["attributes"]
+    except FileNotFoundError as error:
+        raise ArchiveError(f"{root} is not a packed store: there is no {path}. Make one with pack.") from error
+    except (OSError, ValueError, KeyError) as error:
+        raise ArchiveError(f"{path} cannot be read: {error}. Pack the archive again.") from error
+    return attributes
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON; the file appears under its name only when it is whole."""
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text(json.dumps(value), encoding="utf-8")
+    os.replace(partial, path)
