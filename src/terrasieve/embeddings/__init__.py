@@ -1,0 +1,18 @@
+"""Embed an archive: samples in, vectors with their provenance out."""
+
+from __future__ import annotations
+
+from terrasieve.embeddings.inputs import EncoderInput
+from terrasieve.embeddings.stream import EmbedSettings, embed_batches
+from terrasieve.embeddings.table import EmbeddingTable, embed, read_embeddings
+from terrasieve.embeddings.writing import write_embeddings
+
+__all__ = [
+    "EmbedSettings",
+    "EmbeddingTable",
+    "EncoderInput",
+    "embed",
+    "embed_batches",
+    "read_embeddings",
+    "write_embeddings",
+]

@@ -1,0 +1,84 @@
+"""What an encoder is shown: bands of one sensor, written ``s2:B04,B03,B02``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Self
+
+from pydantic import Field
+
+from terrasieve.errors import BandError, ConfigError
+from terrasieve.schema import Spec
+from terrasieve.sensors import Sensor, find_sensor
+
+
+class EncoderInput(Spec):
+    """The bands of one sensor that fill an encoder's channels, in order.
+
+    Attributes:
+        sensor: Key of an archive's sensor; its name or kind before :meth:`resolve`.
+        bands: Band names; the name of one of the sensor's sets, or ``all``, before :meth:`resolve`.
+    """
+
+    sensor: str = Field(min_length=1)
+    bands: tuple[str, ...] = Field(min_length=1)
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read the text form ``sensor:band,band``, for example ``s2:B04,B03,B02`` or ``s2:rgb``.
+
+        Raises:
+            ConfigError: The text has another form.
+        """
+        sensor, colon, listed = text.partition(":")
+        bands = tuple(band.strip() for band in listed.split(","))
+        if not (colon and sensor.strip() and all(bands)):
+            raise ConfigError(f"{text!r} is not an encoder input; write sensor:band,band, for example s2:B04,B03,B02.")
+        return cls(sensor=sensor.strip(), bands=bands)
+
+    def __str__(self) -> str:
+        return f"{self.sensor}:{','.join(self.bands)}"
+
+    def resolve(self, sensors: Mapping[str, Sensor]) -> EncoderInput:
+        """This input with the archive's own sensor key and every band by name.
+
+        Raises:
+            BandError: The sensor, a band or a set is not there, or a band is named twice.
+        """
+        key = find_sensor(sensors, self.sensor)
+        selection = self.bands[0] if len(self.bands) == 1 else self.bands
+        return EncoderInput(sensor=key, bands=sensors[key].resolve(selection))
+
+
+def resolve_inputs(
+    inputs: Iterable[EncoderInput], sensors: Mapping[str, Sensor], channels: int
+) -> tuple[EncoderInput, ...]:
+    """Resolve inputs against an archive and check that each fills the encoder.
+
+    Args:
+        inputs: What was asked for.
+        sensors: The archive's sensors by key.
+        channels: Input channels of the encoder.
+
+    Raises:
+        BandError: An input does not exist in the archive or has another number of bands.
+        ConfigError: No input is given.
+    """
+    resolved = tuple(one.resolve(sensors) for one in inputs)
+    if not resolved:
+        raise ConfigError("No encoder input is given; name at least one, for example s2:B04.")
+    for one in resolved:
+        if len(one.bands) != channels:
+            raise BandError(
+                f"Input {one} has {len(one.bands)} band(s), but the encoder takes {channels}. "
+                f"Name exactly {channels}, or give each band as an input of its own."
+            )
+    return resolved
+
+
+def bands_by_sensor(inputs: Iterable[EncoderInput]) -> dict[str, tuple[str, ...]]:
+    """The distinct bands that several inputs need, by sensor, so that each is read once a sample."""
+    needed: dict[str, dict[str, None]] = {}
+    for one in inputs:
+        needed.setdefault(one.sensor, {}).update(dict.fromkeys(one.bands))
+    return {sensor: tuple(bands) for sensor, bands in needed.items()}

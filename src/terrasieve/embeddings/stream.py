@@ -1,0 +1,213 @@
+"""From samples to vectors, batch by batch, in constant memory.
+
+A thread reads ahead while the encoder works, so that the forward pass never waits for pixels.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional
+
+from terrasieve.archive.protocol import Archive
+from terrasieve.console import track
+from terrasieve.embeddings.background import read_ahead
+from terrasieve.embeddings.inputs import EncoderInput, bands_by_sensor
+from terrasieve.errors import SampleError
+from terrasieve.schema import Spec
+from terrasieve.views.normalise import Normaliser
+
+BATCHES_AHEAD = 2
+
+
+Precision = Literal["bf16", "32"]
+
+
+class EmbedSettings(Spec):
+    """How samples pass through an encoder.
+
+    Attributes:
+        size: Height and width in pixels that every sample is resized to (bicubic, antialiased);
+            the samples' own size when None.
+        batch_size: Samples per forward pass.
+        precision: ``bf16`` is bfloat16 autocast, ``32`` is float32.
+    """
+
+    size: int | None = Field(default=None, ge=1)
+    batch_size: int = Field(default=256, ge=1)
+    precision: Precision = "bf16"
+
+
+@dataclass(frozen=True)
+class RawBatch:
+    """Samples as read: for each sensor, runs of samples of equal shape, each ``(n, bands, height, width)``."""
+
+    indices: NDArray[np.int64]
+    pixels: Mapping[str, tuple[NDArray[np.float32], ...]]
+
+
+def inference_copy(encoder: nn.Module, precision: Precision) -> nn.Module:
+    """A copy in eval mode, without gradients and in channels-last layout.
+
+    The encoder itself is left as it is: mode, memory layout, parameters and buffers. For ``bf16`` the
+    weights that autocast would convert in every forward pass are converted here, once.
+    """
+    frozen = copy.deepcopy(encoder).eval().requires_grad_(False)
+    frozen.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch types no such overload
+    if precision == "bf16":
+        for module in frozen.modules():
+            if isinstance(module, (nn.Conv2d, nn.Linear)):
+                module.to(torch.bfloat16)
+    return frozen
+
+
+def embed_batches(
+    encoder: nn.Module,
+    archive: Archive,
+    inputs: Sequence[EncoderInput],
+    normaliser: Normaliser,
+    settings: EmbedSettings | None = None,
+    indices: NDArray[np.int64] | None = None,
+) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
+    """Embed samples in order; each sample is read once, whatever the number of inputs.
+
+    Args:
+        encoder: Maps ``(n, channels, height, width)`` to ``(n, features)``; runs on the device it is on.
+        archive: Where pixels come from.
+        inputs: Resolved inputs; each fills the encoder's channels.
+        normaliser: Standardises the pixels.
+        settings: Size, batch size and precision; the defaults when None.
+        indices: Samples to embed, in this order; all when None.
+
+    Yields:
+        Indices ``(n,)`` and their vectors ``(n, inputs, features)`` in float32.
+
+    Raises:
+        SampleError: A sample cannot be read, or samples differ in size and no size is set.
+    """
+    settings = settings or EmbedSettings()
+    order = np.arange(len(archive)) if indices is None else np.asarray(indices, dtype=np.int64)
+    frozen = inference_copy(encoder, settings.precision)
+    for batch in read_ahead(read_batches(archive, inputs, order, settings), depth=BATCHES_AHEAD):
+        yield batch.indices, embed_batch(frozen, batch, inputs, normaliser, settings)
+
+
+def embed_vectors(
+    encoder: nn.Module,
+    archive: Archive,
+    inputs: Sequence[EncoderInput],
+    normaliser: Normaliser,
+    settings: EmbedSettings,
+    indices: NDArray[np.int64],
+    description: str,
+) -> NDArray[np.float32]:
+    """Vectors ``(n, inputs, features)`` of samples, all in memory, with a progress bar; see :func:`embed_batches`."""
+    batches = embed_batches(encoder, archive, inputs, normaliser, settings, indices)
+    shown = track(batches, f"{description} (batches)", total=-(-len(indices) // settings.batch_size))
+    return np.concatenate([vectors for _, vectors in shown])
+
+
+def device_of(encoder: nn.Module) -> torch.device:
+    """Where an encoder's parameters are; the CPU for one without parameters."""
+    parameter = next(encoder.parameters(), None)
+    return torch.device("cpu") if parameter is None else parameter.device
+
+
+@torch.inference_mode()
+def embed_batch(
+    frozen: nn.Module,
+    batch: RawBatch,
+    inputs: Sequence[EncoderInput],
+    normaliser: Normaliser,
+    settings: EmbedSettings,
+) -> NDArray[np.float32]:
+    """Vectors ``(n, inputs, features)`` of samples that were read for these inputs.
+
+    Args:
+        frozen: From :func:`inference_copy`.
+        batch: From :func:`read_batches`.
+        inputs: Resolved inputs; each fills the encoder's channels.
+        normaliser: Standardises the pixels.
+        settings: Size and precision.
+    """
+    device = device_of(frozen)
+    prepared = _prepare(batch, inputs, normaliser, settings.size, device)
+    with torch.autocast(device.type, dtype=torch.bfloat16, enabled=settings.precision == "bf16"):
+        vectors = [frozen(pixels.contiguous(memory_format=torch.channels_last)).float() for pixels in prepared]
+    return np.asarray(torch.stack(vectors, dim=1).cpu().numpy(), dtype=np.float32)
+
+
+def resize(pixels: Tensor, size: int | None) -> Tensor:
+    """Bicubic, antialiased resampling of ``(n, channels, height, width)`` to ``size`` squared; None leaves it."""
+    if size is None or pixels.shape[-2:] == (size, size):
+        return pixels
+    return functional.interpolate(pixels, size=(size, size), mode="bicubic", antialias=True)
+
+
+def read_batches(
+    archive: Archive, inputs: Sequence[EncoderInput], order: NDArray[np.int64], settings: EmbedSettings
+) -> Iterator[RawBatch]:
+    """Read the bands that the inputs need, each once a sample.
+
+    Raises:
+        SampleError: A sample cannot be read, or samples differ in size and no size is set.
+    """
+    needed = bands_by_sensor(inputs)
+    for start in range(0, len(order), settings.batch_size):
+        indices = order[start : start + settings.batch_size]
+        samples = [_read_sample(archive, int(index), needed) for index in indices]
+        yield RawBatch(
+            indices, {sensor: _stack([sample[sensor] for sample in samples], settings.size) for sensor in needed}
+        )
+
+
+def _prepare(
+    batch: RawBatch,
+    inputs: Sequence[EncoderInput],
+    normaliser: Normaliser,
+    size: int | None,
+    device: torch.device,
+) -> list[Tensor]:
+    needed = bands_by_sensor(inputs)
+    pixels = {
+        sensor: torch.cat([resize(_standardise(normaliser, run, sensor, needed[sensor], device), size) for run in runs])
+        for sensor, runs in batch.pixels.items()
+    }
+    return [pixels[one.sensor][:, [needed[one.sensor].index(band) for band in one.bands]] for one in inputs]
+
+
+def _read_sample(archive: Archive, index: int, needed: Mapping[str, Sequence[str]]) -> dict[str, NDArray[np.generic]]:
+    try:
+        return {sensor: archive.read(index, sensor, bands) for sensor, bands in needed.items()}
+    except SampleError as error:
+        raise SampleError(
+            f"Sample {archive.ids[index]!s} cannot be read: {error} "
+            "Run `terrasieve index` and embed the catalogue that it writes; it leaves such samples out."
+        ) from error
+
+
+def _stack(arrays: list[NDArray[np.generic]], size: int | None) -> tuple[NDArray[np.float32], ...]:
+    shapes = {array.shape for array in arrays}
+    if len(shapes) == 1:
+        return (np.stack(arrays, dtype=np.float32, casting="unsafe"),)
+    if size is None:
+        low, high = min(shapes), max(shapes)
+        raise SampleError(
+            f"Samples of one batch differ in size, for example {low[1]}x{low[2]} and {high[1]}x{high[2]} pixels; "
+            "set a size that all are resized to."
+        )
+    return tuple(array[None].astype(np.float32) for array in arrays)
+
+
+def _standardise(
+    normaliser: Normaliser, run: NDArray[np.float32], sensor: str, bands: Sequence[str], device: torch.device
+) -> Tensor:
+    return normaliser(torch.from_numpy(run).to(device), [(sensor, band) for band in bands])

@@ -1,0 +1,119 @@
+"""Write the embedding of an archive as a GeoParquet file, streamed and resumable.
+
+The metadata key ``emb`` follows the STAC Embedding extension (https://github.com/stac-extensions/embedding).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+
+import geopandas
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import shapely
+from numpy.typing import NDArray
+
+from terrasieve.archive.geoparquet import with_bbox, with_metadata
+from terrasieve.archive.protocol import Archive
+from terrasieve.console import track
+from terrasieve.embeddings.inputs import EncoderInput, resolve_inputs
+from terrasieve.embeddings.parts import Parts
+from terrasieve.embeddings.stream import EmbedSettings, embed_batches
+from terrasieve.embeddings.table import provenance, sample_columns
+from terrasieve.errors import ArchiveError
+from terrasieve.models.backbone import Encoder
+from terrasieve.models.export import EncoderCard
+from terrasieve.views.normalise import Normaliser
+
+ROWS_PER_PART = 8192
+"""About how many samples are lost when a run is killed; a part holds whole batches."""
+
+Batches = Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]
+
+
+def write_embeddings(
+    path: str | Path,
+    encoder: Encoder,
+    card: EncoderCard,
+    archive: Archive,
+    inputs: Sequence[EncoderInput],
+    normaliser: Normaliser,
+    settings: EmbedSettings | None = None,
+    indices: NDArray[np.int64] | None = None,
+    rows_per_part: int = ROWS_PER_PART,
+) -> Path:
+    """Embed samples into a GeoParquet 1.1 file; pixels and vectors in memory do not grow with the archive.
+
+    Rows follow a Hilbert curve, so that the row groups' ``bbox`` statistics are tight; samples without a
+    place come last, in the order given. A run that was stopped continues after its last whole part. A file
+    that is already there is replaced at the end. Columns: ``id``, ``geometry`` (WKB, longitude and
+    latitude), ``time``, ``label`` and ``split`` where known, ``bbox`` (covering), ``embedding`` (fixed-size
+    list of float32: the inputs' vectors one after the other).
+
+    Args:
+        path: File to write.
+        encoder: Runs on the device that it is on.
+        card: The encoder's card.
+        archive: Where pixels come from.
+        inputs: What the encoder is shown, each with as many bands as it has channels.
+        normaliser: Standardises the pixels.
+        settings: Size, batch size and precision; the defaults when None.
+        indices: Samples to embed; all when None.
+        rows_per_part: About how many samples are written at once.
+
+    Raises:
+        ArchiveError: There is no sample to embed.
+        BandError: An input does not exist in the archive or does not fit the encoder.
+        ConfigError: Parts of another embedding lie beside ``path``.
+        SampleError: A sample cannot be read, or samples differ in size and no size is set.
+    """
+    settings = settings or EmbedSettings()
+    resolved = resolve_inputs(inputs, archive.sensors, encoder.channels)
+    samples = sample_columns(archive.table())
+    order = hilbert_order(samples, np.arange(len(samples)) if indices is None else indices)
+    if not order.size:
+        raise ArchiveError(f"There is no sample to embed into {path}; look at the archive with `terrasieve info`.")
+    facts = provenance(card, archive, resolved, normaliser, settings)
+    per_part = max(1, rows_per_part // settings.batch_size)
+    rows_sha256 = hashlib.sha256(order.astype("<i8").tobytes()).hexdigest()
+    parts = Parts.resume(Path(path), {**facts, "batches_per_part": per_part, "rows_sha256": rows_sha256})
+    left = order[len(parts.paths()) * per_part * settings.batch_size :]
+    batches = embed_batches(encoder, archive, resolved, normaliser, settings, left)
+    shown = track(batches, "embed (batches)", total=-(-len(left) // settings.batch_size))
+    for rows, vectors in _grouped(shown, per_part):
+        parts.append(_part(samples.take(pa.array(rows)), vectors))
+    schema = pq.read_schema(parts.paths()[0])
+    dimensions = schema.field("embedding").type.list_size
+    parts.merge(with_metadata(schema, {"emb": {**facts, "emb:dimensions": dimensions}}))
+    return parts.target
+
+
+def hilbert_order(samples: pa.Table, indices: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Indices along a Hilbert curve through the centres of their geometries; those without one last.
+
+    Args:
+        samples: Has a column ``geometry`` of WKB, null where unknown.
+        indices: Rows of it to order, shape ``(m,)``.
+    """
+    shapes = shapely.from_wkb(samples["geometry"].to_numpy(zero_copy_only=False))[indices]
+    located = ~shapely.is_missing(shapes)
+    if not located.any():
+        return np.asarray(indices, dtype=np.int64)
+    distance = geopandas.GeoSeries(shapes[located]).hilbert_distance().to_numpy()
+    placed = indices[located][np.argsort(distance, kind="stable")]
+    return np.concatenate([placed, indices[~located]]).astype(np.int64)
+
+
+def _grouped(batches: Batches, count: int) -> Batches:
+    while group := list(islice(batches, count)):
+        yield np.concatenate([rows for rows, _ in group]), np.concatenate([vectors for _, vectors in group])
+
+
+def _part(samples: pa.Table, vectors: NDArray[np.float32]) -> pa.Table:
+    flat = vectors.reshape(len(vectors), -1)
+    embedding = pa.FixedSizeListArray.from_arrays(pa.array(flat.ravel()), flat.shape[1])
+    return with_bbox(samples).append_column("embedding", embedding).replace_schema_metadata(None)

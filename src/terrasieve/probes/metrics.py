@@ -1,0 +1,77 @@
+"""Accuracy and macro-F1 with bootstrap intervals, all computed from the confusion matrix."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+RESAMPLES = 1000
+SEED = 0
+BOOTSTRAP = f"95 % percentile intervals of {RESAMPLES:,} bootstrap resamples of the test predictions, seed {SEED}"
+"""How intervals are made, for the protocol."""
+
+
+def confusion_matrix(truth: NDArray[np.int64], predicted: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Counts of (true, predicted) pairs, shape ``(classes, classes)``; classes are codes from 0.
+
+    Raises:
+        ValueError: The arrays differ in shape or are empty.
+    """
+    if truth.shape != predicted.shape or truth.ndim != 1 or not truth.size:
+        raise ValueError(f"need as many predictions as labels, at least one: got {predicted.shape} and {truth.shape}")
+    classes = int(max(truth.max(), predicted.max())) + 1
+    counts = np.bincount(truth * classes + predicted, minlength=classes * classes)
+    return counts.reshape(classes, classes).astype(np.int64)
+
+
+def accuracy(confusion: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Share of correct predictions of confusion matrices ``(..., classes, classes)``."""
+    correct = np.trace(confusion, axis1=-2, axis2=-1)
+    return np.asarray(correct / confusion.sum(axis=(-2, -1)), dtype=np.float64)
+
+
+def macro_f1(confusion: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Unweighted mean over classes of F1 = 2 TP / (2 TP + FP + FN).
+
+    Classes that occur neither as truth nor as prediction are left out of the mean, as scikit-learn does.
+
+    Args:
+        confusion: Confusion matrices, shape ``(..., classes, classes)``.
+    """
+    hits = np.diagonal(confusion, axis1=-2, axis2=-1)
+    occurrences = confusion.sum(axis=-1) + confusion.sum(axis=-2)
+    present = occurrences > 0
+    f1 = np.divide(2.0 * hits, occurrences, out=np.zeros(occurrences.shape), where=present)
+    return np.asarray(f1.sum(axis=-1) / present.sum(axis=-1), dtype=np.float64)
+
+
+METRICS = {"accuracy": accuracy, "macro_f1": macro_f1}
+"""The metrics of every classification probe, by name."""
+
+
+def classification_metrics(confusion: NDArray[np.int64]) -> dict[str, float]:
+    """Every metric of one confusion matrix ``(classes, classes)``."""
+    return {name: float(metric(confusion)) for name, metric in METRICS.items()}
+
+
+def bootstrap_intervals(
+    confusion: NDArray[np.int64], resamples: int = RESAMPLES, seed: int = SEED
+) -> Mapping[str, tuple[float, float]]:
+    """Bootstrap 95 % percentile interval of every metric (Efron & Tibshirani 1993, chapter 13).
+
+    Drawing n test predictions with replacement changes the metrics only through how often each
+    (true, predicted) pair is drawn, and these counts are multinomial. So the confusion matrices of
+    all resamples are drawn at once, in memory that does not depend on n.
+
+    Args:
+        confusion: Confusion matrix of the test split, shape ``(classes, classes)``.
+        resamples: Number of resamples.
+        seed: Seed of the draws; the same for every probe, so that equal predictions have equal intervals.
+    """
+    total = int(confusion.sum())
+    drawn = np.random.default_rng(seed).multinomial(total, confusion.ravel() / total, size=resamples)
+    matrices = drawn.reshape(resamples, *confusion.shape)
+    bounds = {name: np.percentile(metric(matrices), [2.5, 97.5]) for name, metric in METRICS.items()}
+    return {name: (float(low), float(high)) for name, (low, high) in bounds.items()}

@@ -1,0 +1,135 @@
+"""The rows of a comparison: what is shown to an encoder, and what a probe then reached."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from terrasieve.embeddings.inputs import EncoderInput, resolve_inputs
+from terrasieve.errors import BandError
+from terrasieve.sensors import Sensor
+
+JOINED_BANDS = 3
+"""Size of the band sets that a single-band encoder is also probed on, such as ``rgb``."""
+
+
+@dataclass(frozen=True)
+class InputRow:
+    """Inputs whose vectors a probe sees together.
+
+    Attributes:
+        members: One input, or several that are embedded one by one and whose vectors are joined.
+    """
+
+    members: tuple[EncoderInput, ...]
+
+    @property
+    def name(self) -> str:
+        """``s2:B04,B03,B02`` for bands shown together, ``s2:B04+B03+B02`` for bands shown one by one."""
+        if len(self.members) == 1:
+            return str(self.members[0])
+        return f"{self.members[0].sensor}:{'+'.join(band for one in self.members for band in one.bands)}"
+
+
+@dataclass(frozen=True)
+class ProbeRow:
+    """One number of a comparison with everything that is needed to read it.
+
+    Attributes:
+        model: The recipe of the encoder, or ``random init`` or ``image statistics`` for a floor.
+        inputs: Name of the :class:`InputRow`.
+        probe: Name of the probe.
+        protocol: How the probe was fitted, in one line.
+        data: Archive, sizes, split and normalisation, in one line.
+        metrics: ``accuracy`` and ``macro_f1``, each from 0 to 1.
+        ci95: Bootstrap 95 % interval of each metric.
+        chosen: Settings that fitting chose on the validation split.
+        n_train: Samples in the train split.
+        n_test: Samples in the test split.
+    """
+
+    model: str
+    inputs: str
+    probe: str
+    protocol: str
+    data: str
+    metrics: Mapping[str, float]
+    ci95: Mapping[str, tuple[float, float]]
+    chosen: Mapping[str, float]
+    n_train: int
+    n_test: int
+
+
+def input_row(wanted: EncoderInput, sensors: Mapping[str, Sensor], channels: int) -> InputRow:
+    """The row for one wanted input.
+
+    A single-band encoder is shown the bands of a larger input one by one, and their vectors are joined.
+
+    Raises:
+        BandError: The input does not exist in the archive or does not fit the encoder.
+    """
+    resolved = wanted.resolve(sensors)
+    if channels == 1:
+        return InputRow(tuple(EncoderInput(sensor=resolved.sensor, bands=(band,)) for band in resolved.bands))
+    return InputRow(resolve_inputs([resolved], sensors, channels))
+
+
+def default_rows(sensors: Mapping[str, Sensor], channels: int) -> tuple[InputRow, ...]:
+    """Every row that an archive offers to an encoder.
+
+    For a single-band encoder each band of each optical or radar sensor, then each named set of three
+    bands, joined. For any other encoder each named set of as many bands as it takes, and each sensor
+    that has exactly as many. Sets of the same bands count once.
+
+    Args:
+        sensors: The archive's sensors by key.
+        channels: Input channels of the encoder.
+
+    Raises:
+        BandError: The archive offers nothing that fits.
+    """
+    seen = {key: sensor for key, sensor in sensors.items() if sensor.kind != "map"}
+    wanted = [
+        EncoderInput(sensor=key, bands=bands)
+        for key, sensor in seen.items()
+        for bands in _selections(sensor, JOINED_BANDS if channels == 1 else channels)
+    ]
+    if channels == 1:
+        single = [EncoderInput(sensor=key, bands=(band,)) for key, sensor in seen.items() for band in sensor.names]
+        wanted = single + wanted
+    if not wanted:
+        raise BandError(
+            f"The encoder takes {channels} bands, and no sensor of the archive has that many or a named set of them; "
+            "name the inputs, for example s2:B04,B03,B02."
+        )
+    return tuple(input_row(one, sensors, channels) for one in wanted)
+
+
+def join(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """One vector a sample: ``(n, 1, features)`` as it is; several scaled to unit length each, then concatenated.
+
+    Args:
+        vectors: Shape ``(n, inputs, features)``.
+
+    Returns:
+        Shape ``(n, inputs * features)``.
+    """
+    if vectors.shape[1] == 1:
+        return vectors[:, 0]
+    lengths = np.linalg.norm(vectors, axis=2, keepdims=True)
+    unit = vectors / np.maximum(lengths, np.finfo(np.float32).tiny)
+    return np.asarray(unit.reshape(len(vectors), -1), dtype=np.float32)
+
+
+def distinct_members(rows: Iterable[InputRow]) -> tuple[EncoderInput, ...]:
+    """Each input that any row needs, once, in order of first use."""
+    return tuple(dict.fromkeys(one for row in rows for one in row.members))
+
+
+def _selections(sensor: Sensor, count: int) -> list[tuple[str, ...]]:
+    candidates = [*sensor.sets.values(), sensor.names]
+    distinct = {frozenset(bands): bands for bands in reversed(candidates) if len(bands) == count}
+    return list(reversed(distinct.values()))

@@ -1,0 +1,75 @@
+"""The table fits 100 columns and marks the best; JSON and CSV keep every digit."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from terrasieve.probes.rows import ProbeRow
+from terrasieve.probes.table import render, write_csv, write_json
+
+
+def row(model: str, inputs: str, probe: str, accuracy: float) -> ProbeRow:
+    return ProbeRow(
+        model=model,
+        inputs=inputs,
+        probe=probe,
+        protocol=f"{probe}: as it was fitted",
+        data="data: memory",
+        metrics={"accuracy": accuracy, "macro_f1": accuracy - 1 / 30},
+        ci95={"accuracy": (accuracy - 0.02, accuracy + 0.02), "macro_f1": (accuracy - 0.06, accuracy)},
+        chosen={"C": 1 / 3},
+        n_train=45,
+        n_test=30,
+    )
+
+
+ROWS = [
+    row(model, inputs, probe, accuracy)
+    for model, accuracy in [("rs-byol-3-rgb-s1s2", 0.61), ("random init", 0.48), ("image statistics", 0.55)]
+    for inputs in ("s2:B03", "s2:B04+B03+B02")
+    for probe in ("kNN", "logistic", "MLP")
+]
+
+
+def printed(rows: list[ProbeRow], ansi: bool = False) -> str:
+    stream = io.StringIO()
+    Console(file=stream, width=100, force_terminal=ansi, color_system="standard" if ansi else None).print(render(rows))
+    return stream.getvalue()
+
+
+def test_everything_is_readable_in_a_hundred_columns() -> None:
+    text = printed(ROWS)
+    assert max(map(len, text.splitlines())) <= 100
+    for shown in ("61.0", "59.0-63.0", "57.7", "s2:B04+B03+B02", "kNN: as it was fitted"):
+        assert shown in text
+    assert text.count("data: memory") == 1
+    assert "…" not in text
+
+
+def test_best_is_bold_and_floors_are_dim() -> None:
+    ahead = printed(ROWS, ansi=True)
+    assert "\x1b[1m61.0" in ahead
+    assert "\x1b[2m48.0" in ahead
+    behind = printed([row("rs-byol-1", "s2:B03", "kNN", 0.40), row("random init", "s2:B03", "kNN", 0.48)], ansi=True)
+    assert "\x1b[1m48.0" in behind
+    assert "\x1b[1m40.0" not in behind
+
+
+def test_json_and_csv_hold_every_digit_and_the_protocol(tmp_path: Path) -> None:
+    write_json(ROWS, tmp_path / "rows.json")
+    write_csv(ROWS, tmp_path / "rows.csv")
+    loaded = json.loads((tmp_path / "rows.json").read_text())
+    with (tmp_path / "rows.csv").open() as file:
+        lines = list(csv.DictReader(file))
+    assert len(loaded) == len(lines) == len(ROWS)
+    for expected, one, line in zip(ROWS, loaded, lines, strict=True):
+        assert one["metrics"]["macro_f1"] == float(line["macro_f1"]) == expected.metrics["macro_f1"]
+        assert one["ci95"]["accuracy"] == [float(line["accuracy_low"]), float(line["accuracy_high"])]
+        assert one["protocol"] == line["protocol"] == expected.protocol
+        assert json.loads(line["chosen"])["C"] == pytest.approx(1 / 3, abs=0)
