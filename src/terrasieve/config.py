@@ -1,0 +1,217 @@
+"""The configuration of a run: recipes in YAML, ``--set a.b=c`` on top, one frozen value out."""
+
+from __future__ import annotations
+
+import typing
+from collections.abc import Iterator, Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, Field, ValidationError
+
+from terrasieve.errors import ConfigError, nearest
+from terrasieve.methods.byol import ByolSpec
+from terrasieve.models.backbone import BackboneSpec
+from terrasieve.schema import Spec
+from terrasieve.training.spec import TrainSpec
+from terrasieve.views.recipe import ViewRecipe
+
+
+class RunConfig(Spec):
+    """Everything that decides what a pre-training run computes, apart from the archive's pixels.
+
+    Attributes:
+        name: The recipe's name.
+        description: One sentence for the list of recipes.
+        source: The publication, and which values are ours rather than published.
+        samples: Train on this many samples of the archive, drawn with the run's seed; null takes all.
+        views: What the method sees of a sample.
+        model: The backbone.
+        method: The self-supervised method.
+        train: Length, optimiser, precision and periodic jobs.
+    """
+
+    name: str
+    description: str
+    source: str
+    samples: int | None = Field(default=None, ge=2)
+    views: ViewRecipe
+    model: BackboneSpec
+    method: ByolSpec
+    train: TrainSpec
+
+
+def recipe_names() -> list[str]:
+    """Names of the recipes that are shipped, sorted."""
+    folder = resources.files("terrasieve.recipes")
+    return sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
+
+
+def load_config(recipe: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
+    """Read a recipe and apply ``key=value`` settings.
+
+    Args:
+        recipe: Name of a shipped recipe, or path of a YAML file.
+        overrides: Settings such as ``train.epochs=20``. A list is entered by position, by the ``name`` of
+            an item, or by ``*`` for all items: ``views.branches.*.size=32``.
+
+    Raises:
+        ConfigError: Unknown recipe, key or value; the message names the nearest one.
+    """
+    values = _read_recipe(recipe)
+    for override in overrides:
+        _apply(values, override)
+    return validate(values, origin=str(recipe))
+
+
+def validate(values: Mapping[str, Any], origin: str) -> RunConfig:
+    """Check plain values against the schema.
+
+    Raises:
+        ConfigError: A key is unknown or a value does not fit; every problem is named.
+    """
+    try:
+        return RunConfig.model_validate(values)
+    except ValidationError as error:
+        lines = [_explain(problem) for problem in error.errors(include_url=False)]
+        raise ConfigError(f"{origin} is not a valid configuration:\n  " + "\n  ".join(lines)) from error
+
+
+def to_yaml(config: RunConfig) -> str:
+    """The resolved configuration, every parameter included."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=110)
+
+
+# ------------------------------------------------------------------------ reading
+
+
+def _read_recipe(recipe: str | Path, seen: tuple[str, ...] = ()) -> dict[str, Any]:
+    if str(recipe) in seen:
+        raise ConfigError(f"Recipe {recipe} extends itself: {' -> '.join([*seen, str(recipe)])}.")
+    values = _parse(recipe)
+    parent = values.pop("extends", None)
+    return _merge(_read_recipe(parent, (*seen, str(recipe))), values) if parent else values
+
+
+def _parse(recipe: str | Path) -> dict[str, Any]:
+    text = _recipe_text(recipe)
+    try:
+        values = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{recipe} is not valid YAML: {error}") from error
+    if not isinstance(values, dict):
+        raise ConfigError(f"{recipe} holds {type(values).__name__}, not a mapping of settings.")
+    return values
+
+
+def _recipe_text(recipe: str | Path) -> str:
+    if str(recipe) in recipe_names():
+        return (resources.files("terrasieve.recipes") / f"{recipe}.yaml").read_text(encoding="utf-8")
+    path = Path(recipe)
+    if path.is_file():
+        return path.read_text(encoding="utf-8")
+    raise ConfigError(f"No recipe and no file is called {str(recipe)!r}.{nearest(str(recipe), recipe_names())}")
+
+
+def _merge(base: dict[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in own.items():
+        both = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
+        # A block with another ``name`` is another variant: its parent's settings do not belong to it.
+        same = both and value.get("name", merged[key].get("name")) == merged[key].get("name")
+        merged[key] = _merge(merged[key], value) if same else value
+    return merged
+
+
+# ---------------------------------------------------------------------- overrides
+
+
+def _apply(values: dict[str, Any], override: str) -> None:
+    path, separator, text = override.partition("=")
+    if not separator or not path:
+        raise ConfigError(f"--set {override!r} is not of the form key=value, for example train.epochs=20.")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"--set {override!r}: the value is not valid YAML: {error}") from error
+    _set(values, path.split("."), _number(value), override)
+
+
+def _number(value: Any) -> Any:
+    # YAML 1.1 reads 1e-4 as text; everybody means the number.
+    if isinstance(value, str):
+        try:
+            return float(value)
+        except ValueError:
+            return value
+    return value
+
+
+def _set(node: Any, path: Sequence[str], value: Any, override: str) -> None:
+    head, *rest = path
+    if isinstance(node, list):
+        for position in _positions(node, head, override):
+            if rest:
+                _set(node[position], rest, value, override)
+            else:
+                node[position] = value
+    elif isinstance(node, dict):
+        if rest:
+            _set(node.setdefault(head, {}), rest, value, override)
+        else:
+            node[head] = _replaced(node.get(head), value)
+    else:
+        raise ConfigError(f"--set {override!r}: {head!r} is below a single value, which has no settings of its own.")
+
+
+def _replaced(old: Any, new: Any) -> Any:
+    return {"name": new} if isinstance(old, dict) and "name" in old and isinstance(new, str) else new
+
+
+def _positions(items: list[Any], key: str, override: str) -> Iterator[int]:
+    names = [str(item.get("name", i)) if isinstance(item, dict) else str(i) for i, item in enumerate(items)]
+    if key == "*":
+        yield from range(len(items))
+    elif key in names:
+        yield names.index(key)
+    elif key.isdigit() and int(key) < len(items):
+        yield int(key)
+    else:
+        raise ConfigError(f"--set {override!r}: no item {key!r}.{nearest(key, names)}")
+
+
+# ------------------------------------------------------------------------- errors
+
+
+def _explain(problem: Any) -> str:
+    location = [str(part) for part in problem["loc"]]
+    where = ".".join(location)
+    if problem["type"] == "extra_forbidden":
+        return f"unknown key {where!r}.{nearest(location[-1], _siblings(problem['loc'][:-1]))}"
+    value = f" (got {problem['input']!r})" if not isinstance(problem["input"], Mapping) else ""
+    return f"{where}: {problem['msg']}{value}"
+
+
+def _siblings(location: Sequence[int | str]) -> set[str]:
+    """Keys that the schema knows at a place, following pydantic's path of keys, positions and variants."""
+    models: list[type[BaseModel]] = [RunConfig]
+    for part in location:
+        inner = [m for model in models for m in _models_below(model, part)]
+        models = inner or models
+    return {key for model in models for key in model.model_fields}
+
+
+def _models_below(model: type[BaseModel], part: int | str) -> list[type[BaseModel]]:
+    if isinstance(part, str) and part in model.model_fields:
+        return list(_models_in(model.model_fields[part].annotation))
+    name = model.model_fields.get("name")
+    return [model] if name is not None and name.default == part else []
+
+
+def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for argument in typing.get_args(annotation):
+        yield from _models_in(argument)

@@ -1,0 +1,183 @@
+"""The main job end to end: pack, pre-train, embed, probe; a folder with a summary and figures."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from terrasieve.archive.opening import open_archive, scenes_spec_from_options
+from terrasieve.archive.overview import contact_sheet
+from terrasieve.archive.packed import PackedArchive
+from terrasieve.archive.packing import pack
+from terrasieve.archive.protocol import Archive
+from terrasieve.archive.simulated import SimulatedSpec
+from terrasieve.archive.statistics import statistics_of
+from terrasieve.config import RunConfig, load_config
+from terrasieve.console import console
+from terrasieve.device import pick_device
+from terrasieve.embeddings import EncoderInput, write_embeddings
+from terrasieve.errors import ConfigError
+from terrasieve.figures import probe_chart, training_curves, view_sheet
+from terrasieve.models.export import load_encoder
+from terrasieve.pretrain import online_probe, pretrain, preview_views
+from terrasieve.probes.evaluate import evaluate, probes_named
+from terrasieve.probes.rows import ProbeRow, input_row
+from terrasieve.probes.table import render, to_markdown, write_csv, write_json
+from terrasieve.training.job import TrainingResult
+from terrasieve.training.loop import make_fabric
+from terrasieve.views.normalise import Normaliser
+
+RECIPE = "rs-byol-1-small"
+_TILE = 64
+
+
+@dataclass(frozen=True)
+class DemoData:
+    """What the demo learns from and what it is measured on.
+
+    Attributes:
+        unlabelled: Pairs of optical and radar samples.
+        labelled: Samples with a class, never trained on.
+        inputs: What the probes show the encoder; the last is also what is embedded.
+        description: One sentence that says what it is, and that it is simulated if it is.
+    """
+
+    unlabelled: Archive
+    labelled: Archive
+    inputs: Sequence[str]
+    description: str
+
+
+def run_demo(data: Path | None, out: Path, *, overwrite: bool, seed: int, device: str) -> RenderableType:
+    """Run the whole job and return what to print.
+
+    Args:
+        data: Folder that holds ``la_texas_pairs`` and ``eurosat_rgb``; the simulated archive where None.
+        out: The run folder.
+        overwrite: Replace what an earlier demo left in ``out``.
+        seed: Seed of everything.
+        device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
+
+    Raises:
+        ConfigError: ``out`` is in use, or ``data`` does not hold the two folders.
+    """
+    began = time.monotonic()
+    _clear(out, overwrite)
+    demo = _real_data(data) if data is not None else _simulated_data(seed)
+    console.print(f"[bold]Data:[/] {demo.description}", highlight=False)
+
+    console.rule("1/4 pack")
+    pack(demo.unlabelled, out / "packed.zarr")
+    packed = PackedArchive(out / "packed.zarr")
+    contact_sheet(packed, out / "contact-sheet.png")
+
+    console.rule("2/4 pre-train")
+    config = load_config(RECIPE, [f"train.seed={seed}", "train.evaluate_every=2.5"])
+    result = _pretrain(config, packed, demo, out, device)
+
+    console.rule("3/4 embed")
+    encoder, card = load_encoder(out)
+    encoder.to(pick_device(device))
+    inputs = [EncoderInput.parse(text) for text in demo.inputs]
+    normaliser = Normaliser(demo.labelled.sensors, statistics_of(demo.labelled))
+    shown = input_row(inputs[-1], demo.labelled.sensors, encoder.channels).members
+    write_embeddings(out / "embeddings.parquet", encoder, card, demo.labelled, shown, normaliser)
+
+    console.rule("4/4 probe")
+    rows = evaluate(encoder, card, demo.labelled, inputs, probes_named(["knn", "logistic"]), seed=seed)
+    write_json(rows, out / "probe.json")
+    write_csv(rows, out / "probe.csv")
+    _draw(config, packed, rows, out)
+    minutes = (time.monotonic() - began) / 60
+    (out / "summary.md").write_text(_summary(config, demo, result, rows, minutes), encoding="utf-8")
+    closing = f"{demo.description}\n{minutes:.1f} minutes. Summary: {out / 'summary.md'}"
+    return Group(render(rows), Text(closing))
+
+
+def _clear(out: Path, overwrite: bool) -> None:
+    if out.exists() and any(out.iterdir()):
+        if not overwrite:
+            raise ConfigError(
+                f"{out} is not empty. Add --overwrite to replace it, or choose another folder with --out."
+            )
+        if not (out / "config.yaml").is_file() and not (out / "packed.zarr").is_dir():
+            raise ConfigError(f"{out} holds something that is not a demo; choose another folder with --out.")
+        shutil.rmtree(out)
+    out.mkdir(parents=True, exist_ok=True)
+
+
+def _real_data(data: Path) -> DemoData:
+    scenes, labelled = data / "la_texas_pairs", data / "eurosat_rgb"
+    for folder in (scenes, labelled):
+        if not folder.is_dir():
+            raise ConfigError(
+                f"{folder} does not exist. Point --data at a folder that holds la_texas_pairs and eurosat_rgb, "
+                "or leave it out (and unset TERRASIEVE_DATA) for simulated data."
+            )
+    spec = scenes_spec_from_options(scenes, ["s2=s2-rgb8", "s1=s1-vh8"], _TILE, None, "stem")
+    return DemoData(
+        open_archive(spec),
+        open_archive(labelled),
+        ("s2:B04", "s2:B03", "s2:B02", "s2:rgb"),
+        f"real Sentinel-1 and Sentinel-2 scenes in {scenes}, probed on EuroSAT RGB in {labelled}",
+    )
+
+
+def _simulated_data(seed: int) -> DemoData:
+    return DemoData(
+        open_archive(SimulatedSpec(seed=seed, samples=4000)),
+        open_archive(SimulatedSpec(seed=seed + 1, samples=2000)),
+        ("s2:B02", "s2:B03", "s2:B04", "s2:B08", "s2:B11", "s1:VV", "s1:VH", "s2:rgb"),
+        "SIMULATED Sentinel-1 and Sentinel-2 samples (no --data given): the figures say nothing about real imagery",
+    )
+
+
+def _pretrain(config: RunConfig, packed: Archive, demo: DemoData, out: Path, device: str) -> TrainingResult:
+    fabric = make_fabric(config.train, device)
+    fabric.launch()
+    evaluate = online_probe(config, demo.labelled, str(demo.inputs[0]))
+    return pretrain(config, packed, out, fabric, evaluate=evaluate)
+
+
+def _draw(config: RunConfig, packed: Archive, rows: Sequence[ProbeRow], out: Path) -> None:
+    training_curves(out / "log.csv", out / "training.png", f"{config.name}: pre-training")
+    probe_chart(rows, out / "probes.png", f"{config.name}: frozen features beside their floors")
+    views, names = preview_views(config, packed)
+    view_sheet(views, names, out / "views.png", f"{config.name}: what the model sees of eight places")
+
+
+def _summary(
+    config: RunConfig, demo: DemoData, result: TrainingResult, rows: Sequence[ProbeRow], minutes: float
+) -> str:
+    return "\n".join(
+        [
+            f"# {config.name}: demo",
+            "",
+            f"Data: {demo.description}.",
+            "",
+            f"{config.description} Backbone {config.model.name}, {config.train.epochs:g} epochs, {result.steps} steps "
+            f"of {config.train.batch_size}; {minutes:.1f} minutes in all. Every parameter: `config.yaml`.",
+            "",
+            to_markdown(rows),
+            "",
+            "![probes](probes.png)",
+            "![training](training.png)",
+            "![views](views.png)",
+            "![archive](contact-sheet.png)",
+            "",
+            "| file | what it is |",
+            "|---|---|",
+            "| `encoder/` | weights that plain timm loads, and a card that says what they are |",
+            "| `embeddings.parquet` | one vector a sample (GeoParquet) |",
+            "| `probe.json`, `probe.csv` | every score with its interval and protocol |",
+            "| `log.csv`, `checkpoints/` | the run; go on with `--resume` |",
+            "| `packed.zarr` | the packed archive |",
+            "",
+        ]
+    )

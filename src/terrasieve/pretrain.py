@@ -1,0 +1,191 @@
+"""From a configuration and an archive to a trained encoder: puts the rooms together."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+from numpy.typing import NDArray
+from torch import Tensor
+
+from terrasieve import __version__
+from terrasieve.archive.protocol import Archive
+from terrasieve.archive.statistics import statistics_of
+from terrasieve.config import RunConfig, to_yaml
+from terrasieve.console import console
+from terrasieve.embeddings.inputs import EncoderInput
+from terrasieve.errors import ConfigError
+from terrasieve.methods.byol import build_byol
+from terrasieve.models.backbone import Encoder, build_encoder
+from terrasieve.models.export import EncoderCard, save_encoder
+from terrasieve.probes.online import OnlineKnn
+from terrasieve.probes.rows import default_rows, input_row
+from terrasieve.sensors import BandStatistics
+from terrasieve.training.job import Evaluator, TrainingJob, TrainingResult
+from terrasieve.training.loader import ViewReader
+from terrasieve.training.loop import train
+from terrasieve.training.pool import Batch
+from terrasieve.training.schedules import off_boundary_warning
+from terrasieve.training.spec import WarmRestarts
+from terrasieve.views.normalise import Normaliser
+from terrasieve.views.plan import ViewPlanner
+from terrasieve.views.render import render
+
+_MAY_DIFFER_ON_RESUME: Any = {
+    "train": {"workers", "log_every", "evaluate_every", "checkpoint_minutes", "keep_checkpoints", "loggers"},
+    "description": True,
+    "source": True,
+}
+
+
+def pretrain(
+    config: RunConfig,
+    archive: Archive,
+    folder: Path,
+    fabric: Fabric,
+    *,
+    resume: bool = False,
+    evaluate: Evaluator | None = None,
+) -> TrainingResult:
+    """Train an encoder on an archive.
+
+    The run folder receives ``config.yaml`` (every resolved parameter), ``log.csv``, ``checkpoints/`` and
+    ``encoder/`` (weights that plain timm loads, and a card that says what they are).
+
+    Args:
+        config: The resolved recipe.
+        archive: Where pixels come from.
+        folder: The run folder.
+        fabric: Device, precision and processes; already launched.
+        resume: Go on from the last checkpoint in ``folder``.
+        evaluate: Online probe.
+
+    Raises:
+        ConfigError: The archive and the recipe do not fit, or the folder holds another run.
+        TrainingError: See :func:`terrasieve.training.loop.train`.
+    """
+    _warn(config)
+    job = make_job(config, archive, folder, evaluate)
+    if fabric.is_global_zero:
+        folder.mkdir(parents=True, exist_ok=True)
+        _write_atomically(folder / "config.yaml", to_yaml(config))
+    return train(job, fabric, resume)
+
+
+def make_job(config: RunConfig, archive: Archive, folder: Path, evaluate: Evaluator | None = None) -> TrainingJob:
+    """Everything that training needs, built from a configuration and an archive.
+
+    Raises:
+        ConfigError: The archive holds fewer samples than asked for.
+        BandError: The archive lacks a sensor or band that the views want.
+    """
+    statistics = statistics_of(archive)
+    planner = ViewPlanner(config.views, archive.sensors, config.train.seed)
+    encoder = build_encoder(config.model, config.train.seed)
+    pool = _pool(config, archive)
+    card = _card(config, archive, planner, statistics)
+
+    def export(trained: Encoder, step: int) -> None:
+        provenance = {**card.provenance, "step": step, "samples": len(pool)}
+        save_encoder(folder / "encoder", trained, card.model_copy(update={"provenance": provenance}))
+
+    return TrainingJob(
+        method=build_byol(encoder, config.method, config.train.seed),
+        archive=archive,
+        pool=pool,
+        planner=planner,
+        normaliser=Normaliser(archive.sensors, statistics),
+        spec=config.train,
+        folder=folder,
+        config=_compared_on_resume(config, archive),
+        export=export,
+        evaluate=evaluate,
+    )
+
+
+def online_probe(config: RunConfig, archive: Archive, wanted: str | None) -> Evaluator:
+    """The kNN that a run measures while it trains.
+
+    Args:
+        config: Decides how many bands the encoder takes, and the seed.
+        archive: A labelled archive.
+        wanted: What the encoder is shown, for example ``s2:B03``; None takes the first input that fits.
+
+    Raises:
+        ArchiveError: The archive has no labels.
+        BandError: The input does not exist or does not fit.
+    """
+    channels = config.model.channels
+    if wanted is None:
+        row = default_rows(archive.sensors, channels)[0]
+    else:
+        row = input_row(EncoderInput.parse(wanted), archive.sensors, channels)
+    return OnlineKnn(archive, row.members, seed=config.train.seed)
+
+
+def preview_views(config: RunConfig, archive: Archive, samples: int = 8) -> tuple[list[Tensor], list[str]]:
+    """The views of the first samples at step 0, as training would see them, and their names."""
+    planner = ViewPlanner(config.views, archive.sensors, config.train.seed)
+    normaliser = Normaliser(archive.sensors, statistics_of(archive))
+    reader = ViewReader(archive, planner, samples)
+    chosen = np.linspace(0, len(archive) - 1, samples).astype(np.int64)
+    raws = reader[Batch(0, chosen, 0)]
+    return [render(raw, normaliser) for raw in raws], [view.name for view in config.views.views]
+
+
+def _warn(config: RunConfig) -> None:
+    schedule = config.train.schedule
+    if isinstance(schedule, WarmRestarts):
+        warning = off_boundary_warning(config.train.epochs, schedule.first_epochs, schedule.multiplier)
+        if warning:
+            console.print(f"[yellow]Warning:[/] {warning}", highlight=False)
+
+
+def _pool(config: RunConfig, archive: Archive) -> NDArray[np.int64]:
+    if config.samples is None:
+        return np.arange(len(archive))
+    if config.samples > len(archive):
+        raise ConfigError(
+            f"samples is {config.samples}, but the archive holds {len(archive)}. Lower it, or set samples=null for all."
+        )
+    generator = np.random.Generator(np.random.Philox(key=[config.train.seed, 0]))
+    return np.sort(generator.permutation(len(archive))[: config.samples])
+
+
+def _card(
+    config: RunConfig,
+    archive: Archive,
+    planner: ViewPlanner,
+    statistics: Mapping[str, tuple[BandStatistics, ...]],
+) -> EncoderCard:
+    return EncoderCard(
+        backbone=config.model,
+        method=config.method.name,
+        recipe=config.name,
+        image_size=config.views.branches[0].size,
+        sensors=dict(archive.sensors),
+        view_bands=tuple(tuple(f"{key}:{band}" for key, band in view) for view in planner.channels),
+        statistics=dict(statistics),
+        provenance={
+            "terrasieve": __version__,
+            "torch": torch.__version__,
+            "data": dict(archive.source),
+            "config": config.model_dump(mode="json"),
+        },
+    )
+
+
+def _compared_on_resume(config: RunConfig, archive: Archive) -> dict[str, Any]:
+    values = config.model_dump(mode="json", exclude=_MAY_DIFFER_ON_RESUME)
+    return {**values, "data": {"fingerprint": archive.source.get("fingerprint"), "samples": len(archive)}}
+
+
+def _write_atomically(path: Path, text: str) -> None:
+    partial = path.with_suffix(".partial")
+    partial.write_text(text, encoding="utf-8")
+    os.replace(partial, path)
