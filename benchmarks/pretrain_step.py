@@ -1,0 +1,152 @@
+"""Training throughput: end to end, against the same step in memory, and against a peer.
+
+Three contenders train the same recipe on the same scenes, in turn, a few steps at a time:
+
+- end to end: terrasieve's own session; reading from the packed store, views, step;
+- in memory: the same steps on views that were rendered beforehand;
+- peer: the same recipe from lightly, torchvision and rasterio (``peer_lightly.py``), with whichever number of
+  worker processes is fastest here.
+
+Usage: ``python benchmarks/pretrain_step.py [--data DIR]``. The last line is JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import os
+import platform
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from peer_lightly import Peer, ScenePairs
+from terrasieve.archive.opening import open_archive, scenes_spec_from_options
+from terrasieve.archive.packed import PackedArchive
+from terrasieve.archive.packing import pack
+from terrasieve.config import RunConfig, load_config
+from terrasieve.console import console
+from terrasieve.pretrain import make_job
+from terrasieve.training.loop import make_fabric
+from terrasieve.training.session import Session
+
+
+class EndToEnd:
+    """terrasieve's own training, one step a call."""
+
+    def __init__(self, config: RunConfig, archive: PackedArchive, folder: Path) -> None:
+        fabric = make_fabric(config.train, "cpu")
+        self.session = Session(make_job(config, archive, folder), fabric)
+        self.session.start(resume=False)
+        self.batches = self.session.open_batches()
+        self.count = 0
+
+    def step(self) -> None:
+        """Read, render, train."""
+        raws = self.session.fetch(self.batches)
+        self.session.train_step(self.count, self.session.micro_batches(raws))
+        self.session.unseen.clear()
+        self.count += 1
+
+
+class InMemory:
+    """The same steps, on views that were read and rendered before the clock starts."""
+
+    def __init__(self, whole: EndToEnd, kept: int = 4) -> None:
+        self.whole = whole
+        self.views = [list(whole.session.micro_batches(whole.session.fetch(whole.batches))) for _ in range(kept)]
+
+    def step(self) -> None:
+        """Train."""
+        whole = self.whole
+        whole.session.train_step(whole.count, self.views[whole.count % len(self.views)])
+        whole.session.unseen.clear()
+        whole.count += 1
+
+
+def seconds(step: Callable[[], None], steps: int) -> float:
+    """Time of so many steps."""
+    began = time.perf_counter()
+    for _ in range(steps):
+        step()
+    return time.perf_counter() - began
+
+
+def fastest_workers(dataset: ScenePairs, config: RunConfig, steps: int) -> Peer:
+    """The peer with the number of workers that is fastest here."""
+    peers = {}
+    for workers in (0, 1, 2):
+        peer = Peer(dataset, config.model.name, config.train.batch_size, workers)
+        seconds(peer.step, 2)
+        peers[workers] = (seconds(peer.step, steps), peer)
+    best = min(peers, key=lambda w: peers[w][0])
+    console.print("peer, seconds by workers: " + ", ".join(f"{w}: {t:.2f}" for w, (t, _) in peers.items()))
+    for workers, (_, peer) in peers.items():
+        if workers != best:
+            del peer.batches, peer.loader
+    return peers[best][1]
+
+
+def main() -> None:
+    """Run the comparison and print a table and one line of JSON."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    default = os.environ.get("TERRASIEVE_DATA", "../shared/data")
+    parser.add_argument("--data", type=Path, default=Path(default), help="folder that holds la_texas_pairs")
+    parser.add_argument("--recipe", default="rs-byol-1-small")
+    parser.add_argument("--set", action="append", default=[], dest="settings", help="as in terrasieve pretrain")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--steps", type=int, default=6, help="steps a round")
+    arguments = parser.parse_args()
+    config = load_config(arguments.recipe, ["train.seed=0", *arguments.settings])
+    scenes = arguments.data / "la_texas_pairs"
+    with tempfile.TemporaryDirectory() as folder:
+        spec = scenes_spec_from_options(scenes, ["s2=s2-rgb8", "s1=s1-vh8"], 64, None, "stem")
+        pack(open_archive(spec), Path(folder) / "packed.zarr")
+        whole = EndToEnd(config, PackedArchive(Path(folder) / "packed.zarr"), Path(folder) / "run")
+        memory = InMemory(whole)
+        view = config.views.branches[0]
+        peer = fastest_workers(ScenePairs(scenes, 64, view.size, view.augmentation), config, arguments.steps)
+        contenders = {"end to end": whole.step, "in memory": memory.step, "peer": peer.step}
+        times: dict[str, list[float]] = {name: [] for name in contenders}
+        for step in contenders.values():
+            seconds(step, 2)
+        for turn in range(arguments.rounds):
+            # Another contender begins each round, so that none always runs in the wake of the same one.
+            for name in [*contenders, *contenders][turn % 3 : turn % 3 + 3]:
+                times[name].append(seconds(contenders[name], arguments.steps))
+            console.print(f"round {turn + 1}/{arguments.rounds}")
+        report(config, times, arguments.steps)
+        del peer.batches, peer.loader
+
+
+def report(config: RunConfig, times: dict[str, list[float]], steps: int) -> None:
+    """Print the table, what it was measured on, and the line of JSON."""
+    images = steps * config.train.batch_size
+    rates = {name: images / statistics.median(values) for name, values in times.items()}
+    versus = {
+        name: float(np.median(np.array(times[name]) / np.array(times["end to end"]))) for name in ("in memory", "peer")
+    }
+    table = Table("contender", "pairs/s", "end to end is", title=f"{config.name}: training throughput")
+    for name, rate in rates.items():
+        table.add_row(name, f"{rate:.0f}", f"{versus.get(name, 1.0):.2f} times as fast")
+    Console().print(table)
+    machine = f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}"
+    print(f"{machine}; {datetime.datetime.now(datetime.UTC):%Y-%m-%d}; seed {config.train.seed}")
+    figures = {
+        "vs_in_memory": round(versus["in memory"], 3),
+        "vs_peer": round(versus["peer"], 3),
+        "images_per_s": round(rates["end to end"], 1),
+    }
+    print(json.dumps(figures))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,117 @@
+"""What RS-BYOL learns from 25 real scenes: pre-train on optical-radar pairs, probe on EuroSAT RGB.
+
+Two variants of the small recipe are trained on the 6,400 tiles of 64 pixels of ``la_texas_pairs``: optical against
+radar (``rs-byol-1-small``) and optical against optical (``rs-byol-1-ms-only-small``). Both are probed on
+``eurosat_rgb``, band by band and with the three bands joined, beside image statistics and the untrained backbone.
+
+The same by hand::
+
+    terrasieve pack la_texas_pairs --sensor s2=s2-rgb8 --sensor s1=s1-vh8 --out pairs.zarr
+    terrasieve pretrain rs-byol-1-small --data pairs.zarr --out run --set train.epochs=EPOCHS
+    terrasieve probe run --data eurosat_rgb
+
+Usage: ``python benchmarks/rs_byol_real.py [--data DIR] [--out runs/rs-byol-real]``. Run it again to go on after an
+interruption. The last line is JSON; its figures are those of optical against radar.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import os
+import platform
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from rich.console import Console
+
+from terrasieve.archive.opening import open_archive, scenes_spec_from_options
+from terrasieve.archive.packed import PackedArchive
+from terrasieve.archive.packing import pack
+from terrasieve.archive.protocol import Archive
+from terrasieve.config import load_config
+from terrasieve.console import console
+from terrasieve.embeddings import EncoderInput
+from terrasieve.figures import probe_chart, training_curves
+from terrasieve.models.export import load_encoder
+from terrasieve.pretrain import online_probe, pretrain
+from terrasieve.probes.evaluate import RANDOM_INIT, evaluate, probes_named
+from terrasieve.probes.rows import ProbeRow
+from terrasieve.probes.table import render, write_csv, write_json
+from terrasieve.training.loop import make_fabric
+
+VARIANTS = {"optical-radar": "rs-byol-1-small", "optical-only": "rs-byol-1-ms-only-small"}
+EPOCHS = 30.0
+"""Passes over the tiles; see docs/log.md for what was tried."""
+
+GREEN, JOINED = "s2:B03", "s2:B04+B03+B02"
+
+
+def train_and_probe(
+    recipe: str, settings: Sequence[str], packed: Archive, labelled: Archive, folder: Path
+) -> tuple[list[ProbeRow], float]:
+    """One variant from start to end; returns its rows and the minutes that training took."""
+    config = load_config(recipe, settings)
+    fabric = make_fabric(config.train)
+    fabric.launch()
+    began = time.monotonic()
+    pretrain(config, packed, folder, fabric, resume=True, evaluate=online_probe(config, labelled, GREEN))
+    minutes = (time.monotonic() - began) / 60
+    encoder, card = load_encoder(folder)
+    inputs = [EncoderInput.parse(text) for text in ("s2:B04", "s2:B03", "s2:B02", "s2:rgb")]
+    rows = evaluate(encoder, card, labelled, inputs, probes_named(["knn", "logistic"]), seed=config.train.seed)
+    write_json(rows, folder / "probe.json")
+    write_csv(rows, folder / "probe.csv")
+    training_curves(folder / "log.csv", folder / "training.png", recipe)
+    probe_chart(rows, folder / "probes.png", f"{recipe}: EuroSAT RGB")
+    return rows, minutes
+
+
+def figures(rows: Sequence[ProbeRow], recipe: str) -> dict[str, object]:
+    """The figures of the last line: accuracies and their 95 % intervals."""
+    named: dict[str, object] = {}
+    for name, inputs, probe in (
+        ("green_knn", GREEN, "knn"),
+        ("green_linear", GREEN, "logistic"),
+        ("rgb_joined_knn", JOINED, "knn"),
+        ("rgb_joined_linear", JOINED, "logistic"),
+    ):
+        for model, suffix in ((recipe, ""), (RANDOM_INIT, "_random")):
+            (row,) = (r for r in rows if (r.model, r.inputs, r.probe) == (model, inputs, probe))
+            named[name + suffix] = round(row.metrics["accuracy"], 4)
+            named[f"{name}{suffix}_ci95"] = [round(bound, 4) for bound in row.ci95["accuracy"]]
+    return named
+
+
+def main() -> None:
+    """Train, probe, print tables and one line of JSON."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    default = os.environ.get("TERRASIEVE_DATA", "../shared/data")
+    parser.add_argument("--data", type=Path, default=Path(default), help="holds la_texas_pairs and eurosat_rgb")
+    parser.add_argument("--out", type=Path, default=Path("runs/rs-byol-real"))
+    parser.add_argument("--epochs", type=float, default=EPOCHS)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--set", action="append", default=[], dest="settings", help="as in terrasieve pretrain")
+    arguments = parser.parse_args()
+    scenes = scenes_spec_from_options(arguments.data / "la_texas_pairs", ["s2=s2-rgb8", "s1=s1-vh8"], 64, None, "stem")
+    pack(open_archive(scenes), arguments.out / "pairs.zarr")
+    packed, labelled = PackedArchive(arguments.out / "pairs.zarr"), open_archive(arguments.data / "eurosat_rgb")
+    settings = [f"train.epochs={arguments.epochs}", f"train.seed={arguments.seed}", *arguments.settings]
+    results = {}
+    for variant, recipe in VARIANTS.items():
+        console.rule(variant)
+        rows, minutes = train_and_probe(recipe, settings, packed, labelled, arguments.out / variant)
+        results[variant] = (rows, minutes)
+        Console().print(render(rows))
+    machine = f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}"
+    spent = ", ".join(f"{variant} {minutes:.0f} min" for variant, (_, minutes) in results.items())
+    print(f"{machine}; {datetime.datetime.now(datetime.UTC):%Y-%m-%d}; seed {arguments.seed}; training: {spent}")
+    last = {variant: figures(rows, VARIANTS[variant]) for variant, (rows, _) in results.items()}
+    print(json.dumps({**last["optical-radar"], "optical_only": last["optical-only"]}))
+
+
+if __name__ == "__main__":
+    main()
