@@ -372,6 +372,7 @@ def demo(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier demo in --out.")] = False,
     seed: Annotated[int, typer.Option(help="Seed of everything.")] = 0,
     device: Device = "auto",
+    settings: Settings = None,
 ) -> None:
     """Pack, pre-train, embed and probe end to end, in about five minutes on two CPU cores.
 
@@ -380,13 +381,14 @@ def demo(
     ```
     terrasieve demo
     terrasieve demo --data ~/sentinel-samples --out runs/demo --overwrite
+    terrasieve demo --set train.epochs=1
     ```
     """
     from rich.console import Console
 
     from terrasieve.demo import run_demo
 
-    Console().print(run_demo(data, out, overwrite=overwrite, seed=seed, device=device))
+    Console().print(run_demo(data, out, overwrite=overwrite, seed=seed, device=device, settings=settings or []))
 
 
 def _open(

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import typing
 from collections.abc import Iterator, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import yaml
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from terrasieve.errors import ConfigError, nearest
 from terrasieve.methods.byol import ByolSpec
@@ -17,6 +18,8 @@ from terrasieve.models.backbone import BackboneSpec
 from terrasieve.schema import Spec
 from terrasieve.training.spec import TrainSpec
 from terrasieve.views.recipe import ViewRecipe
+
+_SCIENTIFIC = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+")
 
 
 class RunConfig(Spec):
@@ -41,6 +44,16 @@ class RunConfig(Spec):
     model: BackboneSpec
     method: ByolSpec
     train: TrainSpec
+
+    @model_validator(mode="after")
+    def _views_fit_the_model(self) -> Self:
+        for branch in self.views.branches:
+            if branch.channels != self.model.channels:
+                raise ValueError(
+                    f"view {branch.name!r} shows {branch.channels} band(s), but model.channels is "
+                    f"{self.model.channels}; set model.channels to what the views show"
+                )
+        return self
 
 
 def recipe_names() -> list[str]:
@@ -92,7 +105,12 @@ def _read_recipe(recipe: str | Path, seen: tuple[str, ...] = ()) -> dict[str, An
         raise ConfigError(f"Recipe {recipe} extends itself: {' -> '.join([*seen, str(recipe)])}.")
     values = _parse(recipe)
     parent = values.pop("extends", None)
-    return _merge(_read_recipe(parent, (*seen, str(recipe))), values) if parent else values
+    if parent is None:
+        return values
+    if not isinstance(parent, str):
+        raise ConfigError(f"{recipe} extends {parent!r}; name one recipe or one YAML file.")
+    beside = Path(recipe).parent / parent
+    return _merge(_read_recipe(beside if beside.is_file() else parent, (*seen, str(recipe))), values)
 
 
 def _parse(recipe: str | Path) -> dict[str, Any]:
@@ -102,16 +120,16 @@ def _parse(recipe: str | Path) -> dict[str, Any]:
     except yaml.YAMLError as error:
         raise ConfigError(f"{recipe} is not valid YAML: {error}") from error
     if not isinstance(values, dict):
-        raise ConfigError(f"{recipe} holds {type(values).__name__}, not a mapping of settings.")
+        raise ConfigError(f"{recipe} holds {type(values).__name__}, not a mapping of settings such as `name: mine`.")
     return values
 
 
-def _recipe_text(recipe: str | Path) -> str:
+def _recipe_text(recipe: str | Path) -> bytes:
     if str(recipe) in recipe_names():
-        return (resources.files("terrasieve.recipes") / f"{recipe}.yaml").read_text(encoding="utf-8")
+        return (resources.files("terrasieve.recipes") / f"{recipe}.yaml").read_bytes()
     path = Path(recipe)
     if path.is_file():
-        return path.read_text(encoding="utf-8")
+        return path.read_bytes()
     raise ConfigError(f"No recipe and no file is called {str(recipe)!r}.{nearest(str(recipe), recipe_names())}")
 
 
@@ -136,17 +154,8 @@ def _apply(values: dict[str, Any], override: str) -> None:
         value = yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise ConfigError(f"--set {override!r}: the value is not valid YAML: {error}") from error
-    _set(values, path.split("."), _number(value), override)
-
-
-def _number(value: Any) -> Any:
     # YAML 1.1 reads 1e-4 as text; everybody means the number.
-    if isinstance(value, str):
-        try:
-            return float(value)
-        except ValueError:
-            return value
-    return value
+    _set(values, path.split("."), float(text) if _SCIENTIFIC.fullmatch(text) else value, override)
 
 
 def _set(node: Any, path: Sequence[str], value: Any, override: str) -> None:
@@ -186,28 +195,35 @@ def _positions(items: list[Any], key: str, override: str) -> Iterator[int]:
 
 
 def _explain(problem: Any) -> str:
-    location = [str(part) for part in problem["loc"]]
-    where = ".".join(location)
+    keys, models = _follow(problem["loc"])
+    where = ".".join(keys)
     if problem["type"] == "extra_forbidden":
-        return f"unknown key {where!r}.{nearest(location[-1], _siblings(problem['loc'][:-1]))}"
+        return f"unknown key {where!r}.{nearest(keys[-1], {key for model in models for key in model.model_fields})}"
     value = f" (got {problem['input']!r})" if not isinstance(problem["input"], Mapping) else ""
-    return f"{where}: {problem['msg']}{value}"
+    said = f"{problem['msg'].removeprefix('Value error, ')}{value}"
+    return f"{where}: {said}" if where else said
 
 
-def _siblings(location: Sequence[int | str]) -> set[str]:
-    """Keys that the schema knows at a place, following pydantic's path of keys, positions and variants."""
-    models: list[type[BaseModel]] = [RunConfig]
+def _follow(location: Sequence[int | str]) -> tuple[list[str], list[type[BaseModel]]]:
+    """The keys of pydantic's path as a user writes them, and the schemas in which the last of them was looked up."""
+    keys: list[str] = []
+    at: list[type[BaseModel]] = [RunConfig]
+    below = at
     for part in location:
-        inner = [m for model in models for m in _models_below(model, part)]
-        models = inner or models
-    return {key for model in models for key in model.model_fields}
+        if isinstance(part, str) and (variant := [m for m in below if _is_variant(m, part)]):
+            below = variant  # pydantic names the variant, users do not
+            continue
+        keys.append(str(part))
+        if isinstance(part, str):
+            at = below
+            fields = [model.model_fields[part] for model in at if part in model.model_fields]
+            below = [inner for field in fields for inner in _models_in(field.annotation)]
+    return keys, at
 
 
-def _models_below(model: type[BaseModel], part: int | str) -> list[type[BaseModel]]:
-    if isinstance(part, str) and part in model.model_fields:
-        return list(_models_in(model.model_fields[part].annotation))
-    name = model.model_fields.get("name")
-    return [model] if name is not None and name.default == part else []
+def _is_variant(model: type[BaseModel], name: str) -> bool:
+    field = model.model_fields.get("name")
+    return field is not None and field.default == name
 
 
 def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:

@@ -44,8 +44,8 @@ def probe_chart(rows: Sequence[ProbeRow], out: Path, title: str, metric: str = "
     probes = list(dict.fromkeys(row.probe for row in rows))
     inputs = list(dict.fromkeys(row.inputs for row in rows))
     models = list(dict.fromkeys(row.model for row in rows))
-    figure = Figure(figsize=(4.6 * len(probes), 0.5 + 0.3 * (len(models) + 1) * len(inputs)), layout="constrained")
-    panels = figure.subplots(1, len(probes), sharey=True, squeeze=False)[0]
+    figure = Figure(figsize=(4.6 * len(probes), 1.3 + 0.17 * (len(models) + 1) * len(inputs)), layout="constrained")
+    panels = figure.subplots(1, len(probes), sharex=True, sharey=True, squeeze=False)[0]
     for axes, probe in zip(panels, probes, strict=True):
         for slot, model in enumerate(models):
             chosen = [row for row in rows if row.probe == probe and row.model == model]
@@ -54,7 +54,8 @@ def probe_chart(rows: Sequence[ProbeRow], out: Path, title: str, metric: str = "
         axes.set_yticks(range(len(inputs)), inputs, fontsize=9)
         axes.set_xlabel(metric.replace("_", " "), fontsize=9)
         _bare(axes)
-    panels[0].invert_yaxis()
+    panels[0].set_ylim(len(inputs) - 0.5, -0.5)
+    panels[0].set_xlim(0, 1)
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(models), frameon=False, fontsize=9)
     figure.suptitle(title, fontsize=11, x=0.01, ha="left", weight="bold")

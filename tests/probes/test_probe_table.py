@@ -1,4 +1,4 @@
-"""The table fits 100 columns and marks the best; JSON and CSV keep every digit."""
+"""The table fits 80 columns and marks the best; JSON and CSV keep every digit."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ ROWS = [
 
 def printed(rows: list[ProbeRow], ansi: bool = False) -> str:
     stream = io.StringIO()
-    Console(file=stream, width=100, force_terminal=ansi, color_system="standard" if ansi else None).print(render(rows))
+    Console(file=stream, width=80, force_terminal=ansi, color_system="standard" if ansi else None).print(render(rows))
     return stream.getvalue()
 
 
-def test_everything_is_readable_in_a_hundred_columns() -> None:
+def test_everything_is_readable_in_eighty_columns() -> None:
     text = printed(ROWS)
-    assert max(map(len, text.splitlines())) <= 100
+    assert max(map(len, text.splitlines())) <= 80
     for shown in ("61.0", "59.0-63.0", "57.7", "s2:B04+B03+B02", "kNN: as it was fitted"):
         assert shown in text
     assert text.count("data: memory") == 1

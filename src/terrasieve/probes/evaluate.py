@@ -50,16 +50,16 @@ def default_probes() -> tuple[Probe, ...]:
 
 
 def probes_named(names: Sequence[str]) -> tuple[Probe, ...]:
-    """Probes with their defaults by name, ``knn``, ``logistic`` or ``mlp``.
+    """Probes with their defaults by name, ``knn``, ``logistic`` or ``mlp`` in any case.
 
     Raises:
         ConfigError: There is no such probe.
     """
-    known = {probe.name: probe for probe in default_probes()}
+    known = {probe.name.lower(): probe for probe in default_probes()}
     for name in names:
-        if name not in known:
+        if name.lower() not in known:
             raise ConfigError(f"There is no probe {name!r}.{nearest(name, known)}")
-    return tuple(known[name] for name in dict.fromkeys(names))
+    return tuple(known[name] for name in dict.fromkeys(name.lower() for name in names))
 
 
 def evaluate(

@@ -17,20 +17,18 @@ from terrasieve.probes.metrics import METRICS
 from terrasieve.probes.rows import ProbeRow
 
 METRIC_TITLES = {"accuracy": "accuracy", "macro_f1": "macro-F1"}
-CELL_WIDTH = 11
 
 
 def render(rows: Sequence[ProbeRow]) -> Group:
-    """One table per probe: a line per input, the trained model beside its floors, protocol beneath.
+    """One table per probe and metric: a line per input, the trained model beside its floors, protocols beneath.
 
-    Each cell holds the value in per cent and, below it, its 95 % interval. The best model of a line is
-    bold, the floors are dim.
+    Each cell holds the value and its 95 % interval in per cent. The best model of a line is bold, the floors are dim.
 
     Args:
         rows: From :func:`terrasieve.probes.evaluate.evaluate`; the first row's model is the trained one.
     """
     probes = dict.fromkeys(row.probe for row in rows)
-    tables = [_probe_table([row for row in rows if row.probe == probe]) for probe in probes]
+    tables = [_table([row for row in rows if row.probe == probe], metric) for probe in probes for metric in METRICS]
     notes = dict.fromkeys([*(row.protocol for row in rows), *(row.data for row in rows)])
     return Group(*tables, *(Text(note, style="dim") for note in notes))
 
@@ -92,19 +90,20 @@ def _record(row: ProbeRow) -> dict[str, str | int | float]:
     }
 
 
-def _probe_table(rows: Sequence[ProbeRow]) -> Table:
+def _table(rows: Sequence[ProbeRow], metric: str) -> Table:
     models = list(dict.fromkeys(row.model for row in rows))
     cells = {(row.inputs, row.model): row for row in rows}
-    title = f"{rows[0].probe}: per cent, with 95 % intervals"
-    table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left")
-    table.add_column("inputs", no_wrap=True)
-    for metric in METRICS:
-        for position, model in enumerate(models):
-            above = METRIC_TITLES[metric] if position == 0 else ""
-            table.add_column(f"{above}\n{model}", justify="right", width=CELL_WIDTH, overflow="fold")
+    table = Table(
+        title=f"{rows[0].probe}, {METRIC_TITLES[metric]} in per cent with its 95 % interval",
+        box=box.SIMPLE_HEAD,
+        title_justify="left",
+        pad_edge=False,
+    )
+    table.add_column("input", no_wrap=True)
+    for model in models:
+        table.add_column(model, justify="right", overflow="fold")
     for inputs in dict.fromkeys(row.inputs for row in rows):
-        line = [cells.get((inputs, model)) for model in models]
-        table.add_row(inputs, *(cell for metric in METRICS for cell in _cells(line, metric)))
+        table.add_row(inputs, *_cells([cells.get((inputs, model)) for model in models], metric))
     return table
 
 
@@ -119,4 +118,4 @@ def _cells(line: Sequence[ProbeRow | None], metric: str) -> list[Text]:
 def _cell(row: ProbeRow, metric: str, best: float, style: str) -> Text:
     low, high = (100 * bound for bound in row.ci95[metric])
     value = Text(f"{100 * row.metrics[metric]:.1f}", style="bold" if row.metrics[metric] == best else style)
-    return Text.assemble(value, (f"\n{low:.1f}-{high:.1f}", style))
+    return Text.assemble(value, (f" {low:.1f}-{high:.1f}", style))

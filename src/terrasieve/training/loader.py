@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 
@@ -65,7 +66,9 @@ class Batches:
             num_workers=workers,
             persistent_workers=workers > 0,
             collate_fn=_whole,
-            generator=None,
+            # A loader draws a seed for its workers whenever it starts. From torch's global generator, a resumed run
+            # would draw once more than an uninterrupted one.
+            generator=torch.Generator(),
         )
         self.restart()
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import csv
+import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, TextIO
 
-from terrasieve.errors import ConfigError
+from terrasieve.errors import ConfigError, TrainingError
 
 LoggerName = Literal["tensorboard", "wandb", "mlflow"]
 
@@ -45,21 +47,37 @@ class CsvLog:
     """
 
     def __init__(self, path: Path, resume_step: int) -> None:
+        self._path = path
         rows = _rows_before(path, resume_step)
-        self._file = path.open("w", newline="", encoding="utf-8")
-        self._writer = csv.DictWriter(self._file, COLUMNS, restval="", extrasaction="ignore")
-        self._writer.writeheader()
-        self._writer.writerows(rows)
-        self._file.flush()
+        partial = path.with_suffix(".partial")
+        with partial.open("w", newline="", encoding="utf-8") as file:
+            writer = _writer(file)
+            writer.writeheader()
+            writer.writerows(rows)
+        os.replace(partial, path)
+        self._file = path.open("a", newline="", encoding="utf-8")
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Append one row."""
-        self._writer.writerow({"step": step, **metrics})
-        self._file.flush()
+        """Append one row.
+
+        Raises:
+            TrainingError: The disk refused it.
+        """
+        try:
+            _writer(self._file).writerow({"step": step, **metrics})
+            self._file.flush()
+        except OSError as error:
+            raise TrainingError(f"Cannot write {self._path}: {error}. Free some space and go on with --resume.") from error
 
     def close(self) -> None:
         """Close the file."""
-        self._file.close()
+        # Every row was flushed when it was logged; one that the disk refused has been reported.
+        with suppress(OSError):
+            self._file.close()
+
+
+def _writer(file: TextIO) -> csv.DictWriter[str]:
+    return csv.DictWriter(file, COLUMNS, restval="", extrasaction="ignore")
 
 
 def _rows_before(path: Path, step: int) -> list[dict[str, Any]]:
@@ -89,14 +107,19 @@ class TensorBoardLog:
 
 
 class WandbLog:
-    """A Weights & Biases run named after the run folder; its own environment variables apply."""
+    """A Weights & Biases run named after the run folder; its own environment variables apply.
+
+    ``wandb.txt`` in the folder keeps the run's id, so that a resumed run goes on in it.
+    """
 
     def __init__(self, folder: Path, resume_step: int, config: Mapping[str, Any]) -> None:
         import wandb
 
+        known = _read_id(folder / "wandb.txt")
         self._run = wandb.init(
-            project="terrasieve", name=folder.name, id=folder.name, dir=str(folder), config=dict(config), resume="allow"
+            project="terrasieve", name=folder.name, id=known, dir=str(folder), config=dict(config), resume="allow"
         )
+        (folder / "wandb.txt").write_text(self._run.id, encoding="utf-8")
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
         """Send one step."""
@@ -108,14 +131,18 @@ class WandbLog:
 
 
 class MlflowLog:
-    """An MLflow run named after the run folder, at ``MLFLOW_TRACKING_URI`` or under ``mlruns``."""
+    """An MLflow run named after the run folder, at ``MLFLOW_TRACKING_URI`` or under ``mlruns``.
+
+    ``mlflow.txt`` in the folder keeps the run's id, so that a resumed run goes on in it.
+    """
 
     def __init__(self, folder: Path, resume_step: int, config: Mapping[str, Any]) -> None:
         import mlflow
 
         self._mlflow = mlflow
         mlflow.set_experiment("terrasieve")
-        mlflow.start_run(run_name=folder.name)
+        run = mlflow.start_run(run_id=_read_id(folder / "mlflow.txt"), run_name=folder.name)
+        (folder / "mlflow.txt").write_text(run.info.run_id, encoding="utf-8")
         mlflow.log_dict(dict(config), "config.json")
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
@@ -125,6 +152,10 @@ class MlflowLog:
     def close(self) -> None:
         """Mark the run as finished."""
         self._mlflow.end_run()
+
+
+def _read_id(path: Path) -> str | None:
+    return path.read_text(encoding="utf-8").strip() if path.is_file() else None
 
 
 _OPTIONAL: Mapping[str, Callable[[Path, int, Mapping[str, Any]], MetricLog]] = {

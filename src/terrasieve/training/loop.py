@@ -47,27 +47,34 @@ def train(job: TrainingJob, fabric: Fabric, resume: bool = False) -> TrainingRes
 
 def _run(session: Session, stop: StopRequest, display: TrainingDisplay) -> TrainingResult:
     spec = session.job.spec
-    every_evaluation = _steps_between(spec.evaluate_every, session)
     batches = session.open_batches() if session.sampler.step < session.steps else None
     # The loop runs once more than it trains, so that the last evaluation and checkpoint are no special case.
     for step in range(session.sampler.step, session.steps + 1):
         last = step == session.steps
+        # What is due when the run is stopped is done when it goes on, so that it is done once.
+        stopping = not last and session.stops(step, stop.signal_name is not None)
+        metrics: dict[str, float] = {}
 
-        # --- once in a while: look at the loss and the embedding, and say so
-        if session.unseen and (last or step % spec.log_every == 0 or stop.signal_name):
-            display.show(step, session.observe(step))
+        # --- once in a while: look at the loss and the embedding
+        if session.unseen and (last or step % spec.log_every == 0) and not stopping:
+            metrics |= session.observe(step)
 
         # --- once in a while: the online probe
-        if session.job.evaluate and (last or (step and step % every_evaluation == 0)) and not stop.signal_name:
-            display.show(step, session.evaluate(step))
+        if session.evaluation_is_due(step) and not stopping:
+            metrics |= session.evaluate(step)
+
+        # --- once in a while: say so
+        if metrics:
+            session.log(step, metrics)
+            display.show(step, metrics)
 
         # --- once in a while: a checkpoint
-        if last or session.checkpoint_is_due() or stop.signal_name:
+        if last or stopping or session.checkpoint_is_due():
             session.checkpoint(step)
-        if stop.signal_name and not last:
+        if stopping:
             raise TrainingError(
-                f"Stopped by {stop.signal_name} at step {step} of {session.steps}; the checkpoint is written. "
-                "Go on with --resume."
+                f"Stopped by {stop.signal_name or 'another process'} at step {step} of {session.steps}; the checkpoint "
+                "is written. Go on with --resume."
             )
         if last:
             break
@@ -75,8 +82,5 @@ def _run(session: Session, stop: StopRequest, display: TrainingDisplay) -> Train
         assert batches is not None
         session.train_step(step, session.micro_batches(session.fetch(batches)))
         display.step(step + 1)
+    session.fabric.barrier()
     return TrainingResult(session.steps, checkpoints(session.checkpoint_folder)[-1], session.latest)
-
-
-def _steps_between(epochs: float | None, session: Session) -> int:
-    return session.steps if epochs is None else max(1, round(epochs * session.steps_per_epoch))

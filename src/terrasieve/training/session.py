@@ -20,7 +20,8 @@ from terrasieve.training.logs import MetricLog, open_logs
 from terrasieve.training.optimisation import build_optimiser, learning_rates, set_learning_rate
 from terrasieve.training.pool import PoolSampler
 from terrasieve.training.schedules import total_steps
-from terrasieve.training.state import Snapshot, checkpoints, read_checkpoint, write_checkpoint
+from terrasieve.training.spec import TrainSpec
+from terrasieve.training.state import Snapshot, checkpoints, read_checkpoint, read_facts, write_checkpoint
 from terrasieve.views.read import RawView
 from terrasieve.views.render import render
 
@@ -30,6 +31,7 @@ class Session:
 
     def __init__(self, job: TrainingJob, fabric: Fabric) -> None:
         spec = job.spec
+        _refuse_uneven_split(spec, fabric.world_size)
         self.job = job
         self.fabric = fabric
         self.method = job.method.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -44,6 +46,8 @@ class Session:
         self.latest: dict[str, float] = {}
         self.logs: list[MetricLog] = []
         self._seconds_before = 0.0
+        self._evaluated: int | None = None
+        self._written: int | None = None
 
     def start(self, resume: bool) -> None:
         """Seed torch, restore the last checkpoint if asked to, and open the logs.
@@ -66,56 +70,76 @@ class Session:
         if self.fabric.is_global_zero:
             self.logs = open_logs(self.job.folder, self.job.spec.loggers, self.sampler.step + 1, self.job.config)
         self._began = self._checkpointed = self._window_began = time.monotonic()
+        self._window_step = self.sampler.step
         self._waited = 0.0
 
     def _restore(self, path: Path) -> None:
+        # First of all, since the weights of another configuration need not fit.
+        _refuse_other_config(path, read_facts(path)["config"], self.job.config)
         snapshot = read_checkpoint(path, self.method, self.optimiser)
-        _refuse_other_config(path, snapshot.facts["config"], self.job.config)
         self.sampler.load_state_dict({**snapshot.facts["sampler"], "pool": snapshot.tensors["pool"].numpy()})
         self.monitor.load_state_dict({"ring": snapshot.tensors["monitor"], **snapshot.facts["monitor"]})
         torch.set_rng_state(snapshot.tensors["rng"])
         self.fabric.strategy.precision.load_state_dict(snapshot.facts["precision"])
+        self.unseen = list(snapshot.tensors["losses"].to(self.fabric.device))
+        self.latest = dict(snapshot.facts["metrics"])
         self._seconds_before = float(snapshot.facts["seconds"])
+        self._evaluated = snapshot.facts["evaluated"]
+        self._written = self.sampler.step
+
+    def stops(self, step: int, asked: bool) -> bool:
+        """Whether to stop before this step: at once, or, with several processes, at a logged step together."""
+        if self.fabric.world_size == 1 or step % self.job.spec.log_every:
+            return asked and self.fabric.world_size == 1
+        votes = self.fabric.all_reduce(torch.tensor(float(asked), device=self.fabric.device), reduce_op="sum")
+        return bool(votes)
+
+    def evaluation_is_due(self, step: int) -> bool:
+        """Whether the online probe is to run before this step and has not."""
+        epochs = self.job.spec.evaluate_every
+        every = self.steps if epochs is None else max(1, round(epochs * self.steps_per_epoch))
+        now = step == self.steps or (step > 0 and step % every == 0)
+        return self.job.evaluate is not None and now and self._evaluated != step
 
     def checkpoint_is_due(self) -> bool:
         """Whether the last checkpoint was written too long ago."""
         return time.monotonic() - self._checkpointed > 60 * self.job.spec.checkpoint_minutes
 
     def checkpoint(self, step: int) -> None:
-        """Write a checkpoint and export the encoder, unless the loss is no longer a number.
+        """Write a checkpoint and export the encoder, unless loss or weights are no longer numbers.
 
         Raises:
-            NonFiniteError: The loss is NaN or infinite; earlier checkpoints are untouched.
+            NonFiniteError: The loss or a weight is NaN or infinite; earlier checkpoints are untouched.
             CheckpointError: The disk refused it.
         """
-        self._fail_unless_finite(step)
+        self._finite_losses(step)
+        self._fail_unless_weights_are_finite(step)
         if self.fabric.is_global_zero:
-            sampler = self.sampler.state_dict()
-            monitor = dict(self.monitor.state_dict())
-            tensors = {
-                "pool": torch.from_numpy(sampler.pop("pool")),
-                "monitor": monitor.pop("ring"),
-                "rng": torch.get_rng_state(),
-            }
-            facts = {
-                "sampler": sampler,
-                "monitor": monitor,
-                "precision": self.fabric.strategy.precision.state_dict(),
-                "seconds": self.seconds,
-                "metrics": self.latest,
-                "config": self.job.config,
-            }
-            write_checkpoint(
-                self.checkpoint_folder,
-                step,
-                self.method,
-                self.optimiser,
-                Snapshot(tensors, facts),
-                self.job.spec.keep_checkpoints,
-            )
+            if step != self._written:
+                keep = self.job.spec.keep_checkpoints
+                write_checkpoint(self.checkpoint_folder, step, self.method, self.optimiser, self._snapshot(), keep)
             self.job.export(self.method.encoder, step)
-        self.fabric.barrier()
         self._checkpointed = time.monotonic()
+
+    def _snapshot(self) -> Snapshot:
+        sampler = self.sampler.state_dict()
+        monitor = dict(self.monitor.state_dict())
+        tensors = {
+            "pool": torch.from_numpy(sampler.pop("pool")),
+            "monitor": monitor.pop("ring"),
+            "rng": torch.get_rng_state(),
+            "losses": torch.stack(self.unseen) if self.unseen else torch.zeros(0),
+        }
+        facts = {
+            "sampler": sampler,
+            "monitor": monitor,
+            "precision": self.fabric.strategy.precision.state_dict(),
+            "seconds": self.seconds,
+            "metrics": self.latest,
+            "evaluated": self._evaluated,
+            "config": self.job.config,
+        }
+        return Snapshot(tensors, facts)
 
     @property
     def seconds(self) -> float:
@@ -159,23 +183,28 @@ class Session:
         self.sampler.advance()
 
     def observe(self, step: int) -> dict[str, float]:
-        """Read back the losses since the last look, check them and the embedding, and log."""
-        losses = self._fail_unless_finite(step)
+        """Read back the losses since the last look, and check them and the embedding.
+
+        Raises:
+            NonFiniteError: A loss is NaN or infinite.
+            CollapseError: The embedding lost its variety.
+        """
+        losses = self._finite_losses(step)
         reading = self.monitor.check()
         elapsed = max(time.monotonic() - self._window_began, 1e-9)
         metrics = {
             "epoch": step / self.steps_per_epoch,
             "loss": float(losses.mean()),
             "learning_rate": float(self.learning_rates[step - 1]),
-            "images_per_s": len(losses) / self.job.spec.accumulate * self.job.spec.batch_size / elapsed,
+            "images_per_s": (step - self._window_step) * self.job.spec.batch_size / elapsed,
             "data_wait": self._waited / elapsed,
             "feature_std": reading.std,
             "effective_rank": reading.rank,
             "seconds": self.seconds,
         }
         self.unseen.clear()
-        self._waited, self._window_began = 0.0, time.monotonic()
-        return self._log(step, metrics)
+        self._waited, self._window_began, self._window_step = 0.0, time.monotonic(), step
+        return metrics
 
     def evaluate(self, step: int) -> dict[str, float]:
         """Run the online probe; its time does not count as training."""
@@ -183,30 +212,46 @@ class Session:
         began = time.monotonic()
         metrics = dict(self.job.evaluate(self.method.encoder))
         self._window_began += time.monotonic() - began
-        return self._log(step, metrics)
+        self._evaluated = step
+        return metrics
 
-    def _log(self, step: int, metrics: dict[str, float]) -> dict[str, float]:
+    def log(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Record the numbers of a step, once for each step."""
         self.latest.update(metrics)
         for log in self.logs:
             log.log(step, metrics)
-        return metrics
 
-    def _fail_unless_finite(self, step: int) -> Tensor:
+    def _finite_losses(self, step: int) -> Tensor:
         losses = torch.stack(self.unseen).float().cpu() if self.unseen else torch.zeros(0)
         bad = (~torch.isfinite(losses)).nonzero()
         if len(bad):
-            first = step - (len(losses) - int(bad[0])) // self.job.spec.accumulate
-            raise NonFiniteError(
-                f"The loss became {float(losses[bad[0]])} near step {first} (learning rate "
-                f"{self.learning_rates[max(0, min(first, self.steps - 1))]:.3g}). Lower train.optimiser.lr, set "
-                "train.clip_norm, or use train.precision=32; then go on with --resume from the checkpoint before."
-            )
+            first = step + (int(bad[0]) - len(losses)) // self.job.spec.accumulate
+            raise self._diverged(f"The loss became {float(losses[bad[0]])}", first)
         return losses
+
+    def _fail_unless_weights_are_finite(self, step: int) -> None:
+        if not all(bool(torch.isfinite(parameter).all()) for parameter in self.method.parameters()):
+            raise self._diverged("A weight became NaN or infinite", step - 1)
+
+    def _diverged(self, what: str, step: int) -> NonFiniteError:
+        return NonFiniteError(
+            f"{what} in step {step} (learning rate {self.learning_rates[step]:.3g}). Start a new run with a lower "
+            "train.optimiser.lr, with train.clip_norm, or with train.precision=32."
+        )
 
 
 def _part(raw: RawView, part: int, parts: int) -> RawView:
     size = len(raw.pixels) // parts
     return raw[part * size : (part + 1) * size] if parts > 1 else raw
+
+
+def _refuse_uneven_split(spec: TrainSpec, processes: int) -> None:
+    size, rest = divmod(spec.batch_size, processes * spec.accumulate)
+    if rest or size < 2:
+        raise ConfigError(
+            f"train.batch_size {spec.batch_size} does not split over {processes} processes into {spec.accumulate} "
+            "micro-batches of two or more each; change train.batch_size or train.accumulate."
+        )
 
 
 def _refuse_other_config(path: Path, stored: Mapping[str, Any], own: Mapping[str, Any]) -> None:

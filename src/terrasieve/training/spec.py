@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from terrasieve.schema import Spec
 from terrasieve.training.logs import LoggerName
 
-Precision = Literal["32", "bf16", "16"]
+
+def _as_text(value: Any) -> Any:
+    # YAML reads 32 as a number.
+    return str(value) if isinstance(value, int) else value
+
+
+Precision = Annotated[Literal["32", "bf16", "16"], BeforeValidator(_as_text)]
 
 
 class Cosine(Spec):

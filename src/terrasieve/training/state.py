@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -58,7 +59,8 @@ def write_checkpoint(
     final = folder / f"{_PREFIX}{step:08d}"
     partial = folder / f".{final.name}.partial"
     try:
-        shutil.rmtree(partial, ignore_errors=True)
+        for abandoned in folder.glob(f".{_PREFIX}*.partial"):
+            shutil.rmtree(abandoned, ignore_errors=True)
         partial.mkdir(parents=True)
         tensors, facts = _flatten(optimiser)
         _save(partial / "method.safetensors", method.state_dict())
@@ -85,20 +87,41 @@ def checkpoints(folder: Path) -> list[Path]:
     return sorted(path for path in folder.glob(f"{_PREFIX}*") if (path / "state.json").is_file())
 
 
+def read_facts(path: Path) -> Mapping[str, Any]:
+    """The JSON-able part of a checkpoint's snapshot.
+
+    Raises:
+        CheckpointError: It is damaged or of another version.
+    """
+    with _explained(path):
+        facts: dict[str, Any] = json.loads((path / "state.json").read_text(encoding="utf-8"))
+        if facts["version"] != VERSION:
+            raise CheckpointError(
+                f"{path} is a checkpoint of version {facts['version']}, but this release reads version {VERSION}. "
+                "Resume with the release that wrote it, or start a new run in another folder."
+            )
+        return facts
+
+
 def read_checkpoint(path: Path, method: nn.Module, optimiser: torch.optim.Optimizer) -> Snapshot:
     """Load weights and momenta in place and return the rest.
 
     Raises:
         CheckpointError: A file is missing, damaged, of another version or of another model.
     """
-    try:
-        state = json.loads((path / "state.json").read_text(encoding="utf-8"))
-        if state["version"] != VERSION:
-            raise CheckpointError(f"{path} is a checkpoint of version {state['version']}; this is version {VERSION}.")
+    facts = read_facts(path)
+    with _explained(path):
         method.load_state_dict(load_file(path / "method.safetensors"))
-        _restore(optimiser, load_file(path / "optimiser.safetensors"), state["optimiser"])
-        return Snapshot(load_file(path / "run.safetensors"), state)
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        _restore(optimiser, load_file(path / "optimiser.safetensors"), facts["optimiser"])
+        return Snapshot(load_file(path / "run.safetensors"), facts)
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    """Turn what a damaged file can raise into one error that says what to do."""
+    try:
+        yield
+    except (OSError, ValueError, TypeError, LookupError, RuntimeError, SafetensorError) as error:
         raise CheckpointError(
             f"{path} cannot be resumed: {error}. Delete that folder to go on from the checkpoint before it."
         ) from error
