@@ -36,7 +36,7 @@ demo: env
 	$(VENV)/bin/terrasieve demo --out runs/demo --overwrite
 
 test: env
-	$(VENV)/bin/python -m pytest --durations=5
+	$(VENV)/bin/python -m pytest -n 2 --dist loadfile --durations=5
 
 lint: env
 	$(VENV)/bin/ruff check .

@@ -67,7 +67,9 @@ class CsvLog:
             _writer(self._file).writerow({"step": step, **metrics})
             self._file.flush()
         except OSError as error:
-            raise TrainingError(f"Cannot write {self._path}: {error}. Free some space and go on with --resume.") from error
+            raise TrainingError(
+                f"Cannot write {self._path}: {error}. Free some space and go on with --resume."
+            ) from error
 
     def close(self) -> None:
         """Close the file."""

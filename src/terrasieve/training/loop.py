@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from lightning_fabric import Fabric
+from lightning_fabric.utilities.exceptions import MisconfigurationException
 
-from terrasieve.errors import TrainingError
+from terrasieve.device import pick_device
+from terrasieve.errors import ConfigError, TrainingError
 from terrasieve.training.display import TrainingDisplay
 from terrasieve.training.interrupt import StopRequest
 from terrasieve.training.job import TrainingJob, TrainingResult
@@ -15,9 +17,23 @@ from terrasieve.training.state import checkpoints
 _PRECISION = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
 
 
-def make_fabric(spec: TrainSpec, accelerator: str = "auto", devices: int = 1) -> Fabric:
-    """Fabric for one node with the precision that the spec asks for."""
-    return Fabric(accelerator=accelerator, devices=devices, precision=_PRECISION[spec.precision])  # type: ignore[arg-type]
+def make_fabric(spec: TrainSpec, device: str = "auto", devices: int = 1) -> Fabric:
+    """Fabric for one node with the precision that the spec asks for.
+
+    Args:
+        spec: Decides the precision.
+        device: See :func:`terrasieve.device.pick_device`.
+        devices: How many; ignored where ``device`` names a single one, such as ``cuda:1``.
+
+    Raises:
+        ConfigError: The device is unknown, or there are not as many.
+    """
+    chosen = pick_device(device)
+    wanted = devices if chosen.type == "cpu" or chosen.index is None else [chosen.index]
+    try:
+        return Fabric(accelerator=chosen.type, devices=wanted, precision=_PRECISION[spec.precision])  # type: ignore[arg-type]
+    except (MisconfigurationException, TypeError, ValueError) as error:
+        raise ConfigError(f"--devices {devices} cannot be had on {chosen}: {error}") from error
 
 
 def train(job: TrainingJob, fabric: Fabric, resume: bool = False) -> TrainingResult:
