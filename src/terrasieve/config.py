@@ -21,6 +21,9 @@ from terrasieve.views.recipe import ViewRecipe
 
 _SCIENTIFIC = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+")
 
+_VARIANTS = {"method", "optimiser", "schedule"}
+"""Blocks whose ``name`` decides which settings they have."""
+
 
 class RunConfig(Spec):
     """Everything that decides what a pre-training run computes, apart from the archive's pixels.
@@ -137,10 +140,13 @@ def _merge(base: dict[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
     merged = dict(base)
     for key, value in own.items():
         both = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
-        # A block with another ``name`` is another variant: its parent's settings do not belong to it.
-        same = both and value.get("name", merged[key].get("name")) == merged[key].get("name")
-        merged[key] = _merge(merged[key], value) if same else value
+        merged[key] = _merge(merged[key], value) if both and not _other_variant(key, merged[key], value) else value
     return merged
+
+
+def _other_variant(key: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
+    """Whether a block becomes another variant, to which the settings of the old one do not belong."""
+    return key in _VARIANTS and "name" in new and new["name"] != old.get("name")
 
 
 # ---------------------------------------------------------------------- overrides
@@ -170,13 +176,16 @@ def _set(node: Any, path: Sequence[str], value: Any, override: str) -> None:
         if rest:
             _set(node.setdefault(head, {}), rest, value, override)
         else:
-            node[head] = _replaced(node.get(head), value)
+            node[head] = _replaced(head, node.get(head), value)
     else:
         raise ConfigError(f"--set {override!r}: {head!r} is below a single value, which has no settings of its own.")
 
 
-def _replaced(old: Any, new: Any) -> Any:
-    return {"name": new} if isinstance(old, dict) and "name" in old and isinstance(new, str) else new
+def _replaced(key: str, old: Any, new: Any) -> Any:
+    """The new value; a bare name stands for the block of that name."""
+    if not (isinstance(old, dict) and "name" in old and isinstance(new, str)):
+        return new
+    return {"name": new} if _other_variant(key, old, {"name": new}) else {**old, "name": new}
 
 
 def _positions(items: list[Any], key: str, override: str) -> Iterator[int]:
