@@ -12,14 +12,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import statistics
 import tempfile
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +29,7 @@ from rasterio.errors import NotGeoreferencedWarning
 from rich.console import Console
 from rich.table import Table
 
+from machine import describe
 from terrasieve.archive.packed import ZARRS, PackedArchive
 from terrasieve.archive.packing import pack
 from terrasieve.archive.protocol import Archive, Window
@@ -80,7 +79,7 @@ def main() -> None:
         verify(contenders, archive)
         windows = race(contenders, "window", 4000, len(archive))
         samples = race(contenders, "sample", 600, len(archive))
-    screen.print(f"{processor()}, {datetime.now(UTC):%Y-%m-%d}, seed {SEED}; {what}")
+    screen.print(f"{describe(SEED)}; {what}")
     screen.print(f"{len(archive)} patches of {BANDS}x{SIZE}x{SIZE} uint16, warm cache, one process, {ROUNDS} rounds")
     screen.print(report(contenders, windows, samples))
     print(json.dumps(summarise(windows, samples) | {"simulated": archive.source["simulated"], "samples": len(archive)}))
@@ -298,13 +297,6 @@ def summarise(windows: Mapping[str, list[float]], samples: Mapping[str, list[flo
         for kind, rates in kinds.items()
         for short, name in peers.items()
     }
-
-
-def processor() -> str:
-    """The processor's own name, where Linux tells it."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
-    return next((line.partition(":")[2].strip() for line in lines if "model name" in line), platform.machine())
 
 
 if __name__ == "__main__":

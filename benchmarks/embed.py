@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from rich.table import Table
 
+from machine import describe
 from terrasieve.archive.packed import PackedArchive
 from terrasieve.archive.packing import pack
 from terrasieve.archive.protocol import Archive
@@ -93,6 +94,7 @@ def main() -> None:
     table.add_row("embed_batches from a packed store", f"{embedded:.0f}")
     console.print(table)
     ratio = statistics.median(forward / embed for forward, embed in seconds)
+    print(describe(seed=0))
     print(json.dumps({"vs_forward": round(ratio, 3), "forward_images_per_s": bare, "embed_images_per_s": embedded}))
 
 

@@ -13,10 +13,8 @@ Usage: ``python benchmarks/pretrain_step.py [--data DIR]``. The last line is JSO
 from __future__ import annotations
 
 import argparse
-import datetime
 import json
 import os
-import platform
 import statistics
 import tempfile
 import time
@@ -24,10 +22,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import torch
 from rich.console import Console
 from rich.table import Table
 
+from machine import describe
 from peer_lightly import Peer, ScenePairs
 from terrasieve.archive.opening import open_archive, scenes_spec_from_options
 from terrasieve.archive.packed import PackedArchive
@@ -138,8 +136,7 @@ def report(config: RunConfig, times: dict[str, list[float]], steps: int) -> None
     for name, rate in rates.items():
         table.add_row(name, f"{rate:.0f}", f"{versus.get(name, 1.0):.2f} times as fast")
     Console().print(table)
-    machine = f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}"
-    print(f"{machine}; {datetime.datetime.now(datetime.UTC):%Y-%m-%d}; seed {config.train.seed}")
+    print(describe(config.train.seed))
     figures = {
         "vs_in_memory": round(versus["in memory"], 3),
         "vs_peer": round(versus["peer"], 3),

@@ -17,17 +17,15 @@ interruption. The last line is JSON; its figures are those of optical against ra
 from __future__ import annotations
 
 import argparse
-import datetime
 import json
 import os
-import platform
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
 from rich.console import Console
 
+from machine import describe
 from terrasieve.archive.opening import open_archive, scenes_spec_from_options
 from terrasieve.archive.packed import PackedArchive
 from terrasieve.archive.packing import pack
@@ -44,7 +42,7 @@ from terrasieve.probes.table import render, write_csv, write_json
 from terrasieve.training.loop import make_fabric
 
 VARIANTS = {"optical-radar": "rs-byol-1-small", "optical-only": "rs-byol-1-ms-only-small"}
-EPOCHS = 30.0
+EPOCHS = 20.0
 """Passes over the tiles; see docs/log.md for what was tried."""
 
 GREEN, JOINED = "s2:B03", "s2:B04+B03+B02"
@@ -80,7 +78,7 @@ def figures(rows: Sequence[ProbeRow], recipe: str) -> dict[str, object]:
         ("rgb_joined_linear", JOINED, "logistic"),
     ):
         for model, suffix in ((recipe, ""), (RANDOM_INIT, "_random")):
-            (row,) = (r for r in rows if (r.model, r.inputs, r.probe) == (model, inputs, probe))
+            (row,) = (r for r in rows if (r.model, r.inputs, r.probe.lower()) == (model, inputs, probe))
             named[name + suffix] = round(row.metrics["accuracy"], 4)
             named[f"{name}{suffix}_ci95"] = [round(bound, 4) for bound in row.ci95["accuracy"]]
     return named
@@ -106,9 +104,8 @@ def main() -> None:
         rows, minutes = train_and_probe(recipe, settings, packed, labelled, arguments.out / variant)
         results[variant] = (rows, minutes)
         Console().print(render(rows))
-    machine = f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}"
     spent = ", ".join(f"{variant} {minutes:.0f} min" for variant, (_, minutes) in results.items())
-    print(f"{machine}; {datetime.datetime.now(datetime.UTC):%Y-%m-%d}; seed {arguments.seed}; training: {spent}")
+    print(f"{describe(arguments.seed)}; training: {spent}")
     last = {variant: figures(rows, VARIANTS[variant]) for variant, (rows, _) in results.items()}
     print(json.dumps({**last["optical-radar"], "optical_only": last["optical-only"]}))
 

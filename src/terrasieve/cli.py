@@ -108,7 +108,7 @@ def index(
 
     archive = _open(data, sensor, tile, stride, match)
     report = index_archive(archive, out, QualityLimits(max_nodata=max_nodata), max_bad=max_bad)
-    console.print(report.summary(), highlight=False)
+    console.print(f"Indexed: {report.summary()}", highlight=False)
 
 
 @app.command()
@@ -169,7 +169,7 @@ def pack(
     archive = _open(data, sensor, tile, stride, match)
     limits = QualityLimits(max_nodata=max_nodata)
     report = pack_archive(archive, out, compress=compress, max_bad=max_bad, limits=limits)
-    console.print(report.summary(), highlight=False)
+    console.print(f"Packed: {report.summary()} {report.bytes / 1e6:,.1f} MB", highlight=False)
 
 
 # ------------------------------------------------------------------------ training

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from terrasieve.archive.geoparquet import write_geoparquet
 from terrasieve.archive.protocol import Archive
-from terrasieve.archive.quality import QualityLimits, Quarantine, Rejection, check
+from terrasieve.archive.quality import QualityLimits, QualityReport, Quarantine, Rejection, check
 from terrasieve.archive.subset import SubsetArchive
 from terrasieve.console import progress_bar
 from terrasieve.errors import ArchiveError, SampleError
@@ -21,31 +21,6 @@ from terrasieve.schema import Spec
 
 FORMAT = 1
 _KEY = "terrasieve"
-
-
-@dataclass(frozen=True)
-class IndexReport:
-    """What indexing found.
-
-    Attributes:
-        path: The catalogue.
-        quarantine: The list of rejected samples.
-        samples: Rows in the catalogue.
-        rejected: Samples left out.
-        counts: Samples left out by kind of problem.
-    """
-
-    path: Path
-    quarantine: Path
-    samples: int
-    rejected: int
-    counts: Mapping[str, int]
-
-    def summary(self) -> str:
-        """One line for the screen."""
-        kinds = ", ".join(f"{count} {kind}" for kind, count in self.counts.items())
-        lost = f"{self.rejected:,} rejected" + (f" ({kinds}), listed in {self.quarantine}" if kinds else "")
-        return f"Indexed {self.samples:,} samples into {self.path}; {lost}."
 
 
 @dataclass(frozen=True)
@@ -87,7 +62,7 @@ def index_archive(
     limits: QualityLimits | None = None,
     max_bad: float = 0.01,
     depth: Literal["pixels", "headers"] = "pixels",
-) -> IndexReport:
+) -> QualityReport:
     """Check every sample and write the catalogue of the good ones.
 
     Args:
@@ -111,7 +86,7 @@ def index_archive(
     quarantine.write()
     provenance = {"format": FORMAT, "spec": spec, "source": dict(archive.source)}
     write_geoparquet(table.take(pa.array(good)), out, {_KEY: provenance})
-    return IndexReport(out, quarantine.path, len(good), quarantine.bad, quarantine.counts)
+    return QualityReport(out, quarantine.path, len(good), quarantine.bad, quarantine.counts)
 
 
 def read_catalogue(path: Path) -> Catalogue:

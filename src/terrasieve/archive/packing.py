@@ -32,7 +32,7 @@ from terrasieve.archive.manifest import (
     write_json,
 )
 from terrasieve.archive.protocol import Archive
-from terrasieve.archive.quality import FlawError, Problem, QualityLimits, Quarantine, Rejection, check
+from terrasieve.archive.quality import FlawError, Problem, QualityLimits, QualityReport, Quarantine, Rejection, check
 from terrasieve.archive.statistics import StreamingStatistics
 from terrasieve.archive.store import (
     ArrayLayout,
@@ -58,30 +58,14 @@ _DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 @dataclass(frozen=True)
-class PackReport:
+class PackReport(QualityReport):
     """What packing did.
 
     Attributes:
-        path: The store.
-        quarantine: The list of rejected samples.
-        samples: Samples in the store.
-        rejected: Samples left out.
-        counts: Samples left out by kind of problem.
         bytes: Size of the store's files.
     """
 
-    path: Path
-    quarantine: Path
-    samples: int
-    rejected: int
-    counts: Mapping[str, int]
     bytes: int
-
-    def summary(self) -> str:
-        """One line for the screen."""
-        kinds = ", ".join(f"{count} {kind}" for kind, count in self.counts.items())
-        lost = f"{self.rejected:,} rejected" + (f" ({kinds}), listed in {self.quarantine}" if kinds else "")
-        return f"Packed {self.samples:,} samples, {self.bytes / 1e6:,.1f} MB, into {self.path}; {lost}."
 
 
 class Progress(Spec):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from enum import StrEnum
 from pathlib import Path
@@ -153,6 +153,31 @@ def _suspect_unit(values: NDArray[Any], absent: NDArray[np.bool_], unit: str) ->
     if unit == "reflectance_e4" and floating and values[~absent].max() <= 2:
         return "no value exceeds 2, so this is reflectance already divided by 10,000; declare unit reflectance."
     return None
+
+
+@dataclass(frozen=True)
+class QualityReport:
+    """What became of an archive's samples.
+
+    Attributes:
+        path: What was written from the good ones.
+        quarantine: The list of rejected samples.
+        samples: Good samples.
+        rejected: Samples left out.
+        counts: Samples left out by kind of problem.
+    """
+
+    path: Path
+    quarantine: Path
+    samples: int
+    rejected: int
+    counts: Mapping[str, int]
+
+    def summary(self) -> str:
+        """One line for the screen."""
+        kinds = ", ".join(f"{count} {kind}" for kind, count in self.counts.items())
+        listed = f" ({kinds}), listed in {self.quarantine}" if kinds else ""
+        return f"{self.samples:,} samples in {self.path}; {self.rejected:,} rejected{listed}."
 
 
 class Quarantine:
