@@ -78,10 +78,13 @@ def seconds(step: Callable[[], None], steps: int) -> float:
     return time.perf_counter() - began
 
 
-def fastest_workers(dataset: ScenePairs, config: RunConfig, steps: int) -> Peer:
+def fastest_workers(scenes: Path, config: RunConfig, steps: int) -> Peer:
     """The peer with the number of workers that is fastest here."""
+    view = config.views.branches[0]
     peers = {}
     for workers in (0, 1, 2):
+        # A data set of its own: workers must not inherit open files, whose position they would share.
+        dataset = ScenePairs(scenes, 64, view.size, view.augmentation)
         peer = Peer(dataset, config.model.name, config.train.batch_size, workers)
         seconds(peer.step, 2)
         peers[workers] = (seconds(peer.step, steps), peer)
@@ -100,8 +103,8 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path(default), help="folder that holds la_texas_pairs")
     parser.add_argument("--recipe", default="rs-byol-1-small")
     parser.add_argument("--set", action="append", default=[], dest="settings", help="as in terrasieve pretrain")
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--steps", type=int, default=6, help="steps a round")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--steps", type=int, default=20, help="steps a round; many more than workers read ahead")
     arguments = parser.parse_args()
     config = load_config(arguments.recipe, ["train.seed=0", *arguments.settings])
     scenes = arguments.data / "la_texas_pairs"
@@ -110,8 +113,7 @@ def main() -> None:
         pack(open_archive(spec), Path(folder) / "packed.zarr")
         whole = EndToEnd(config, PackedArchive(Path(folder) / "packed.zarr"), Path(folder) / "run")
         memory = InMemory(whole)
-        view = config.views.branches[0]
-        peer = fastest_workers(ScenePairs(scenes, 64, view.size, view.augmentation), config, arguments.steps)
+        peer = fastest_workers(scenes, config, arguments.steps)
         contenders = {"end to end": whole.step, "in memory": memory.step, "peer": peer.step}
         times: dict[str, list[float]] = {name: [] for name in contenders}
         for step in contenders.values():
