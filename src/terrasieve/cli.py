@@ -21,7 +21,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
-recipes_app = typer.Typer(help="List the shipped recipes, or print one.", rich_markup_mode="markdown")
+recipes_app = typer.Typer(rich_markup_mode="markdown")
 app.add_typer(recipes_app, name="recipes")
 
 Data = Annotated[

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -71,9 +70,6 @@ def pretrain(
     """
     _warn(config)
     job = make_job(config, archive, folder, evaluate)
-    if fabric.is_global_zero:
-        folder.mkdir(parents=True, exist_ok=True)
-        _write_atomically(folder / "config.yaml", to_yaml(config))
     return train(job, fabric, resume)
 
 
@@ -103,6 +99,7 @@ def make_job(config: RunConfig, archive: Archive, folder: Path, evaluate: Evalua
         spec=config.train,
         folder=folder,
         config=_compared_on_resume(config, archive),
+        resolved=to_yaml(config),
         export=export,
         evaluate=evaluate,
     )
@@ -153,7 +150,8 @@ def _pool(config: RunConfig, archive: Archive) -> NDArray[np.int64]:
         raise ConfigError(
             f"samples is {config.samples}, but the archive holds {len(archive)}. Lower it, or set samples=null for all."
         )
-    generator = np.random.Generator(np.random.Philox(key=[config.train.seed, 0]))
+    # A key that no pass of the sampler reaches: which samples are taken is independent of their order.
+    generator = np.random.Generator(np.random.Philox(key=[config.train.seed, 2**64 - 1]))
     return np.sort(generator.permutation(len(archive))[: config.samples])
 
 
@@ -183,9 +181,3 @@ def _card(
 def _compared_on_resume(config: RunConfig, archive: Archive) -> dict[str, Any]:
     values = config.model_dump(mode="json", exclude=_MAY_DIFFER_ON_RESUME)
     return {**values, "data": {"fingerprint": archive.source.get("fingerprint"), "samples": len(archive)}}
-
-
-def _write_atomically(path: Path, text: str) -> None:
-    partial = path.with_suffix(".partial")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)

@@ -37,7 +37,7 @@ def test_ranks_together_see_what_one_process_sees(samples: int, share: int, worl
     pool = np.arange(samples)
     alone = _steps(PoolSampler(pool, share * world, seed=3), 7)
     ranks = [_steps(PoolSampler(pool, share * world, seed=3, rank=r, world_size=world), 7) for r in range(world)]
-    assert [sum((rank[step] for rank in ranks), []) for step in range(7)] == alone
+    assert [[i for rank in ranks for i in rank[step]] for step in range(7)] == alone
 
 
 @given(samples=st.integers(1, 40), batch_size=st.integers(1, 17), trained=st.integers(0, 30))

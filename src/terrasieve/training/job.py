@@ -34,6 +34,7 @@ class TrainingJob:
         spec: Length, optimiser and periodic jobs.
         folder: The run folder; checkpoints and logs go below it.
         config: The resolved configuration, compared when a run is resumed.
+        resolved: The whole resolved configuration as YAML, kept in the run folder as ``config.yaml``.
         export: Writes the encoder as it is after that many steps.
         evaluate: The online probe, if there is a labelled archive.
     """
@@ -46,6 +47,7 @@ class TrainingJob:
     spec: TrainSpec
     folder: Path
     config: Mapping[str, Any]
+    resolved: str
     export: Callable[[Encoder, int], None]
     evaluate: Evaluator | None = None
 

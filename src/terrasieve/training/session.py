@@ -21,7 +21,7 @@ from terrasieve.training.optimisation import build_optimiser, learning_rates, se
 from terrasieve.training.pool import PoolSampler
 from terrasieve.training.schedules import total_steps
 from terrasieve.training.spec import TrainSpec
-from terrasieve.training.state import Snapshot, checkpoints, read_checkpoint, read_facts, write_checkpoint
+from terrasieve.training.state import Snapshot, checkpoints, read_checkpoint, read_facts, write_checkpoint, write_text
 from terrasieve.views.read import RawView
 from terrasieve.views.render import render
 
@@ -68,6 +68,8 @@ class Session:
         elif self.fabric.is_global_zero:
             self.checkpoint_folder.mkdir(parents=True, exist_ok=True)
         if self.fabric.is_global_zero:
+            # Not before the run is accepted: one that is refused must leave the folder as it was.
+            write_text(self.job.folder / "config.yaml", self.job.resolved)
             self.logs = open_logs(self.job.folder, self.job.spec.loggers, self.sampler.step + 1, self.job.config)
         self._began = self._checkpointed = self._window_began = time.monotonic()
         self._window_step = self.sampler.step

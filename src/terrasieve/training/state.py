@@ -82,6 +82,21 @@ def write_checkpoint(
     return final
 
 
+def write_text(path: Path, text: str) -> None:
+    """Write a small file under a temporary name, flush it and rename it.
+
+    Raises:
+        CheckpointError: The disk refused it; a file that was there is untouched.
+    """
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        _write_flushed(partial, text.encode())
+        os.replace(partial, path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise CheckpointError(f"Cannot write {path}: {error}. Free some space or choose another folder.") from error
+
+
 def checkpoints(folder: Path) -> list[Path]:
     """Whole checkpoints of a run, the oldest first."""
     return sorted(path for path in folder.glob(f"{_PREFIX}*") if (path / "state.json").is_file())

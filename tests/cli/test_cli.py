@@ -1,0 +1,229 @@
+"""The command line: its surface, its messages, and the whole path on simulated data."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+import typer
+import yaml
+from typer.testing import CliRunner
+
+import terrasieve
+from terrasieve.cli import app, main
+from terrasieve.config import load_config, recipe_names
+
+Run = Callable[..., Any]
+
+# A change here is a change for everybody's scripts: make it on purpose, and note it in CHANGELOG.md.
+SCENES = {"--sensor", "--tile", "--stride", "--match"}
+SURFACE = {
+    "index": {"DATA", "--out", "--max-bad", "--max-nodata", *SCENES},
+    "info": {"DATA", "--sheet", *SCENES},
+    "pack": {"DATA", "--out", "--compress", "--max-bad", "--max-nodata", *SCENES},
+    "pretrain": {
+        "RECIPE",
+        "--data",
+        "--out",
+        "--set",
+        "--resume",
+        "--probe-data",
+        "--probe-input",
+        "--device",
+        "--devices",
+    },
+    "recipes": set(),
+    "recipes show": {"RECIPE", "--set"},
+    "embed": {"RUN", "--data", "--out", "--input", "--size", "--batch-size", "--device"},
+    "probe": {"RUN", "--data", "--input", "--probe", "--size", "--seed", "--out", "--device"},
+    "demo": {"--data", "--out", "--overwrite", "--set", "--seed", "--device"},
+}
+
+
+def _commands(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, Any]]:
+    if path:
+        yield " ".join(path), command
+    for name, below in getattr(command, "commands", {}).items():
+        yield from _commands(below, (*path, name))
+
+
+COMMANDS = dict(_commands(typer.main.get_command(app)))
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Call the entry point as the shell does; gives exit code, standard output and standard error in one line."""
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["terrasieve", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stopped:
+            main()  # typer ends with SystemExit also when all went well
+        printed = capsys.readouterr()
+        return int(stopped.value.code or 0), printed.out, " ".join(printed.err.split())
+
+    return call
+
+
+# ----------------------------------------------------------------------------- surface
+
+
+def test_the_surface_is_what_was_agreed() -> None:
+    found = {
+        name: {
+            option
+            for one in command.params
+            for option in (one.opts if one.param_type_name == "option" else [one.name.upper()])
+        }
+        for name, command in COMMANDS.items()
+    }
+    assert found == SURFACE
+
+
+@pytest.mark.parametrize("name", SURFACE)
+def test_every_command_has_help_with_examples(name: str) -> None:
+    result = CliRunner().invoke(app, [*name.split(), "--help"], env={"COLUMNS": "200", "NO_COLOR": "1"})
+    assert result.exit_code == 0
+    assert "Examples" in result.stdout
+    assert any(line.strip().startswith(f"terrasieve {name}") for line in result.stdout.splitlines())
+    undescribed = [one.name for one in COMMANDS[name].params if not one.help]
+    assert undescribed == []
+
+
+EXAMPLES = [
+    line.strip()
+    for command in COMMANDS.values()
+    for line in (command.callback.__doc__ or "").splitlines()
+    if line.strip().startswith("terrasieve ")
+]
+
+
+@pytest.mark.parametrize("line", EXAMPLES)
+def test_the_examples_are_valid(line: str) -> None:
+    words = shlex.split(line.partition(" > ")[0])[1:]
+    name = " ".join(words[:2]) if " ".join(words[:2]) in COMMANDS else words[0]
+    context = COMMANDS[name].make_context(name, words[len(name.split()) :])
+    if "recipe" in context.params:
+        load_config(context.params["recipe"], context.params["settings"] or [])
+
+
+def test_the_version_is_printed(run: Run) -> None:
+    assert run("--version")[:2] == (0, f"terrasieve {terrasieve.__version__}\n")
+
+
+# ---------------------------------------------------------------------------- messages
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("recipes show rs-byol-2", "ConfigError: No recipe and no file is called 'rs-byol-2'. Did you mean 'rs-byol-"),
+        ("recipes show rs-byol-1 --set train.epoch=3", "unknown key 'train.epoch'. Did you mean 'epochs'?"),
+        ("pretrain rs-byol-1-smal --data simulated:0:8 --out {tmp}", "Did you mean 'rs-byol-1-small'?"),
+        ("pretrain rs-byol-1-small --data simulated:0:8 --out {tmp} --device tpu", "ConfigError: --device 'tpu'"),
+        ("pretrain rs-byol-1-small --data {tmp}/nowhere --out {tmp}", "ArchiveError: {tmp}/nowhere does not exist"),
+        ("pretrain rs-byol-1-150k --data simulated:0:8 --out {tmp}", "samples is 150000, but the archive holds 8"),
+        ("info {tmp}/nowhere", "ArchiveError"),
+        ("embed {tmp} --data simulated:0:8 --out {tmp}/e.parquet", "CheckpointError: No encoder in {tmp}"),
+        ("probe {tmp} --data simulated:0:8", "CheckpointError: No encoder in {tmp}"),
+    ],
+)
+def test_errors_are_printed_without_a_traceback(arguments: str, message: str, tmp_path: Path, run: Run) -> None:
+    code, out, err = run(*(part.format(tmp=tmp_path) for part in arguments.split()))
+    assert code == 1
+    assert out == ""
+    assert "Traceback" not in err
+    # Long paths are broken where the terminal ends.
+    assert message.format(tmp=tmp_path).replace(" ", "") in err.replace(" ", "")
+
+
+def test_the_installed_command_fails_cleanly() -> None:
+    code = "from terrasieve.cli import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", code, "recipes", "show", "[bold]"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert "Traceback" not in done.stderr
+    assert "'[bold]'" in done.stderr, "what the user wrote is not taken for markup"
+
+
+# ----------------------------------------------------------------------------- recipes
+
+
+def test_recipes_are_listed(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    code, out, _ = run("recipes")
+    assert code == 0
+    for name in recipe_names():
+        config = load_config(name)
+        (line,) = [line for line in out.splitlines() if line.split()[0] == name]
+        assert config.description in line
+        assert config.model.name in line
+
+
+def test_a_shown_recipe_is_a_recipe(run: Run, tmp_path: Path) -> None:
+    _, out, err = run("recipes", "show", "rs-byol-1", "--set", "train.epochs=30")
+    assert err == ""
+    (tmp_path / "mine.yaml").write_text(out)
+    assert load_config(tmp_path / "mine.yaml") == load_config("rs-byol-1", ["train.epochs=30"])
+
+
+# ----------------------------------------------------------------------- the whole path
+
+
+def test_from_an_archive_to_a_table(run: Run, tmp_path: Path) -> None:
+    store, folder = tmp_path / "pairs.zarr", tmp_path / "run"
+    assert run("pack", "simulated:0:64", "--out", store)[0] == 0
+
+    settings = ["model.name=test_resnet", "train.epochs=1", "train.batch_size=16", "train.log_every=2"]
+    options = [part for setting in settings for part in ("--set", setting)]
+    pretrain = ["pretrain", "rs-byol-1-small", "--data", store, "--out", folder, "--device", "cpu", *options]
+    code, _, err = run(*pretrain, "--probe-data", store, "--probe-input", "s2:B03")
+    assert code == 0
+    assert "Done after 4 steps" in err
+    with (folder / "log.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["step"] for row in rows] == ["2", "4"]
+    assert [row["knn_accuracy"] != "" for row in rows] == [False, True]
+    assert yaml.safe_load((folder / "config.yaml").read_text())["model"]["name"] == "test_resnet"
+
+    code, _, err = run(*pretrain)
+    assert code == 1
+    assert "already holds a run" in err
+    assert run(*pretrain, "--resume")[0] == 0
+
+    embed = ["embed", folder, "--data", store, "--input", "s2:B03", "--input", "s1:VV", "--device", "cpu"]
+    assert run(*embed, "--out", tmp_path / "e.parquet", "--size", 32)[0] == 0
+    table = pq.read_table(tmp_path / "e.parquet")
+    assert table.num_rows == 64
+    assert {b"geo", b"emb"} <= set(table.schema.metadata)
+    card = json.loads((folder / "encoder" / "encoder.json").read_text())
+    assert card["weights_sha256"] in table.schema.metadata[b"emb"].decode()
+
+    probe = ["probe", folder, "--data", store, "--input", "s2:B03", "--probe", "knn", "--size", 32, "--device", "cpu"]
+    code, out, _ = run(*probe)
+    assert code == 0
+    results = json.loads((folder / "probe.json").read_text())
+    assert (folder / "probe.csv").is_file()
+    for word in ("SIMULATED", "random init", "image statistics", "s2:B03"):
+        assert word in json.dumps(results)
+    assert "random init" in out
+
+
+def test_a_catalogue_and_a_contact_sheet(run: Run, tmp_path: Path) -> None:
+    catalogue, sheet = tmp_path / "catalogue.parquet", tmp_path / "sheet.png"
+    assert run("index", "simulated:0:16", "--out", catalogue)[0] == 0
+    assert pq.read_table(catalogue).num_rows == 16
+    code, out, _ = run("info", catalogue, "--sheet", sheet)
+    assert code == 0
+    assert "16" in out
+    assert "simulated" in out.lower()
+    assert sheet.read_bytes().startswith(b"\x89PNG")
