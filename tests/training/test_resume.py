@@ -191,8 +191,11 @@ def test_what_does_not_change_the_result_may_differ_on_resume(
 def test_a_folder_in_use_is_refused_without_resume(archive: Archive, small_config: MakeConfig, tmp_path: Path) -> None:
     config = small_config("train.epochs=0.3")
     _pretrain(config, archive, tmp_path)
+    before = (tmp_path / "config.yaml").read_text()
+    config = small_config("train.epochs=0.3", "train.seed=5")
     with pytest.raises(ConfigError, match=r"already holds a run.*--resume"):
         _pretrain(config, archive, tmp_path)
+    assert (tmp_path / "config.yaml").read_text() == before
 
 
 @pytest.mark.parametrize("name", ["method.safetensors", "optimiser.safetensors", "run.safetensors", "state.json"])
