@@ -213,7 +213,10 @@ def pretrain(
     fabric = make_fabric(config.train, device, devices)
     fabric.launch()
     result = run(config, archive, out, fabric, resume=resume, evaluate=evaluate)
-    console.print(f"Done after {result.steps} steps. Encoder: {out / 'encoder'}  log: {out / 'log.csv'}")
+    if fabric.is_global_zero:
+        console.print(
+            f"Done after {result.steps} steps. Encoder: {out / 'encoder'}  log: {out / 'log.csv'}", highlight=False
+        )
 
 
 @recipes_app.callback(invoke_without_command=True)
@@ -270,8 +273,14 @@ def embed(
     out: Annotated[Path, typer.Option(help="The file to write (GeoParquet).")],
     inputs: Annotated[
         list[str] | None,
-        typer.Option("--input", help="Bands to show the encoder, e.g. `s2:B04`; repeat to join several."),
+        typer.Option(
+            "--input", help="Bands to show the encoder, e.g. `s2:B04`; repeat to join several. The first that fits."
+        ),
     ] = None,
+    statistics: Annotated[
+        Literal["encoder", "archive"],
+        typer.Option(help="Standardise as in training, or by the archive's own statistics (other stretch or unit)."),
+    ] = "encoder",
     size: Annotated[int | None, typer.Option(help="Resize samples to this many pixels; their own size.")] = None,
     batch_size: Annotated[int, typer.Option(help="Samples per forward pass.")] = 256,
     device: Device = "auto",
@@ -284,27 +293,30 @@ def embed(
 
     ```
     terrasieve embed runs/first --data pairs.zarr --input s2:B03 --out green.parquet
-    terrasieve embed runs/first --data EuroSAT_RGB --input s2:B04 --input s2:B03 --input s2:B02 --out rgb.parquet
+    terrasieve embed runs/first --data EuroSAT_RGB --input s2:rgb --statistics archive --out rgb.parquet
     ```
     """
     from terrasieve.archive.opening import open_archive
-    from terrasieve.archive.statistics import statistics_of
     from terrasieve.device import pick_device
-    from terrasieve.embeddings import EmbedSettings, EncoderInput, write_embeddings
+    from terrasieve.embeddings import EmbedSettings, EncoderInput, normaliser_for, write_embeddings
     from terrasieve.models.export import load_encoder
-    from terrasieve.probes.rows import default_rows
-    from terrasieve.views.normalise import Normaliser
+    from terrasieve.probes.rows import default_rows, input_row
 
     encoder, card = load_encoder(run)
     archive = open_archive(data)
-    wanted = [EncoderInput.parse(one) for one in inputs or []]
+    rows = [input_row(EncoderInput.parse(one), archive.sensors, encoder.channels) for one in inputs or []]
+    rows = rows or [default_rows(archive.sensors, encoder.channels)[0]]
+    members = list(dict.fromkeys(member for row in rows for member in row.members))
+    console.print(
+        f"Inputs: {', '.join(map(str, members))}; standardised by the {statistics}'s statistics", highlight=False
+    )
     written = write_embeddings(
         out,
         encoder.to(pick_device(device)),
         card,
         archive,
-        wanted or default_rows(archive.sensors, encoder.channels)[0].members,
-        Normaliser(archive.sensors, statistics_of(archive)),
+        members,
+        normaliser_for(statistics, card, archive, members),
         EmbedSettings(size=size, batch_size=batch_size),
     )
     console.print(f"Embeddings: {written}", highlight=False)
@@ -322,7 +334,9 @@ def probe(
         list[str] | None, typer.Option("--probe", help="`knn`, `logistic` or `mlp`; repeatable. kNN and logistic.")
     ] = None,
     size: Annotated[int | None, typer.Option(help="Resize samples to this many pixels; their own size.")] = None,
-    seed: Annotated[int, typer.Option(help="Seed of splits, bootstrap and the random-initialisation floor.")] = 0,
+    seed: Annotated[
+        int, typer.Option(help="Seed of the random-initialisation floor, and of splits that are not published.")
+    ] = 0,
     out: Annotated[Path | None, typer.Option(help="Folder for probe.json and probe.csv; the run folder.")] = None,
     device: Device = "auto",
 ) -> None:

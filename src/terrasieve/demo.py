@@ -17,11 +17,10 @@ from terrasieve.archive.packed import PackedArchive
 from terrasieve.archive.packing import pack
 from terrasieve.archive.protocol import Archive
 from terrasieve.archive.simulated import SimulatedSpec
-from terrasieve.archive.statistics import statistics_of
 from terrasieve.config import RunConfig, load_config
 from terrasieve.console import console
 from terrasieve.device import pick_device
-from terrasieve.embeddings import EncoderInput, write_embeddings
+from terrasieve.embeddings import EncoderInput, normaliser_for, write_embeddings
 from terrasieve.errors import ConfigError
 from terrasieve.figures import probe_chart, training_curves, view_sheet
 from terrasieve.models.export import load_encoder
@@ -31,7 +30,6 @@ from terrasieve.probes.rows import ProbeRow, input_row
 from terrasieve.probes.table import render, to_markdown, write_csv, write_json
 from terrasieve.training.job import TrainingResult
 from terrasieve.training.loop import make_fabric
-from terrasieve.views.normalise import Normaliser
 
 RECIPE = "rs-byol-1-small"
 _TILE = 64
@@ -90,8 +88,8 @@ def run_demo(
     encoder, card = load_encoder(out)
     encoder.to(pick_device(device))
     inputs = [EncoderInput.parse(text) for text in demo.inputs]
-    normaliser = Normaliser(demo.labelled.sensors, statistics_of(demo.labelled))
     shown = input_row(inputs[-1], demo.labelled.sensors, encoder.channels).members
+    normaliser = normaliser_for("archive", card, demo.labelled, shown)
     write_embeddings(out / "embeddings.parquet", encoder, card, demo.labelled, shown, normaliser)
 
     console.rule("4/4 probe")

@@ -20,7 +20,7 @@ from terrasieve.archive.quality import (
     read_quarantine,
 )
 from terrasieve.errors import SampleError, TooManyBadSamplesError
-from terrasieve.sensors import SENSORS
+from terrasieve.sensors import SENSORS, Band, Sensor
 
 S1, L1C, RGB8 = SENSORS["s1"], SENSORS["s2-l1c"], SENSORS["s2-rgb8"]
 LIMITS = QualityLimits()
@@ -62,6 +62,11 @@ def test_missing_marks_nan_infinities_and_nodata() -> None:
     assert missing(values, float("nan")).tolist() == [True, True, True, False, False]
 
 
+REFLECTANCE = Sensor(
+    name="mine", kind="optical", bands=(Band(name="G", gsd=3, unit="reflectance", valid_range=(0, 1.5)),)
+)
+
+
 @pytest.mark.parametrize("shape", [(1, 8, 8), (3, 8, 8), (8, 8)])
 def test_a_wrong_number_of_bands_is_an_error(shape: tuple[int, ...]) -> None:
     with pytest.raises(SampleError, match="2 bands of sensor 's1'"):
@@ -74,6 +79,8 @@ def test_a_wrong_number_of_bands_is_an_error(shape: tuple[int, ...]) -> None:
         (radar().astype(np.int16), S1, "decibels cannot be int16"),
         (radar(0.05), S1, "linear power"),
         (np.full((13, 8, 8), 0.2, np.float32), L1C, "already divided by 10,000"),
+        (radar(), SENSORS["s1-linear"], "this is decibels"),
+        (np.full((1, 8, 8), 3000, np.uint16), REFLECTANCE, "times 10,000"),
     ],
 )
 def test_values_that_contradict_the_unit_are_an_error(pixels: np.ndarray, sensor: object, message: str) -> None:

@@ -42,7 +42,7 @@ SURFACE = {
     },
     "recipes": set(),
     "recipes show": {"RECIPE", "--set"},
-    "embed": {"RUN", "--data", "--out", "--input", "--size", "--batch-size", "--device"},
+    "embed": {"RUN", "--data", "--out", "--input", "--statistics", "--size", "--batch-size", "--device"},
     "probe": {"RUN", "--data", "--input", "--probe", "--size", "--seed", "--out", "--device"},
     "demo": {"--data", "--out", "--overwrite", "--set", "--seed", "--device"},
 }

@@ -150,6 +150,10 @@ def _suspect_unit(values: NDArray[Any], absent: NDArray[np.bool_], unit: str) ->
         return f"decibels cannot be {values.dtype} without losing their fraction; declare unit dn, or export float32."
     if unit == "db" and values[~absent].min() >= 0:
         return "no value lies below 0 dB, so this is linear power or an empty border; declare unit linear if it is."
+    if unit == "linear" and values[~absent].min() < 0:
+        return "values lie below 0, so this is decibels; declare unit db."
+    if unit == "reflectance" and values[~absent].max() > 100:
+        return "values exceed 100, so this is reflectance times 10,000; declare unit reflectance_e4."
     if unit == "reflectance_e4" and floating and values[~absent].max() <= 2:
         return "no value exceeds 2, so this is reflectance already divided by 10,000; declare unit reflectance."
     return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from terrasieve.embeddings.inputs import EncoderInput
+from terrasieve.embeddings.normalising import normaliser_for
 from terrasieve.embeddings.stream import EmbedSettings, embed_batches
 from terrasieve.embeddings.table import EmbeddingTable, embed, read_embeddings
 from terrasieve.embeddings.writing import write_embeddings
@@ -13,6 +14,7 @@ __all__ = [
     "EncoderInput",
     "embed",
     "embed_batches",
+    "normaliser_for",
     "read_embeddings",
     "write_embeddings",
 ]

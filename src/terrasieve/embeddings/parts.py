@@ -78,7 +78,7 @@ class Parts:
         """Make the parts one file of this schema, one part in memory at a time, and remove them."""
         unfinished = self.folder / "merged.unfinished"
         with pq.ParquetWriter(unfinished, schema, compression="zstd", use_dictionary=False) as writer:
-            for path in track(self.paths(), "merge parts"):
+            for path in track(self.paths(), "merge parts", total=len(self.paths())):
                 writer.write_table(pq.read_table(path).cast(schema))
         os.replace(unfinished, self.target)
         shutil.rmtree(self.folder)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -133,10 +134,14 @@ def _describe(archive: Archive, splits: Splits, settings: EmbedSettings) -> str:
     size = f"resized to {settings.size} px" if settings.size else "native size"
     kind = "SIMULATED data" if source.get("simulated") else "data"
     return (
-        f"{kind}: {source.get('layout')} {source.get('root', '')}, {len(splits.classes)} classes, {size}, "
+        f"{kind}: {_named(source)}, {len(splits.classes)} classes, {size}, "
         f"split {splits.origin}, {len(splits.train)}/{len(splits.val)}/{len(splits.test)} samples, "
         f"pixels standardised per band on train; {BOOTSTRAP}"
     )
+
+
+def _named(source: Mapping[str, Any]) -> str:
+    return f"{source.get('layout')} {source['root']}" if source.get("root") else str(source.get("layout"))
 
 
 def _evaluate_model(name: str, model: nn.Module, task: _Task) -> list[ProbeRow]:
