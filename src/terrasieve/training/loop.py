@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 from lightning_fabric import Fabric
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 
@@ -28,6 +30,9 @@ def make_fabric(spec: TrainSpec, device: str = "auto", devices: int = 1) -> Fabr
     Raises:
         ConfigError: The device is unknown, or there are not as many.
     """
+    # Fabric announces its precision on every run; it stands in config.yaml.
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
+    logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
     chosen = pick_device(device)
     wanted = devices if chosen.type == "cpu" or chosen.index is None else [chosen.index]
     try:
