@@ -6,6 +6,10 @@ import time
 from collections.abc import Mapping
 from types import TracebackType
 
+from rich.console import Group
+from rich.live import Live
+from rich.text import Text
+
 from terrasieve.console import console, progress_bar
 
 _LABELS = (
@@ -30,7 +34,10 @@ class TrainingDisplay:
 
     def __init__(self, total: int, done: int, visible: bool) -> None:
         self._bar = progress_bar()
-        self._bar.disable = not visible
+        # The numbers get a line of their own: beside the bar they would leave no room for it in 80 columns.
+        self._numbers = Text(style="dim")
+        self._live = Live(Group(self._bar, self._numbers), console=console, refresh_per_second=4)
+        self._visible = visible
         self._task = self._bar.add_task("pre-train", total=total, completed=done, note="")
         self._total = total
         self._lines = visible and not console.is_terminal
@@ -38,13 +45,15 @@ class TrainingDisplay:
         self._latest: dict[str, float] = {}
 
     def __enter__(self) -> TrainingDisplay:
-        self._bar.start()
+        if self._visible:
+            self._live.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._bar.stop()
+        if self._visible:
+            self._live.stop()
 
     def step(self, done: int) -> None:
         """One more step is done."""
@@ -54,7 +63,8 @@ class TrainingDisplay:
         """Show new numbers, keeping the last value of those not given."""
         self._latest.update(metrics)
         note = " ".join(form.format(self._latest[name]) for name, form in _LABELS if name in self._latest)
-        self._bar.update(self._task, completed=done, note=note)
+        self._bar.update(self._task, completed=done)
+        self._numbers.plain = note
         if self._lines and (time.monotonic() - self._said > _SECONDS_BETWEEN_LINES or done == self._total):
             console.print(f"step {done}/{self._total} {note}", highlight=False)
             self._said = time.monotonic()
