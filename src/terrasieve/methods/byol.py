@@ -17,6 +17,7 @@ from torch.nn import functional
 
 from terrasieve.inspect.collapse import feature_std
 from terrasieve.methods.base import Method, StepOutput
+from terrasieve.models.apart import pass_views, take_apart
 from terrasieve.models.backbone import Encoder
 from terrasieve.models.heads import mlp_head
 from terrasieve.models.teacher import Teacher
@@ -68,24 +69,22 @@ class Byol(Method):
         super().__init__(encoder)
         self.projector = projector
         self.predictor = predictor
+        take_apart(self)
         self.teacher = Teacher(self._student())
         self.momentum = momentum
         self.momentum_end = momentum if momentum_end is None else momentum_end
 
     def compare(self, views: Sequence[Tensor]) -> StepOutput:
         """The loss of two views: each is predicted from the other, and the two losses are added."""
-        first, second = views
-        # One pass a view, so that each kind of view is normalised by its own batch statistics.
-        features = self.encoder(first)
-        prediction_1 = self.predictor(self.projector(features))
-        prediction_2 = self.predictor(self.projector(self.encoder(second)))
-        target_1, target_2 = self.teacher(first), self.teacher(second)
+        features = pass_views(self.encoder, views)
+        prediction_1, prediction_2 = pass_views(self.predictor, pass_views(self.projector, features))
+        target_1, target_2 = pass_views(self.teacher, views)
         loss = byol_loss(prediction_1, target_2) + byol_loss(prediction_2, target_1)
         metrics = {
             "cosine": 1 - loss.detach() / 4,
             "target_std": (feature_std(target_1) + feature_std(target_2)) / 2,
         }
-        return StepOutput(loss, metrics, features.detach().float())
+        return StepOutput(loss, metrics, features[0].detach().float())
 
     def after_step(self, progress: float) -> None:
         """Move the teacher.

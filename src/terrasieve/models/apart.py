@@ -1,0 +1,83 @@
+"""Several views in one pass, each normalised by its own batch statistics.
+
+A view must be normalised by itself: optical and radar views have little in common, and statistics over both would
+tell a network which is which. Passing views one by one does that, and loads every weight once a view. Convolutions
+of one larger batch are faster (a sixth of a training step of ResNet18 at 32 pixels on two cores), so here the
+views are passed together and only batch normalisation takes them apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+
+class _Apart(_BatchNorm):
+    """Batch normalisation that may be told that its batch is several views, one after the other."""
+
+    views = 1
+
+    def forward(self, batch: Tensor) -> Tensor:
+        if self.views == 1 or not self.training:
+            return super().forward(batch)
+        return torch.cat([super(_Apart, self).forward(view) for view in batch.chunk(self.views)])
+
+
+class BatchNormApart1d(_Apart, nn.BatchNorm1d):
+    """:class:`torch.nn.BatchNorm1d` that can take views apart; same parameters, buffers and names."""
+
+
+class BatchNormApart2d(_Apart, nn.BatchNorm2d):
+    """:class:`torch.nn.BatchNorm2d` that can take views apart; same parameters, buffers and names."""
+
+
+_APART: dict[type[nn.Module], type[_Apart]] = {nn.BatchNorm1d: BatchNormApart1d, nn.BatchNorm2d: BatchNormApart2d}
+
+
+def take_apart(model: nn.Module) -> None:
+    """Exchange a network's batch normalisation, in place, for one that can take views apart.
+
+    Parameters, buffers and the names in its state dict stay as they are. Kinds of batch normalisation other than
+    torch's own stay too; :func:`pass_views` then passes views one by one.
+    """
+    for parent in list(model.modules()):
+        for name, child in parent.named_children():
+            if type(child) in _APART:
+                setattr(parent, name, _exchanged(child, _APART[type(child)]))
+
+
+def pass_views(model: nn.Module, views: Sequence[Tensor]) -> list[Tensor]:
+    """The output of each view as if it were passed alone, in one pass where that is possible.
+
+    Args:
+        model: A network that has been through :func:`take_apart`; it must not mix samples other than by batch
+            normalisation.
+        views: Batches of equal length.
+    """
+    norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]
+    alike = len({view.shape for view in views}) == 1
+    if not alike or not all(isinstance(norm, _Apart) for norm in norms):
+        return [model(view) for view in views]
+    with _several_views([norm for norm in norms if isinstance(norm, _Apart)], len(views)):
+        return list(model(torch.cat(list(views))).chunk(len(views)))
+
+
+@contextmanager
+def _several_views(norms: Sequence[_Apart], count: int) -> Iterator[None]:
+    for norm in norms:
+        norm.views = count
+    try:
+        yield
+    finally:
+        for norm in norms:
+            norm.views = 1
+
+
+def _exchanged(norm: nn.Module, kind: type[_Apart]) -> _Apart:
+    exchanged = kind.__new__(kind)
+    exchanged.__dict__ = norm.__dict__.copy()
+    return exchanged
