@@ -32,6 +32,7 @@ def training_curves(log: Path, out: Path, title: str) -> Path:
     for axes, (column, label) in zip(figure.subplots(2, 2, sharex=True).flat, _CURVES, strict=True):
         axes.plot(epochs, [float(row[column]) for row in rows], color=_COLOURS[0], linewidth=1.4)
         axes.set_title(label, fontsize=10, loc="left")
+        axes.set_ylim(bottom=0)
         _bare(axes)
     figure.supxlabel("epoch", fontsize=10)
     figure.suptitle(title, fontsize=11, x=0.01, ha="left", weight="bold")
