@@ -1,0 +1,55 @@
+"""The demo end to end on a small simulated archive."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import geopandas
+import pytest
+
+from terrasieve import demo
+from terrasieve.errors import ConfigError
+
+TINY = ["model.name=test_resnet", "train.epochs=1", "train.batch_size=16", "train.log_every=2"]
+
+
+def run(out: Path, data: Path | None = None, *, overwrite: bool = False) -> None:
+    demo.run_demo(data, out, overwrite=overwrite, seed=0, device="cpu", settings=TINY)
+
+
+def test_it_packs_trains_embeds_and_probes_simulated_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(demo, "_SIMULATED", 160)
+    out = tmp_path / "run"
+    run(out)
+    summary = (out / "summary.md").read_text()
+    assert "SIMULATED" in summary
+    assert all(column in summary for column in ("rs-byol-1-small", "random init", "image statistics"))
+    rows = json.loads((out / "probe.json").read_text())
+    assert {row["model"] for row in rows} == {"rs-byol-1-small", "random init", "image statistics"}
+    assert len(geopandas.read_parquet(out / "embeddings.parquet")) == 80
+    for figure in ("probes.png", "training.png", "views.png", "contact-sheet.png"):
+        assert (out / figure).read_bytes().startswith(b"\x89PNG")
+    with pytest.raises(ConfigError, match="--overwrite"):
+        run(out)
+    demo._clear(out, overwrite=True)
+    assert not any(out.iterdir())
+
+
+def test_a_folder_of_something_else_is_never_replaced(tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("years of work")
+    with pytest.raises(ConfigError, match="not a demo"):
+        run(tmp_path, overwrite=True)
+    assert (tmp_path / "thesis.tex").exists()
+
+
+def test_a_folder_without_the_scenes_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"la_texas_pairs does not exist.*--data"):
+        run(tmp_path / "run", tmp_path)
+
+
+@pytest.mark.parametrize("seed", [0, 3])
+def test_the_thinned_archive_keeps_the_published_split(data_dir: Path, seed: int) -> None:
+    real = demo._real_data(data_dir, seed)
+    splits = real.labelled.table()["split"].to_pylist()
+    assert {name: splits.count(name) for name in set(splits)} == {"train": 1500, "val": 500, "test": 1000}
