@@ -37,7 +37,7 @@ class TrainingDisplay:
         # The numbers get a line of their own: beside the bar they would leave no room for it in 80 columns.
         self._numbers = Text(style="dim")
         self._live = Live(Group(self._bar, self._numbers), console=console, refresh_per_second=4)
-        self._visible = visible
+        self._drawn = visible and console.is_terminal
         self._task = self._bar.add_task("pre-train", total=total, completed=done, note="")
         self._total = total
         self._lines = visible and not console.is_terminal
@@ -45,14 +45,14 @@ class TrainingDisplay:
         self._latest: dict[str, float] = {}
 
     def __enter__(self) -> TrainingDisplay:
-        if self._visible:
+        if self._drawn:
             self._live.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._visible:
+        if self._drawn:
             self._live.stop()
 
     def step(self, done: int) -> None:
