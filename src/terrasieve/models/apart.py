@@ -2,8 +2,7 @@
 
 A view must be normalised by itself: optical and radar views have little in common, and statistics over both would
 tell a network which is which. Passing views one by one does that, and loads every weight once a view. Convolutions
-of one larger batch are faster (a sixth of a training step of ResNet18 at 32 pixels on two cores), so here the
-views are passed together and only batch normalisation takes them apart.
+of one larger batch are faster, so here the views are passed together and only batch normalisation takes them apart.
 """
 
 from __future__ import annotations
