@@ -45,7 +45,7 @@ def pixels_in_memory(archive: Archive, normaliser: Normaliser, settings: EmbedSe
 
 def forward_seconds(encoder: Encoder, batches: list[torch.Tensor], settings: EmbedSettings) -> float:
     start = time.perf_counter()
-    enabled = settings.precision == "bf16"
+    enabled = settings.on(torch.device("cpu")).precision == "bf16"
     with torch.inference_mode(), torch.autocast("cpu", dtype=torch.bfloat16, enabled=enabled):
         for pixels in batches:
             encoder(pixels)

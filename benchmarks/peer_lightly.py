@@ -2,7 +2,7 @@
 
 Written as a careful user of these libraries would write it: GeoTIFF scenes read by window in a torch data
 set, torchvision transforms on tensors with one band, lightly's projection and prediction heads, loss and
-momentum update, bf16 autocast and channels_last, worker processes as many as are fastest.
+momentum update, bf16 autocast where the CPU is fast at it, channels_last, worker processes as many as are fastest.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import InterpolationMode, v2
 
+from terrasieve.device import bf16_is_fast
 from terrasieve.views.recipe import Augmentation
 
 
@@ -134,6 +135,7 @@ class Peer:
             persistent_workers=workers > 0,
         )
         self.batches = self._endless()
+        self.bf16 = bf16_is_fast(torch.device("cpu"))
 
     def _endless(self) -> Iterator[list[Tensor]]:
         while True:
@@ -144,7 +146,7 @@ class Peer:
         first, second = (view.to(memory_format=torch.channels_last) for view in next(self.batches))
         update_momentum(self.model.backbone, self.model.backbone_momentum, m=0.9)
         update_momentum(self.model.projection, self.model.projection_momentum, m=0.9)
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.bf16):
             loss = self.model(first, second)
         self.optimiser.zero_grad()
         loss.backward()

@@ -7,6 +7,18 @@ import torch
 from terrasieve.errors import ConfigError
 
 
+def bf16_is_fast(device: torch.device) -> bool:
+    """Whether bfloat16 products are faster than float32 ones there.
+
+    A CPU without instructions for them computes them up to ten times more slowly.
+    """
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    # torch offers no public name for it.
+    kinds = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    return device.type == "cpu" and any(getattr(torch.cpu, kind, bool)() for kind in kinds)
+
+
 def pick_device(name: str) -> torch.device:
     """The device of that name; ``auto`` takes the first accelerator, else the CPU.
 

@@ -30,6 +30,10 @@ class TooManyBadSamplesError(ArchiveError):
     """The share of quarantined samples passed the limit that the user set."""
 
 
+class CurationError(TerrasieveError):
+    """Vectors cannot be clustered or sampled, or a file of embeddings, a selection or a tree is not what it should be."""
+
+
 class CheckpointError(TerrasieveError):
     """A checkpoint or exported encoder is damaged, foreign or of another configuration."""
 

@@ -265,7 +265,7 @@ def test_every_field_is_suggested_for_its_own_misspelling() -> None:
         ("train.epochs=many", "train.epochs: Input should be a valid number.*'many'"),
         ("train.epochs=0", "train.epochs: Input should be greater than 0 .got 0."),
         ("train.optimiser.lr=-1", "train.optimiser.lr: Input should be greater than 0 .got -1."),
-        ("train.precision=8", "train.precision: Input should be '32', 'bf16' or '16'"),
+        ("train.precision=8", "train.precision: Input should be 'auto', '32', 'bf16' or '16'"),
         ("train.optimiser=adam", "train.optimiser: .*'adam'.*'sgd', 'adamw'"),
         ("train.accumulate=3", "train: batch_size 32 does not split into 3"),
         ("train.loggers=[wandbb]", "train.loggers.0: .*'tensorboard', 'wandb' or 'mlflow'.*'wandbb'"),

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torchvision.transforms.v2 import functional as oracle
 
-from terrasieve.embeddings import EmbedSettings, EncoderInput, embed, embed_batches
+from terrasieve.embeddings import EmbedSettings, EncoderInput, embed, embed_batches, stream
 from terrasieve.embeddings.stream import resize
 from terrasieve.errors import BandError, SampleError
 from terrasieve.models.backbone import Encoder
@@ -148,3 +148,11 @@ def test_table_in_memory(
     assert table.provenance["emb:dimensions"] == 2 * encoder.features
     with pytest.raises(BandError, match="the encoder takes 1"):
         embed(encoder, card, make_archive(5), [EncoderInput.parse("s2:rgb")], normaliser)
+
+
+def test_the_automatic_precision_is_that_of_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    for fast, expected in ((True, "bf16"), (False, "32")):
+        monkeypatch.setattr(stream, "bf16_is_fast", lambda device, fast=fast: fast)
+        assert EmbedSettings().on(torch.device("cpu")).precision == expected
+        assert EmbedSettings(precision="bf16").on(torch.device("cpu")).precision == "bf16"
+        assert EmbedSettings(precision="32").on(torch.device("cpu")).precision == "32"

@@ -19,6 +19,7 @@ from torch.nn import functional
 
 from terrasieve.archive.protocol import Archive
 from terrasieve.console import track
+from terrasieve.device import bf16_is_fast
 from terrasieve.embeddings.background import read_ahead
 from terrasieve.embeddings.inputs import EncoderInput, bands_by_sensor
 from terrasieve.errors import SampleError
@@ -28,7 +29,7 @@ from terrasieve.views.normalise import Normaliser
 BATCHES_AHEAD = 2
 
 
-Precision = Literal["bf16", "32"]
+Precision = Literal["auto", "bf16", "32"]
 
 
 class EmbedSettings(Spec):
@@ -38,12 +39,18 @@ class EmbedSettings(Spec):
         size: Height and width in pixels that every sample is resized to (bicubic, antialiased);
             the samples' own size when None.
         batch_size: Samples per forward pass.
-        precision: ``bf16`` is bfloat16 autocast, ``32`` is float32.
+        precision: ``bf16`` is bfloat16 autocast, ``32`` is float32; ``auto`` is ``bf16`` where the device has fast
+            instructions for it, else ``32``.
     """
 
     size: int | None = Field(default=None, ge=1)
     batch_size: int = Field(default=256, ge=1)
-    precision: Precision = "bf16"
+    precision: Precision = "auto"
+
+    def on(self, device: torch.device) -> EmbedSettings:
+        """These settings with the precision that they mean on a device."""
+        precision: Precision = "bf16" if _uses_bf16(self.precision, device) else "32"
+        return self.model_copy(update={"precision": precision})
 
 
 @dataclass(frozen=True)
@@ -57,12 +64,12 @@ class RawBatch:
 def inference_copy(encoder: nn.Module, precision: Precision) -> nn.Module:
     """A copy in eval mode, without gradients and in channels-last layout.
 
-    The encoder itself is left as it is: mode, memory layout, parameters and buffers. For ``bf16`` the
+    The encoder itself is left as it is: mode, memory layout, parameters and buffers. For bfloat16 the
     weights that autocast would convert in every forward pass are converted here, once.
     """
     frozen = copy.deepcopy(encoder).eval().requires_grad_(False)
     frozen.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch types no such overload
-    if precision == "bf16":
+    if _uses_bf16(precision, device_of(frozen)):
         for module in frozen.modules():
             if isinstance(module, (nn.Conv2d, nn.Linear)):
                 module.to(torch.bfloat16)
@@ -140,7 +147,7 @@ def embed_batch(
     """
     device = device_of(frozen)
     prepared = _prepare(batch, inputs, normaliser, settings.size, device)
-    with torch.autocast(device.type, dtype=torch.bfloat16, enabled=settings.precision == "bf16"):
+    with torch.autocast(device.type, dtype=torch.bfloat16, enabled=_uses_bf16(settings.precision, device)):
         vectors = [frozen(pixels.contiguous(memory_format=torch.channels_last)).float() for pixels in prepared]
     return np.asarray(torch.stack(vectors, dim=1).cpu().numpy(), dtype=np.float32)
 
@@ -167,6 +174,10 @@ def read_batches(
         yield RawBatch(
             indices, {sensor: _stack([sample[sensor] for sample in samples], settings.size) for sensor in needed}
         )
+
+
+def _uses_bf16(precision: Precision, device: torch.device) -> bool:
+    return precision == "bf16" or (precision == "auto" and bf16_is_fast(device))
 
 
 def _prepare(

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 import terrasieve
 from terrasieve.archive.protocol import Archive
 from terrasieve.embeddings.inputs import EncoderInput, resolve_inputs
-from terrasieve.embeddings.stream import EmbedSettings, embed_vectors
+from terrasieve.embeddings.stream import EmbedSettings, device_of, embed_vectors
 from terrasieve.errors import ArchiveError
 from terrasieve.models.backbone import Encoder
 from terrasieve.models.export import EncoderCard
@@ -71,7 +71,7 @@ def embed(
         BandError: An input does not exist in the archive or does not fit the encoder.
         SampleError: A sample cannot be read, or samples differ in size and no size is set.
     """
-    settings = settings or EmbedSettings()
+    settings = (settings or EmbedSettings()).on(device_of(encoder))
     resolved = resolve_inputs(inputs, archive.sensors, encoder.channels)
     order = np.arange(len(archive)) if indices is None else indices
     vectors = embed_vectors(encoder, archive, resolved, normaliser, settings, order, "embed")

@@ -22,7 +22,7 @@ from terrasieve.archive.protocol import Archive
 from terrasieve.console import track
 from terrasieve.embeddings.inputs import EncoderInput, resolve_inputs
 from terrasieve.embeddings.parts import Parts
-from terrasieve.embeddings.stream import EmbedSettings, embed_batches
+from terrasieve.embeddings.stream import EmbedSettings, device_of, embed_batches
 from terrasieve.embeddings.table import provenance, sample_columns
 from terrasieve.errors import ArchiveError
 from terrasieve.models.backbone import Encoder
@@ -71,7 +71,7 @@ def write_embeddings(
         ConfigError: Parts of another embedding lie beside ``path``.
         SampleError: A sample cannot be read, or samples differ in size and no size is set.
     """
-    settings = settings or EmbedSettings()
+    settings = (settings or EmbedSettings()).on(device_of(encoder))
     resolved = resolve_inputs(inputs, archive.sensors, encoder.channels)
     samples = sample_columns(archive.table())
     order = hilbert_order(samples, np.arange(len(samples)) if indices is None else indices)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import ClassVar, NamedTuple
+from typing import NamedTuple
 
 from torch import Tensor, nn
 
@@ -39,11 +39,21 @@ class Method(nn.Module, ABC):
         view_count: How many views of a sample ``forward`` wants.
     """
 
-    view_count: ClassVar[int]
+    view_count: int
 
     def __init__(self, encoder: Encoder) -> None:
         super().__init__()
         self.encoder = encoder
+
+    @property
+    def exported(self) -> Encoder:
+        """The encoder that a run exports and probes: the student's, unless the method's source evaluates another."""
+        return self.encoder
+
+    @property
+    @abstractmethod
+    def target_encoder(self) -> Encoder:
+        """The encoder that moves slowest, whose features curation sorts the archive by."""
 
     @abstractmethod
     def compare(self, views: Sequence[Tensor]) -> StepOutput:

@@ -74,6 +74,12 @@ class Byol(Method):
         self.momentum = momentum
         self.momentum_end = momentum if momentum_end is None else momentum_end
 
+    @property
+    def target_encoder(self) -> Encoder:
+        """The teacher's encoder."""
+        encoder: Encoder = self.teacher.model.encoder  # type: ignore[assignment]
+        return encoder
+
     def compare(self, views: Sequence[Tensor]) -> StepOutput:
         """The loss of two views: each is predicted from the other, and the two losses are added."""
         features = pass_views(self.encoder, views)

@@ -7,7 +7,7 @@ import logging
 from lightning_fabric import Fabric
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 
-from terrasieve.device import pick_device
+from terrasieve.device import bf16_is_fast, pick_device
 from terrasieve.errors import ConfigError, TrainingError
 from terrasieve.training.display import TrainingDisplay
 from terrasieve.training.interrupt import StopRequest
@@ -34,9 +34,10 @@ def make_fabric(spec: TrainSpec, device: str = "auto", devices: int = 1) -> Fabr
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
     chosen = pick_device(device)
+    precision = ("bf16" if bf16_is_fast(chosen) else "32") if spec.precision == "auto" else spec.precision
     wanted = devices if chosen.type == "cpu" or chosen.index is None else [chosen.index]
     try:
-        return Fabric(accelerator=chosen.type, devices=wanted, precision=_PRECISION[spec.precision])  # type: ignore[arg-type]
+        return Fabric(accelerator=chosen.type, devices=wanted, precision=_PRECISION[precision])  # type: ignore[arg-type]
     except (MisconfigurationException, TypeError, ValueError) as error:
         raise ConfigError(f"--devices {devices} cannot be had on {chosen}: {error}") from error
 

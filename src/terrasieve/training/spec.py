@@ -15,7 +15,7 @@ def _as_text(value: Any) -> Any:
     return str(value) if isinstance(value, int) else value
 
 
-Precision = Annotated[Literal["32", "bf16", "16"], BeforeValidator(_as_text)]
+Precision = Annotated[Literal["auto", "32", "bf16", "16"], BeforeValidator(_as_text)]
 
 
 class Cosine(Spec):
@@ -94,7 +94,8 @@ class TrainSpec(Spec):
         clip_norm: Largest norm of the whole gradient; null never clips.
         optimiser: SGD or AdamW.
         schedule: Learning rate by step.
-        precision: ``bf16`` and ``16`` run under autocast with float32 weights.
+        precision: ``bf16`` and ``16`` run under autocast with float32 weights; ``auto`` is ``bf16`` where the device
+            has fast instructions for it, else ``32``.
         seed: Seed of initial weights, batches and views.
         workers: Reader processes; 0 reads in line.
         log_every: Steps between two lines of the log; the loss is checked for NaN as often.
@@ -112,7 +113,7 @@ class TrainSpec(Spec):
     clip_norm: float | None = Field(default=None, gt=0)
     optimiser: Optimiser = Sgd()
     schedule: Schedule = WarmRestarts()
-    precision: Precision = "bf16"
+    precision: Precision = "auto"
     seed: int = Field(default=0, ge=0)
     workers: int = Field(default=0, ge=0)
     log_every: int = Field(default=20, ge=1)
