@@ -61,7 +61,7 @@ def test_plain_timm_gives_the_same_features(spec: BackboneSpec, tmp_path: Path) 
     plain.load_state_dict(safetensors.torch.load_file(tmp_path / "encoder.safetensors"))
     pixels = torch.randn(4, spec.channels, 32, 32)
     with torch.no_grad():
-        torch.testing.assert_close(plain.eval()(pixels), encoder.eval()(pixels), rtol=1e-6, atol=1e-6)
+        torch.testing.assert_close(plain.eval()(pixels), encoder.eval()(pixels), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("inside_run", [False, True], ids=["encoder folder", "run folder"])

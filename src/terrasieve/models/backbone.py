@@ -13,6 +13,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from terrasieve.errors import BandError, ConfigError, nearest
+from terrasieve.models.pixel import spare_padding
 from terrasieve.schema import Spec
 
 COMMON = ("resnet18", "resnet50", "vit_tiny_patch16_224", "vit_small_patch16_224", "vit_base_patch16_224")
@@ -94,6 +95,7 @@ def build_encoder(spec: BackboneSpec, seed: int) -> Encoder:
             "Set model.image_size=null."
         )
     model = _create(spec, sized, seed)
+    spare_padding(model)
     features: Any = model.head_hidden_size  # an int, but nn.Module types its attributes as tensors and modules
     return Encoder(model, spec.channels, features)
 
