@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 
 import pytest
 
@@ -50,10 +51,35 @@ def test_it_is_one_pass() -> None:
     assert batches == [8]
 
 
-def test_views_of_different_sizes_are_passed_one_by_one() -> None:
-    mixed = [views(1, 32)[0], views(1, 16)[0]]
-    together, alone = encoder(), encoder()
-    torch.testing.assert_close(pass_views(together, mixed), [alone(view) for view in mixed])
+def crops(order: Sequence[int]) -> list[Tensor]:
+    """A view of each of these sizes, each of a brightness of its own."""
+    generator = torch.Generator().manual_seed(2)
+    return [2 * i + torch.randn(4, 1, n, n, generator=generator, dtype=torch.float64) for i, n in enumerate(order)]
+
+
+@pytest.mark.parametrize("order", [(32, 16), (32, 32, 16, 16, 16), (16, 32, 16, 24, 32)])
+@pytest.mark.parametrize("name", ["test_resnet", "test_vit"])
+def test_views_of_several_sizes_come_out_as_if_passed_alone(name: str, order: Sequence[int]) -> None:
+    if name == "test_vit":
+        order = [32 * (size // 16) for size in order]
+    together, alone = encoder(name), encoder(name)
+    outputs, passed = pass_views(together, crops(order)), {}
+    # Running statistics are averages of the last batches: sizes take their turns in the order of their first view.
+    for i in sorted(range(len(order)), key=lambda i: list(order).index(order[i])):
+        passed[i] = alone(crops(order)[i])
+    expected = [passed[i] for i in range(len(order))]
+    torch.testing.assert_close(outputs, expected)
+    sum(output.square().mean() for output in outputs).backward()
+    sum(output.square().mean() for output in expected).backward()
+    torch.testing.assert_close(gradients(together), gradients(alone))
+    torch.testing.assert_close(dict(together.state_dict()), dict(alone.state_dict()))
+
+
+def test_it_is_one_pass_for_each_size() -> None:
+    model, batches = encoder(), []
+    model.model.conv1.register_forward_hook(lambda module, inputs, output: batches.append(tuple(inputs[0].shape)))
+    pass_views(model, crops([32, 32, 16, 16, 16, 24]))
+    assert batches == [(8, 1, 32, 32), (12, 1, 16, 16), (4, 1, 24, 24)]
 
 
 def test_a_kind_of_batch_normalisation_that_cannot_be_taken_apart_is_not_mixed() -> None:

@@ -2,12 +2,13 @@
 
 A view must be normalised by itself: optical and radar views have little in common, and statistics over both would
 tell a network which is which. Passing views one by one does that, and loads every weight once a view. Convolutions
-of one larger batch are faster, so here the views are passed together and only batch normalisation takes them apart.
+of one larger batch are faster, so here the views of one size are passed together and only batch normalisation takes
+them apart.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -50,19 +51,34 @@ def take_apart(model: nn.Module) -> None:
 
 
 def pass_views(model: nn.Module, views: Sequence[Tensor]) -> list[Tensor]:
-    """The output of each view as if it were passed alone, in one pass where that is possible.
+    """The output of each view as if it were passed alone, in one pass for all views of one shape where possible.
 
     Args:
         model: A network that has been through :func:`take_apart`; it must not mix samples other than by batch
             normalisation.
-        views: Batches of equal length.
+        views: Batches of equal length; their other dimensions may differ, as those of DINO's crops do.
+
+    Returns:
+        One output for each view, in their order.
     """
     norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]
-    alike = len({view.shape for view in views}) == 1
-    if not alike or not all(isinstance(norm, _Apart) for norm in norms):
+    apart = [norm for norm in norms if isinstance(norm, _Apart)]
+    if len(apart) < len(norms):
         return [model(view) for view in views]
-    with _several_views([norm for norm in norms if isinstance(norm, _Apart)], len(views)):
-        return list(model(torch.cat(list(views))).chunk(len(views)))
+    outputs: dict[int, Tensor] = {}
+    for members in _alike(views):
+        with _several_views(apart, len(members)):
+            output = model(torch.cat([views[i] for i in members]))
+        outputs.update(zip(members, output.chunk(len(members)), strict=True))
+    return [outputs[i] for i in range(len(views))]
+
+
+def _alike(views: Sequence[Tensor]) -> Iterable[list[int]]:
+    """Positions of the views of each shape, in the order in which the shapes appear."""
+    groups: dict[torch.Size, list[int]] = {}
+    for i, view in enumerate(views):
+        groups.setdefault(view.shape, []).append(i)
+    return groups.values()
 
 
 @contextmanager

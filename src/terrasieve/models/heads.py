@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 
-from torch import Generator, nn
+import torch
+from torch import Generator, Tensor, nn
+from torch.nn import functional
 
 
 def mlp_head(inputs: int, hidden: int, outputs: int, generator: Generator) -> nn.Sequential:
@@ -28,9 +30,78 @@ def mlp_head(inputs: int, hidden: int, outputs: int, generator: Generator) -> nn
     )
 
 
+class DinoHead(nn.Module):
+    """From features to outputs: the cosine with each of many prototypes (Caron et al. 2021, appendix C).
+
+    A perceptron ends in a bottleneck, which is scaled to unit length. The last layer has no bias, and its weights
+    are normalised with the norm fixed to 1.
+
+    Args:
+        perceptron: From features to the bottleneck.
+        prototypes: ``(prototypes, bottleneck)``; their directions count, their lengths do not.
+
+    Attributes:
+        learns: Boolean scalar; where it is false the prototypes get no gradient.
+    """
+
+    learns: Tensor
+
+    def __init__(self, perceptron: nn.Module, prototypes: Tensor) -> None:
+        super().__init__()
+        self.perceptron = perceptron
+        self.prototypes = nn.Parameter(prototypes)
+        self.register_buffer("learns", torch.tensor(True))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Cosines ``(n, prototypes)``, -1 to 1, of features ``(n, features)``."""
+        # Of full precision under autocast too: in 16 bits the unit length would be rounded away again.
+        directions = functional.normalize(self.perceptron(features).to(self.prototypes.dtype), dim=-1)
+        # Not simply detached: data-parallel training waits for a gradient of every parameter, if only of zeros.
+        prototypes = torch.where(self.learns, self.prototypes, self.prototypes.detach())
+        return functional.linear(directions, functional.normalize(prototypes, dim=-1))
+
+
+def dino_head(
+    inputs: int, hidden: int, bottleneck: int, prototypes: int, generator: Generator, *, batch_norm: bool = False
+) -> DinoHead:
+    """An untrained head of DINO, whose perceptron has three linear layers with GELU between them.
+
+    Args:
+        inputs: Length of the vectors that come in.
+        hidden: Length of both hidden layers; 2048 in the paper.
+        bottleneck: Length of what is compared with prototypes; 256 in the paper.
+        prototypes: Length of the vectors that go out; 65,536 in the paper.
+        generator: Draws the initial weights, normal with a standard deviation of 0.02; biases are zero.
+        batch_norm: Normalise the hidden layers by the batch; the paper does without for a ViT.
+    """
+    perceptron = nn.Sequential(
+        *_hidden_layer(inputs, hidden, generator, batch_norm),
+        *_hidden_layer(hidden, hidden, generator, batch_norm),
+        _normal_linear(hidden, bottleneck, generator, bias=True),
+    )
+    return DinoHead(perceptron, _normal((prototypes, bottleneck), generator))
+
+
+def _hidden_layer(inputs: int, outputs: int, generator: Generator, batch_norm: bool) -> list[nn.Module]:
+    linear = _normal_linear(inputs, outputs, generator, bias=not batch_norm)
+    return [linear, nn.BatchNorm1d(outputs), nn.GELU()] if batch_norm else [linear, nn.GELU()]
+
+
 def _linear(inputs: int, outputs: int, generator: Generator, bias: bool) -> nn.Linear:
     layer: nn.Linear = nn.utils.skip_init(nn.Linear, inputs, outputs, bias=bias)  # type: ignore[no-untyped-call]
     bound = 1 / math.sqrt(inputs)
     for parameter in layer.parameters():
         nn.init.uniform_(parameter, -bound, bound, generator=generator)
     return layer
+
+
+def _normal_linear(inputs: int, outputs: int, generator: Generator, bias: bool) -> nn.Linear:
+    layer: nn.Linear = nn.utils.skip_init(nn.Linear, inputs, outputs, bias=bias)  # type: ignore[no-untyped-call]
+    layer.weight = nn.Parameter(_normal((outputs, inputs), generator))
+    if bias:
+        nn.init.zeros_(layer.bias)
+    return layer
+
+
+def _normal(shape: tuple[int, int], generator: Generator) -> Tensor:
+    return nn.init.trunc_normal_(torch.empty(shape), std=0.02, generator=generator)

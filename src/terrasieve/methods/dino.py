@@ -1,0 +1,212 @@
+"""DINO: tell from a crop what a slow copy of oneself makes of the whole (Caron et al. 2021, arXiv 2104.14294)."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Generator, Tensor, nn
+
+from terrasieve.errors import ConfigError
+from terrasieve.methods.base import Method, StepOutput
+from terrasieve.methods.byol import momentum_at
+from terrasieve.methods.dino_loss import Centre, dino_loss, dino_targets
+from terrasieve.methods.koleo import koleo_loss
+from terrasieve.models.apart import pass_views, take_apart
+from terrasieve.models.backbone import Encoder
+from terrasieve.models.heads import DinoHead, dino_head
+from terrasieve.models.teacher import Teacher
+from terrasieve.schema import Spec
+
+
+class DinoSpec(Spec):
+    """Settings of DINO; the defaults are those of Caron et al. 2021 (sections 3.1 and 3.2, appendix C).
+
+    Shares of the run are the paper's epochs over the 100 of its shorter runs. ``freeze_last_layer`` stands in its
+    published code only.
+
+    Attributes:
+        name: Marks the method.
+        hidden: Length of the head's two hidden layers.
+        bottleneck: Length of the unit vectors that are compared with prototypes.
+        prototypes: Number of outputs.
+        batch_norm: Batch normalisation in the head.
+        student_temperature: What the student's outputs are divided by.
+        teacher_temperature_start: What the teacher's are divided by at the start of the run.
+        teacher_temperature: The same after the warm-up.
+        teacher_temperature_warmup: Share of the run over which it goes from the one to the other, in a line.
+        momentum: What the teacher keeps of itself at each step, at the start of the run.
+        momentum_end: The same at the end, reached on a cosine.
+        centre_momentum: What the centre keeps of itself at each step.
+        freeze_last_layer: Share of the run over which the prototypes stay where they are.
+        koleo: Weight of the KoLeo regulariser, which is taken over the student's features of each global view and
+            averaged; it compares the samples of a micro-batch on one device. 0 leaves it out.
+    """
+
+    name: Literal["dino"] = "dino"
+    hidden: int = Field(default=2048, ge=1)
+    bottleneck: int = Field(default=256, ge=1)
+    prototypes: int = Field(default=65536, ge=2)
+    batch_norm: bool = False
+    student_temperature: float = Field(default=0.1, gt=0)
+    teacher_temperature_start: float = Field(default=0.04, gt=0)
+    teacher_temperature: float = Field(default=0.07, gt=0)
+    teacher_temperature_warmup: float = Field(default=0.3, ge=0, le=1)
+    momentum: float = Field(default=0.996, ge=0, le=1)
+    momentum_end: float = Field(default=1.0, ge=0, le=1)
+    centre_momentum: float = Field(default=0.9, ge=0, lt=1)
+    freeze_last_layer: float = Field(default=0.01, ge=0, le=1)
+    koleo: float = Field(default=0.0, ge=0)
+
+
+class Dino(Method):
+    """Student (encoder, head), teacher (slow copies of both) and the centre of the teacher's outputs.
+
+    The student sees every view of a sample, the teacher the global ones only.
+
+    Args:
+        encoder: Becomes the student's encoder.
+        head: From features to outputs.
+        spec: Everything but the head's sizes, which ``head`` has.
+        global_views: How many views are global, at least 2; they come first.
+        local_views: How many are local.
+
+    Attributes:
+        teacher: Moves in ``after_step`` only.
+        centre: The same.
+        progress: Share of the run that is done, which schedules follow; a tensor and a part of the state, so that a
+            resumed run goes on alike and an accelerator need not be waited for.
+    """
+
+    progress: Tensor
+
+    def __init__(
+        self, encoder: Encoder, head: DinoHead, spec: DinoSpec, global_views: int, local_views: int = 0
+    ) -> None:
+        super().__init__(encoder)
+        self.head = head
+        self.spec = spec
+        self.global_views = global_views
+        self.view_count = global_views + local_views
+        take_apart(self)
+        self.teacher = Teacher(self._student())
+        _drop_nothing(self.teacher)
+        self.centre = Centre(len(head.prototypes), spec.centre_momentum)
+        self.register_buffer("progress", torch.zeros(()))
+        self._follow(0.0)
+
+    @property
+    def target_encoder(self) -> Encoder:
+        """The teacher's encoder."""
+        encoder: Encoder = self.teacher.model.encoder  # type: ignore[assignment]
+        return encoder
+
+    @property
+    def exported(self) -> Encoder:
+        """The teacher's encoder: Caron et al. evaluate it, since it is ahead of the student throughout."""
+        return self.target_encoder
+
+    def compare(self, views: Sequence[Tensor]) -> StepOutput:
+        """The loss of the global views and then the local ones, whose sizes may differ."""
+        features = pass_views(self.encoder, views)
+        outputs = pass_views(self.head, features)
+        taught = pass_views(self.teacher, views[: self.global_views])
+        if self.training:
+            for output in taught:
+                self.centre.note(output)
+        targets = [dino_targets(output, self.centre.value, self._teacher_temperature()) for output in taught]
+        loss = dino_loss(targets, outputs, self.spec.student_temperature)
+        metrics = _metrics(loss, targets, self.centre.value)
+        if self.spec.koleo > 0:
+            koleo = torch.stack([koleo_loss(feature) for feature in features[: self.global_views]]).mean()
+            loss = loss + self.spec.koleo * koleo
+            metrics["koleo"] = koleo.detach()
+        return StepOutput(loss, metrics, features[0].detach().float())
+
+    def after_step(self, progress: float) -> None:
+        """Move teacher and centre, and everything that follows the run's progress.
+
+        Args:
+            progress: Share of the run that is done, from 0 to 1.
+        """
+        self.teacher.update(self._student(), momentum_at(progress, self.spec.momentum, self.spec.momentum_end))
+        self.centre.step()
+        self._follow(progress)
+
+    def _follow(self, progress: float) -> None:
+        self.progress.fill_(progress)
+        self.head.learns.fill_(progress >= self.spec.freeze_last_layer)
+
+    def _teacher_temperature(self) -> Tensor:
+        spec = self.spec
+        return warmed_up(
+            self.progress, spec.teacher_temperature_start, spec.teacher_temperature, spec.teacher_temperature_warmup
+        )
+
+    def _student(self) -> nn.Sequential:
+        return nn.Sequential(OrderedDict(encoder=self.encoder, head=self.head))
+
+
+def build_dino(encoder: Encoder, spec: DinoSpec, global_views: int, local_views: int, seed: int) -> Dino:
+    """DINO around an encoder, with an untrained head.
+
+    Args:
+        encoder: Becomes the student's encoder; the teacher gets a copy.
+        spec: Settings.
+        global_views: Views of a sample that the teacher sees, at least 2.
+        local_views: Views that the student alone sees.
+        seed: Decides the head's initial weights.
+
+    Raises:
+        ConfigError: Fewer than two global views.
+    """
+    if global_views < 2:
+        raise ConfigError(
+            f"DINO compares two or more global views of a sample, but was given {global_views}. The first branch of "
+            "the views is the global one, all others are local: set views.branches.0.count=2, or take a recipe that "
+            "was made for DINO."
+        )
+    # A stream of its own: the encoder may have been drawn with the same seed.
+    generator = Generator().manual_seed(int(np.random.SeedSequence([seed, 1]).generate_state(1)[0]))
+    head = dino_head(
+        encoder.features, spec.hidden, spec.bottleneck, spec.prototypes, generator, batch_norm=spec.batch_norm
+    )
+    return Dino(encoder, head, spec, global_views, local_views)
+
+
+def warmed_up(progress: Tensor, start: float, end: float, warmup: float) -> Tensor:
+    """A line from ``start`` to ``end``, and ``end`` from then on.
+
+    Args:
+        progress: Share of the run that is done, a scalar from 0 to 1.
+        start: Value at 0.
+        end: Value from ``warmup`` on.
+        warmup: Share of the run at which the line ends; 0 gives ``end`` throughout.
+    """
+    share = (progress / warmup).clamp(max=1) if warmup > 0 else torch.ones_like(progress)
+    return start + (end - start) * share
+
+
+@torch.no_grad()
+def _metrics(loss: Tensor, targets: Sequence[Tensor], centre: Tensor) -> dict[str, Tensor]:
+    """Entropy of the teacher in nats, divergence of the student from it, and length of the centre.
+
+    An entropy that goes to 0 or to the logarithm of the number of prototypes is one of the two ways in which DINO
+    collapses, and the divergence is then 0 (Caron et al. 2021, section 5.3).
+    """
+    # Each teacher's view is in equally many pairs, so that this is the entropy's mean over pairs as well.
+    entropy = torch.stack([torch.special.entr(target).sum(dim=-1).mean() for target in targets]).mean()
+    return {"teacher_entropy": entropy, "divergence": loss - entropy, "centre_norm": centre.norm()}
+
+
+def _drop_nothing(teacher: nn.Module) -> None:
+    """Targets are those of the whole network: dropout and stochastic depth are the student's alone."""
+    for module in teacher.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+        elif hasattr(module, "drop_prob"):  # timm's stochastic depth, of which it has several kinds
+            module.drop_prob = 0.0  # type: ignore[assignment]  # nn.Module types its attributes as tensors and modules
