@@ -1,0 +1,1 @@
+"""Which samples of an archive are worth training on: vectors in, indices out."""

@@ -1,0 +1,88 @@
+"""Balanced curation: the same number of rows from every cluster of a tree, or all that it has."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import numpy as np
+from pydantic import Field
+
+from terrasieve.curation.candidates import ROWS_PER_CLUSTER, Candidates, Indices, Vectors, candidates
+from terrasieve.curation.hierarchy import HierarchicalKMeans
+from terrasieve.curation.keys import Keys
+from terrasieve.curation.kmeans import Precision
+from terrasieve.curation.sampling import draw, tree_quotas
+from terrasieve.curation.selection import Selection, Stopwatch, assign_units, make_selection
+from terrasieve.schema import Spec
+
+
+class BalancedClusters(Spec):
+    """Fit a tree of clusters, share ``keep`` evenly among its leaves, draw within each leaf.
+
+    The clusters are those of hierarchical k-means with resampling, and the shares are water-filled from the top
+    (Vo et al. 2024, arXiv 2405.15613); the diversity within a leaf is OceanSAR-1's (Kerdreux et al. 2025,
+    arXiv 2504.06962), which publishes neither its value nor the numbers of clusters: the defaults are ours.
+
+    Attributes:
+        name: Marks the curator.
+        levels: Clusters of each level, finest first; null for :func:`default_levels`.
+        diversity: Eta: -1 takes the rows nearest the centroid, 0 draws uniformly, 1 takes the farthest.
+        fit_samples: Rows that the tree is fitted on, chosen at random; null for 64 per cluster of the finest level.
+        resampling_steps: Times that the tree is grown again from rows drawn evenly from its clusters.
+        iterations: Of k-means, at most, each time.
+        precision: Of the products; ``auto`` takes bf16 where it is fast.
+    """
+
+    name: Literal["balanced"] = "balanced"
+    levels: tuple[int, ...] | None = Field(default=None, min_length=1)
+    diversity: float = Field(default=0.0, ge=-1, le=1)
+    fit_samples: int | None = Field(default=None, ge=1)
+    resampling_steps: int = Field(default=2, ge=0)
+    iterations: int = Field(default=20, ge=1)
+    precision: Precision = "auto"
+
+    def select(
+        self, vectors: Vectors, keep: int, seed: int, device: str = "cpu", numbers: Indices | None = None
+    ) -> Selection:
+        """Choose rows; see :class:`~terrasieve.curation.selection.Curator`."""
+        watch = Stopwatch()
+        with watch.stage("read"):
+            pool = candidates(vectors, keep, seed, numbers)
+            keys = pool.keys(seed)
+        with watch.stage("fit"):
+            tree, fitted = self._fit(pool, keys, seed, device)
+        counts = [len(centroids) for centroids in tree.centroids_]
+        with watch.stage("assign"):
+            leaves, distances = assign_units(tree, pool, counts[0])
+        with watch.stage("draw"):
+            sizes = np.bincount(leaves, minlength=counts[0])
+            quotas = tree_quotas(sizes, tree.parents_, keep, seed)
+            chosen = draw(leaves, distances, quotas, keys, self.diversity)
+        facts = {"levels": counts, "fitted_on": fitted, "mean_squared_distance": float(distances.mean())}
+        return make_selection(
+            pool, chosen, curator=self, seed=seed, seconds=watch.seconds, leaves=leaves, groups=counts[0], facts=facts
+        )
+
+    def _fit(self, pool: Candidates, keys: Keys, seed: int, device: str) -> tuple[HierarchicalKMeans, int]:
+        levels = self.levels or default_levels(len(pool))
+        rows, row_keys = pool.sample(keys, self.fit_samples or ROWS_PER_CLUSTER * levels[0])
+        tree = HierarchicalKMeans(
+            levels,
+            seed=seed,
+            resampling_steps=self.resampling_steps,
+            iterations=self.iterations,
+            precision=self.precision,
+            device=device,
+        )
+        return tree.fit(rows, row_keys), len(rows)
+
+
+def default_levels(n: int) -> tuple[int, ...]:
+    """Clusters of each level for ``n`` rows, finest first: about ``8 * sqrt(n)``, then a tenth of it.
+
+    The finest level has four rows per cluster or more, and the coarser is left out where it would be one cluster.
+    """
+    finest = max(1, min(round(8 * math.sqrt(n)), n // 4))
+    coarser = finest // 10
+    return (finest, coarser) if coarser > 1 else (finest,)

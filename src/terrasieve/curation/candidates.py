@@ -1,0 +1,172 @@
+"""The rows that can be chosen, read in chunks as unit vectors."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from terrasieve.curation.keys import Keys, chunks, number_keys, rekey, row_keys, smallest
+from terrasieve.errors import CurationError
+
+Vectors = NDArray[Any]
+"""``(n, d)`` floats of 16, 32 or 64 bits, in memory or mapped from a file."""
+
+Indices = NDArray[np.int64]
+
+ROWS_PER_CLUSTER = 64
+"""Rows that a cluster is fitted on, on average, where the archive has so many."""
+
+_FITTING = 1
+
+_NOTHING = 2e-6
+"""Squared distances of unit vectors below it are rounding in float32."""
+
+
+@dataclass(frozen=True, eq=False)
+class Candidates:
+    """Rows that can be chosen: those of ``vectors`` that are finite.
+
+    Attributes:
+        vectors: ``(n, d)`` as they were given.
+        rows: Finite rows, ascending; there is at least one.
+        rejected: The others, ascending.
+        numbers: ``(n,)`` names of all rows' samples; None where a row is known by its content.
+    """
+
+    vectors: Vectors
+    rows: Indices
+    rejected: Indices
+    numbers: Indices | None = None
+
+    def __len__(self) -> int:
+        """Number of finite rows."""
+        return len(self.rows)
+
+    def unit(self, which: slice | NDArray[Any]) -> NDArray[np.float32]:
+        """Some of the finite rows as unit vectors; a zero vector stays zero.
+
+        Args:
+            which: Positions among the finite rows.
+
+        Returns:
+            ``(len(which), d)`` float32.
+        """
+        rows = self.rows[which]
+        # A run of rows is read as a slice: a mapped file is then read in sequence, and nothing is gathered.
+        run = len(rows) > 0 and rows[-1] - rows[0] + 1 == len(rows) and bool(np.all(np.diff(rows) == 1))
+        return unit_rows(self.vectors[rows[0] : rows[-1] + 1] if run else self.vectors[rows])
+
+    def gather(self, which: Indices) -> NDArray[np.float32]:
+        """As :meth:`unit`, for many rows in any order: read in chunks, in the order of the file."""
+        rows = np.empty((len(which), self.vectors.shape[1]), dtype=np.float32)
+        order = np.argsort(which, kind="stable")
+        for chunk in chunks(len(which), rows.shape[1] * 4):
+            rows[order[chunk]] = self.unit(which[order[chunk]])
+        return rows
+
+    def sample(self, keys: Keys, count: int) -> tuple[NDArray[np.float32], Keys]:
+        """At most ``count`` rows chosen at random, as unit vectors, to fit clusters on, and their keys.
+
+        They come in the order of their keys, not of the archive, so that the same rows in another order fit the same
+        clusters to the last bit.
+
+        Args:
+            keys: The finite rows' keys.
+            count: Number of rows.
+        """
+        chosen = smallest(rekey(keys, _FITTING), count)
+        return self.gather(chosen), keys[chosen]
+
+    def keys(self, seed: int) -> Keys:
+        """The finite rows' keys: by their numbers where they have any, else by their content."""
+        keys = row_keys(self.vectors, seed) if self.numbers is None else number_keys(self.numbers, seed)
+        return keys[self.rows]
+
+    def chunks(self, extra: int = 0) -> list[slice]:
+        """Consecutive positions among the finite rows to read together.
+
+        Args:
+            extra: Floats that the caller will compute for each row beside reading it.
+        """
+        return list(chunks(len(self), 4 * max(self.vectors.shape[1], extra)))
+
+
+def candidates(vectors: Vectors, keep: int, seed: int, numbers: Indices | None = None) -> Candidates:
+    """Check what a curator was given and set apart the rows that are not finite.
+
+    Raises:
+        CurationError: As :meth:`Curator.select` says.
+    """
+    if keep < 1:
+        raise CurationError(f"keep = {keep}: it counts rows, not a share of them; keep at least 1.")
+    if seed < 0:
+        raise CurationError(f"seed = {seed} is negative; give 0 or more.")
+    finite = finite_rows(vectors)
+    if not finite.any():
+        raise CurationError(f"None of the {len(vectors):,} rows is finite, so none can be chosen; embed them anew.")
+    return Candidates(vectors, np.flatnonzero(finite), np.flatnonzero(~finite), numbers)
+
+
+def finite_rows(vectors: Vectors) -> NDArray[np.bool_]:
+    """Whether each row holds neither NaN nor infinity nor a number beyond float32; shape ``(n,)``.
+
+    Raises:
+        CurationError: The vectors are no ``(n, d)`` numpy array of floats, or an empty one.
+    """
+    if not isinstance(vectors, np.ndarray) or vectors.dtype.kind != "f" or vectors.ndim != 2 or vectors.size == 0:
+        what = f"{getattr(vectors, 'dtype', type(vectors).__name__)} of shape {np.shape(vectors)}"
+        raise CurationError(f"The vectors are {what}; give an (n, d) numpy array of floats with at least one row.")
+    finite = np.empty(len(vectors), dtype=np.bool_)
+    for rows in chunks(len(vectors), 4 * vectors.shape[1]):
+        finite[rows] = np.isfinite(_as_float32(vectors[rows])).all(axis=1)
+    return finite
+
+
+def unit_rows(vectors: Vectors) -> NDArray[np.float32]:
+    """Rows scaled to unit length; a zero vector stays zero.
+
+    Args:
+        vectors: ``(n, d)`` finite.
+
+    Returns:
+        ``(n, d)`` float32, a copy.
+    """
+    # One layout, so that sums are taken in one order.
+    rows = np.ascontiguousarray(_as_float32(vectors))
+    # By the largest component first, so that no square overflows or vanishes.
+    rows = rows / _or_one(np.abs(rows).max(axis=1, keepdims=True, initial=0.0))
+    return np.asarray(rows / _or_one(np.sqrt(np.einsum("nd,nd->n", rows, rows))[:, None]), dtype=np.float32)
+
+
+def to_device(rows: NDArray[np.float32], device: str) -> Tensor:
+    """Rows as a tensor there."""
+    return torch.from_numpy(rows).to(device)
+
+
+def squared_distances(rows: Tensor, others: Tensor) -> Tensor:
+    """Squared Euclidean distances between two sets of unit or zero vectors.
+
+    Args:
+        rows: ``(n, d)``.
+        others: ``(m, d)`` on the same device.
+
+    Returns:
+        ``(n, m)`` in [0, 4]. What float32 cannot tell from 0 is 0, so that copies are told exactly.
+    """
+    lengths = rows.square().sum(dim=1, keepdim=True) + others.square().sum(dim=1)
+    squares = torch.addmm(lengths, rows, others.T, alpha=-2).clamp_(max=4)
+    return squares.masked_fill_(squares < _NOTHING, 0)
+
+
+def _as_float32(rows: Vectors) -> NDArray[np.float32]:
+    with np.errstate(over="ignore"):  # What overflows becomes infinite, and its row is rejected.
+        return np.asarray(rows, dtype=np.float32)
+
+
+def _or_one(scales: NDArray[np.float32]) -> NDArray[np.float32]:
+    return np.where(scales > 0, scales, np.float32(1.0))

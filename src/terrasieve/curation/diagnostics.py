@@ -1,0 +1,193 @@
+"""What a selection did to an archive, in numbers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from terrasieve.curation.candidates import Indices, Vectors, squared_distances, to_device, unit_rows
+from terrasieve.curation.keys import chunks
+from terrasieve.curation.selection import Selection
+from terrasieve.errors import CurationError
+
+
+@dataclass(frozen=True)
+class Occupancy:
+    """How evenly rows lie in groups.
+
+    Attributes:
+        groups: Groups with at least one row; 1 or more.
+        effective: Effective number of groups, the exponential of the entropy of their shares (Hill 1973, order 1):
+            from 1 (one holds everything) to ``groups`` (all hold the same).
+        largest: Share of the largest group, in (0, 1].
+    """
+
+    groups: int
+    effective: float
+    largest: float
+
+
+@dataclass(frozen=True)
+class Balance:
+    """How evenly rows lie in labelled classes.
+
+    Attributes:
+        counts: Rows of each class of the archive, by the class's name; 0 where none is left.
+        entropy: Of the classes' shares, over the logarithm of the number of the archive's classes: from 0 (one
+            class) to 1 (all alike); ``None`` where the archive has a single class.
+    """
+
+    counts: dict[str, int]
+    entropy: float | None
+
+
+@dataclass(frozen=True)
+class Diagnostics:
+    """What a selection did to an archive. Distances are Euclidean between unit vectors, in [0, 2].
+
+    Distances to the nearest of a pool shrink as the pool grows, so compare them between pools of one size.
+
+    Attributes:
+        n: Finite rows of the archive.
+        kept: Rows chosen.
+        occupancy_before: Of the selection's groups by all finite rows.
+        occupancy_after: Of the selection's groups by the chosen rows.
+        nearest_neighbour: Mean distance of a chosen row to the nearest other chosen row; low where the pool repeats
+            itself. ``None`` with fewer than two chosen rows.
+        coverage_mean: Mean distance of a row that was not chosen to the nearest chosen one; low where the pool
+            stands for the archive. ``None`` where all were chosen.
+        coverage_p95: The 95th percentile of the same.
+        compared: Chosen rows that distances were taken to: all, or as many as the sample allows.
+        turnover: Share of the chosen rows that the previous pool did not have, in [0, 1]; ``None`` without one.
+        classes_before: Of the finite rows; ``None`` without labels.
+        classes_after: Of the chosen rows; ``None`` without labels.
+    """
+
+    n: int
+    kept: int
+    occupancy_before: Occupancy
+    occupancy_after: Occupancy
+    nearest_neighbour: float | None
+    coverage_mean: float | None
+    coverage_p95: float | None
+    compared: int
+    turnover: float | None
+    classes_before: Balance | None
+    classes_after: Balance | None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Nested dictionaries fit for JSON, without NaN: what is not known is ``None``."""
+        return asdict(self)
+
+
+def diagnose(
+    vectors: Vectors,
+    selection: Selection,
+    previous: NDArray[Any] | None = None,
+    labels: Sequence[Any] | NDArray[Any] | None = None,
+    seed: int = 0,
+    sample: int = 4096,
+) -> Diagnostics:
+    """Measure a selection.
+
+    Args:
+        vectors: ``(n, d)``, those that the selection was made from.
+        selection: What was chosen.
+        previous: Rows of the pool before this one.
+        labels: ``(n,)`` class of each row, all names or all numbers.
+        seed: Of the rows that distances are taken of and to; not negative.
+        sample: Bounds the cost: distances of at most ``sample / 4`` rows to at most ``4 * sample`` chosen rows. With
+            fewer rows than these the distances are exact.
+
+    Raises:
+        CurationError: The vectors or labels are not as many as the selection's rows.
+    """
+    n = len(selection.leaves)
+    for name, given in (("vectors", vectors), ("labels", labels)):
+        if given is not None and len(given) != n:
+            raise CurationError(f"The selection is of {n:,} rows, but there are {len(given):,} {name}; give its own.")
+    finite = np.flatnonzero(selection.leaves >= 0)
+    nearest, coverage, compared = _distances(vectors, selection.indices, finite, seed, sample)
+    new = None if previous is None else ~np.isin(selection.indices, previous)
+    before, after = (None, None) if labels is None else _balances(np.asarray(labels), finite, selection.indices)
+    return Diagnostics(
+        n=len(finite),
+        kept=len(selection),
+        occupancy_before=occupancy(np.bincount(selection.leaves[finite])),
+        occupancy_after=occupancy(selection.quotas),
+        nearest_neighbour=float(nearest.mean()) if len(nearest) else None,
+        coverage_mean=float(coverage.mean()) if len(coverage) else None,
+        coverage_p95=float(np.percentile(coverage, 95)) if len(coverage) else None,
+        compared=compared,
+        turnover=None if new is None else float(new.mean()),
+        classes_before=before,
+        classes_after=after,
+    )
+
+
+def occupancy(counts: NDArray[Any]) -> Occupancy:
+    """How evenly rows lie in groups.
+
+    Args:
+        counts: ``(groups,)`` rows in each; at least one row in all.
+    """
+    shares = counts[counts > 0] / counts.sum()
+    return Occupancy(len(shares), min(float(len(shares)), math.exp(_entropy(shares))), float(shares.max()))
+
+
+def _entropy(shares: NDArray[np.float64]) -> float:
+    # The largest first, and not below 0, so that rounding neither depends on the order nor makes a negative entropy.
+    ordered = np.sort(shares)[::-1]
+    return max(0.0, float(-(ordered * np.log(ordered)).sum()))
+
+
+def _balances(labels: NDArray[Any], finite: Indices, chosen: Indices) -> tuple[Balance, Balance]:
+    names, codes = np.unique(labels[finite], return_inverse=True)
+    everywhere = np.zeros(len(labels), dtype=np.int64)
+    everywhere[finite] = codes
+    return _balance(names, codes), _balance(names, everywhere[chosen])
+
+
+def _balance(names: NDArray[Any], codes: NDArray[np.int64]) -> Balance:
+    counts = np.bincount(codes, minlength=len(names))
+    shares = counts[counts > 0] / counts.sum()
+    entropy = min(1.0, _entropy(shares) / math.log(len(names))) if len(names) > 1 else None
+    return Balance({str(name): int(count) for name, count in zip(names, counts, strict=True)}, entropy)
+
+
+def _distances(
+    vectors: Vectors, chosen: Indices, finite: Indices, seed: int, sample: int
+) -> tuple[NDArray[np.float32], NDArray[np.float32], int]:
+    """Distances to the nearest chosen row, of some chosen rows and of some others; and how many were compared."""
+    generator = np.random.Generator(np.random.Philox(key=seed))
+    left = np.setdiff1d(finite, chosen, assume_unique=True)
+    pool = _some(chosen, 4 * sample, generator)
+    inside = _some(pool, sample // 4, generator) if len(pool) > 1 else pool[:0]
+    outside = _some(left, sample // 4, generator)
+    references = unit_rows(vectors[pool])
+    nearest = _nearest(unit_rows(vectors[inside]), references, skip=np.searchsorted(pool, inside))
+    return nearest, _nearest(unit_rows(vectors[outside]), references), len(pool)
+
+
+def _some(rows: Indices, count: int, generator: np.random.Generator) -> Indices:
+    """At most ``count`` of the rows, at least one where there is one, ascending."""
+    return rows if len(rows) <= count else np.sort(generator.choice(rows, max(1, count), replace=False))
+
+
+def _nearest(
+    rows: NDArray[np.float32], references: NDArray[np.float32], skip: NDArray[np.int64] | None = None
+) -> NDArray[np.float32]:
+    """Each row's distance to the nearest reference, but for the one at ``skip``, which is the row itself."""
+    nearest = np.empty(len(rows), dtype=np.float32)
+    others = to_device(references, "cpu")
+    for part in chunks(len(rows), 4 * len(references)):
+        squares = squared_distances(to_device(rows[part], "cpu"), others).numpy()
+        if skip is not None:
+            squares[np.arange(len(squares)), skip[part]] = np.inf
+        nearest[part] = np.sqrt(squares.min(axis=1))
+    return nearest

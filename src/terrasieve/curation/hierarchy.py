@@ -1,0 +1,211 @@
+"""A tree of clusters: k-means of the vectors, then of its centroids, and so on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from terrasieve.curation.keys import Keys, number_keys, rekey, row_keys, smallest
+from terrasieve.curation.kmeans import Assignment, KMeans, Precision
+from terrasieve.curation.sampling import draw, tree_quotas
+from terrasieve.errors import CurationError
+
+VERSION = 1
+
+_ROWS_PER_CLUSTER = 4
+"""Rows for each cluster of the finest level, at least, in a draw that the tree is grown from."""
+
+_COARSE = {"iterations": 100, "tolerance": 0.0}
+"""Levels above the first cluster a few thousand centroids: there, converging costs nothing."""
+
+
+class HierarchicalKMeans:
+    """Hierarchical k-means with resampling (Vo et al. 2024, arXiv 2405.15613, section 3).
+
+    Vectors and centroids are compared by direction: give rows of unit length. The first level is seeded by distance
+    from the rows; each coarser one clusters the directions of the centroids below it, beginning with those farthest
+    apart. Then, as often as asked for, rows are drawn evenly from the clusters and the tree is grown anew from them, so
+    that centroids spread over what there is rather than over how often it is there. Where the source draws from each
+    level's own clusters, here the draw is water-filled from the top of the tree: small clusters are as many as the
+    density makes them, and only the coarsest stand for concepts.
+
+    Args:
+        levels: Clusters of each level, the finest first, each fewer than the one before.
+        seed: Of everything random.
+        fit_samples: Rows of the random subset that the tree is fitted to; None takes all.
+        resampling_steps: How often the tree is grown anew from rows drawn evenly from its clusters.
+        resampled_share: Size of such a draw as a share of the rows, where that is four rows per cluster or more; with
+            fewer than those there is no resampling.
+        iterations: Updates of the first level's centroids in each fit, at most.
+        precision: Of the products; see :class:`KMeans`.
+        memory_mib: Bound on the memory for products, in MiB.
+        device: Where to compute.
+
+    Attributes:
+        centroids_: One ``(k, d)`` float32 tensor on the CPU for each level, the finest first.
+        parents_: For each level but the coarsest ``(k,)`` int64, the cluster of the next level that each belongs to.
+    """
+
+    centroids_: tuple[Tensor, ...]
+    parents_: tuple[NDArray[np.int64], ...]
+
+    def __init__(
+        self,
+        levels: Sequence[int] = (2000, 200),
+        *,
+        seed: int = 0,
+        fit_samples: int | None = None,
+        resampling_steps: int = 2,
+        resampled_share: float = 0.25,
+        iterations: int = 20,
+        precision: Precision = "auto",
+        memory_mib: int = 256,
+        device: str | torch.device = "cpu",
+    ) -> None:
+        self.levels = tuple(levels)
+        self.seed = seed
+        self.fit_samples = fit_samples
+        self.resampling_steps = resampling_steps
+        self.resampled_share = resampled_share
+        self.iterations = iterations
+        self.precision = precision
+        self.memory_mib = memory_mib
+        self.device = device
+
+    def fit(self, vectors: NDArray[Any], keys: Keys | None = None) -> Self:
+        """Grow the tree.
+
+        Args:
+            vectors: ``(n, d)`` floats of unit length: an array or a mapped file.
+            keys: ``(n,)`` random keys of the rows; None takes them from the rows' content and the seed.
+
+        Raises:
+            CurationError: There is no row, a row is not finite, or the levels are no falling numbers.
+        """
+        if (
+            not self.levels
+            or self.levels[-1] < 1
+            or any(a <= b for a, b in zip(self.levels, self.levels[1:], strict=False))
+        ):
+            raise CurationError(f"levels are {list(self.levels)}; give falling numbers, the finest first: [2000, 200].")
+        keys = row_keys(vectors, self.seed) if keys is None else keys
+        if self.fit_samples is not None and self.fit_samples < len(vectors):
+            chosen = smallest(rekey(keys, 2), self.fit_samples)
+            # In the order of the keys: the same rows in another order grow the same tree to the last bit.
+            vectors, keys = vectors[chosen], keys[chosen]
+        self._grow(vectors, keys)
+        wanted = max(round(self.resampled_share * len(vectors)), _ROWS_PER_CLUSTER * self.levels[0])
+        for step in range(self.resampling_steps if wanted < len(vectors) else 0):
+            drawn = self._draw_evenly(vectors, rekey(keys, 3 + step), wanted)
+            self._grow(vectors[drawn], keys[drawn])
+        return self
+
+    def assign(self, vectors: NDArray[Any]) -> Assignment:
+        """The nearest centroid of the finest level, for each row, in one pass.
+
+        Raises:
+            CurationError: There is no row, or a row is not finite.
+        """
+        model = self._model(0, len(self.centroids_[0]))
+        model.centroids_ = self.centroids_[0]
+        return model.assign(vectors)
+
+    def describe(self) -> str:
+        """One line a level: clusters, and how many of the level below each of them holds."""
+        lines = []
+        for level, centroids in enumerate(self.centroids_):
+            line = f"level {level + 1}: {len(centroids):,} clusters"
+            if level:
+                held = np.bincount(self.parents_[level - 1], minlength=len(centroids))
+                line += f", each of {held.min()} to {held.max()} of the level below (median {np.median(held):.0f})"
+            lines.append(line)
+        return "\n".join(lines)
+
+    def save(self, path: str | Path) -> None:
+        """Write the tree as one safetensors file.
+
+        Raises:
+            CurationError: The disk refused it.
+        """
+        tensors = {f"centroids.{level}": centroids.contiguous() for level, centroids in enumerate(self.centroids_)}
+        tensors |= {f"parents.{level}": torch.from_numpy(parents) for level, parents in enumerate(self.parents_)}
+        facts = {
+            "version": VERSION,
+            "levels": self.levels,
+            "seed": self.seed,
+            "resampling_steps": self.resampling_steps,
+        }
+        try:
+            save_file(tensors, path, {"tree": json.dumps(facts)})
+        except (OSError, SafetensorError) as error:
+            raise CurationError(f"Cannot write {path}: {error}. Free some space or choose another file.") from error
+
+    @classmethod
+    def load(cls, path: str | Path, device: str | torch.device = "cpu") -> Self:
+        """Read a tree that :meth:`save` wrote.
+
+        Raises:
+            CurationError: The file is damaged, of another version, or something else.
+        """
+        with _explained(path), safe_open(path, "pt") as file:
+            facts = json.loads((file.metadata() or {})["tree"])
+            if facts["version"] != VERSION:
+                raise CurationError(f"{path} is a tree of version {facts['version']}; this release reads {VERSION}.")
+            count = len(facts["levels"])
+            tree = cls(facts["levels"], seed=facts["seed"], resampling_steps=facts["resampling_steps"], device=device)
+            tree.centroids_ = tuple(file.get_tensor(f"centroids.{level}") for level in range(count))
+            tree.parents_ = tuple(file.get_tensor(f"parents.{level}").numpy() for level in range(count - 1))
+        return tree
+
+    # -------------------------------------------------------------------- growing
+
+    def _grow(self, vectors: NDArray[Any], keys: Keys) -> None:
+        below = vectors
+        centroids: list[Tensor] = []
+        parents: list[NDArray[np.int64]] = []
+        for level, clusters in enumerate(self.levels):
+            model = self._model(level, clusters).fit(below, keys=keys)
+            if level:
+                parents.append(model.assign(below).labels)
+            centroids.append(model.centroids_)
+            below = normalize(model.centroids_, dim=1).numpy()
+            keys = number_keys(np.arange(len(below)), self.seed)
+        self.centroids_, self.parents_ = tuple(centroids), tuple(parents)
+
+    def _draw_evenly(self, vectors: NDArray[Any], keys: Keys, wanted: int) -> NDArray[np.int64]:
+        found = self.assign(vectors)
+        sizes = np.bincount(found.labels, minlength=len(self.centroids_[0]))
+        quotas = tree_quotas(sizes, self.parents_, wanted, self.seed)
+        return np.sort(draw(found.labels, found.distances, quotas, keys, diversity=0.0))
+
+    def _model(self, level: int, clusters: int) -> KMeans:
+        rhythm = _COARSE if level else {"iterations": self.iterations, "tolerance": 1e-3}
+        return KMeans(
+            clusters,
+            seed=self.seed,
+            iterations=int(rhythm["iterations"]),
+            tolerance=rhythm["tolerance"],
+            init="farthest" if level else "k-means++",
+            precision=self.precision,
+            memory_mib=self.memory_mib,
+            device=self.device,
+        )
+
+
+@contextmanager
+def _explained(path: str | Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, ValueError, LookupError, TypeError, SafetensorError) as error:
+        raise CurationError(f"{path} is no tree that this release wrote: {error}") from error

@@ -1,0 +1,274 @@
+"""k-means of many vectors: seeded by distance, Lloyd's iterations over chunks, on the CPU and on GPUs.
+
+A pass reads the vectors once, in chunks that fit a budget of memory, so that they may lie in a mapped file. The
+products of vectors and centroids are nearly all of the work.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple, Self, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from terrasieve.curation.keys import Keys, rekey, row_keys, smallest
+from terrasieve.curation.seeding import Seeding, seed_centroids
+from terrasieve.device import bf16_is_fast
+from terrasieve.errors import CurationError
+
+Precision = Literal["auto", "float32", "bf16"]
+
+_SEEDING_ROWS = 8
+"""Rows per cluster that centroids are seeded from."""
+
+_ROWS_AT_ONCE = 2048
+"""Rows of a chunk at most: more do not multiply faster, and leave the cache."""
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """Which centroid each vector is nearest to.
+
+    Attributes:
+        labels: ``(n,)`` int64 position of the centroid.
+        distances: ``(n,)`` float32 squared Euclidean distance to it.
+    """
+
+    labels: NDArray[np.int64]
+    distances: NDArray[np.float32]
+
+
+class _Pass(NamedTuple):
+    labels: NDArray[np.int64]
+    distances: NDArray[np.float32]
+    sums: Tensor
+    counts: Tensor
+
+    @property
+    def objective(self) -> float:
+        return float(self.distances.mean(dtype=np.float64))
+
+
+class KMeans:
+    """Lloyd's k-means (1982), or mini-batch k-means (Sculley 2010) where ``batch_size`` is given.
+
+    Seeding takes one sample of 8 rows per cluster, chosen by the rows' content; so does a cluster that lost all its
+    rows, which begins anew at the row that is farthest from its own centroid. Hence no cluster is empty, unless there
+    are fewer distinct rows than clusters: then there are fewer clusters.
+
+    Args:
+        clusters: Number of clusters wanted, K.
+        seed: Of the seeding and the mini-batches.
+        iterations: Updates of the centroids at most.
+        tolerance: Stop when an update lowers the objective by less than this share of it. The default stops after three
+            or four updates on most data; what twenty would still gain is well below one per cent.
+        init: How centroids are seeded; see :func:`~terrasieve.curation.seeding.seed_centroids`.
+        batch_size: Rows of a mini-batch; None passes over all rows for each update.
+        precision: Of the products. ``bf16`` rounds them, so that either of two nearly equally near centroids may be
+            taken; distances and means are float32 throughout. ``auto`` takes it where the device is fast at it.
+        memory_mib: Bound on the memory for products, in MiB.
+        device: Where to compute.
+
+    Attributes:
+        centroids_: ``(k, d)`` float32 on the CPU, k at most ``clusters``.
+        objective_: Mean squared distance of a row to its centroid.
+        history_: The same before each update, and at the end. Of the mini-batch where there is one.
+        iterations_: Updates made.
+        converged_: Whether the tolerance was reached.
+    """
+
+    centroids_: Tensor
+    objective_: float
+    history_: list[float]
+    iterations_: int
+    converged_: bool
+
+    def __init__(
+        self,
+        clusters: int,
+        *,
+        seed: int = 0,
+        iterations: int = 20,
+        tolerance: float = 1e-3,
+        init: Seeding = "k-means++",
+        batch_size: int | None = None,
+        precision: Precision = "auto",
+        memory_mib: int = 256,
+        device: str | torch.device = "cpu",
+    ) -> None:
+        self.clusters = clusters
+        self.seed = seed
+        self.iterations = iterations
+        self.tolerance = tolerance
+        self.init = init
+        self.batch_size = batch_size
+        self.precision = precision
+        self.memory_mib = memory_mib
+        self.device = device
+
+    def fit(self, vectors: NDArray[Any] | Tensor, start: Tensor | None = None, keys: Keys | None = None) -> Self:
+        """Find the centroids.
+
+        Args:
+            vectors: ``(n, d)`` floats: an array, a mapped file or a tensor.
+            start: ``(k, d)`` centroids to begin with instead of seeding.
+            keys: ``(n,)`` random keys of the rows; None takes them from the rows' content and the seed.
+
+        Raises:
+            CurationError: There is no row, a row is not finite, or ``clusters`` is not positive.
+        """
+        rows = _Rows(vectors, torch.device(self.device))
+        rows.check()
+        if self.clusters < 1:
+            raise CurationError(f"clusters is {self.clusters}; ask for at least 1.")
+        keys = row_keys(cast("NDArray[Any]", rows), self.seed) if keys is None else keys
+        centroids = self._seeded(rows, keys) if start is None else start.to(self.device, torch.float32)
+        self.history_, self.converged_ = [], False
+        if self.batch_size is None:
+            centroids = self._full(rows, centroids)
+        else:
+            centroids = self._mini_batches(rows, rekey(keys, 1), centroids, self.batch_size)
+        self.centroids_ = centroids.cpu()
+        self.objective_ = self.history_[-1]
+        self.iterations_ = len(self.history_) - 1
+        return self
+
+    def assign(self, vectors: NDArray[Any] | Tensor) -> Assignment:
+        """The nearest centroid of each row, in one pass.
+
+        Raises:
+            CurationError: There is no row, or a row is not finite.
+        """
+        rows = _Rows(vectors, torch.device(self.device))
+        rows.check()
+        return assign_rows(rows, self.centroids_, self.precision, self.memory_mib)
+
+    def _seeded(self, rows: _Rows, keys: NDArray[np.uint64]) -> Tensor:
+        chosen = smallest(keys, max(_SEEDING_ROWS * self.clusters, 4096))
+        return seed_centroids(rows.gather(chosen), keys[chosen], self.clusters, self.init, self.memory_mib)
+
+    def _full(self, rows: _Rows, centroids: Tensor) -> Tensor:
+        while True:
+            found = _pass(rows, centroids, self.precision, self.memory_mib, means=True)
+            self.history_.append(found.objective)
+            self.converged_ = _settled(self.history_, self.tolerance)
+            if self.converged_ or len(self.history_) > self.iterations:
+                return centroids
+            centroids = _repaired(rows, found)
+
+    def _mini_batches(self, rows: _Rows, keys: NDArray[np.uint64], centroids: Tensor, size: int) -> Tensor:
+        """Each centroid moves to the mean of all rows that mini-batches ever gave it."""
+        order = np.argsort(keys, kind="stable")
+        seen = torch.zeros(len(centroids), 1, device=centroids.device)
+        for turn in range(self.iterations + 1):
+            batch = _Rows(rows.gather(np.take(order, np.arange(turn * size, (turn + 1) * size), mode="wrap")))
+            found = _pass(batch, centroids, self.precision, self.memory_mib, means=True)
+            self.history_.append(found.objective)
+            if turn < self.iterations:
+                counts = found.counts[:, None]
+                seen += counts
+                centroids = centroids + (found.sums - counts * centroids) / seen.clamp_min(1)
+        return centroids
+
+
+def assign_rows(rows: _Rows, centroids: Tensor, precision: Precision = "auto", memory_mib: int = 256) -> Assignment:
+    """The nearest centroid of each row, in one pass."""
+    found = _pass(rows, centroids.to(rows.device), precision, memory_mib, means=False)
+    return Assignment(found.labels, found.distances)
+
+
+class _Rows:
+    """Vectors wherever they are, read as float32 tensors on a device."""
+
+    def __init__(self, vectors: NDArray[Any] | Tensor, device: torch.device | None = None) -> None:
+        assert device is not None or isinstance(vectors, Tensor)
+        self.vectors = vectors
+        self.device = device or vectors.device
+        if vectors.ndim != 2 or not len(vectors):
+            raise CurationError(f"The vectors have shape {tuple(vectors.shape)}; give at least one row of (n, d).")
+        self.shape = (int(vectors.shape[0]), int(vectors.shape[1]))
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, which: slice) -> NDArray[Any]:
+        """Rows as numpy sees them, for their keys."""
+        part = self.vectors[which]
+        return part.float().cpu().numpy() if isinstance(part, Tensor) else part
+
+    def tensor(self, which: slice | NDArray[np.int64]) -> Tensor:
+        if isinstance(self.vectors, Tensor):
+            chosen = which if isinstance(which, slice) else torch.from_numpy(which).to(self.vectors.device)
+            return self.vectors[chosen].to(self.device, torch.float32)
+        return torch.from_numpy(np.array(self.vectors[which], dtype=np.float32)).to(self.device)
+
+    def gather(self, which: NDArray[np.int64]) -> Tensor:
+        """Rows in the order asked for, read in the order of the file."""
+        order = np.argsort(which, kind="stable")
+        gathered = torch.empty(len(which), self.shape[1], device=self.device)
+        gathered[torch.from_numpy(order).to(self.device)] = self.tensor(which[order])
+        return gathered
+
+    def chunks(self, size: int) -> Iterator[slice]:
+        return (slice(start, min(start + size, len(self))) for start in range(0, len(self), size))
+
+    def check(self) -> None:
+        for part in self.chunks(2**16):
+            finite = np.isfinite(self[part]).all(axis=1)
+            if not finite.all():
+                raise CurationError(
+                    f"Row {part.start + int(np.argmin(finite))} of the vectors holds NaN or infinity. Leave such rows "
+                    "out, or embed their samples again."
+                )
+
+
+def _pass(rows: _Rows, centroids: Tensor, precision: Precision, memory_mib: int, means: bool) -> _Pass:
+    """Assign every row, and add up the rows of each centroid where means are wanted."""
+    count, device = len(centroids), centroids.device
+    labels = np.empty(len(rows), dtype=np.int64)
+    distances = np.empty(len(rows), dtype=np.float32)
+    sums, counts = torch.zeros_like(centroids), torch.zeros(count, device=device)
+    half = centroids.square().sum(dim=1).div(2)
+    kind = torch.bfloat16 if precision == "bf16" or (precision == "auto" and bf16_is_fast(device)) else torch.float32
+    turned = centroids.to(kind).T.contiguous()
+    size = max(1, min(_ROWS_AT_ONCE, memory_mib * 2**20 // (8 * count)))
+    for part in rows.chunks(size):
+        chunk = rows.tensor(part)
+        found = _nearest(chunk, turned, half)
+        labels[part] = found.cpu().numpy()
+        distances[part] = (chunk - centroids[found]).square().sum(dim=1).cpu().numpy()
+        if means:
+            sums.index_add_(0, found, chunk)
+            counts += torch.bincount(found, minlength=count)
+    return _Pass(labels, distances, sums, counts)
+
+
+def _nearest(chunk: Tensor, turned: Tensor, half: Tensor) -> Tensor:
+    """Positions of the nearest centroids: |x - c|^2 / 2 is least, less the part that is the same for all of them."""
+    if turned.dtype == torch.float32:
+        return torch.addmm(half, chunk, turned, alpha=-1).argmin(dim=1)
+    return torch.sub(half, (chunk.to(turned.dtype) @ turned).float()).argmin(dim=1)
+
+
+def _repaired(rows: _Rows, found: _Pass) -> Tensor:
+    """The means, and for clusters without rows the rows that are farthest from their own centroids."""
+    centroids = found.sums / found.counts.clamp_min(1)[:, None]
+    empty = torch.nonzero(found.counts == 0).flatten()
+    if not len(empty):
+        return centroids
+    farthest = np.argsort(-found.distances, kind="stable")[: len(empty)]
+    farthest = farthest[found.distances[farthest] > 0]
+    centroids[empty[: len(farthest)]] = rows.gather(farthest)
+    kept = torch.ones(len(centroids), dtype=torch.bool, device=centroids.device)
+    kept[empty[len(farthest) :]] = False
+    return centroids[kept]
+
+
+def _settled(history: list[float], tolerance: float) -> bool:
+    if history[-1] == 0:
+        return True
+    return len(history) > 1 and history[-2] - history[-1] <= tolerance * history[-2]

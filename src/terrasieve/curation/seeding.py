@@ -1,0 +1,80 @@
+"""Where k-means begins."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from terrasieve.curation.keys import Keys, rekey, uniform
+
+Seeding = Literal["k-means++", "farthest", "random"]
+
+_ROUNDS = 16
+_ONE_BY_ONE = 2**22
+"""Distances up to which centroids are chosen one by one."""
+
+_SAME = 1e-6
+"""Squared distances below this share of the mean squared length are rounding: the rows are copies."""
+
+
+def seed_centroids(rows: Tensor, keys: Keys, clusters: int, kind: Seeding, memory_mib: int = 256) -> Tensor:
+    """Choose rows to begin with.
+
+    ``random`` takes rows as their keys come. ``k-means++`` takes each with a chance that grows with its squared
+    distance to those taken already (Arthur and Vassilvitskii 2007): concepts of a few rows, far from everything, are
+    not missed for being rare. With many rows and clusters it draws them in 16 rounds, each by the distances to all
+    earlier rounds (as k-means|| does, Bahmani et al. 2012), which costs no more than one assignment. ``farthest``
+    takes the row that is farthest from those taken (Gonzalez 1985): for rows that are means already, and so have no
+    outliers.
+
+    Args:
+        rows: ``(n, d)`` float32 finite, on any device.
+        keys: ``(n,)`` keys of the rows, which decide what is random.
+        clusters: Number of rows to choose.
+        kind: How.
+        memory_mib: Bound on the memory for products.
+
+    Returns:
+        ``(k, d)`` rows; k is less than ``clusters`` where there are fewer distinct rows, except for ``random``.
+    """
+    wanted = min(clusters, len(rows))
+    first = torch.from_numpy(np.argsort(keys, kind="stable")).to(rows.device)
+    if kind == "random":
+        return rows[first[:wanted]]
+    one_by_one = kind == "farthest" or len(rows) * wanted <= _ONE_BY_ONE
+    rounds = wanted if one_by_one else min(_ROUNDS, wanted)
+    noise = _SAME * rows.square().sum(dim=1).mean()
+    nearest = torch.full((len(rows),), torch.inf, dtype=torch.float32, device=rows.device)
+    chosen: list[Tensor] = []
+    for turn in range(rounds):
+        count = wanted // rounds + (turn < wanted % rounds)
+        if turn == 0:
+            taken = first[:count]
+        else:
+            scores = nearest if kind == "farthest" else _scores(nearest, rekey(keys, turn))
+            taken = scores.masked_fill(nearest <= noise, -torch.inf).topk(count).indices
+            taken = taken[nearest[taken] > noise]
+        if not len(taken):
+            break
+        chosen.append(rows[taken])
+        _lower(nearest, rows, chosen[-1], memory_mib)
+    return torch.cat(chosen)
+
+
+def _scores(weights: Tensor, keys: Keys) -> Tensor:
+    """The highest scores are a weighted sample without replacement (Efraimidis and Spirakis 2006)."""
+    draws = torch.from_numpy(np.log(uniform(keys))).to(weights.device)
+    return draws / weights.double().clamp_min(1e-30)
+
+
+def _lower(nearest: Tensor, rows: Tensor, centroids: Tensor, memory_mib: int) -> None:
+    """Lower each row's squared distance to the nearest centroid by new centroids, in place."""
+    size = max(1, memory_mib * 2**18 // (2 * len(centroids)))
+    lengths = centroids.square().sum(dim=1)
+    for start in range(0, len(rows), size):
+        part = rows[start : start + size]
+        squares = torch.addmm(lengths, part, centroids.T, alpha=-2).amin(dim=1) + part.square().sum(dim=1)
+        torch.minimum(nearest[start : start + size], squares.clamp_min(0), out=nearest[start : start + size])

@@ -1,0 +1,178 @@
+"""What a curator gives back, and what all curators share in making it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from terrasieve.console import progress_bar, track
+from terrasieve.curation.candidates import Candidates, Indices, Vectors
+from terrasieve.schema import Spec
+
+if TYPE_CHECKING:
+    from terrasieve.curation.hierarchy import HierarchicalKMeans
+    from terrasieve.curation.kmeans import KMeans
+
+T = TypeVar("T")
+
+_QUIET_PRODUCTS = 10**11
+"""Multiplications below which a stage shows no progress: about two seconds of one CPU core."""
+
+
+@dataclass(frozen=True, eq=False)
+class Selection:
+    """The rows that a curator chose out of ``n``, and how.
+
+    Attributes:
+        indices: Rows chosen, ascending, each once.
+        leaves: ``(n,)`` group of every row: a leaf of the tree, -1 for a rejected row, 0 where a curator knows no
+            groups.
+        quotas: ``(groups,)`` rows chosen of each group.
+        rejected: Rows with NaN or infinity, ascending; never chosen.
+        provenance: What was done, fit for JSON: ``curator`` (its settings), ``n``, ``kept``, ``rejected`` (counts),
+            ``seed``, ``seconds`` by stage, and what the curator adds.
+    """
+
+    indices: Indices
+    leaves: Indices
+    quotas: Indices
+    rejected: Indices
+    provenance: Mapping[str, Any]
+
+    def __post_init__(self) -> None:
+        assert np.all(np.diff(self.indices) > 0), "indices are ascending and distinct"
+        assert self.quotas.sum() == len(self.indices), "quotas count the chosen rows"
+
+    def __len__(self) -> int:
+        """Number of rows chosen."""
+        return len(self.indices)
+
+
+class Curator(Protocol):
+    """Chooses rows worth keeping."""
+
+    def select(
+        self, vectors: Vectors, keep: int, seed: int, device: str = "cpu", numbers: Indices | None = None
+    ) -> Selection:
+        """Choose rows.
+
+        Args:
+            vectors: ``(n, d)``; read in chunks, scaled to unit length on the way, never copied whole.
+            keep: Number of rows to choose, at least 1; where fewer are finite, all of those are chosen.
+            seed: Of everything random; not negative.
+            device: Where to compute.
+            numbers: ``(n,)`` distinct numbers that name the rows' samples; what is random about a row then follows its
+                number instead of its content, so that vectors that differ in their last bits choose alike.
+
+        Returns:
+            The selection. The same rows in another order give the same rows.
+
+        Raises:
+            CurationError: ``keep`` or ``seed`` is out of range, the vectors are no table of floats, or no row is
+                finite.
+        """
+        ...
+
+
+def shown(items: Iterable[T], description: str, total: int, products: float) -> Iterable[T]:
+    """The items, with their progress where the whole takes more than about two seconds.
+
+    Args:
+        items: What to go through.
+        description: What is being done.
+        total: Number of items.
+        products: Multiplications that the whole takes.
+    """
+    return track(items, description, total=total) if products > _QUIET_PRODUCTS else items
+
+
+@contextmanager
+def meter(description: str, total: int, products: float) -> Iterator[Callable[[int], None]]:
+    """As :func:`shown`, for work that does not come in items: call what it gives with the number done."""
+    if products <= _QUIET_PRODUCTS:
+        yield lambda done: None
+        return
+    with progress_bar() as bar:
+        task = bar.add_task(description, total=total, note="")
+        yield lambda done: bar.update(task, completed=done)
+
+
+def assign_units(
+    clusterer: KMeans | HierarchicalKMeans, pool: Candidates, clusters: int
+) -> tuple[Indices, NDArray[np.float32]]:
+    """Assign every finite row, as a unit vector, in one pass.
+
+    Args:
+        clusterer: Fitted on unit vectors.
+        pool: The rows.
+        clusters: Number of the clusterer's clusters.
+
+    Returns:
+        Labels ``(n,)`` and squared distances ``(n,)`` to the own centroid, for the finite rows.
+    """
+    labels = np.empty(len(pool), dtype=np.int64)
+    distances = np.empty(len(pool), dtype=np.float32)
+    parts = pool.chunks()
+    products = float(len(pool)) * clusters * pool.vectors.shape[1]
+    for part in shown(parts, "assign to clusters (chunks)", len(parts), products):
+        assignment = clusterer.assign(pool.unit(part))
+        labels[part], distances[part] = assignment.labels, assignment.distances
+    return labels, distances
+
+
+@dataclass
+class Stopwatch:
+    """Seconds by stage, for the provenance."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Count what the block takes to that stage."""
+        start = time.perf_counter()
+        yield
+        self.seconds[name] = round(self.seconds.get(name, 0.0) + time.perf_counter() - start, 3)
+
+
+def make_selection(
+    pool: Candidates,
+    chosen: NDArray[Any],
+    *,
+    curator: Spec,
+    seed: int,
+    seconds: Mapping[str, float],
+    leaves: NDArray[Any] | None = None,
+    groups: int = 1,
+    facts: Mapping[str, Any] | None = None,
+) -> Selection:
+    """Put a selection together.
+
+    Args:
+        pool: What was chosen from.
+        chosen: Positions among the finite rows, in any order.
+        curator: Its settings, for the provenance.
+        seed: Of the selection.
+        seconds: By stage.
+        leaves: Group of each finite row; ``None`` for one group.
+        groups: Number of groups.
+        facts: What else belongs in the provenance, fit for JSON.
+    """
+    indices = np.sort(pool.rows[chosen])
+    everywhere = np.full(len(pool.vectors), -1, dtype=np.int64)
+    everywhere[pool.rows] = 0 if leaves is None else leaves
+    provenance = {
+        "curator": curator.model_dump(mode="json"),
+        "n": len(pool.vectors),
+        "kept": len(indices),
+        "rejected": len(pool.rejected),
+        "seed": seed,
+        "seconds": dict(seconds),
+    }
+    quotas = np.bincount(everywhere[indices], minlength=groups).astype(np.int64)
+    return Selection(indices, everywhere, quotas, pool.rejected, provenance | dict(facts or {}))
