@@ -31,7 +31,7 @@ class TooManyBadSamplesError(ArchiveError):
 
 
 class CurationError(TerrasieveError):
-    """Vectors cannot be clustered or sampled, or a file of embeddings, a selection or a tree is not what it should be."""
+    """Vectors cannot be clustered or sampled, or a file of vectors, a selection or a tree is not what it should be."""
 
 
 class CheckpointError(TerrasieveError):

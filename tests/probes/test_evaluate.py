@@ -13,6 +13,7 @@ import torch
 from terrasieve.archive.eurosat import EuroSatArchive, EuroSatSpec
 from terrasieve.archive.subset import SubsetArchive
 from terrasieve.embeddings import EmbedSettings, EncoderInput, embed_batches
+from terrasieve.embeddings.joining import join
 from terrasieve.errors import BandError
 from terrasieve.models.backbone import BackboneSpec, Encoder, build_encoder
 from terrasieve.models.export import EncoderCard
@@ -21,7 +22,7 @@ from terrasieve.probes.evaluate import evaluate
 from terrasieve.probes.floors import ImageStatistics
 from terrasieve.probes.knn import KnnProbe
 from terrasieve.probes.mlp import MlpProbe
-from terrasieve.probes.rows import InputRow, default_rows, join
+from terrasieve.probes.rows import InputRow, default_rows
 from terrasieve.sensors import SENSORS
 
 MakeLabelled = Callable[..., Any]

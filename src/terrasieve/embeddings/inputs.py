@@ -10,6 +10,7 @@ from pydantic import Field
 from terrasieve.errors import BandError, ConfigError
 from terrasieve.schema import Spec
 from terrasieve.sensors import Sensor, find_sensor
+from terrasieve.views.recipe import ViewRecipe
 
 
 class EncoderInput(Spec):
@@ -74,6 +75,32 @@ def resolve_inputs(
                 f"Name exactly {channels}, or give each band as an input of its own."
             )
     return resolved
+
+
+def views_as_inputs(recipe: ViewRecipe, sensors: Mapping[str, Sensor]) -> tuple[EncoderInput, ...]:
+    """What an encoder is shown when nobody says it: for each sensor that fills a view, the first bands that fill it.
+
+    Args:
+        recipe: The views that it was trained on.
+        sensors: The archive's sensors by key.
+
+    Raises:
+        BandError: The archive lacks a sensor or band.
+        ConfigError: Every view mixes sensors, or fills up with copies of bands.
+    """
+    inputs: dict[str, EncoderInput] = {}
+    for view in recipe.branches:
+        (pick, *others) = view.picks
+        key = find_sensor(sensors, pick.sensor)
+        bands = sensors[key].resolve(pick.bands)[: pick.count]
+        if not others and len(bands) == pick.count:
+            inputs.setdefault(key, EncoderInput(sensor=key, bands=bands))
+    if not inputs:
+        raise ConfigError(
+            "No view is filled by the bands of one sensor, so there is no obvious input to embed the archive by. "
+            "Name it, for example --set 'curation.inputs=[\"s2:B04,B03,B02\"]'."
+        )
+    return tuple(inputs.values())
 
 
 def bands_by_sensor(inputs: Iterable[EncoderInput]) -> dict[str, tuple[str, ...]]:

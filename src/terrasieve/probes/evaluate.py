@@ -14,6 +14,7 @@ from terrasieve.archive.protocol import Archive
 from terrasieve.archive.statistics import measure
 from terrasieve.console import progress_bar
 from terrasieve.embeddings.inputs import EncoderInput, bands_by_sensor
+from terrasieve.embeddings.joining import join
 from terrasieve.embeddings.stream import EmbedSettings, device_of, embed_vectors
 from terrasieve.errors import ConfigError, nearest
 from terrasieve.models.backbone import Encoder, build_encoder
@@ -24,7 +25,7 @@ from terrasieve.probes.logistic import LogisticProbe
 from terrasieve.probes.metrics import BOOTSTRAP
 from terrasieve.probes.mlp import MlpProbe
 from terrasieve.probes.protocol import Labelled, Probe
-from terrasieve.probes.rows import InputRow, ProbeRow, default_rows, distinct_members, input_row, join
+from terrasieve.probes.rows import InputRow, ProbeRow, default_rows, distinct_members, input_row
 from terrasieve.probes.splits import Splits, make_splits
 from terrasieve.views.normalise import Normaliser
 

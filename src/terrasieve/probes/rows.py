@@ -5,9 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
-
 from terrasieve.embeddings.inputs import EncoderInput, resolve_inputs
 from terrasieve.errors import BandError
 from terrasieve.sensors import Sensor
@@ -106,22 +103,6 @@ def default_rows(sensors: Mapping[str, Sensor], channels: int) -> tuple[InputRow
             "name the inputs, for example s2:B04,B03,B02."
         )
     return tuple(input_row(one, sensors, channels) for one in wanted)
-
-
-def join(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-    """One vector a sample: ``(n, 1, features)`` as it is; several scaled to unit length each, then concatenated.
-
-    Args:
-        vectors: Shape ``(n, inputs, features)``.
-
-    Returns:
-        Shape ``(n, inputs * features)``.
-    """
-    if vectors.shape[1] == 1:
-        return vectors[:, 0]
-    lengths = np.linalg.norm(vectors, axis=2, keepdims=True)
-    unit = vectors / np.maximum(lengths, np.finfo(np.float32).tiny)
-    return np.asarray(unit.reshape(len(vectors), -1), dtype=np.float32)
 
 
 def distinct_members(rows: Iterable[InputRow]) -> tuple[EncoderInput, ...]:

@@ -1,0 +1,133 @@
+"""Vectors of any model, from a file, without holding them in memory."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from terrasieve.console import track
+from terrasieve.embeddings.joining import join
+from terrasieve.errors import CurationError
+
+VECTORS = ("embedding", "embeddings")
+"""Columns that hold vectors: ours, Major TOM's and Earth Index's; Clay's."""
+NAMES = ("id", "unique_id")
+"""Columns that hold names of samples: ours and Earth Index's; Major TOM's."""
+
+
+@dataclass(frozen=True)
+class VectorFile:
+    """The vectors of a file.
+
+    Attributes:
+        vectors: ``(n, d)``, mapped from a file.
+        ids: Names of the samples, ``(n,)``; None where the file has none.
+        labels: Their classes, ``(n,)``, for diagnostics only; None where the file has none or not all.
+    """
+
+    vectors: NDArray[Any]
+    ids: NDArray[np.str_] | None = None
+    labels: NDArray[np.str_] | None = None
+
+
+def open_vectors(path: Path, scratch: Path) -> VectorFile:
+    """Map the vectors of a ``.npy`` file, or of a Parquet file, which is unrolled into a scratch file once.
+
+    Vectors of several inputs, which `terrasieve embed` writes side by side, are scaled to unit length one by one.
+
+    Args:
+        path: The file.
+        scratch: A folder for the unrolled vectors; the caller removes it when done with them.
+
+    Raises:
+        CurationError: The file cannot be read, or holds no table of vectors of one length.
+    """
+    if path.suffix == ".npy":
+        return VectorFile(_mapped(path))
+    try:
+        with pq.ParquetFile(path) as file:
+            return _unrolled(path, file, scratch)
+    except (OSError, pa.ArrowInvalid) as error:
+        raise CurationError(
+            f"{path} cannot be read as vectors: {error}. Give a .npy file, or Parquet as `terrasieve embed` writes it."
+        ) from error
+
+
+def _mapped(path: Path) -> NDArray[Any]:
+    try:
+        vectors: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise CurationError(f"{path} cannot be read as a numpy array: {error}.") from error
+    if vectors.ndim != 2 or vectors.dtype.kind != "f" or not vectors.size:
+        raise CurationError(
+            f"{path} holds {vectors.dtype} of shape {vectors.shape}; vectors are floats of shape (n, d)."
+        )
+    return vectors
+
+
+def _unrolled(path: Path, file: pq.ParquetFile, scratch: Path) -> VectorFile:
+    names = file.schema_arrow.names
+    column = next((name for name in VECTORS if name in names), None)
+    if column is None or not file.metadata.num_rows:
+        raise CurationError(
+            f"{path} has no vectors: no column is called {' or '.join(VECTORS)}, or no row is there. It has "
+            f"{', '.join(names)}."
+        )
+    name = next((name for name in NAMES if name in names), None)
+    vectors = _unroll(path, file, column, scratch)
+    return VectorFile(vectors, _texts(file, name), _texts(file, "label" if "label" in names else None))
+
+
+def _unroll(path: Path, file: pq.ParquetFile, column: str, scratch: Path) -> NDArray[Any]:
+    parts = _input_count(file)
+    vectors: NDArray[Any] | None = None
+    done = 0
+    for batch in _batches(file, column):
+        block = _table(path, batch[column], done)
+        if vectors is None:
+            shape = (file.metadata.num_rows, block.shape[1])
+            vectors = np.lib.format.open_memmap(scratch / "vectors.npy", mode="w+", dtype=np.float32, shape=shape)
+        if block.shape[1] != vectors.shape[1]:
+            raise CurationError(
+                f"{path}: row {done} has a vector of {block.shape[1]}, the first has {vectors.shape[1]}."
+            )
+        vectors[done : done + len(block)] = join(block.reshape(len(block), parts, -1))
+        done += len(block)
+    assert vectors is not None
+    return vectors
+
+
+def _texts(file: pq.ParquetFile, column: str | None) -> NDArray[np.str_] | None:
+    values = file.read([column])[column] if column else None
+    return None if values is None or values.null_count else np.array(values.to_pylist(), dtype=np.str_)
+
+
+def _batches(file: pq.ParquetFile, column: str) -> Iterator[pa.RecordBatch]:
+    size = 8192
+    batches = file.iter_batches(batch_size=size, columns=[column])
+    return track(batches, "read vectors (batches)", total=-(-file.metadata.num_rows // size))
+
+
+def _input_count(file: pq.ParquetFile) -> int:
+    metadata = file.schema_arrow.metadata or {}
+    return len(json.loads(metadata[b"emb"])["inputs"]) if b"emb" in metadata else 1
+
+
+def _table(path: Path, column: pa.Array, row: int) -> NDArray[np.float32]:
+    """The vectors of a batch of rows, which are lists of one length."""
+    lengths = pc.unique(pc.fill_null(pc.list_value_length(column), 0)).to_pylist()
+    if len(lengths) != 1 or 0 in lengths:
+        raise CurationError(
+            f"{path}: from row {row} on, vectors are missing or of several lengths: {sorted(lengths)[:5]}. Embed again."
+        )
+    flat = column.flatten().to_numpy(zero_copy_only=False)
+    return np.asarray(flat, dtype=np.float32).reshape(len(column), -1)
