@@ -7,21 +7,26 @@ import typing
 from collections.abc import Iterator, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Any, Literal, Self
 
 import yaml
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
+from terrasieve.curation.curators import CuratorSpec
 from terrasieve.errors import ConfigError, nearest
 from terrasieve.methods.byol import ByolSpec
+from terrasieve.methods.dino import DinoSpec
 from terrasieve.models.backbone import BackboneSpec
 from terrasieve.schema import Spec
+from terrasieve.training.curating import CurationSpec
 from terrasieve.training.spec import TrainSpec
 from terrasieve.views.recipe import ViewRecipe
 
 _SCIENTIFIC = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+")
 
-_VARIANTS = {"method", "optimiser", "schedule"}
+CurationKind = Literal["dynamic", "static", "none"]
+
+_VARIANTS = {"method", "optimiser", "schedule", "curator", "features"}
 """Blocks whose ``name`` decides which settings they have."""
 
 
@@ -37,6 +42,7 @@ class RunConfig(Spec):
         model: The backbone.
         method: The self-supervised method.
         train: Length, optimiser, precision and periodic jobs.
+        curation: How the pool is drawn anew while the model trains; null trains on all samples throughout.
     """
 
     name: str
@@ -45,8 +51,9 @@ class RunConfig(Spec):
     samples: int | None = Field(default=None, ge=2)
     views: ViewRecipe
     model: BackboneSpec
-    method: ByolSpec
+    method: Annotated[ByolSpec | DinoSpec, Field(discriminator="name")]
     train: TrainSpec
+    curation: CurationSpec | None = None
 
     @model_validator(mode="after")
     def _views_fit_the_model(self) -> Self:
@@ -59,27 +66,51 @@ class RunConfig(Spec):
         return self
 
 
+class _Choice(Spec):
+    curator: CuratorSpec
+
+
 def recipe_names() -> list[str]:
     """Names of the recipes that are shipped, sorted."""
     folder = resources.files("terrasieve.recipes")
     return sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
 
 
-def load_config(recipe: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
+def load_config(recipe: str | Path, overrides: Sequence[str] = (), curate: CurationKind | None = None) -> RunConfig:
     """Read a recipe and apply ``key=value`` settings.
 
     Args:
         recipe: Name of a shipped recipe, or path of a YAML file.
         overrides: Settings such as ``train.epochs=20``. A list is entered by position, by the ``name`` of
             an item, or by ``*`` for all items: ``views.branches.*.size=32``.
+        curate: Change how the recipe curates, before the settings: ``dynamic`` in rounds, ``static`` once after the
+            warm-up, ``none`` never.
 
     Raises:
         ConfigError: Unknown recipe, key or value; the message names the nearest one.
     """
     values = _read_recipe(recipe)
+    if curate is not None:
+        values["curation"] = _curated(values.get("curation"), curate)
     for override in overrides:
         _apply(values, override)
     return validate(values, origin=str(recipe))
+
+
+def load_curator(name: str, settings: Sequence[str] = ()) -> CuratorSpec:
+    """A curator by name, with ``key=value`` settings such as ``diversity=0.5``.
+
+    Raises:
+        ConfigError: Unknown name, key or value; the message names the nearest one.
+    """
+    values: dict[str, Any] = {"curator": {"name": name}}
+    for setting in settings:
+        _apply(values, f"curator.{setting}")
+    try:
+        return _Choice.model_validate(values).curator
+    except ValidationError as error:
+        lines = [_explain(problem, _Choice) for problem in error.errors(include_url=False)]
+        raise ConfigError("The curator is not valid:\n  " + "\n  ".join(lines)) from error
 
 
 def validate(values: Mapping[str, Any], origin: str) -> RunConfig:
@@ -91,7 +122,7 @@ def validate(values: Mapping[str, Any], origin: str) -> RunConfig:
     try:
         return RunConfig.model_validate(values)
     except ValidationError as error:
-        lines = [_explain(problem) for problem in error.errors(include_url=False)]
+        lines = [_explain(problem, RunConfig) for problem in error.errors(include_url=False)]
         raise ConfigError(f"{origin} is not a valid configuration:\n  " + "\n  ".join(lines)) from error
 
 
@@ -101,6 +132,13 @@ def to_yaml(config: RunConfig) -> str:
 
 
 # ------------------------------------------------------------------------ reading
+
+
+def _curated(block: Mapping[str, Any] | None, kind: CurationKind) -> dict[str, Any] | None:
+    if kind == "none":
+        return None
+    rest = {key: value for key, value in (block or {}).items() if key != "every" or value is not None}
+    return {**rest, "every": None} if kind == "static" else rest
 
 
 def _read_recipe(recipe: str | Path, seen: tuple[str, ...] = ()) -> dict[str, Any]:
@@ -174,7 +212,9 @@ def _set(node: Any, path: Sequence[str], value: Any, override: str) -> None:
                 node[position] = value
     elif isinstance(node, dict):
         if rest:
-            _set(node.setdefault(head, {}), rest, value, override)
+            below = node.get(head)
+            node[head] = {} if below is None else below
+            _set(node[head], rest, value, override)
         else:
             node[head] = _replaced(head, node.get(head), value)
     else:
@@ -183,8 +223,10 @@ def _set(node: Any, path: Sequence[str], value: Any, override: str) -> None:
 
 def _replaced(key: str, old: Any, new: Any) -> Any:
     """The new value; a bare name stands for the block of that name."""
-    if not (isinstance(old, dict) and "name" in old and isinstance(new, str)):
+    if not isinstance(new, str) or not (key in _VARIANTS or (isinstance(old, dict) and "name" in old)):
         return new
+    if not isinstance(old, dict):
+        return {"name": new}
     return {"name": new} if _other_variant(key, old, {"name": new}) else {**old, "name": new}
 
 
@@ -203,8 +245,8 @@ def _positions(items: list[Any], key: str, override: str) -> Iterator[int]:
 # ------------------------------------------------------------------------- errors
 
 
-def _explain(problem: Any) -> str:
-    keys, models = _follow(problem["loc"])
+def _explain(problem: Any, root: type[BaseModel]) -> str:
+    keys, models = _follow(problem["loc"], root)
     where = ".".join(keys)
     if problem["type"] == "extra_forbidden":
         return f"unknown key {where!r}.{nearest(keys[-1], {key for model in models for key in model.model_fields})}"
@@ -213,10 +255,10 @@ def _explain(problem: Any) -> str:
     return f"{where}: {said}" if where else said
 
 
-def _follow(location: Sequence[int | str]) -> tuple[list[str], list[type[BaseModel]]]:
+def _follow(location: Sequence[int | str], root: type[BaseModel]) -> tuple[list[str], list[type[BaseModel]]]:
     """The keys of pydantic's path as a user writes them, and the schemas in which the last of them was looked up."""
     keys: list[str] = []
-    at: list[type[BaseModel]] = [RunConfig]
+    at: list[type[BaseModel]] = [root]
     below = at
     for part in location:
         if isinstance(part, str) and (variant := [m for m in below if _is_variant(m, part)]):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,26 +18,39 @@ from terrasieve.archive.protocol import Archive
 from terrasieve.archive.statistics import statistics_of
 from terrasieve.config import RunConfig, to_yaml
 from terrasieve.console import console
-from terrasieve.embeddings.inputs import EncoderInput
+from terrasieve.embeddings.inputs import EncoderInput, resolve_inputs, views_as_inputs
 from terrasieve.errors import ConfigError
+from terrasieve.methods.base import Method
 from terrasieve.methods.byol import build_byol
+from terrasieve.methods.dino import DinoSpec, build_dino
 from terrasieve.models.backbone import Encoder, build_encoder
 from terrasieve.models.export import EncoderCard, save_encoder
+from terrasieve.models.patches import check_sizes
 from terrasieve.probes.online import OnlineKnn
 from terrasieve.probes.rows import default_rows, input_row
 from terrasieve.sensors import BandStatistics
-from terrasieve.training.job import Evaluator, TrainingJob, TrainingResult
+from terrasieve.training.curating import FeatureBank
+from terrasieve.training.job import Curation, Evaluator, TrainingJob, TrainingResult
 from terrasieve.training.loader import ViewReader
 from terrasieve.training.loop import train
 from terrasieve.training.pool import Batch
 from terrasieve.training.schedules import off_boundary_warning
 from terrasieve.training.spec import WarmRestarts
+from terrasieve.training.timeline import make_timeline
 from terrasieve.views.normalise import Normaliser
 from terrasieve.views.plan import ViewPlanner
 from terrasieve.views.render import render
 
 _MAY_DIFFER_ON_RESUME: Any = {
-    "train": {"workers", "log_every", "evaluate_every", "checkpoint_minutes", "keep_checkpoints", "loggers"},
+    "train": {
+        "workers",
+        "log_every",
+        "evaluate_every",
+        "evaluate_steps",
+        "checkpoint_minutes",
+        "keep_checkpoints",
+        "loggers",
+    },
     "description": True,
     "source": True,
 }
@@ -50,6 +64,7 @@ def pretrain(
     *,
     resume: bool = False,
     evaluate: Evaluator | None = None,
+    subset: NDArray[np.int64] | None = None,
 ) -> TrainingResult:
     """Train an encoder on an archive.
 
@@ -63,27 +78,35 @@ def pretrain(
         fabric: Device, precision and processes; already launched.
         resume: Go on from the last checkpoint in ``folder``.
         evaluate: Online probe.
+        subset: Archive indices to learn from, for example of :func:`terrasieve.archive.selection.read_selection`; all
+            when None. Curation, where the recipe has it, chooses among them.
 
     Raises:
         ConfigError: The archive and the recipe do not fit, or the folder holds another run.
         TrainingError: See :func:`terrasieve.training.loop.train`.
     """
     _warn(config)
-    job = make_job(config, archive, folder, evaluate)
+    job = make_job(config, archive, folder, evaluate, subset)
     return train(job, fabric, resume)
 
 
-def make_job(config: RunConfig, archive: Archive, folder: Path, evaluate: Evaluator | None = None) -> TrainingJob:
-    """Everything that training needs, built from a configuration and an archive.
+def make_job(
+    config: RunConfig,
+    archive: Archive,
+    folder: Path,
+    evaluate: Evaluator | None = None,
+    subset: NDArray[np.int64] | None = None,
+) -> TrainingJob:
+    """Everything that training needs, built from a configuration and an archive; see :func:`pretrain`.
 
     Raises:
-        ConfigError: The archive holds fewer samples than asked for.
+        ConfigError: The archive holds fewer samples than asked for, or the views do not suit the method or backbone.
         BandError: The archive lacks a sensor or band that the views want.
     """
     statistics = statistics_of(archive)
     planner = ViewPlanner(config.views, archive.sensors, config.train.seed)
     encoder = build_encoder(config.model, config.train.seed)
-    pool = _pool(config, archive)
+    pool = _pool(config, np.arange(len(archive)) if subset is None else np.unique(subset))
     card = _card(config, archive, planner, statistics)
 
     def export(trained: Encoder, step: int) -> None:
@@ -91,17 +114,18 @@ def make_job(config: RunConfig, archive: Archive, folder: Path, evaluate: Evalua
         save_encoder(folder / "encoder", trained, card.model_copy(update={"provenance": provenance}))
 
     return TrainingJob(
-        method=build_byol(encoder, config.method, config.train.seed),
+        method=_method(config, encoder),
         archive=archive,
         pool=pool,
         planner=planner,
         normaliser=Normaliser(archive.sensors, statistics),
         spec=config.train,
         folder=folder,
-        config=_compared_on_resume(config, archive),
+        config=_compared_on_resume(config, archive, pool),
         resolved=to_yaml(config),
         export=export,
         evaluate=evaluate,
+        curation=_curation(config, archive, len(pool)),
     )
 
 
@@ -137,22 +161,55 @@ def preview_views(config: RunConfig, archive: Archive, samples: int = 8) -> tupl
 
 def _warn(config: RunConfig) -> None:
     schedule = config.train.schedule
-    if isinstance(schedule, WarmRestarts):
+    if isinstance(schedule, WarmRestarts) and config.train.steps is None:
         warning = off_boundary_warning(config.train.epochs, schedule.first_epochs, schedule.multiplier)
         if warning:
             console.print(f"[yellow]Warning:[/] {warning}", highlight=False)
 
 
-def _pool(config: RunConfig, archive: Archive) -> NDArray[np.int64]:
+def _method(config: RunConfig, encoder: Encoder) -> Method:
+    check_sizes(encoder, {branch.name: branch.size for branch in config.views.branches})
+    if isinstance(config.method, DinoSpec):
+        wide, *rest = config.views.branches
+        local = sum(branch.count for branch in rest)
+        return build_dino(encoder, config.method, wide.count, local, config.train.seed)
+    return build_byol(encoder, config.method, config.train.seed)
+
+
+def _pool(config: RunConfig, offered: NDArray[np.int64]) -> NDArray[np.int64]:
     if config.samples is None:
-        return np.arange(len(archive))
-    if config.samples > len(archive):
+        return offered
+    if config.samples > len(offered):
         raise ConfigError(
-            f"samples is {config.samples}, but the archive holds {len(archive)}. Lower it, or set samples=null for all."
+            f"samples is {config.samples}, but the archive holds {len(offered)}. Lower it, or set samples=null for all."
         )
     # A key that no pass of the sampler reaches: which samples are taken is independent of their order.
     generator = np.random.Generator(np.random.Philox(key=[config.train.seed, 2**64 - 1]))
-    return np.sort(generator.permutation(len(archive))[: config.samples])
+    return np.sort(generator.permutation(offered)[: config.samples])
+
+
+def _curation(config: RunConfig, archive: Archive, samples: int) -> Curation | None:
+    spec = config.curation
+    if spec is None:
+        return None
+    if not make_timeline(samples, config.train, spec).rounds:
+        raise ConfigError(
+            f"curation.warmup is {spec.warmup:g} passes, but the run ends before the first round. Lower it, or raise "
+            "train.epochs."
+        )
+    if spec.inputs is None:
+        inputs = views_as_inputs(config.views, archive.sensors)
+    else:
+        inputs = tuple(EncoderInput.parse(text) for text in spec.inputs)
+    banked = isinstance(spec.features, FeatureBank)
+    if banked and spec.inputs is not None and len(inputs) > 1:
+        raise ConfigError(
+            f"curation.inputs names {len(inputs)} inputs, but the feature bank holds one vector a sample. Name one, or "
+            "take curation.features=clean."
+        )
+    resolved = resolve_inputs(inputs[:1] if banked else inputs, archive.sensors, config.model.channels)
+    size = config.views.branches[0].size
+    return Curation(spec if spec.size else spec.model_copy(update={"size": size}), resolved)
 
 
 def _card(
@@ -178,6 +235,13 @@ def _card(
     )
 
 
-def _compared_on_resume(config: RunConfig, archive: Archive) -> dict[str, Any]:
+def _compared_on_resume(config: RunConfig, archive: Archive, pool: NDArray[np.int64]) -> dict[str, Any]:
     values = config.model_dump(mode="json", exclude=_MAY_DIFFER_ON_RESUME)
-    return {**values, "data": {"fingerprint": archive.source.get("fingerprint"), "samples": len(archive)}}
+    return {
+        **values,
+        "data": {"fingerprint": archive.source.get("fingerprint"), "samples": len(archive), "pool": _digest(pool)},
+    }
+
+
+def _digest(pool: NDArray[np.int64]) -> str:
+    return hashlib.sha256(pool.tobytes()).hexdigest()[:16]

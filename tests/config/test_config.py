@@ -12,8 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from terrasieve.config import load_config, recipe_names, to_yaml, validate
+from terrasieve.config import load_config, load_curator, recipe_names, to_yaml, validate
+from terrasieve.curation.balanced import BalancedClusters
 from terrasieve.errors import ConfigError
+from terrasieve.training.curating import CurationSpec
 from terrasieve.training.schedules import off_boundary_warning
 from terrasieve.training.spec import AdamW, Cosine, Sgd, WarmRestarts
 from terrasieve.views.recipe import BandPick
@@ -43,8 +45,11 @@ def _write(folder: Path, text: str, name: str = "mine.yaml") -> Path:
 # ----------------------------------------------------------------------------- recipes
 
 
-def test_the_shipped_recipes_are_the_papers_and_two_small_ones() -> None:
-    assert set(recipe_names()) == PAPER | {"rs-byol-1-small", "rs-byol-1-ms-only-small"}
+OCEAN = {f"oceansar-1-{backbone}" for backbone in ("resnet50", "vits16", "vits8", "vitb8")}
+
+
+def test_the_shipped_recipes_are_the_papers_and_small_ones() -> None:
+    assert set(recipe_names()) == PAPER | OCEAN | {"rs-byol-1-small", "rs-byol-1-ms-only-small", "dino-small"}
 
 
 @pytest.mark.parametrize("name", recipe_names())
@@ -129,6 +134,67 @@ def test_each_variant_shows_its_bands(name: str) -> None:
         assert (augmentation.grey > 0) is (view.channels == 3), "greyscale is for views of three bands only"
         turned = augmentation.quarter_turn + augmentation.rotation
         assert min(augmentation.horizontal_flip, augmentation.blur, augmentation.erase, turned) > 0
+
+
+@pytest.mark.parametrize("name", sorted(OCEAN))
+def test_what_oceansar_states_is_in_its_recipes(name: str) -> None:
+    """Kerdreux et al. 2025: DINO, one channel of 256 pixels, and a pool that is drawn anew after a warm-up."""
+    config = load_config(name)
+    backbones = {"resnet50": "resnet50", "vits16": "vit_small_patch16_224"}
+    backbones |= {"vits8": "vit_small_patch8_224", "vitb8": "vit_base_patch8_224"}
+    assert config.model.name == backbones[name.removeprefix("oceansar-1-")]
+    assert (config.model.channels, config.views.branches[0].size) == (1, 256)
+    assert config.method.name == "dino"
+    assert config.curation is not None
+    assert config.curation.curator.name == "balanced"
+    assert config.curation.every is not None
+    assert "arXiv 2504.06962" in config.source
+    assert "Not published, our" in config.source
+
+
+# ---------------------------------------------------------------------------- curation
+
+
+@pytest.mark.parametrize(
+    ("recipe", "kind", "every"),
+    [
+        ("rs-byol-1-small", "dynamic", 6.0),
+        ("rs-byol-1-small", "static", None),
+        ("oceansar-1-vits16", "static", None),
+        ("oceansar-1-vits16", "dynamic", load_config("oceansar-1-vits16").curation.every),
+    ],
+)
+def test_a_kind_of_curation_changes_the_rhythm_only(recipe: str, kind: Any, every: float | None) -> None:
+    shipped, config = load_config(recipe).curation or CurationSpec(), load_config(recipe, curate=kind).curation
+    assert config is not None
+    assert config.every == every
+    assert config.model_copy(update={"every": shipped.every}) == shipped
+
+
+def test_curation_can_be_switched_off_and_on_by_settings() -> None:
+    assert load_config("oceansar-1-vits16", curate="none").curation is None
+    assert load_config("rs-byol-1-small").curation is None
+    config = load_config(
+        "rs-byol-1-small", ["curation.keep=0.2", "curation.curator=k-center", "curation.features=bank"]
+    )
+    assert config.curation is not None
+    assert (config.curation.keep, config.curation.curator.name) == (0.2, "k-center")
+    assert config.curation.features.name == "bank"
+
+
+def test_settings_go_on_top_of_the_kind_of_curation() -> None:
+    config = load_config("rs-byol-1-small", ["curation.keep=0.2"], curate="static")
+    assert config.curation is not None
+    assert (config.curation.keep, config.curation.every) == (0.2, None)
+
+
+def test_a_curator_is_made_by_name_and_settings() -> None:
+    curator = load_curator("balanced", ["diversity=0.5", "levels=[40,8]"])
+    assert curator == BalancedClusters(diversity=0.5, levels=(40, 8))
+    with pytest.raises(ConfigError, match=r"unknown key 'curator.diversty'. Did you mean 'diversity'"):
+        load_curator("balanced", ["diversty=0.5"])
+    with pytest.raises(ConfigError, match="balanced"):
+        load_curator("balance")
 
 
 # ---------------------------------------------------------------------------- settings

@@ -24,11 +24,11 @@ def _torch_rates(make: type, steps: int, lr: float, *arguments: float) -> np.nda
 
 def test_warm_restarts_equal_torch_epoch_by_epoch() -> None:
     expected = _torch_rates(torch.optim.lr_scheduler.CosineAnnealingWarmRestarts, 200, 0.2, 10, 2, 0.002)
-    np.testing.assert_allclose(warm_restarts(0.2, 0.002, 200, 1, 10, 2), expected, atol=1e-12)
+    np.testing.assert_allclose(warm_restarts(0.2, 0.002, np.arange(200.0), 10, 2), expected, atol=1e-12)
 
 
 def test_warm_restarts_move_within_an_epoch_and_restart_on_time() -> None:
-    rates = warm_restarts(0.2, 0.002, 700, steps_per_epoch=7, first_epochs=10, multiplier=2)
+    rates = warm_restarts(0.2, 0.002, np.arange(700) / 7, first_epochs=10, multiplier=2)
     jumps = np.flatnonzero(np.diff(rates) > 0.1) + 1
     assert jumps.tolist() == [70, 210, 490]
     assert rates[0] == rates[70] == 0.2
@@ -56,7 +56,7 @@ def test_the_papers_400_epochs_end_off_a_boundary() -> None:
     assert warning is not None
     assert "310" in warning
     assert "630" in warning
-    assert warm_restarts(0.2, 0.002, 400, 1, 10, 2)[-1] == pytest.approx(0.164, abs=0.002)
+    assert warm_restarts(0.2, 0.002, np.arange(400.0), 10, 2)[-1] == pytest.approx(0.164, abs=0.002)
 
 
 @pytest.mark.parametrize("epochs", [10, 30, 70, 150, 310, 630])

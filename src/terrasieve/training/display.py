@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from types import TracebackType
 
 from rich.console import Group
@@ -19,6 +20,7 @@ _LABELS = (
     ("effective_rank", "rank {:.0f}"),
     ("feature_std", "std {:.2f}"),
     ("knn_accuracy", "kNN {:.3f}"),
+    ("pool", "pool {:,.0f}"),
 )
 _SECONDS_BETWEEN_LINES = 15.0
 
@@ -54,6 +56,15 @@ class TrainingDisplay:
     ) -> None:
         if self._drawn:
             self._live.stop()
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Clear the screen for bars of other work, and come back after it."""
+        if self._drawn:
+            self._live.stop()
+        yield
+        if self._drawn:
+            self._live.start()
 
     def step(self, done: int) -> None:
         """One more step is done."""

@@ -11,8 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from terrasieve.archive.protocol import Archive
+from terrasieve.embeddings.inputs import EncoderInput
 from terrasieve.methods.base import Method
 from terrasieve.models.backbone import Encoder
+from terrasieve.training.curating import CurationSpec
 from terrasieve.training.spec import TrainSpec
 from terrasieve.views.normalise import Normaliser
 from terrasieve.views.plan import ViewPlanner
@@ -22,13 +24,26 @@ Evaluator = Callable[[Encoder], Mapping[str, float]]
 
 
 @dataclass(frozen=True)
+class Curation:
+    """How the pool of a run is drawn anew.
+
+    Attributes:
+        spec: When, from what and by what rule.
+        inputs: What the encoder is shown in a pass over the archive, resolved; their vectors are joined.
+    """
+
+    spec: CurationSpec
+    inputs: tuple[EncoderInput, ...]
+
+
+@dataclass(frozen=True)
 class TrainingJob:
     """What to train, on what, and where the results go.
 
     Attributes:
         method: The method with its initial weights.
         archive: Where pixels come from.
-        pool: Archive indices to train on.
+        pool: Archive indices to train on, ascending; with curation, those that a pool is chosen from.
         planner: Draws the views of each step.
         normaliser: Turns raw pixels into what the encoder sees.
         spec: Length, optimiser and periodic jobs.
@@ -37,6 +52,7 @@ class TrainingJob:
         resolved: The whole resolved configuration as YAML, kept in the run folder as ``config.yaml``.
         export: Writes the encoder as it is after that many steps.
         evaluate: The online probe, if there is a labelled archive.
+        curation: How the pool changes; None where it never does.
     """
 
     method: Method
@@ -50,6 +66,7 @@ class TrainingJob:
     resolved: str
     export: Callable[[Encoder, int], None]
     evaluate: Evaluator | None = None
+    curation: Curation | None = None
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,10 @@ COLUMNS = (
     "feature_std",
     "effective_rank",
     "knn_accuracy",
+    "pool",
+    "effective_clusters",
+    "turnover",
+    "curation_seconds",
     "seconds",
 )
 

@@ -90,8 +90,8 @@ def _run(session: Session, stop: StopRequest, display: TrainingDisplay) -> Train
             session.log(step, metrics)
             display.show(step, metrics)
 
-        # --- once in a while: a checkpoint
-        if last or stopping or session.checkpoint_is_due():
+        # --- once in a while: a checkpoint, and always before the long work of a round
+        if last or stopping or session.checkpoint_is_due() or session.round_is_due(step):
             session.checkpoint(step)
         if stopping:
             raise TrainingError(
@@ -102,6 +102,12 @@ def _run(session: Session, stop: StopRequest, display: TrainingDisplay) -> Train
             break
 
         assert batches is not None
+
+        # --- once in a while: the archive is looked at with the model's own eyes, and the pool drawn anew
+        if session.round_is_due(step):
+            with display.paused():
+                session.curate(step, batches)
+
         session.train_step(step, session.micro_batches(session.fetch(batches)))
         display.step(step + 1)
     session.fabric.barrier()

@@ -9,6 +9,7 @@ from torch import nn
 
 from terrasieve.training.schedules import cosine, warm_restarts
 from terrasieve.training.spec import Cosine, Sgd, TrainSpec
+from terrasieve.training.timeline import Timeline
 
 
 def build_optimiser(method: nn.Module, spec: TrainSpec) -> torch.optim.Optimizer:
@@ -19,8 +20,8 @@ def build_optimiser(method: nn.Module, spec: TrainSpec) -> torch.optim.Optimizer
     """
     trainable = [p for p in method.parameters() if p.requires_grad]
     groups = [
-        {"params": [p for p in trainable if p.ndim > 1], "weight_decay": spec.optimiser.weight_decay},
-        {"params": [p for p in trainable if p.ndim <= 1], "weight_decay": 0.0},
+        {"params": [p for p in trainable if p.ndim > 1], "weight_decay": spec.optimiser.weight_decay, "decays": True},
+        {"params": [p for p in trainable if p.ndim <= 1], "weight_decay": 0.0, "decays": False},
     ]
     groups = [group for group in groups if group["params"]]
     if isinstance(spec.optimiser, Sgd):
@@ -28,15 +29,23 @@ def build_optimiser(method: nn.Module, spec: TrainSpec) -> torch.optim.Optimizer
     return torch.optim.AdamW(groups, lr=spec.optimiser.lr)
 
 
-def learning_rates(spec: TrainSpec, steps: int, steps_per_epoch: float) -> NDArray[np.float64]:
+def learning_rates(spec: TrainSpec, timeline: Timeline) -> NDArray[np.float64]:
     """The learning rate of every step, shape ``(steps,)``."""
     high, low = spec.optimiser.lr, spec.optimiser.lr_end
     if isinstance(spec.schedule, Cosine):
-        return cosine(high, low, steps, warmup=round(spec.schedule.warmup_epochs * steps_per_epoch))
-    return warm_restarts(high, low, steps, steps_per_epoch, spec.schedule.first_epochs, spec.schedule.multiplier)
+        return cosine(high, low, timeline.steps, warmup=timeline.nearest_step(spec.schedule.warmup_epochs))
+    return warm_restarts(high, low, timeline.epochs[:-1], spec.schedule.first_epochs, spec.schedule.multiplier)
 
 
-def set_learning_rate(optimiser: torch.optim.Optimizer, value: float) -> None:
-    """Use ``value`` in every parameter group from now on."""
+def weight_decays(spec: TrainSpec, steps: int) -> NDArray[np.float64]:
+    """The weight decay of every step, shape ``(steps,)``."""
+    start, end = spec.optimiser.weight_decay, spec.optimiser.weight_decay_end
+    return cosine(start, start if end is None else end, steps)
+
+
+def set_rates(optimiser: torch.optim.Optimizer, learning_rate: float, weight_decay: float) -> None:
+    """Use these from now on: the learning rate in every parameter group, the weight decay in those that decay."""
     for group in optimiser.param_groups:
-        group["lr"] = value
+        group["lr"] = learning_rate
+        if group["decays"]:
+            group["weight_decay"] = weight_decay

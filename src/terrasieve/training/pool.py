@@ -82,6 +82,10 @@ class PoolSampler(Sampler[Batch]):
             yield Batch(cursor.step, indices[start : start + share], start)
             cursor = following
 
+    def whole_batch(self) -> NDArray[np.int64]:
+        """Archive indices of the next batch, of all ranks."""
+        return self._draw(self._cursor)[0]
+
     def advance(self) -> None:
         """Move on by the batch that was just trained on."""
         self._cursor = self._next(self._cursor)

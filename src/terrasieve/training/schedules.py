@@ -1,4 +1,4 @@
-"""Learning-rate schedules as arrays with one value per optimiser step.
+"""Schedules as arrays with one value per optimiser step.
 
 Arrays are computed once from the number of steps, so that a pool of another size, a resumed run or a
 plot all read the same numbers.
@@ -38,26 +38,24 @@ def cosine(start: float, end: float, steps: int, warmup: int = 0) -> NDArray[np.
 
 
 def warm_restarts(
-    start: float, end: float, steps: int, steps_per_epoch: float, first_epochs: float, multiplier: int
+    start: float, end: float, epochs: NDArray[np.float64], first_epochs: float, multiplier: int
 ) -> NDArray[np.float64]:
     """Cosine annealing with warm restarts (Loshchilov and Hutter 2017, equation 5), by step.
 
     Args:
         start: Value right after a restart.
         end: Value that a cycle approaches.
-        steps: Length of the array.
-        steps_per_epoch: Steps in one epoch; need not be whole.
+        epochs: Passes done before each step, ascending, shape ``(steps,)``.
         first_epochs: Length of the first cycle, T_0.
         multiplier: Each cycle is this many times longer than the one before, T_mult.
 
     Returns:
         Array of shape ``(steps,)``.
     """
-    epoch = np.arange(steps) / steps_per_epoch
-    bounds = np.array([0.0, *restart_epochs(float(epoch[-1]) + 1e-9, first_epochs, multiplier)])
-    cycle = np.searchsorted(bounds, epoch, side="right") - 1
+    bounds = np.array([0.0, *restart_epochs(float(epochs[-1]) + 1e-9, first_epochs, multiplier)])
+    cycle = np.searchsorted(bounds, epochs, side="right") - 1
     length = first_epochs * float(multiplier) ** cycle
-    rates: NDArray[np.float64] = end + (start - end) * 0.5 * (1 + np.cos(np.pi * (epoch - bounds[cycle]) / length))
+    rates: NDArray[np.float64] = end + (start - end) * 0.5 * (1 + np.cos(np.pi * (epochs - bounds[cycle]) / length))
     return rates
 
 

@@ -17,11 +17,12 @@ from terrasieve.methods.base import StepOutput
 from terrasieve.training.job import TrainingJob
 from terrasieve.training.loader import Batches, ViewReader
 from terrasieve.training.logs import MetricLog, open_logs
-from terrasieve.training.optimisation import build_optimiser, learning_rates, set_learning_rate
+from terrasieve.training.optimisation import build_optimiser, learning_rates, set_rates, weight_decays
 from terrasieve.training.pool import PoolSampler
-from terrasieve.training.schedules import total_steps
+from terrasieve.training.rounds import Rounds
 from terrasieve.training.spec import TrainSpec
 from terrasieve.training.state import Snapshot, checkpoints, read_checkpoint, read_facts, write_checkpoint, write_text
+from terrasieve.training.timeline import make_timeline
 from terrasieve.views.read import RawView
 from terrasieve.views.render import render
 
@@ -37,9 +38,12 @@ class Session:
         self.method = job.method.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.module, self.optimiser = fabric.setup(self.method, build_optimiser(self.method, spec))
         self.sampler = PoolSampler(job.pool, spec.batch_size, spec.seed, fabric.global_rank, fabric.world_size)
-        self.steps = total_steps(len(job.pool), spec.batch_size, spec.epochs)
-        self.steps_per_epoch = len(job.pool) / spec.batch_size
-        self.learning_rates = learning_rates(spec, self.steps, self.steps_per_epoch)
+        self.timeline = make_timeline(len(job.pool), spec, job.curation.spec if job.curation else None)
+        self.steps = self.timeline.steps
+        self.learning_rates = learning_rates(spec, self.timeline)
+        self.weight_decays = weight_decays(spec, self.steps)
+        self.evaluations = self.timeline.evaluations(spec)
+        self.rounds = Rounds(job.curation, job, fabric) if job.curation else None
         self.monitor = CollapseMonitor(min_std=spec.collapse_std, min_rank=spec.collapse_rank)
         self.checkpoint_folder = job.folder / "checkpoints"
         self.unseen: list[Tensor] = []
@@ -86,6 +90,8 @@ class Session:
         self.unseen = list(snapshot.tensors["losses"].to(self.fabric.device))
         self.latest = dict(snapshot.facts["metrics"])
         self._seconds_before = float(snapshot.facts["seconds"])
+        if self.rounds:
+            self.rounds.load_state_dict(snapshot.tensors, snapshot.facts["curation"])
         self._evaluated = snapshot.facts["evaluated"]
         self._written = self.sampler.step
 
@@ -98,10 +104,11 @@ class Session:
 
     def evaluation_is_due(self, step: int) -> bool:
         """Whether the online probe is to run before this step and has not."""
-        epochs = self.job.spec.evaluate_every
-        every = self.steps if epochs is None else max(1, round(epochs * self.steps_per_epoch))
-        now = step == self.steps or (step > 0 and step % every == 0)
-        return self.job.evaluate is not None and now and self._evaluated != step
+        return self.job.evaluate is not None and step in self.evaluations and self._evaluated != step
+
+    def round_is_due(self, step: int) -> bool:
+        """Whether the pool is to be drawn anew before this step and has not been."""
+        return self.rounds is not None and step in self.timeline.rounds and self.rounds.step != step
 
     def checkpoint_is_due(self) -> bool:
         """Whether the last checkpoint was written too long ago."""
@@ -120,13 +127,15 @@ class Session:
             if step != self._written:
                 keep = self.job.spec.keep_checkpoints
                 write_checkpoint(self.checkpoint_folder, step, self.method, self.optimiser, self._snapshot(), keep)
-            self.job.export(self.method.encoder, step)
+            self.job.export(self.method.exported, step)
         self._checkpointed = time.monotonic()
 
     def _snapshot(self) -> Snapshot:
         sampler = self.sampler.state_dict()
         monitor = dict(self.monitor.state_dict())
+        curated, curation = self.rounds.state_dict() if self.rounds else ({}, None)
         tensors = {
+            **curated,
             "pool": torch.from_numpy(sampler.pop("pool")),
             "monitor": monitor.pop("ring"),
             "rng": torch.get_rng_state(),
@@ -139,13 +148,14 @@ class Session:
             "seconds": self.seconds,
             "metrics": self.latest,
             "evaluated": self._evaluated,
+            "curation": curation,
             "config": self.job.config,
         }
         return Snapshot(tensors, facts)
 
     @property
     def seconds(self) -> float:
-        """Time spent training, in this process and before it was resumed."""
+        """Time spent training and curating, but not evaluating, in this process and before it was resumed."""
         return self._seconds_before + time.monotonic() - self._began
 
     def open_batches(self) -> Batches:
@@ -170,19 +180,37 @@ class Session:
     def train_step(self, step: int, micro_batches: Iterable[list[Tensor]]) -> None:
         """One optimiser step: every micro-batch forward and backward, then weights, then teacher."""
         spec = self.job.spec
-        set_learning_rate(self.optimiser, float(self.learning_rates[step]))
+        set_rates(self.optimiser, float(self.learning_rates[step]), float(self.weight_decays[step]))
         for part, views in enumerate(micro_batches):
             with self.fabric.no_backward_sync(self.module, enabled=part < spec.accumulate - 1):
                 output: StepOutput = self.module(views)
                 self.fabric.backward(output.loss / spec.accumulate)
             self.unseen.append(output.loss.detach())
             self.monitor.update(output.embedding)
+            self._remember(step, part, output.embedding)
         if spec.clip_norm is not None:
             self.fabric.clip_gradients(self.module, self.optimiser, max_norm=spec.clip_norm)
         self.optimiser.step()
         self.optimiser.zero_grad(set_to_none=True)
         self.method.after_step((step + 1) / self.steps)
         self.sampler.advance()
+
+    def _remember(self, step: int, part: int, embedding: Tensor) -> None:
+        """Note the features of a micro-batch of all processes in the feature bank, if the run has one."""
+        if self.rounds is None or self.rounds.memory is None:
+            return
+        # Of shape (processes, samples, features); without the leading axis where there is one process.
+        everywhere: Tensor = self.fabric.all_gather(embedding)  # type: ignore[assignment]
+        batch = self.sampler.whole_batch().reshape(self.fabric.world_size, self.job.spec.accumulate, -1)
+        self.rounds.memory.update(step, batch[:, part].reshape(-1), everywhere.reshape(-1, embedding.shape[-1]))
+
+    def curate(self, step: int, batches: Batches) -> None:
+        """Draw the pool anew and let the batches go on with it."""
+        assert self.rounds is not None
+        began = time.monotonic()
+        self.sampler.replace(self.rounds.run(step, self.sampler.pool))
+        batches.restart()
+        self._window_began += time.monotonic() - began
 
     def observe(self, step: int) -> dict[str, float]:
         """Read back the losses since the last look, and check them and the embedding.
@@ -195,15 +223,18 @@ class Session:
         reading = self.monitor.check()
         elapsed = max(time.monotonic() - self._window_began, 1e-9)
         metrics = {
-            "epoch": step / self.steps_per_epoch,
+            "epoch": float(self.timeline.epochs[step]),
             "loss": float(losses.mean()),
             "learning_rate": float(self.learning_rates[step - 1]),
             "images_per_s": (step - self._window_step) * self.job.spec.batch_size / elapsed,
             "data_wait": self._waited / elapsed,
             "feature_std": reading.std,
             "effective_rank": reading.rank,
+            **(self.rounds.latest if self.rounds else {}),
             "seconds": self.seconds,
         }
+        if self.rounds and self.rounds.memory:
+            self.rounds.memory.settle()
         self.unseen.clear()
         self._waited, self._window_began, self._window_step = 0.0, time.monotonic(), step
         return metrics
@@ -212,8 +243,10 @@ class Session:
         """Run the online probe; its time does not count as training."""
         assert self.job.evaluate is not None
         began = time.monotonic()
-        metrics = dict(self.job.evaluate(self.method.encoder))
-        self._window_began += time.monotonic() - began
+        metrics = dict(self.job.evaluate(self.method.exported))
+        spent = time.monotonic() - began
+        self._window_began += spent
+        self._began += spent
         self._evaluated = step
         return metrics
 

@@ -56,6 +56,7 @@ class Sgd(Spec):
         lr_end: Lowest learning rate.
         momentum: Momentum; RS-BYOL does not state it, 0.9 is the common value.
         weight_decay: L2 penalty.
+        weight_decay_end: The same at the end of the run, reached on a cosine; null keeps it constant.
     """
 
     name: Literal["sgd"] = "sgd"
@@ -63,6 +64,7 @@ class Sgd(Spec):
     lr_end: float = Field(default=0.002, ge=0)
     momentum: float = Field(default=0.9, ge=0, lt=1)
     weight_decay: float = Field(default=1e-5, ge=0)
+    weight_decay_end: float | None = Field(default=None, ge=0)
 
 
 class AdamW(Spec):
@@ -73,12 +75,15 @@ class AdamW(Spec):
         lr: Highest learning rate.
         lr_end: Lowest learning rate.
         weight_decay: Decoupled weight decay.
+        weight_decay_end: The same at the end of the run, reached on a cosine (Caron et al. 2021, appendix C); null
+            keeps it constant.
     """
 
     name: Literal["adamw"] = "adamw"
     lr: float = Field(default=1e-3, gt=0)
     lr_end: float = Field(default=1e-6, ge=0)
     weight_decay: float = Field(default=0.04, ge=0)
+    weight_decay_end: float | None = Field(default=None, ge=0)
 
 
 Optimiser = Annotated[Sgd | AdamW, Field(discriminator="name")]
@@ -88,7 +93,9 @@ class TrainSpec(Spec):
     """Length, optimiser, precision and the periodic jobs of a run.
 
     Attributes:
-        epochs: Passes over the pool; need not be whole.
+        epochs: Passes over the pool; need not be whole. With curation, over the pool of the moment.
+        steps: Length in optimiser steps instead of epochs, for runs that are compared at equal cost; null takes
+            ``epochs``.
         batch_size: Samples of one optimiser step, over all processes and micro-batches.
         accumulate: Micro-batches that make one optimiser step; must divide ``batch_size``.
         clip_norm: Largest norm of the whole gradient; null never clips.
@@ -100,6 +107,8 @@ class TrainSpec(Spec):
         workers: Reader processes; 0 reads in line.
         log_every: Steps between two lines of the log; the loss is checked for NaN as often.
         evaluate_every: Epochs between two runs of the online kNN; null only at the end.
+        evaluate_steps: The same in optimiser steps, for runs that are compared at equal cost; it goes before
+            ``evaluate_every``.
         checkpoint_minutes: Minutes between two checkpoints; one is always written at the end.
         loggers: Where numbers go besides ``log.csv``.
         keep_checkpoints: How many of the last checkpoints stay on disk.
@@ -108,6 +117,7 @@ class TrainSpec(Spec):
     """
 
     epochs: float = Field(default=400, gt=0)
+    steps: int | None = Field(default=None, ge=1)
     batch_size: int = Field(default=32, ge=2)
     accumulate: int = Field(default=1, ge=1)
     clip_norm: float | None = Field(default=None, gt=0)
@@ -118,6 +128,7 @@ class TrainSpec(Spec):
     workers: int = Field(default=0, ge=0)
     log_every: int = Field(default=20, ge=1)
     evaluate_every: float | None = Field(default=None, gt=0)
+    evaluate_steps: int | None = Field(default=None, ge=1)
     checkpoint_minutes: float = Field(default=10, gt=0)
     loggers: tuple[LoggerName, ...] = ()
     keep_checkpoints: int = Field(default=2, ge=1)
