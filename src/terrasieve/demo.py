@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from rich.console import Group, RenderableType
+from rich.table import Table
 from rich.text import Text
 
 from terrasieve.archive.opening import open_archive, scenes_spec_from_options
@@ -17,14 +19,15 @@ from terrasieve.archive.overview import contact_sheet
 from terrasieve.archive.packed import PackedArchive
 from terrasieve.archive.packing import pack
 from terrasieve.archive.protocol import Archive
+from terrasieve.archive.selection import read_selection
 from terrasieve.archive.simulated import SimulatedSpec
 from terrasieve.archive.subset import SubsetArchive
-from terrasieve.config import RunConfig, load_config
+from terrasieve.config import CurationKind, RunConfig, load_config
 from terrasieve.console import console
 from terrasieve.device import pick_device
 from terrasieve.embeddings import EncoderInput, normaliser_for, write_embeddings
 from terrasieve.errors import ConfigError
-from terrasieve.figures import probe_chart, training_curves, view_sheet
+from terrasieve.figures import curation_chart, probe_chart, training_curves, view_sheet
 from terrasieve.models.export import load_encoder
 from terrasieve.pretrain import online_probe, pretrain, preview_views
 from terrasieve.probes.evaluate import evaluate, probes_named
@@ -32,12 +35,20 @@ from terrasieve.probes.rows import ProbeRow, input_row
 from terrasieve.probes.table import render, to_markdown, write_csv, write_json
 from terrasieve.training.job import TrainingResult
 from terrasieve.training.loop import make_fabric
+from terrasieve.training.rounds import round_rows
 
-RECIPE = "rs-byol-1-small"
+MethodName = Literal["byol", "dino"]
+
 _TILE = 64
 _SIMULATED = 3200
 _LABELLED = {"train": 1500, "val": 500, "test": 1000}
-_SETTINGS = ("train.epochs=6", "train.evaluate_every=2")
+_RECIPES: Mapping[MethodName, str] = {"byol": "rs-byol-1-small", "dino": "dino-small"}
+_SETTINGS = {
+    "byol": ("train.epochs=6", "train.evaluate_every=2"),
+    "dino": ("train.steps=450", "train.evaluate_every=2"),
+}
+_ROUNDS = ("curation.every=3",)
+"""A shorter rhythm than a long run would have, so that there is more than one round to see."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +69,15 @@ class DemoData:
 
 
 def run_demo(
-    data: Path | None, out: Path, *, overwrite: bool, seed: int, device: str, settings: Sequence[str] = ()
+    data: Path | None,
+    out: Path,
+    *,
+    overwrite: bool,
+    seed: int,
+    device: str,
+    method: MethodName = "byol",
+    curate: CurationKind | None = None,
+    settings: Sequence[str] = (),
 ) -> RenderableType:
     """Run the whole job and return what to print.
 
@@ -68,6 +87,8 @@ def run_demo(
         overwrite: Replace what an earlier demo left in ``out``.
         seed: Seed of everything.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
+        method: Which method's small recipe is trained.
+        curate: Whether and how the archive is sieved while the model trains.
         settings: Changes of the recipe, as in ``terrasieve pretrain``.
 
     Raises:
@@ -84,7 +105,8 @@ def run_demo(
     contact_sheet(packed, out / "contact-sheet.png")
 
     console.rule("2/4 pre-train")
-    config = load_config(RECIPE, [*_SETTINGS, f"train.seed={seed}", *settings])
+    rounds = _ROUNDS if curate == "dynamic" else ()
+    config = load_config(_RECIPES[method], [*_SETTINGS[method], *rounds, f"train.seed={seed}", *settings], curate)
     result = _pretrain(config, packed, demo, out, device)
 
     console.rule("3/4 embed")
@@ -101,9 +123,9 @@ def run_demo(
     write_csv(rows, out / "probe.csv")
     _draw(config, packed, rows, out)
     minutes = (time.monotonic() - began) / 60
-    (out / "summary.md").write_text(_summary(config, demo, result, rows, minutes), encoding="utf-8")
+    (out / "summary.md").write_text(_summary(config, demo, result, rows, minutes, out), encoding="utf-8")
     closing = f"{demo.description}\n{minutes:.1f} minutes. Summary: {out / 'summary.md'}"
-    return Group(render(rows), Text(closing))
+    return Group(_rounds_table(out / "curation"), render(rows), Text(closing))
 
 
 def _clear(out: Path, overwrite: bool) -> None:
@@ -166,10 +188,33 @@ def _draw(config: RunConfig, packed: Archive, rows: Sequence[ProbeRow], out: Pat
     probe_chart(rows, out / "probes.png", f"{config.name}: frozen features beside their floors")
     views, names = preview_views(config, packed)
     view_sheet(views, names, out / "views.png", f"{config.name}: what the model sees of eight places")
+    if config.curation is not None:
+        rounds = sorted((out / "curation").glob("round-*.parquet"))
+        curation_chart(out / "curation", out / "curation.png", f"{config.name}: {len(rounds)} rounds of curation")
+        contact_sheet(SubsetArchive(packed, read_selection(rounds[-1], packed)), out / "pool.png")
+
+
+def _rounds_markdown(folder: Path) -> list[str]:
+    header, *rounds = round_rows(folder)
+    if not rounds:
+        return []
+    table = ["| " + " | ".join(cells) + " |" for cells in (header, ["---:"] * len(header), *rounds)]
+    pictures = ["![curation](curation.png)", "The last pool: ![pool](pool.png)", ""]
+    return ["Curation: each round draws a new pool from the whole archive.", "", *table, "", *pictures]
+
+
+def _rounds_table(folder: Path) -> Table | str:
+    header, *rounds = round_rows(folder)
+    if not rounds:
+        return ""
+    table = Table(*header, title="curation rounds", title_justify="left", box=None, header_style="bold")
+    for cells in rounds:
+        table.add_row(*cells)
+    return table
 
 
 def _summary(
-    config: RunConfig, demo: DemoData, result: TrainingResult, rows: Sequence[ProbeRow], minutes: float
+    config: RunConfig, demo: DemoData, result: TrainingResult, rows: Sequence[ProbeRow], minutes: float, out: Path
 ) -> str:
     return "\n".join(
         [
@@ -177,11 +222,12 @@ def _summary(
             "",
             f"Data: {demo.description}.",
             "",
-            f"{config.description} Backbone {config.model.name}, {config.train.epochs:g} epochs, {result.steps} steps "
-            f"of {config.train.batch_size}; {minutes:.1f} minutes in all. Every parameter: `config.yaml`.",
+            f"{config.description} Backbone {config.model.name}, {result.steps} steps of {config.train.batch_size}; "
+            f"{minutes:.1f} minutes in all. Every parameter: `config.yaml`.",
             "",
             to_markdown(rows),
             "",
+            *_rounds_markdown(out / "curation"),
             "![probes](probes.png)",
             "![training](training.png)",
             "![views](views.png)",

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -38,6 +40,50 @@ def training_curves(log: Path, out: Path, title: str) -> Path:
     figure.suptitle(title, fontsize=11, x=0.01, ha="left", weight="bold")
     figure.savefig(out, dpi=130)
     return out
+
+
+def curation_chart(folder: Path, out: Path, title: str) -> Path:
+    """Draw what the rounds of a run did: how even the pool is beside the archive, and how it changed.
+
+    Args:
+        folder: ``curation/`` of a run folder, with at least one round.
+        out: The PNG.
+        title: Heading.
+    """
+    rounds = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("round-*.json"))]
+    figure = Figure(figsize=(11, 3.4), layout="constrained")
+    sizes, clusters, turnover = figure.subplots(1, 3)
+    _occupancy(sizes, rounds[-1])
+    numbers = [record["round"] for record in rounds]
+    for slot, (key, label) in enumerate((("before", "archive"), ("after", "pool"))):
+        values = [record["diagnostics"][f"occupancy_{key}"]["effective"] for record in rounds]
+        clusters.plot(numbers, values, marker="o", color=_COLOURS[1 - slot], label=label)
+    clusters.set_title("effective number of clusters", fontsize=10, loc="left")
+    changed = [record["diagnostics"]["turnover"] for record in rounds]
+    turnover.bar(numbers, [value or 0 for value in changed], color=_COLOURS[0], width=0.6)
+    turnover.set_title("share of the pool that is new", fontsize=10, loc="left")
+    turnover.set_ylim(0, 1)
+    for axes in (clusters, turnover):
+        axes.set_xlabel("round", fontsize=9)
+        axes.set_xticks(numbers)
+        _bare(axes)
+    clusters.set_ylim(bottom=0)
+    clusters.legend(frameon=False, fontsize=9)
+    figure.suptitle(title, fontsize=11, x=0.01, ha="left", weight="bold")
+    figure.savefig(out, dpi=130)
+    return out
+
+
+def _occupancy(axes: Axes, record: Mapping[str, Any]) -> None:
+    """Share of the archive and of the pool in each cluster, the fullest cluster first."""
+    for slot, (key, label) in enumerate((("group_sizes", "archive"), ("quotas", "pool"))):
+        counts = np.sort(np.array(record[key], dtype=np.float64))[::-1]
+        axes.plot(np.arange(1, len(counts) + 1), counts / counts.sum(), color=_COLOURS[1 - slot], label=label)
+    axes.set_yscale("log")
+    axes.set_title(f"share in each cluster, round {record['round']}", fontsize=10, loc="left")
+    axes.set_xlabel("cluster, fullest first", fontsize=9)
+    axes.legend(frameon=False, fontsize=9)
+    _bare(axes)
 
 
 def probe_chart(rows: Sequence[ProbeRow], out: Path, title: str, metric: str = "accuracy") -> Path:

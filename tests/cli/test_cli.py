@@ -37,6 +37,8 @@ SURFACE = {
         "--resume",
         "--probe-data",
         "--probe-input",
+        "--subset",
+        "--curate",
         "--device",
         "--devices",
     },
@@ -44,7 +46,8 @@ SURFACE = {
     "recipes show": {"RECIPE", "--set"},
     "embed": {"RUN", "--data", "--out", "--input", "--statistics", "--size", "--batch-size", "--device"},
     "probe": {"RUN", "--data", "--input", "--probe", "--size", "--seed", "--out", "--device"},
-    "demo": {"--data", "--out", "--overwrite", "--set", "--seed", "--device"},
+    "curate": {"VECTORS", "--out", "-o", "--keep", "--curator", "--set", "--seed", "--device"},
+    "demo": {"--data", "--out", "--overwrite", "--method", "--curate", "--set", "--seed", "--device"},
 }
 
 

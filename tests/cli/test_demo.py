@@ -7,6 +7,7 @@ from pathlib import Path
 
 import geopandas
 import pytest
+from rich.console import Console
 
 from terrasieve import demo
 from terrasieve.errors import ConfigError
@@ -34,6 +35,26 @@ def test_it_packs_trains_embeds_and_probes_simulated_data(tmp_path: Path, monkey
         run(out)
     demo._clear(out, overwrite=True)
     assert not any(out.iterdir())
+
+
+def test_it_shows_the_rounds_of_a_run_that_curates(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(demo, "_SIMULATED", 160)
+    settings = [*TINY[:1], *TINY[2:], "method.prototypes=32", "train.steps=16", "curation.curator.levels=[12]"]
+    made = demo.run_demo(
+        None, tmp_path, overwrite=True, seed=0, device="cpu", method="dino", curate="dynamic", settings=settings
+    )
+    rounds = sorted(path.name for path in (tmp_path / "curation").glob("*.json"))
+    assert rounds == ["round-00001.json"], "one after the 10 steps of the warm-up, the next would be after the end"
+    said = capsys.readouterr().err
+    assert "Curation round 1 before step 10: 48 of 160 samples" in " ".join(said.split())
+    with Console(width=80).capture() as shown:
+        Console(width=80).print(made)
+    assert "| 1 | 10 | 48 | 160 |" in (tmp_path / "summary.md").read_text()
+    assert shown is not None
+    for figure in ("curation.png", "pool.png"):
+        assert (tmp_path / figure).read_bytes().startswith(b"\x89PNG")
 
 
 def test_a_folder_of_something_else_is_never_replaced(tmp_path: Path) -> None:
