@@ -1,0 +1,198 @@
+"""k-means beside FAISS, a tree of two levels, the balance that it gives, and how both grow with the archive.
+
+The data are unit vectors of a long-tailed mixture: 200 classes whose frequencies fall as rank^-1.2, unit Gaussian
+centres, noise 1.2, length 384.
+
+* ``speedup_vs_faiss``: FAISS's seconds (K = 2,000, 20 iterations) over those of ``KMeans`` with its defaults, with as
+  many threads.
+* ``objective_ratio``: mean squared distance to the nearest centroid, ours over FAISS's, by one exact function.
+* ``two_level_vs_faiss``: seconds of ``HierarchicalKMeans((2000, 200))`` with resampling over FAISS's for one level.
+* ``entropy_balanced``, ``entropy_raw``: class entropy, normalised to 1, of 10 % drawn by that tree, and of the data.
+
+``--scaling`` instead fits both at 20,000 to 1,000,000 points with K growing as the square root, each in a process of
+its own, and prints seconds, peak memory beside the input, and the exponent of the time's growth.
+
+Usage: ``python benchmarks/kmeans.py [--scaling] [--repeats 3]``. The last line is JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+
+import faiss
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from rich.table import Table
+
+from machine import describe
+from terrasieve.console import console, track
+from terrasieve.curation.hierarchy import HierarchicalKMeans
+from terrasieve.curation.keys import row_keys
+from terrasieve.curation.kmeans import KMeans
+from terrasieve.curation.sampling import draw, tree_quotas
+
+CLASSES, LENGTH = 200, 384
+SIZES = (20_000, 60_000, 200_000, 1_000_000)
+
+
+def mixture(count: int, seed: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Long-tailed unit vectors and their classes."""
+    generator = np.random.default_rng(seed)
+    frequency = np.arange(1, CLASSES + 1) ** -1.2
+    labels = generator.choice(CLASSES, count, p=frequency / frequency.sum())
+    centres = generator.standard_normal((CLASSES, LENGTH), dtype=np.float32)
+    vectors = np.empty((count, LENGTH), dtype=np.float32)
+    for start in range(0, count, 50_000):
+        part = slice(start, start + 50_000)
+        chosen = labels[part]
+        vectors[part] = centres[chosen] + 1.2 * generator.standard_normal((len(chosen), LENGTH), dtype=np.float32)
+        vectors[part] /= np.linalg.norm(vectors[part], axis=1, keepdims=True)
+    return vectors, labels
+
+
+def entropy(labels: NDArray[np.int64]) -> float:
+    """Entropy of the classes, 1 where all are as frequent."""
+    shares = np.bincount(labels, minlength=CLASSES) / len(labels)
+    shares = shares[shares > 0]
+    return float(-(shares * np.log(shares)).sum() / math.log(CLASSES))
+
+
+def objective(vectors: NDArray[np.float32], centroids: NDArray[np.float32]) -> float:
+    """Mean squared distance to the nearest centroid, by FAISS's exact index for whoever found them."""
+    index = faiss.IndexFlatL2(LENGTH)
+    index.add(np.ascontiguousarray(centroids))
+    distances, _ = index.search(vectors, 1)
+    return float(distances.mean(dtype=np.float64))
+
+
+def seconds_of(work: Callable[[], object]) -> float:
+    """Wall-clock seconds."""
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began
+
+
+def fit_faiss(vectors: NDArray[np.float32], clusters: int, seed: int) -> NDArray[np.float32]:
+    """FAISS as its users run it."""
+    # It would thin the data to 256 points a centroid; here there are fewer, and it says that there should be more.
+    model = faiss.Kmeans(LENGTH, clusters, niter=20, seed=seed + 1, min_points_per_centroid=1)
+    model.train(vectors)
+    centroids: NDArray[np.float32] = model.centroids
+    return centroids
+
+
+def balanced(tree: HierarchicalKMeans, vectors: NDArray[np.float32], share: float, seed: int) -> NDArray[np.int64]:
+    """Rows that a tree draws."""
+    found = tree.assign(vectors)
+    sizes = np.bincount(found.labels, minlength=len(tree.centroids_[0]))
+    quotas = tree_quotas(sizes, tree.parents_, round(share * len(vectors)), seed)
+    return draw(found.labels, found.distances, quotas, row_keys(vectors, seed), 0.0)
+
+
+def compare(count: int, clusters: int, seed: int) -> dict[str, float]:
+    """One turn of everything, on one data set."""
+    vectors, labels = mixture(count, seed)
+    began = time.perf_counter()
+    theirs = fit_faiss(vectors, clusters, seed)
+    peer = time.perf_counter() - began
+    model = KMeans(clusters, seed=seed)
+    ours = seconds_of(lambda: model.fit(vectors))
+    tree = HierarchicalKMeans((clusters, clusters // 10), seed=seed)
+    levels = seconds_of(lambda: tree.fit(vectors))
+    return {
+        "faiss_s": peer,
+        "kmeans_s": ours,
+        "two_level_s": levels,
+        "speedup_vs_faiss": peer / ours,
+        "objective_ratio": objective(vectors, model.centroids_.numpy()) / objective(vectors, theirs),
+        "two_level_vs_faiss": levels / peer,
+        "entropy_balanced": entropy(labels[balanced(tree, vectors, 0.1, seed)]),
+        "entropy_raw": entropy(labels),
+    }
+
+
+def beside_faiss(arguments: argparse.Namespace) -> dict[str, object]:
+    """Turns with one seed after the other; the median of each figure."""
+    turns = [compare(arguments.points, arguments.clusters, seed) for seed in track(range(arguments.repeats), "turns")]
+    figures: dict[str, object] = {name: round(statistics.median(turn[name] for turn in turns), 4) for name in turns[0]}
+    table = Table(
+        "figure", "median", "lowest", "highest", title=f"{arguments.points:,} x {LENGTH}, K = {arguments.clusters:,}"
+    )
+    for name in turns[0]:
+        values = [turn[name] for turn in turns]
+        table.add_row(name, f"{statistics.median(values):.3f}", f"{min(values):.3f}", f"{max(values):.3f}")
+    console.print(table)
+    return figures
+
+
+# --------------------------------------------------------------------------- scaling
+
+
+def one_size(count: int, seed: int) -> dict[str, float]:
+    """Fit a tree of two levels at one size; memory is what the process takes beyond the vectors."""
+    vectors, _ = mixture(count, seed)
+    clusters = round(2000 * math.sqrt(count / 60_000))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    flat = seconds_of(lambda: KMeans(clusters, seed=seed).fit(vectors))
+    tree = seconds_of(lambda: HierarchicalKMeans((clusters, clusters // 10), seed=seed).fit(vectors))
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return {
+        "points": count,
+        "clusters": clusters,
+        "kmeans_s": flat,
+        "two_level_s": tree,
+        "peak_gib": (peak - before) / 2**20,
+    }
+
+
+def scaling(arguments: argparse.Namespace) -> dict[str, object]:
+    """Each size in a process of its own, so that its peak is its own."""
+    rows = []
+    for size in track(SIZES, "sizes", total=len(SIZES)):
+        command = [sys.executable, __file__, "--one-size", str(size), "--seed", str(arguments.seed)]
+        done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+        rows.append(json.loads(done.stdout.splitlines()[-1]))
+    table = Table("points", "K", "k-means, s", "two levels, s", "memory beside the input, GiB")
+    for row in rows:
+        table.add_row(*(f"{row[key]:,.4g}" for key in ("points", "clusters", "kmeans_s", "two_level_s", "peak_gib")))
+    console.print(table)
+    logs = np.log([[row["points"], row["kmeans_s"], row["two_level_s"]] for row in rows])
+    slopes = [float(np.polyfit(logs[:, 0], logs[:, column], 1)[0]) for column in (1, 2)]
+    return {
+        "exponent_kmeans": round(slopes[0], 3),
+        "exponent_two_level": round(slopes[1], 3),
+        "peak_gib": round(max(row["peak_gib"] for row in rows), 3),
+        "sizes": rows,
+    }
+
+
+def main() -> None:
+    """Print a table and one line of JSON."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--points", type=int, default=60_000)
+    parser.add_argument("--clusters", type=int, default=2000)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--scaling", action="store_true")
+    parser.add_argument("--one-size", type=int, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.one_size:
+        print(json.dumps(one_size(arguments.one_size, arguments.seed)))
+        return
+    faiss.omp_set_num_threads(torch.get_num_threads())
+    figures = scaling(arguments) if arguments.scaling else beside_faiss(arguments)
+    print(describe(arguments.seed))
+    print(json.dumps(figures))
+
+
+if __name__ == "__main__":
+    main()
