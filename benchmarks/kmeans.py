@@ -9,8 +9,8 @@ centres, noise 1.2, length 384.
 * ``two_level_vs_faiss``: seconds of ``HierarchicalKMeans((2000, 200))`` with resampling over FAISS's for one level.
 * ``entropy_balanced``, ``entropy_raw``: class entropy, normalised to 1, of 10 % drawn by that tree, and of the data.
 
-``--scaling`` instead fits both at 20,000 to 1,000,000 points with K growing as the square root, each in a process of
-its own, and prints seconds, peak memory beside the input, and the exponent of the time's growth.
+``--scaling`` instead runs ``KMeans`` on 20,000 to 1,000,000 points with K growing as the square root, each in a process
+of its own, and prints seconds, peak memory beside the input, and the exponent of the time's growth.
 
 Usage: ``python benchmarks/kmeans.py [--scaling] [--repeats 3]``. The last line is JSON.
 """
@@ -138,19 +138,17 @@ def beside_faiss(arguments: argparse.Namespace) -> dict[str, object]:
 
 
 def one_size(count: int, seed: int) -> dict[str, float]:
-    """Fit a tree of two levels at one size; memory is what the process takes beyond the vectors."""
+    """Fit one size; memory is what the process takes beyond the vectors."""
     vectors, _ = mixture(count, seed)
     clusters = round(2000 * math.sqrt(count / 60_000))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    flat = seconds_of(lambda: KMeans(clusters, seed=seed).fit(vectors))
-    tree = seconds_of(lambda: HierarchicalKMeans((clusters, clusters // 10), seed=seed).fit(vectors))
+    spent = seconds_of(lambda: KMeans(clusters, seed=seed).fit(vectors))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return {
         "points": count,
         "clusters": clusters,
-        "kmeans_s": flat,
-        "two_level_s": tree,
-        "peak_gib": (peak - before) / 2**20,
+        "seconds": round(spent, 2),
+        "peak_gib": round((peak - before) / 2**20, 3),
     }
 
 
@@ -161,16 +159,14 @@ def scaling(arguments: argparse.Namespace) -> dict[str, object]:
         command = [sys.executable, __file__, "--one-size", str(size), "--seed", str(arguments.seed)]
         done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
         rows.append(json.loads(done.stdout.splitlines()[-1]))
-    table = Table("points", "K", "k-means, s", "two levels, s", "memory beside the input, GiB")
+    table = Table("points", "K", "seconds", "memory beside the input, GiB")
     for row in rows:
-        table.add_row(*(f"{row[key]:,.4g}" for key in ("points", "clusters", "kmeans_s", "two_level_s", "peak_gib")))
+        table.add_row(*(f"{row[key]:,.4g}" for key in ("points", "clusters", "seconds", "peak_gib")))
     console.print(table)
-    logs = np.log([[row["points"], row["kmeans_s"], row["two_level_s"]] for row in rows])
-    slopes = [float(np.polyfit(logs[:, 0], logs[:, column], 1)[0]) for column in (1, 2)]
+    logs = np.log([[row["points"], row["seconds"]] for row in rows])
     return {
-        "exponent_kmeans": round(slopes[0], 3),
-        "exponent_two_level": round(slopes[1], 3),
-        "peak_gib": round(max(row["peak_gib"] for row in rows), 3),
+        "exponent": round(float(np.polyfit(logs[:, 0], logs[:, 1], 1)[0]), 3),
+        "peak_gib": max(row["peak_gib"] for row in rows),
         "sizes": rows,
     }
 

@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import typer
@@ -18,6 +20,7 @@ import yaml
 from typer.testing import CliRunner
 
 import terrasieve
+from terrasieve.archive.opening import open_archive
 from terrasieve.cli import app, main
 from terrasieve.config import load_config, recipe_names
 
@@ -119,6 +122,58 @@ def test_the_examples_are_valid(line: str) -> None:
 
 def test_the_version_is_printed(run: Run) -> None:
     assert run("--version")[:2] == (0, f"terrasieve {terrasieve.__version__}\n")
+
+
+# ---------------------------------------------------------------------------- curation
+
+
+def test_vectors_become_a_selection_that_a_run_learns_from(run: Run, tmp_path: Path) -> None:
+    store, chosen = tmp_path / "store.zarr", tmp_path / "chosen.parquet"
+    assert run("pack", "simulated:0:24", "--out", store)[0] == 0
+    rows = np.random.default_rng(0).normal(size=(24, 8)).astype(np.float32)
+    rows[5] = np.nan
+    ids = open_archive(store).ids.tolist()
+    labels = ["wood"] * 20 + ["water"] * 4
+    pq.write_table(pa.table({"id": ids, "embedding": list(rows), "label": labels}), tmp_path / "vectors.parquet")
+    code, printed, said = run(
+        "curate", tmp_path / "vectors.parquet", "-o", chosen, "--keep", 0.5, "--set", "levels=[4]"
+    )
+    assert code == 0, said
+    assert "class entropy" in printed
+    assert "rejected" in printed
+    selection = pq.read_table(chosen)
+    assert len(selection) == 12
+    assert ids[5] not in selection["id"].to_pylist()
+    facts = json.loads(selection.schema.metadata[b"selection"])
+    assert facts["curator"]["levels"] == [4]
+    assert facts["rejected_rows"] == [5]
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".terrasieve")] == []
+    tiny = ("model.name=test_resnet", "train.epochs=1", "train.batch_size=4", "train.schedule=cosine")
+    options = [part for one in tiny for part in ("--set", one)]
+    code, _, said = run(
+        "pretrain", "rs-byol-1-small", "--data", store, "--out", tmp_path / "run", "--subset", chosen, *options
+    )
+    assert code == 0, said
+    assert "Done after 3 steps" in said
+    assert json.loads((tmp_path / "run" / "encoder" / "encoder.json").read_text())["provenance"]["samples"] == 12
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("--keep 0", "--keep 0: give a share above 0 up to 1, or a number of samples up to 9"),
+        ("--keep 10", "--keep 10: give a share"),
+        ("--curator balansed", "balansed"),
+        ("--set diversity=2", "curator.diversity: Input should be less than or equal to 1"),
+        ("--set levels=[3,9]", "falling numbers"),
+    ],
+)
+def test_a_wrong_curation_is_explained(options: str, message: str, run: Run, tmp_path: Path) -> None:
+    np.save(tmp_path / "rows.npy", np.eye(9))
+    code, _, said = run("curate", tmp_path / "rows.npy", "-o", tmp_path / "chosen.parquet", *options.split())
+    assert code == 1
+    assert message in said
+    assert not (tmp_path / "chosen.parquet").exists()
 
 
 # ---------------------------------------------------------------------------- messages
