@@ -13,7 +13,7 @@ from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
 from terrasieve.curation import keys as module
-from terrasieve.curation.keys import group_keys, rekey, row_keys, smallest, uniform
+from terrasieve.curation.keys import group_keys, number_keys, rekey, row_keys, smallest, uniform
 
 # Few values and few columns, so that equal rows are common.
 TABLES = hnp.arrays(
@@ -104,6 +104,19 @@ def test_keys_look_random_on_rows_that_do_not() -> None:
     assert np.abs(neighbours.mean(axis=0) - 0.5).max() < 5 * 0.5 / np.sqrt(len(rows))
     parts = np.bincount((uniform(keys) * 20).astype(int), minlength=20)
     assert ((parts - 500) ** 2 / 500).sum() < 50  # chi-squared with 19 degrees of freedom: p of about 1e-4
+
+
+def test_numbered_keys_look_random_and_go_with_their_number() -> None:
+    numbers = np.arange(10_000)
+    order = np.random.default_rng(0).permutation(10_000)
+    keys = number_keys(numbers, 0)
+    np.testing.assert_array_equal(number_keys(numbers[order], 0), keys[order])
+    assert len(np.unique(keys)) == 10_000
+    parts = np.bincount((uniform(keys) * 20).astype(int), minlength=20)
+    assert ((parts - 500) ** 2 / 500).sum() < 50  # chi-squared with 19 degrees of freedom: p of about 1e-4
+    columns = [uniform(number_keys(numbers, seed)) for seed in range(3)]
+    columns.append(np.roll(columns[0], 1))
+    assert np.abs(np.corrcoef(columns) - np.eye(4)).max() < 0.05
 
 
 def test_seeds_and_streams_are_unrelated() -> None:

@@ -81,6 +81,32 @@ def test_permuting_the_archive_chooses_the_same_rows(curator: Curator, order: li
 
 
 @every_curator
+@given(order=st.permutations(range(50)), keep=st.integers(1, 50))
+@settings(max_examples=15, deadline=None)
+def test_permuting_named_rows_chooses_the_same_names(curator: Curator, order: list[int], keep: int) -> None:
+    vectors, names = _vectors(50), np.random.default_rng(0).permutation(200)[:50]
+    vectors[[3, 17]] = np.nan
+    place = np.array(order)
+    expected = names[curator.select(vectors, keep, 1, numbers=names).indices]
+    found = names[place][curator.select(vectors[place], keep, 1, numbers=names[place]).indices]
+    assert sorted(found.tolist()) == sorted(expected.tolist())
+
+
+@every_curator
+def test_names_withstand_rounding(curator: Curator) -> None:
+    vectors, names = _vectors(), np.arange(80)
+    rounded = np.nextafter(vectors, np.float32(np.inf))
+    expected = curator.select(vectors, 20, 1, numbers=names).indices
+    np.testing.assert_array_equal(curator.select(rounded, 20, 1, numbers=names).indices, expected)
+
+
+@every_curator
+def test_names_must_be_as_many_as_rows(curator: Curator) -> None:
+    with pytest.raises(CurationError, match="79 numbers for 80 vectors"):
+        curator.select(_vectors(), 20, 1, numbers=np.arange(79))
+
+
+@every_curator
 def test_a_larger_pool_holds_the_smaller(curator: Curator) -> None:
     vectors = _vectors()
     chosen: set[int] = set()
@@ -321,8 +347,9 @@ def test_clusters_are_fitted_on_the_same_rows_in_the_same_order() -> None:
     for rows in (vectors, vectors[order]):
         pool = candidates(rows, 1, 0)
         samples.append(pool.sample(pool.keys(5), 20))
-    np.testing.assert_array_equal(*samples)
-    assert len(np.unique(samples[0], axis=0)) == 20
+    for one, other in zip(*samples, strict=True):
+        np.testing.assert_array_equal(one, other)
+        assert len(np.unique(one, axis=0)) == 20
 
 
 @pytest.mark.parametrize("scale", [1.0, 1e30, 1e-40])

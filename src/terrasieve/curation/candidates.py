@@ -107,6 +107,8 @@ def candidates(vectors: Vectors, keep: int, seed: int, numbers: Indices | None =
     if seed < 0:
         raise CurationError(f"seed = {seed} is negative; give 0 or more.")
     finite = finite_rows(vectors)
+    if numbers is not None and len(numbers) != len(vectors):
+        raise CurationError(f"There are {len(numbers):,} numbers for {len(vectors):,} vectors; give one for each.")
     if not finite.any():
         raise CurationError(f"None of the {len(vectors):,} rows is finite, so none can be chosen; embed them anew.")
     return Candidates(vectors, np.flatnonzero(finite), np.flatnonzero(~finite), numbers)

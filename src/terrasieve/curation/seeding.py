@@ -13,7 +13,7 @@ from terrasieve.curation.keys import Keys, rekey, uniform
 Seeding = Literal["k-means++", "farthest", "random"]
 
 _ROUNDS = 16
-_ONE_BY_ONE = 2**22
+_ONE_BY_ONE = 2**19
 """Distances up to which centroids are chosen one by one."""
 
 _SAME = 1e-6
