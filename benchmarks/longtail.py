@@ -1,0 +1,236 @@
+"""A redundant, long-tailed archive made of real pixels: what an archive looks like before anybody has sorted it.
+
+Of ``eurosat_rgb`` only the train split is used. Its ten classes, in an order that the seed decides, keep from ``most``
+down to ``fewest`` images on a geometric sequence. The images of the head are then joined by near-copies, shifted,
+flipped and noised, until the archive holds ``samples``. By default the head is the most frequent class alone, as open
+water is in an archive of the ocean. The other classes get no copies, so that the archive is more skewed than its
+originals.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from pydantic import Field
+
+from terrasieve.archive.manifest import digest
+from terrasieve.archive.protocol import Archive, Window
+from terrasieve.archive.raster import check_within
+from terrasieve.errors import ArchiveError
+from terrasieve.schema import Spec
+from terrasieve.sensors import Sensor
+
+_CLASSES, _IMAGES, _COPIES, _NOISE = range(4)
+
+
+class LongTailSpec(Spec):
+    """How an archive is skewed and inflated.
+
+    Attributes:
+        seed: Of the class order, the images kept and the copies.
+        samples: Size of the archive with its copies.
+        most: Originals of the most frequent class.
+        fewest: Originals of the rarest class.
+        head: How many of the most frequent classes get copies.
+        redundancy: Copies of a class are in proportion to its frequency to this power; 1 copies every image of the
+            head equally often, 2 copies those of a class of twice the frequency twice as often.
+        shift: Largest shift of a copy along either axis, in pixels.
+        noise: Standard deviation of what is added to a copy, in digital numbers of 8 bits.
+    """
+
+    seed: int = Field(default=3, ge=0)
+    samples: int = Field(default=16_000, ge=1)
+    most: int = Field(default=500, ge=1)
+    fewest: int = Field(default=10, ge=1)
+    head: int = Field(default=1, ge=1)
+    redundancy: float = Field(default=2.0, ge=0)
+    shift: int = Field(default=4, ge=0)
+    noise: float = Field(default=3.0, ge=0)
+
+
+@dataclass(frozen=True)
+class Copies:
+    """Where each sample comes from and how it differs from that; row ``i`` is sample ``i``.
+
+    Attributes:
+        source: Index in the labelled archive, shape ``(n,)``.
+        original: Sample of this archive that it is a copy of, shape ``(n,)``; -1 for an original.
+        shift: Pixels down and right, shape ``(n, 2)``.
+        flip: Whether rows and columns are reversed, shape ``(n, 2)``.
+    """
+
+    source: NDArray[np.int64]
+    original: NDArray[np.int64]
+    shift: NDArray[np.int64]
+    flip: NDArray[np.bool_]
+
+
+class LongTailArchive:
+    """The skewed and inflated train split of a labelled archive of 8-bit patches.
+
+    Labels stand in the table for the oracle and for diagnostics; nothing else may look at them.
+
+    Args:
+        archive: A labelled archive with a column ``split``.
+        spec: How it is skewed.
+
+    Attributes:
+        classes: Names of the classes, the most frequent first.
+
+    Raises:
+        ArchiveError: The train split has too few images, or the originals alone are more than ``samples``.
+    """
+
+    def __init__(self, archive: Archive, spec: LongTailSpec) -> None:
+        self.archive = archive
+        self.spec = spec
+        self._table = archive.table()
+        members = _members(self._table)
+        self.classes = tuple(_generator(spec, _CLASSES).permutation(sorted(members)).tolist())
+        self.copies = _plan(spec, [members[name] for name in self.classes])
+
+    @property
+    def sensors(self) -> Mapping[str, Sensor]:
+        """Those of the labelled archive."""
+        return self.archive.sensors
+
+    @cached_property
+    def ids(self) -> NDArray[np.str_]:
+        """The original's name, with the sample's own number behind it where it is a copy."""
+        names = self.archive.ids[self.copies.source]
+        copied = self._of >= 0
+        return np.array([f"{name}~{i}" if copied[i] else name for i, name in enumerate(names)])
+
+    @property
+    def source(self) -> Mapping[str, Any]:
+        """Provenance: how the archive was made, and of what."""
+        origin = self.archive.source
+        options = self.spec.model_dump(mode="json")
+        return {
+            "layout": "longtail",
+            "root": origin.get("root"),
+            "options": options,
+            "sensors": origin.get("sensors"),
+            "simulated": origin.get("simulated", False),
+            "made_from": dict(origin),
+            "fingerprint": digest([str(origin.get("fingerprint")), *(f"{k}={v}" for k, v in options.items())]),
+        }
+
+    def __len__(self) -> int:
+        return len(self.copies.source)
+
+    def shape(self, index: int, sensor: str) -> tuple[int, int]:
+        """Height and width of the original."""
+        return self.archive.shape(self._origin(index), sensor)
+
+    def read(
+        self, index: int, sensor: str, bands: Sequence[str] | None = None, window: Window | None = None
+    ) -> NDArray[Any]:
+        """Pixels of one sample; see ``Archive.read``. A copy's noise depends on the seed and its index only."""
+        origin = self._origin(index)
+        pixels = self.archive.read(origin, sensor)
+        if self._of[index] >= 0:
+            generator = np.random.default_rng([self.spec.seed, _NOISE, index])
+            pixels = near_copy(pixels, self.copies.shift[index], self.copies.flip[index], self.spec.noise, generator)
+        declared = self.sensors[sensor]
+        positions = declared.indices(declared.names if bands is None else bands)
+        height, width = pixels.shape[1:]
+        part = Window(0, 0, height, width) if window is None else Window(*window)
+        check_within(part, height, width, f"sample {index}")
+        return pixels[list(positions), part.top : part.top + part.height, part.left : part.left + part.width]
+
+    def table(self) -> pa.Table:
+        """See ``Archive.table``; with ``copy_of``, the id of the original of which a sample is a copy."""
+        table = self._table.take(pa.array(self.copies.source))
+        originals = [str(self.ids[of]) if of >= 0 else None for of in self._of]
+        columns = {"id": pa.array(self.ids.tolist()), "split": pa.array(["train"] * len(self), pa.string())}
+        for name, values in columns.items():
+            table = table.set_column(table.column_names.index(name), name, values)
+        return table.append_column("copy_of", pa.array(originals, pa.string()))
+
+    def counts(self) -> dict[str, tuple[int, int]]:
+        """Originals and samples of each class, the most frequent first."""
+        labels = np.array(self.table()["label"].to_pylist())
+        originals, samples = Counter(labels[self._of < 0].tolist()), Counter(labels.tolist())
+        return {name: (originals[name], samples[name]) for name in self.classes}
+
+    @property
+    def _of(self) -> NDArray[np.int64]:
+        return self.copies.original
+
+    def _origin(self, index: int) -> int:
+        if not 0 <= index < len(self):
+            raise IndexError(f"sample {index} of an archive of {len(self)} samples")
+        return int(self.copies.source[index])
+
+
+def near_copy(
+    pixels: NDArray[np.uint8],
+    shift: NDArray[np.int64],
+    flip: NDArray[np.bool_],
+    noise: float,
+    generator: np.random.Generator,
+) -> NDArray[np.uint8]:
+    """The same place again: shifted with reflection at the border, flipped, and with rounded Gaussian noise.
+
+    Args:
+        pixels: Shape ``(bands, height, width)``, 8 bits.
+        shift: Pixels down and right.
+        flip: Whether rows and columns are reversed.
+        noise: Standard deviation in digital numbers.
+        generator: Draws the noise.
+    """
+    margin = int(np.abs(shift).max())
+    height, width = pixels.shape[1:]
+    padded = np.pad(pixels, ((0, 0), (margin, margin), (margin, margin)), mode="reflect")
+    top, left = margin - int(shift[0]), margin - int(shift[1])
+    moved = padded[:, top : top + height, left : left + width]
+    moved = moved[:, :: -1 if flip[0] else 1, :: -1 if flip[1] else 1]
+    noisy = moved + generator.normal(0, noise, moved.shape)
+    return np.clip(np.rint(noisy), 0, 255).astype(np.uint8)
+
+
+def class_sizes(spec: LongTailSpec, classes: int) -> NDArray[np.int64]:
+    """Originals of each class, from ``most`` to ``fewest`` on a geometric sequence, rounded."""
+    return np.rint(np.geomspace(spec.most, spec.fewest, classes)).astype(np.int64)
+
+
+def _members(table: pa.Table) -> dict[str, NDArray[np.int64]]:
+    """Indices of the train split by label."""
+    labels, splits = np.array(table["label"].to_pylist()), np.array(table["split"].to_pylist())
+    return {name: np.flatnonzero((labels == name) & (splits == "train")) for name in np.unique(labels).tolist()}
+
+
+def _plan(spec: LongTailSpec, members: Sequence[NDArray[np.int64]]) -> Copies:
+    sizes = class_sizes(spec, len(members))
+    short = [len(indices) for indices, size in zip(members, sizes, strict=True) if len(indices) < size]
+    if short or sizes.sum() > spec.samples:
+        raise ArchiveError(
+            f"A class of {short[0]} train images cannot keep {spec.most}; lower most."
+            if short
+            else f"{sizes.sum()} originals do not fit into {spec.samples} samples; raise samples."
+        )
+    choice, copying = _generator(spec, _IMAGES), _generator(spec, _COPIES)
+    kept = np.concatenate([choice.permutation(indices)[:size] for indices, size in zip(members, sizes, strict=True)])
+    copies = spec.samples - len(kept)
+    head = sizes[: spec.head].astype(np.float64)
+    chances = np.repeat(head**spec.redundancy / head, sizes[: spec.head])
+    copied = copying.choice(len(chances), copies, p=chances / chances.sum())
+    original = np.concatenate([np.full(len(kept), -1), copied])
+    return Copies(
+        source=np.concatenate([kept, kept[original[len(kept) :]]]),
+        original=original,
+        shift=copying.integers(-spec.shift, spec.shift + 1, (spec.samples, 2)),
+        flip=copying.random((spec.samples, 2)) < 0.5,
+    )
+
+
+def _generator(spec: LongTailSpec, stream: int) -> np.random.Generator:
+    return np.random.default_rng([spec.seed, stream])

@@ -1,0 +1,63 @@
+"""What curation costs with the default plan: the seconds of a round over those of the training between two rounds.
+
+The study's own runs are so short that they have to curate far more often than anybody would; their share of seconds
+is in their records. Here one round is timed after the default warm-up, a pass over the whole archive, then a few more
+steps; the steps that lie between two rounds of the default plan are counted, not run.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from terrasieve.archive.protocol import Archive
+from terrasieve.config import load_config
+from terrasieve.curation.plan import CurationPlan
+from terrasieve.pretrain import pretrain
+from terrasieve.training.loop import make_fabric
+
+SOURCES = ("clean", "bank")
+_BEYOND = 0.2
+"""Passes over the pool after the round, so that its last step is not the run's."""
+
+
+def run(packed: Archive, recipe: Path, settings: tuple[str, ...], out: Path, seed: int = 0) -> dict[str, float]:
+    """Train with each source of features, where that is not done yet; ``overhead_clean`` and ``overhead_bank``.
+
+    Args:
+        packed: The archive.
+        recipe: Of the study.
+        settings: Of the recipe, as ``key=value``.
+        out: The runs' folder.
+        seed: Of the runs.
+    """
+    plan = CurationPlan()
+    assert plan.every is not None, "the default plan has rounds"
+    length = [f"train.epochs={plan.warmup + _BEYOND}", f"train.seed={seed}"]
+    found = {}
+    for source in SOURCES:
+        config = load_config(recipe, [*settings, *length, f"curation.features={{name: {source}}}"])
+        fabric = make_fabric(config.train, "cpu")
+        fabric.launch()
+        pretrain(config, packed, out / source, fabric, resume=True)
+        between = plan.pool_size(len(packed)) * plan.every / config.train.batch_size
+        found[f"overhead_{source}"] = round(_share(out / source, between), 4)
+    return found
+
+
+def _share(folder: Path, between: float) -> float:
+    """Seconds of a round over those of so many training steps, as the run's log and its records tell them."""
+    rounds = [
+        json.loads(path.read_text(encoding="utf-8")) for path in sorted((folder / "curation").glob("round-*.json"))
+    ]
+    curating = sum(_seconds(one) for one in rounds)
+    with (folder / "log.csv").open(newline="", encoding="utf-8") as file:
+        last = [row for row in csv.DictReader(file) if row["seconds"]][-1]
+    step = (float(last["seconds"]) - curating) / int(last["step"])
+    return curating / len(rounds) / (between * step)
+
+
+def _seconds(record: Mapping[str, Mapping[str, float]]) -> float:
+    return sum(record["seconds"].values())

@@ -1,0 +1,102 @@
+"""Dynamic curation of the 25 real radar scenes, which have no labels: what the pool becomes, told by the vectors alone.
+
+BYOL is trained on the 6,400 tiles of 64 pixels (Sentinel-1 VH) twice, on all of them and with dynamic curation. Both
+pools, and a random one of equal size, are then looked at through the same eyes, those of the uncurated run's encoder:
+how evenly they occupy its clusters, and how far the tiles left out are from the nearest tile kept.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.table import Table
+
+from study_arms import final_pool
+from terrasieve.archive.opening import open_archive, scenes_spec_from_options
+from terrasieve.archive.packed import PackedArchive
+from terrasieve.archive.packing import pack
+from terrasieve.archive.protocol import Archive
+from terrasieve.config import load_config, load_curator
+from terrasieve.curation.diagnostics import diagnose
+from terrasieve.curation.selection import Selection
+from terrasieve.embeddings.inputs import EncoderInput
+from terrasieve.embeddings.stream import EmbedSettings, embed_vectors
+from terrasieve.models.export import load_encoder
+from terrasieve.pretrain import pretrain
+from terrasieve.training.loop import make_fabric
+from terrasieve.views.normalise import Normaliser
+
+RECIPE = Path(__file__).with_name("curation_study_radar.yaml")
+KEEP = 0.3
+ROUNDS = 4
+
+
+def run(data: Path, out: Path, steps: int, seed: int = 0) -> dict[str, Any]:
+    """Train both arms where they are not finished, print the table, and give the figures."""
+    spec = scenes_spec_from_options(data / "la_texas_pairs", ["s1=s1-vh8"], 64, None, "stem")
+    pack(open_archive(spec), out / "scenes.zarr")
+    packed = PackedArchive(out / "scenes.zarr")
+    keep = round(KEEP * len(packed))
+    batch = load_config(RECIPE).train.batch_size
+    between = steps / (ROUNDS + 1)
+    dynamic = [
+        f"curation.keep={KEEP}",
+        f"curation.warmup={between * batch / len(packed)}",
+        f"curation.every={between * batch / keep}",
+    ]
+    for arm, settings in (("uncurated", []), ("dynamic", dynamic)):
+        config = load_config(RECIPE, [f"train.steps={steps}", f"train.seed={seed}", *settings])
+        fabric = make_fabric(config.train, "cpu")
+        fabric.launch()
+        pretrain(config, packed, out / arm, fabric, resume=True)
+    vectors = _vectors(packed, out / "uncurated")
+    pools = {
+        "all tiles": np.arange(len(packed)),
+        "random": np.sort(np.random.default_rng(seed).permutation(len(packed))[:keep]),
+        "dynamic, last round": final_pool(out / "dynamic", None, len(packed)),
+    }
+    figures = _compare(vectors, pools, keep, seed)
+    records = sorted((out / "dynamic" / "curation").glob("round-*.json"))
+    rounds = [json.loads(path.read_text(encoding="utf-8")) for path in records]
+    figures["turnover"] = [one["diagnostics"].get("turnover") for one in rounds]
+    figures["curation_seconds"] = round(sum(sum(one["seconds"].values()) for one in rounds), 1)
+    Console().print(_table(figures["pools"]))
+    (out / "radar.json").write_text(json.dumps(figures, indent=1), encoding="utf-8")
+    return figures
+
+
+def _vectors(packed: Archive, folder: Path) -> NDArray[np.float32]:
+    encoder, card = load_encoder(folder)
+    normaliser = Normaliser(packed.sensors, card.statistics)
+    inputs = (EncoderInput.parse("s1:VH").resolve(packed.sensors),)
+    settings = EmbedSettings(size=card.image_size, precision="32")
+    return embed_vectors(encoder, packed, inputs, normaliser, settings, np.arange(len(packed)), "radar")[:, 0]
+
+
+def _compare(
+    vectors: NDArray[np.float32], pools: Mapping[str, NDArray[np.int64]], keep: int, seed: int
+) -> dict[str, Any]:
+    """Diagnostics of each pool in one tree over the vectors."""
+    balanced = load_curator("balanced").select(vectors, keep, seed)
+    found = {}
+    for name, pool in pools.items():
+        quotas = np.bincount(balanced.leaves[pool], minlength=len(balanced.quotas))
+        selection = Selection(pool, balanced.leaves, quotas, balanced.rejected, {})
+        found[name] = {"tiles": len(pool), **diagnose(vectors, selection, seed=seed).as_dict()}
+    return {"groups": len(balanced.quotas), "pools": found}
+
+
+def _table(pools: Mapping[str, Mapping[str, Any]]) -> Table:
+    shown = Table(title="Radar tiles, seen by the uncurated run's encoder")
+    numbers = [name for name, value in next(iter(pools.values())).items() if isinstance(value, (int, float))]
+    for name in ("pool", *numbers):
+        shown.add_column(name.replace("_", " "))
+    for pool, values in pools.items():
+        shown.add_row(pool, *(f"{values[name]:.4g}" for name in numbers))
+    return shown

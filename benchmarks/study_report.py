@@ -1,0 +1,156 @@
+"""What the curation study found: a table, a figure and a JSON file, with intervals over seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from rich.table import Table
+from scipy import stats
+
+Results = Mapping[str, Sequence[Mapping[str, Any]]]
+"""By arm the results of its runs, one for each seed."""
+
+PROBES = ("knn", "linear")
+GROUPS = ("all", "head", "tail")
+_COLOURS = {
+    "uncurated": "#6c757d",
+    "random": "#d9a441",
+    "static": "#5b8c5a",
+    "dynamic": "#1b6ca8",
+    "dynamic-bank": "#7fb4d9",
+    "oracle": "#b0413e",
+}
+
+
+def interval(values: Iterable[float]) -> tuple[float, float | None]:
+    """Mean, and half the width of the 95 % interval of Student's t over seeds; a single seed has none."""
+    sample = np.array(list(values), dtype=np.float64)
+    if len(sample) < 2:
+        return float(sample.mean()), None
+    half = stats.t.ppf(0.975, len(sample) - 1) * sample.std(ddof=1) / np.sqrt(len(sample))
+    return float(sample.mean()), float(half)
+
+
+def curve(runs: Sequence[Mapping[str, Any]], probe: str, group: str) -> tuple[list[int], list[float], list[float]]:
+    """Steps, mean seconds and mean accuracy over the seeds at each measurement."""
+    steps = [one["step"] for one in runs[0]["evaluations"]]
+    seconds = np.mean([[one["seconds"] for one in run["evaluations"]] for run in runs], axis=0)
+    accuracy = np.mean([[one[probe][group] for one in run["evaluations"]] for run in runs], axis=0)
+    return steps, seconds.tolist(), accuracy.tolist()
+
+
+def share_of_steps(results: Results, arm: str, probe: str = "knn", group: str = "tail") -> float | None:
+    """Share of its steps at which an arm's mean curve reaches the uncurated arm's final mean; None if never.
+
+    Between two measurements the curve is taken as straight.
+    """
+    goal = curve(results["uncurated"], probe, group)[2][-1]
+    steps, _, accuracy = curve(results[arm], probe, group)
+    for i, reached in enumerate(accuracy):
+        if reached < goal:
+            continue
+        if i == 0:
+            return steps[0] / steps[-1]
+        before = accuracy[i - 1]
+        return (steps[i - 1] + (goal - before) / (reached - before) * (steps[i] - steps[i - 1])) / steps[-1]
+    return None
+
+
+def overhead(runs: Sequence[Mapping[str, Any]]) -> float:
+    """Curation seconds over the seconds of training alone, mean over the seeds."""
+    return float(np.mean([run["curation_seconds"] / (run["seconds"] - run["curation_seconds"]) for run in runs]))
+
+
+def summarise(results: Results) -> dict[str, Any]:
+    """The figures of the last line."""
+    summary: dict[str, Any] = {"arms": {arm: _summary_of(runs) for arm, runs in results.items()}}
+    for arm in [arm for arm in ("dynamic", "dynamic-bank") if arm in results]:
+        if "uncurated" in results:
+            summary[f"steps_to_uncurated_final_{arm.replace('-', '_')}"] = _rounded(share_of_steps(results, arm))
+        summary[f"overhead_{arm.replace('-', '_')}"] = _rounded(overhead(results[arm]))
+    if {"uncurated", "dynamic"} <= set(results):
+        bounds = [summary["arms"][arm]["knn_tail_ci95"] for arm in ("dynamic", "uncurated")]
+        summary["intervals_apart"] = None if None in bounds else bounds[0][0] > bounds[1][1]
+    return summary
+
+
+def table(results: Results) -> Table:
+    """Final accuracies with their intervals, seconds, and what the last pool held."""
+    shown = Table(title="After the last step: mean and 95 % interval over seeds")
+    columns = ("kNN tail", "kNN head", "kNN all", "linear tail", "linear all", "seconds", "curation s")
+    for name in ("arm", *columns, "pool", "originals", "tail"):
+        shown.add_column(name, no_wrap=True)
+    for arm, runs in results.items():
+        cells = [_cell(runs, *which) for which in (("knn", "tail"), ("knn", "head"), ("knn", "all"))]
+        cells += [_cell(runs, "linear", "tail"), _cell(runs, "linear", "all")]
+        seconds = [np.mean([run[name] for run in runs]) for name in ("seconds", "curation_seconds")]
+        pools = [np.mean([run["pool"][name] for run in runs]) for name in ("samples", "originals", "tail_samples")]
+        shown.add_row(arm, *cells, *(f"{number:.0f}" for number in (*seconds, *pools)))
+    return shown
+
+
+def draw(results: Results, out: Path, title: str) -> Path:
+    """Tail kNN accuracy against steps and against seconds: a thin line for each seed, a thick one for their mean."""
+    figure = Figure(figsize=(10, 4.6), layout="constrained")
+    panels = figure.subplots(1, 2, sharey=True)
+    for arm, runs in results.items():
+        steps, seconds, accuracy = curve(runs, "knn", "tail")
+        for axes, places in zip(panels, (steps, seconds), strict=True):
+            axes.plot(places, accuracy, color=_COLOURS[arm], linewidth=2.2, marker="o", markersize=4, label=arm)
+        for run in runs:
+            single = [one["knn"]["tail"] for one in run["evaluations"]]
+            panels[0].plot(steps, single, color=_COLOURS[arm], linewidth=0.7, alpha=0.5)
+            panels[1].plot(
+                [one["seconds"] for one in run["evaluations"]], single, color=_COLOURS[arm], linewidth=0.7, alpha=0.5
+            )
+    for axes, label in zip(panels, ("optimiser steps", "seconds of training, curation included"), strict=True):
+        if "uncurated" in results:
+            final = curve(results["uncurated"], "knn", "tail")[2][-1]
+            axes.axhline(final, color=_COLOURS["uncurated"], linestyle="--", linewidth=1)
+        axes.set_xlabel(label, fontsize=9)
+        axes.set_xlim(left=0)
+        _bare(axes)
+    panels[0].set_ylabel("kNN accuracy, tail classes", fontsize=9)
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False, fontsize=9)
+    figure.suptitle(title, fontsize=11, x=0.01, ha="left", weight="bold")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(out, dpi=130)
+    return out
+
+
+def _summary_of(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {"seeds": len(runs)}
+    for probe in PROBES:
+        for group in GROUPS:
+            mean, half = interval(_final(runs, probe, group))
+            found[f"{probe}_{group}"] = round(mean, 4)
+            found[f"{probe}_{group}_ci95"] = None if half is None else [round(mean - half, 4), round(mean + half, 4)]
+    found["seconds"] = round(float(np.mean([run["seconds"] for run in runs])), 1)
+    found["curation_seconds"] = round(float(np.mean([run["curation_seconds"] for run in runs])), 1)
+    return found
+
+
+def _final(runs: Sequence[Mapping[str, Any]], probe: str, group: str) -> list[float]:
+    return [run["evaluations"][-1][probe][group] for run in runs]
+
+
+def _cell(runs: Sequence[Mapping[str, Any]], probe: str, group: str) -> str:
+    mean, half = interval(_final(runs, probe, group))
+    return f"{mean:.3f}" if half is None else f"{mean:.3f} ±{half:.3f}"
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 4)
+
+
+def _bare(axes: Axes) -> None:
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.tick_params(labelsize=8)
+    axes.grid(alpha=0.25, linewidth=0.6)
+    axes.set_axisbelow(True)
