@@ -46,12 +46,13 @@ def test_it_shows_the_rounds_of_a_run_that_curates(
         None, tmp_path, overwrite=True, seed=0, device="cpu", method="dino", curate="dynamic", settings=settings
     )
     rounds = sorted(path.name for path in (tmp_path / "curation").glob("*.json"))
-    assert rounds == ["round-00001.json"], "one after the 10 steps of the warm-up, the next would be after the end"
+    # After 5 steps of warm-up, and then after each pass over a pool of 3 batches.
+    assert rounds == [f"round-0000{number}.json" for number in (1, 2, 3, 4)]
     said = capsys.readouterr().err
-    assert "Curation round 1 before step 10: 48 of 160 samples" in " ".join(said.split())
+    assert "Curation round 1 before step 5: 48 of 160 samples" in " ".join(said.split())
     with Console(width=80).capture() as shown:
         Console(width=80).print(made)
-    assert "| 1 | 10 | 48 | 160 |" in (tmp_path / "summary.md").read_text()
+    assert "| 4 | 14 | 48 | 160 |" in (tmp_path / "summary.md").read_text()
     assert shown is not None
     for figure in ("curation.png", "pool.png"):
         assert (tmp_path / figure).read_bytes().startswith(b"\x89PNG")

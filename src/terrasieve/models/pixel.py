@@ -43,10 +43,10 @@ class PixelConv2d(nn.Conv2d):
 
 
 def spare_padding(model: nn.Module) -> None:
-    """Exchange a network's convolutions of more than one tap, in place; its state dict stays as it is."""
+    """Exchange a network's convolutions, in place; its state dict stays as it is."""
     for parent in list(model.modules()):
         for name, child in parent.named_children():
-            if type(child) is nn.Conv2d and child.kernel_size != (1, 1):
+            if type(child) is nn.Conv2d:
                 exchanged = PixelConv2d.__new__(PixelConv2d)
                 exchanged.__dict__ = child.__dict__.copy()
                 setattr(parent, name, exchanged)
