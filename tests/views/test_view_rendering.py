@@ -377,7 +377,8 @@ def test_sensors_on_different_grids_are_refused_rather_than_mixed() -> None:
 def test_every_shipped_recipe_makes_views_of_an_archive_with_both_sensors(name: str) -> None:
     config = load_config(name, ["views.branches.*.size=16"])
     views = make_views(config.views, FakeArchive())
-    assert [tuple(view.shape) for view in views] == [(4, config.model.channels, 16, 16)] * 2
+    count = sum(branch.count for branch in config.views.branches)
+    assert [tuple(view.shape) for view in views] == [(4, config.model.channels, 16, 16)] * count
     for view in views:
         assert view.dtype == torch.float32
         assert view.is_contiguous()
