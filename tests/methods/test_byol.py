@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import copy
-import math
 
 import pytest
 import torch
@@ -14,7 +13,7 @@ import terrasieve._torchvision  # noqa: F401  (must come first: lightly imports 
 from lightly.loss import NegativeCosineSimilarity  # isort: skip
 
 from terrasieve.errors import BandError, ConfigError
-from terrasieve.methods.byol import Byol, ByolSpec, build_byol, byol_loss, momentum_at
+from terrasieve.methods.byol import Byol, ByolSpec, build_byol, byol_loss
 from terrasieve.models.backbone import BackboneSpec, Encoder, build_encoder
 
 
@@ -186,14 +185,6 @@ def test_micro_batches_equal_one_batch(parts: int) -> None:
 
 
 # --------------------------------------------------------------------- momentum
-
-
-def test_momentum_follows_the_papers_formula() -> None:
-    total, base = 100, 0.99
-    for step in range(total + 1):
-        expected = 1 - (1 - base) * (math.cos(math.pi * step / total) + 1) / 2
-        assert momentum_at(step / total, base, 1.0) == pytest.approx(expected, abs=1e-15)
-    assert momentum_at(0.37, 0.9, 0.9) == 0.9
 
 
 @pytest.mark.parametrize(

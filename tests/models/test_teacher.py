@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import warnings
 from collections.abc import Callable
 
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations, weight_norm
 
-from terrasieve.models.teacher import Teacher
+from terrasieve.models.teacher import Teacher, momentum_at
 
 
 class _Gain(nn.Module):
@@ -153,3 +154,14 @@ def test_state_round_trip() -> None:
     hidden = first.model[2].hidden
     second.model[2].hidden.copy_(hidden)  # not in a state dict, by torch's definition
     assert torch.equal(first.eval()(x), second.eval()(x))
+
+
+# --------------------------------------------------------------------- momentum
+
+
+def test_momentum_follows_the_papers_formula() -> None:
+    total, base = 100, 0.99
+    for step in range(total + 1):
+        expected = 1 - (1 - base) * (math.cos(math.pi * step / total) + 1) / 2
+        assert momentum_at(step / total, base, 1.0) == pytest.approx(expected, abs=1e-15)
+    assert momentum_at(0.37, 0.9, 0.9) == 0.9

@@ -41,6 +41,10 @@ def test_a_row_is_on_disk_as_soon_as_it_is_logged(tmp_path: Path) -> None:
     assert tuple(row) == COLUMNS
     assert (row["step"], row["loss"], row["knn_accuracy"]) == ("5", "0.25", "")
     log.close()
+    log = CsvLog(tmp_path / "log.csv", resume_step=6, more=["cosine"])
+    log.log(6, {"loss": 0.25, "cosine": 0.5})
+    assert [row["cosine"] for row in _rows(tmp_path / "log.csv")] == ["", "0.5"]
+    log.close()
 
 
 def test_a_resumed_log_drops_what_lies_beyond_the_checkpoint(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import os
 import subprocess
 import sys
@@ -328,3 +329,12 @@ def test_a_healthy_encoder_is_not_taken_for_collapsed(
 ) -> None:
     limits = ("train.collapse_std=0.02", "train.collapse_rank=2", "train.log_every=1", "train.epochs=3")
     assert _train(make_job(small_config(*limits), archive, tmp_path)).metrics["effective_rank"] > 2
+
+
+def test_the_log_holds_what_the_method_measured(archive: Archive, small_config: MakeConfig, tmp_path: Path) -> None:
+    result = _train(make_job(small_config("train.log_every=1", "train.accumulate=1"), archive, tmp_path))
+    with (tmp_path / "log.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == result.steps
+    for row in rows:
+        assert float(row["cosine"]) == pytest.approx(1 - float(row["loss"]) / 4, abs=1e-6)

@@ -37,9 +37,11 @@ class Method(nn.Module, ABC):
     Attributes:
         encoder: The student's encoder: what training is for.
         view_count: How many views of a sample ``forward`` wants.
+        metric_names: What ``StepOutput.metrics`` may hold; the columns of the log beside the loss.
     """
 
     view_count: int
+    metric_names: tuple[str, ...] = ()
 
     def __init__(self, encoder: Encoder) -> None:
         super().__init__()

@@ -5,7 +5,6 @@ RS-BYOL (Jain et al. 2022, arXiv 2205.02049) is this method with an optical and 
 
 from __future__ import annotations
 
-import math
 from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Literal
@@ -20,7 +19,7 @@ from terrasieve.methods.base import Method, StepOutput
 from terrasieve.models.apart import pass_views, take_apart
 from terrasieve.models.backbone import Encoder
 from terrasieve.models.heads import mlp_head
-from terrasieve.models.teacher import Teacher
+from terrasieve.models.teacher import Teacher, momentum_at
 from terrasieve.schema import Spec
 
 
@@ -57,6 +56,7 @@ class Byol(Method):
     """
 
     view_count = 2
+    metric_names = ("cosine", "target_std")
 
     def __init__(
         self,
@@ -132,14 +132,3 @@ def byol_loss(predictions: Tensor, targets: Tensor) -> Tensor:
     predictions = functional.normalize(predictions.float(), dim=-1)
     targets = functional.normalize(targets.detach().float(), dim=-1)
     return 2 - 2 * (predictions * targets).sum(dim=-1).mean()
-
-
-def momentum_at(progress: float, start: float, end: float) -> float:
-    """Momentum on a cosine from ``start`` to ``end`` (Grill et al. 2020, section 3.3, where ``end`` is 1).
-
-    Args:
-        progress: Share of the run that is done, from 0 to 1.
-        start: Momentum at 0.
-        end: Momentum at 1.
-    """
-    return end - (end - start) * (math.cos(math.pi * progress) + 1) / 2

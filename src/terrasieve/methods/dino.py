@@ -13,13 +13,12 @@ from torch import Generator, Tensor, nn
 
 from terrasieve.errors import ConfigError
 from terrasieve.methods.base import Method, StepOutput
-from terrasieve.methods.byol import momentum_at
 from terrasieve.methods.dino_loss import Centre, dino_loss, dino_targets
 from terrasieve.methods.koleo import koleo_loss
 from terrasieve.models.apart import pass_views, take_apart
 from terrasieve.models.backbone import Encoder
 from terrasieve.models.heads import DinoHead, dino_head
-from terrasieve.models.teacher import Teacher
+from terrasieve.models.teacher import Teacher, momentum_at
 from terrasieve.schema import Spec
 
 
@@ -82,6 +81,7 @@ class Dino(Method):
             resumed run goes on alike and an accelerator need not be waited for.
     """
 
+    metric_names = ("teacher_entropy", "divergence", "centre_norm", "koleo")
     progress: Tensor
 
     def __init__(
@@ -94,7 +94,6 @@ class Dino(Method):
         self.view_count = global_views + local_views
         take_apart(self)
         self.teacher = Teacher(self._student())
-        _drop_nothing(self.teacher)
         self.centre = Centre(len(head.prototypes), spec.centre_momentum)
         self.register_buffer("progress", torch.zeros(()))
         self._follow(0.0)
@@ -201,12 +200,3 @@ def _metrics(loss: Tensor, targets: Sequence[Tensor], centre: Tensor) -> dict[st
     # Each teacher's view is in equally many pairs, so that this is the entropy's mean over pairs as well.
     entropy = torch.stack([torch.special.entr(target).sum(dim=-1).mean() for target in targets]).mean()
     return {"teacher_entropy": entropy, "divergence": loss - entropy, "centre_norm": centre.norm()}
-
-
-def _drop_nothing(teacher: nn.Module) -> None:
-    """Targets are those of the whole network: dropout and stochastic depth are the student's alone."""
-    for module in teacher.modules():
-        if isinstance(module, nn.Dropout):
-            module.p = 0.0
-        elif hasattr(module, "drop_prob"):  # timm's stochastic depth, of which it has several kinds
-            module.drop_prob = 0.0  # type: ignore[assignment]  # nn.Module types its attributes as tensors and modules

@@ -15,6 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from terrasieve.models.exchange import exchange_layers
+
 
 class _Apart(_BatchNorm):
     """Batch normalisation that may be told that its batch is several views, one after the other."""
@@ -35,19 +37,13 @@ class BatchNormApart2d(_Apart, nn.BatchNorm2d):
     """:class:`torch.nn.BatchNorm2d` that can take views apart; same parameters, buffers and names."""
 
 
-_APART: dict[type[nn.Module], type[_Apart]] = {nn.BatchNorm1d: BatchNormApart1d, nn.BatchNorm2d: BatchNormApart2d}
-
-
 def take_apart(model: nn.Module) -> None:
     """Exchange a network's batch normalisation, in place, for one that can take views apart.
 
     Parameters, buffers and the names in its state dict stay as they are. Kinds of batch normalisation other than
     torch's own stay too; :func:`pass_views` then passes views one by one.
     """
-    for parent in list(model.modules()):
-        for name, child in parent.named_children():
-            if type(child) in _APART:
-                setattr(parent, name, _exchanged(child, _APART[type(child)]))
+    exchange_layers(model, {nn.BatchNorm1d: BatchNormApart1d, nn.BatchNorm2d: BatchNormApart2d})
 
 
 def pass_views(model: nn.Module, views: Sequence[Tensor]) -> list[Tensor]:
@@ -90,9 +86,3 @@ def _several_views(norms: Sequence[_Apart], count: int) -> Iterator[None]:
     finally:
         for norm in norms:
             norm.views = 1
-
-
-def _exchanged(norm: nn.Module, kind: type[_Apart]) -> _Apart:
-    exchanged = kind.__new__(kind)
-    exchanged.__dict__ = norm.__dict__.copy()
-    return exchanged

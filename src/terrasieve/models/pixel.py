@@ -9,6 +9,8 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional
 
+from terrasieve.models.exchange import exchange_layers
+
 
 class PixelConv2d(nn.Conv2d):
     """:class:`torch.nn.Conv2d` that spares multiplications by padding where its output is one pixel, on the CPU.
@@ -44,9 +46,4 @@ class PixelConv2d(nn.Conv2d):
 
 def spare_padding(model: nn.Module) -> None:
     """Exchange a network's convolutions, in place; its state dict stays as it is."""
-    for parent in list(model.modules()):
-        for name, child in parent.named_children():
-            if type(child) is nn.Conv2d:
-                exchanged = PixelConv2d.__new__(PixelConv2d)
-                exchanged.__dict__ = child.__dict__.copy()
-                setattr(parent, name, exchanged)
+    exchange_layers(model, {nn.Conv2d: PixelConv2d})

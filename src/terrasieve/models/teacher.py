@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +14,8 @@ class Teacher(nn.Module):
 
     It shares no tensor with the student, its parameters require no gradient, and an optimiser over the
     parameters that do never sees them. In train mode its batch normalisation uses the statistics of the batch, as
-    the student's does, but its running statistics follow the student's average instead of its own batches.
+    the student's does, but its running statistics follow the student's average instead of its own batches. Dropout
+    and stochastic depth are the student's alone: targets are those of the whole network.
 
     Attributes:
         model: The copy; called under :func:`torch.no_grad`.
@@ -27,6 +29,10 @@ class Teacher(nn.Module):
             if isinstance(module, nn.modules.batchnorm._BatchNorm):
                 # The buffers stay, and are used in eval mode; a forward pass in train mode no longer writes them.
                 module.track_running_stats = False
+            elif isinstance(module, nn.Dropout):
+                module.p = 0.0
+            elif hasattr(module, "drop_prob"):  # timm's stochastic depth, of which it has several kinds
+                module.drop_prob = 0.0  # type: ignore[assignment]  # nn.Module types its attributes as tensors and modules
 
     @torch.no_grad()
     def forward(self, pixels: Tensor) -> Tensor:
@@ -51,6 +57,17 @@ class Teacher(nn.Module):
         for target, source in pairs:
             if not target.is_floating_point():
                 target.copy_(source)
+
+
+def momentum_at(progress: float, start: float, end: float) -> float:
+    """Momentum on a cosine from ``start`` to ``end`` (Grill et al. 2020, section 3.3, where ``end`` is 1).
+
+    Args:
+        progress: Share of the run that is done, from 0 to 1.
+        start: Momentum at 0.
+        end: Momentum at 1.
+    """
+    return end - (end - start) * (math.cos(math.pi * progress) + 1) / 2
 
 
 def _state(module: nn.Module) -> list[Tensor]:

@@ -48,14 +48,16 @@ class CsvLog:
         path: The file; rows of an earlier run from ``resume_step`` on are dropped, so that a resumed run
             leaves one row a step.
         resume_step: First step that this run will log.
+        more: Columns behind :data:`COLUMNS`.
     """
 
-    def __init__(self, path: Path, resume_step: int) -> None:
+    def __init__(self, path: Path, resume_step: int, more: Sequence[str] = ()) -> None:
         self._path = path
+        self._columns = (*COLUMNS, *more)
         rows = _rows_before(path, resume_step)
         partial = path.with_suffix(".partial")
         with partial.open("w", newline="", encoding="utf-8") as file:
-            writer = _writer(file)
+            writer = _writer(file, self._columns)
             writer.writeheader()
             writer.writerows(rows)
         os.replace(partial, path)
@@ -68,7 +70,7 @@ class CsvLog:
             TrainingError: The disk refused it.
         """
         try:
-            _writer(self._file).writerow({"step": step, **metrics})
+            _writer(self._file, self._columns).writerow({"step": step, **metrics})
             self._file.flush()
         except OSError as error:
             raise TrainingError(
@@ -82,8 +84,8 @@ class CsvLog:
             self._file.close()
 
 
-def _writer(file: TextIO) -> csv.DictWriter[str]:
-    return csv.DictWriter(file, COLUMNS, restval="", extrasaction="ignore")
+def _writer(file: TextIO, columns: Sequence[str]) -> csv.DictWriter[str]:
+    return csv.DictWriter(file, columns, restval="", extrasaction="ignore")
 
 
 def _rows_before(path: Path, step: int) -> list[dict[str, Any]]:
@@ -172,14 +174,21 @@ _OPTIONAL: Mapping[str, Callable[[Path, int, Mapping[str, Any]], MetricLog]] = {
 
 
 def open_logs(
-    folder: Path, names: Sequence[LoggerName], resume_step: int, config: Mapping[str, Any]
+    folder: Path, names: Sequence[LoggerName], resume_step: int, config: Mapping[str, Any], more: Sequence[str] = ()
 ) -> list[MetricLog]:
     """The CSV log and each named one.
+
+    Args:
+        folder: The run folder.
+        names: The logs beside the CSV file.
+        resume_step: First step that this run will log.
+        config: The run's resolved configuration.
+        more: Columns of the CSV file for the method's own metrics.
 
     Raises:
         ConfigError: The package behind a logger is not installed.
     """
-    logs: list[MetricLog] = [CsvLog(folder / "log.csv", resume_step)]
+    logs: list[MetricLog] = [CsvLog(folder / "log.csv", resume_step, more)]
     for name in names:
         try:
             logs.append(_OPTIONAL[name](folder, resume_step, config))

@@ -47,6 +47,7 @@ class Session:
         self.monitor = CollapseMonitor(min_std=spec.collapse_std, min_rank=spec.collapse_rank)
         self.checkpoint_folder = job.folder / "checkpoints"
         self.unseen: list[Tensor] = []
+        self._measured: Mapping[str, Tensor | float] = {}
         self.latest: dict[str, float] = {}
         self.logs: list[MetricLog] = []
         self._seconds_before = 0.0
@@ -74,7 +75,8 @@ class Session:
         if self.fabric.is_global_zero:
             # Not before the run is accepted: one that is refused must leave the folder as it was.
             write_text(self.job.folder / "config.yaml", self.job.resolved)
-            self.logs = open_logs(self.job.folder, self.job.spec.loggers, self.sampler.step + 1, self.job.config)
+            own = self.method.metric_names
+            self.logs = open_logs(self.job.folder, self.job.spec.loggers, self.sampler.step + 1, self.job.config, own)
         self._began = self._checkpointed = self._window_began = time.monotonic()
         self._window_step = self.sampler.step
         self._waited = 0.0
@@ -89,6 +91,7 @@ class Session:
         self.fabric.strategy.precision.load_state_dict(snapshot.facts["precision"])
         self.unseen = list(snapshot.tensors["losses"].to(self.fabric.device))
         self.latest = dict(snapshot.facts["metrics"])
+        self._measured = snapshot.facts["measured"]
         self._seconds_before = float(snapshot.facts["seconds"])
         if self.rounds:
             self.rounds.load_state_dict(snapshot.tensors, snapshot.facts["curation"])
@@ -147,6 +150,7 @@ class Session:
             "precision": self.fabric.strategy.precision.state_dict(),
             "seconds": self.seconds,
             "metrics": self.latest,
+            "measured": {name: float(value) for name, value in self._measured.items()},
             "evaluated": self._evaluated,
             "curation": curation,
             "config": self.job.config,
@@ -186,6 +190,7 @@ class Session:
                 output: StepOutput = self.module(views)
                 self.fabric.backward(output.loss / spec.accumulate)
             self.unseen.append(output.loss.detach())
+            self._measured = output.metrics
             self.monitor.update(output.embedding)
             self._remember(step, part, output.embedding)
         if spec.clip_norm is not None:
@@ -230,6 +235,7 @@ class Session:
             "data_wait": self._waited / elapsed,
             "feature_std": reading.std,
             "effective_rank": reading.rank,
+            **{name: float(value) for name, value in self._measured.items()},
             **(self.rounds.latest if self.rounds else {}),
             "seconds": self.seconds,
         }
