@@ -1,6 +1,6 @@
 """Does an archive that prunes and rebalances itself make a better encoder? The curation study.
 
-From the train split of ``eurosat_rgb`` a redundant, long-tailed archive is made (``longtail.py``). Then BYOL is trained
+From the train split of ``eurosat_rgb`` a redundant, long-tailed archive is made (``longtail.py``). Then DINO is trained
 on it for equal numbers of steps, on pools that differ by arm:
 
 - uncurated: the whole archive;
@@ -29,6 +29,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import yaml
 from rich.console import Console
 
 import study_overhead
@@ -73,7 +74,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--data", type=Path, default=Path(default), help="holds eurosat_rgb and la_texas_pairs")
     parser.add_argument("--out", type=Path, default=Path("runs/curation-study"))
     parser.add_argument("--arms", nargs="+", default=list(ARMS), choices=list(ARMS))
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2, 3, 4])
     parser.add_argument("--jobs", type=int, default=2, help="runs at a time, each with one thread")
     parser.add_argument("--split", choices=["val", "test"], default="test", help="val while settings are chosen")
     parser.add_argument("--steps", type=int)
@@ -91,7 +92,7 @@ def parse() -> argparse.Namespace:
 def make_settings(arguments: argparse.Namespace) -> Settings:
     """The study's settings from the command line; what is not given has its default."""
     given = {key: value for key in ("steps", "keep") if (value := getattr(arguments, key)) is not None}
-    other = dict(one.split("=", 1) for one in arguments.study)
+    other = {key: yaml.safe_load(value) for key, value in (one.split("=", 1) for one in arguments.study)}
     lists = {key: tuple(value) for key in ("curator", "recipe") if (value := getattr(arguments, key))}
     return Settings.model_validate({"split": arguments.split, **given, **other, **lists})
 
@@ -178,7 +179,7 @@ def report(
     on = describe(arguments.seeds[0])
     print(on)
     figure, record = (FIGURE, RECORD) if arguments.docs else (study.out / FIGURE.name, study.out / RECORD.name)
-    study_report.draw(results, figure, f"BYOL on a long-tailed, redundant EuroSAT: {study.settings.steps} steps")
+    study_report.draw(results, figure, f"DINO on a long-tailed, redundant EuroSAT: {study.settings.steps} steps")
     stored = {
         "machine": on,
         "settings": study.settings.model_dump(mode="json"),

@@ -47,8 +47,8 @@ class LongTailSpec(Spec):
 
     seed: int = Field(default=3, ge=0)
     samples: int = Field(default=16_000, ge=1)
-    most: int = Field(default=500, ge=1)
-    fewest: int = Field(default=10, ge=1)
+    most: int = Field(default=150, ge=1)
+    fewest: int = Field(default=3, ge=1)
     head: int = Field(default=1, ge=1)
     redundancy: float = Field(default=2.0, ge=0)
     shift: int = Field(default=4, ge=0)

@@ -26,6 +26,7 @@ from terrasieve.config import RunConfig, load_config, load_curator
 from terrasieve.curation.diagnostics import diagnose
 from terrasieve.curation.sampling import water_fill
 from terrasieve.embeddings.inputs import EncoderInput
+from terrasieve.embeddings.joining import join
 from terrasieve.embeddings.stream import EmbedSettings, embed_vectors
 from terrasieve.models.export import load_encoder
 from terrasieve.pretrain import pretrain
@@ -60,18 +61,20 @@ class Settings(Spec):
         warmup_steps: Steps on the whole archive before the first round of dynamic curation.
         round_steps: Steps between two rounds.
         refresh: Share of the feature bank that is embedded anew before a round.
+        inputs: What the encoder is shown where curation embeds the archive; the vectors of several are joined.
         recipe: Settings of the recipe, as ``key=value``; they hold for all arms.
         archive: How the archive is skewed.
     """
 
     steps: int = Field(default=300, ge=2)
     evaluations: int = Field(default=2, ge=1)
-    keep: float = Field(default=0.1, gt=0, le=1)
+    keep: float = Field(default=0.05, gt=0, le=1)
     split: Split = "test"
     curator: tuple[str, ...] = ("levels=[400,40]", "diversity=1")
-    warmup_steps: int = Field(default=60, ge=0)
-    round_steps: int = Field(default=80, ge=1)
+    warmup_steps: int = Field(default=40, ge=0)
+    round_steps: int = Field(default=90, ge=1)
     refresh: float = Field(default=0.1, ge=0, le=1)
+    inputs: tuple[str, ...] = ("s2:B04",)
     recipe: tuple[str, ...] = ()
     archive: LongTailSpec = LongTailSpec()
 
@@ -159,6 +162,7 @@ def configure(settings: Settings, arm: str, seed: int, samples: int) -> RunConfi
             f"curation.every={settings.round_steps * batch / round(settings.keep * samples)}",
             f"curation.keep={settings.keep}",
             f"curation.features={features}",
+            f"curation.inputs=[{','.join(settings.inputs)}]",
             "curation.curator.name=balanced",
             *(f"curation.curator.{one}" for one in settings.curator),
         ]
@@ -198,9 +202,9 @@ def choose_once(study: Study, packed: PackedArchive, keep: int, seed: int) -> ND
     """Static curation: what the curator chooses from the vectors of the uncurated run's encoder."""
     encoder, card = load_encoder(study.folder("uncurated", seed))
     normaliser = Normaliser(packed.sensors, card.statistics)
-    inputs = (EncoderInput.parse("s2:rgb").resolve(packed.sensors),)
+    inputs = tuple(EncoderInput.parse(name).resolve(packed.sensors) for name in study.settings.inputs)
     settings = EmbedSettings(size=card.image_size, precision="32")
-    vectors = embed_vectors(encoder, packed, inputs, normaliser, settings, np.arange(len(packed)), "first model")[:, 0]
+    vectors = join(embed_vectors(encoder, packed, inputs, normaliser, settings, np.arange(len(packed)), "first model"))
     selection = load_curator("balanced", study.settings.curator).select(vectors, keep, seed)
     found = diagnose(vectors, selection, labels=labels_of(packed), seed=seed).as_dict()
     write_text(study.folder("static", seed) / "diagnostics.json", json.dumps(found, indent=1))

@@ -14,6 +14,7 @@ from torch import nn
 from terrasieve.archive.protocol import Archive
 from terrasieve.archive.statistics import measure
 from terrasieve.embeddings.inputs import EncoderInput
+from terrasieve.embeddings.joining import join
 from terrasieve.embeddings.stream import EmbedSettings, embed_batch, inference_copy, read_batches
 from terrasieve.probes.knn import KnnProbe
 from terrasieve.probes.logistic import LogisticProbe
@@ -22,6 +23,10 @@ from terrasieve.views.normalise import Normaliser
 
 Split = Literal["val", "test"]
 
+BANDS = ("s2:B04", "s2:B03", "s2:B02")
+"""What an encoder of one band is shown, one after the other; the vectors are joined."""
+THINNING = 2
+"""The probes learn from every second sample of the train split, since they are fitted in every measurement."""
 C_VALUES = (0.001, 0.01, 0.1)
 """Penalties of the linear probe: fewer and coarser than by default, as it is fitted in every measurement."""
 
@@ -29,8 +34,8 @@ C_VALUES = (0.001, 0.01, 0.1)
 class StudyProbe:
     """Measures an encoder while it trains, on patches in their own size; pixels are read once and stay in memory.
 
-    The probes learn from the balanced train split of the labelled archive. The linear probe chooses C on a tenth of
-    that, so that neither the validation nor the test split is touched by it.
+    The probes learn from half of the balanced train split of the labelled archive. The linear probe chooses C on a
+    tenth of that, so that neither the validation nor the test split is touched by it.
 
     Args:
         archive: The labelled archive.
@@ -41,10 +46,10 @@ class StudyProbe:
 
     def __init__(self, archive: Archive, tail: Sequence[str], split: Split, record: Path) -> None:
         splits = make_splits(archive.table())
-        parts = (splits.train, splits.val if split == "val" else splits.test)
+        parts = (splits.train[::THINNING], splits.val if split == "val" else splits.test)
         self._labels = tuple(splits.labels[part] for part in parts)
         self._tail = np.isin(splits.classes, tail)
-        self._inputs = (EncoderInput.parse("s2:rgb").resolve(archive.sensors),)
+        self._inputs = tuple(EncoderInput.parse(name).resolve(archive.sensors) for name in BANDS)
         self._normaliser = Normaliser(archive.sensors, measure(archive, indices=splits.train))
         self._settings = EmbedSettings(precision="32")
         self._batches = [list(read_batches(archive, self._inputs, part, self._settings)) for part in parts]
@@ -63,7 +68,7 @@ class StudyProbe:
         return {"knn_accuracy": measured["knn"]["all"]}
 
     def _embed(self, frozen: nn.Module, batch: Any) -> NDArray[np.float32]:
-        return embed_batch(frozen, batch, self._inputs, self._normaliser, self._settings)[:, 0]
+        return join(embed_batch(frozen, batch, self._inputs, self._normaliser, self._settings))
 
     def _score(self, predicted: NDArray[np.int64]) -> dict[str, float]:
         """Accuracy over all classes, those of the head and those of the tail."""

@@ -1,6 +1,6 @@
 """Dynamic curation of the 25 real radar scenes, which have no labels: what the pool becomes, told by the vectors alone.
 
-BYOL is trained on the 6,400 tiles of 64 pixels (Sentinel-1 VH) twice, on all of them and with dynamic curation. Both
+DINO is trained on the 6,400 tiles of 64 pixels (Sentinel-1 VH) twice, on all of them and with dynamic curation. Both
 pools, and a random one of equal size, are then looked at through the same eyes, those of the uncurated run's encoder:
 how evenly they occupy its clusters, and how far the tiles left out are from the nearest tile kept.
 """

@@ -218,7 +218,7 @@ def test_what_cannot_be_made_is_an_error(labelled: Labelled, change: dict[str, i
 def test_the_real_one_has_the_tail_that_the_study_speaks_of(data_dir: Path) -> None:
     archive = LongTailArchive(open_archive(data_dir / "eurosat_rgb"), LongTailSpec())
     originals, samples = zip(*archive.counts().values(), strict=True)
-    assert (originals[0], originals[-1]) == (500, 10)
+    assert (originals[0], originals[-1]) == (150, 3)
     assert sum(samples) >= 15_000
     assert samples[1:] == originals[1:]
     assert samples[0] > 1000 * samples[-1]

@@ -138,11 +138,12 @@ def test_each_step_has_the_rate_of_torchs_warm_restarts(
     assert found == pytest.approx(expected)
 
 
+@pytest.mark.parametrize("warmup", ["warmup_epochs=0.7", "warmup_steps=2"])
 def test_warm_up_and_decay_reach_their_ends(
-    archive: Archive, plain_config: MakeConfig, train_plain: Run, tmp_path: Path, rates: list[float]
+    archive: Archive, plain_config: MakeConfig, train_plain: Run, tmp_path: Path, rates: list[float], warmup: str
 ) -> None:
     train_plain(
-        plain_config("train.schedule.warmup_epochs=0.7", "train.optimiser.lr_end=0.02"), archive, tmp_path
+        plain_config(f"train.schedule.{warmup}", "train.optimiser.lr_end=0.02"), archive, tmp_path
     )  # 2 of 6 steps
     assert rates[:3] == pytest.approx([0.1 / 3, 0.2 / 3, 0.1])
     assert rates[-1] == pytest.approx(0.02)

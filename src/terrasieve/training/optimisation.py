@@ -33,7 +33,9 @@ def learning_rates(spec: TrainSpec, timeline: Timeline) -> NDArray[np.float64]:
     """The learning rate of every step, shape ``(steps,)``."""
     high, low = spec.optimiser.lr, spec.optimiser.lr_end
     if isinstance(spec.schedule, Cosine):
-        return cosine(high, low, timeline.steps, warmup=timeline.nearest_step(spec.schedule.warmup_epochs))
+        stated = spec.schedule.warmup_steps
+        warmup = timeline.nearest_step(spec.schedule.warmup_epochs) if stated is None else stated
+        return cosine(high, low, timeline.steps, warmup=warmup)
     return warm_restarts(high, low, timeline.epochs[:-1], spec.schedule.first_epochs, spec.schedule.multiplier)
 
 

@@ -24,10 +24,13 @@ class Cosine(Spec):
     Attributes:
         name: Marks the schedule.
         warmup_epochs: Length of the linear warm-up.
+        warmup_steps: The same in optimiser steps, which then counts; for runs on pools of different sizes that are
+            to have the same schedule.
     """
 
     name: Literal["cosine"] = "cosine"
     warmup_epochs: float = Field(default=0, ge=0)
+    warmup_steps: int | None = Field(default=None, ge=0)
 
 
 class WarmRestarts(Spec):
