@@ -16,6 +16,7 @@ Results = Mapping[str, Sequence[Mapping[str, Any]]]
 """By arm the results of its runs, one for each seed."""
 
 PROBES = ("knn", "linear")
+_PROBE_NAMES = {"knn": "kNN", "linear": "linear"}
 GROUPS = ("all", "head", "tail")
 _COLOURS = {
     "uncurated": "#6c757d",
@@ -70,12 +71,14 @@ def summarise(results: Results) -> dict[str, Any]:
     """The figures of the last line."""
     summary: dict[str, Any] = {"arms": {arm: _summary_of(runs) for arm, runs in results.items()}}
     for arm in [arm for arm in ("dynamic", "dynamic-bank") if arm in results]:
-        if "uncurated" in results:
-            summary[f"steps_to_uncurated_final_{arm.replace('-', '_')}"] = _rounded(share_of_steps(results, arm))
-        summary[f"overhead_{arm.replace('-', '_')}"] = _rounded(overhead(results[arm]))
-    if {"uncurated", "dynamic"} <= set(results):
-        bounds = [summary["arms"][arm]["knn_tail_ci95"] for arm in ("dynamic", "uncurated")]
-        summary["intervals_apart"] = None if None in bounds else bounds[0][0] > bounds[1][1]
+        summary[f"overhead_{_key(arm)}"] = _rounded(overhead(results[arm]))
+    if "uncurated" not in results:
+        return summary
+    for arm in [arm for arm in results if arm != "uncurated"]:
+        for probe in PROBES:
+            reached = _rounded(share_of_steps(results, arm, probe))
+            summary[f"steps_to_uncurated_final_{_key(arm)}_{probe}"] = reached
+            summary[f"above_uncurated_{_key(arm)}_{probe}"] = _apart(summary["arms"], arm, probe)
     return summary
 
 
@@ -95,33 +98,38 @@ def table(results: Results) -> Table:
 
 
 def draw(results: Results, out: Path, title: str) -> Path:
-    """Tail kNN accuracy against steps and against seconds: a thin line for each seed, a thick one for their mean."""
-    figure = Figure(figsize=(10, 4.6), layout="constrained")
-    panels = figure.subplots(1, 2, sharey=True)
-    for arm, runs in results.items():
-        steps, seconds, accuracy = curve(runs, "knn", "tail")
-        for axes, places in zip(panels, (steps, seconds), strict=True):
-            axes.plot(places, accuracy, color=_COLOURS[arm], linewidth=2.2, marker="o", markersize=4, label=arm)
-        for run in runs:
-            single = [one["knn"]["tail"] for one in run["evaluations"]]
-            panels[0].plot(steps, single, color=_COLOURS[arm], linewidth=0.7, alpha=0.5)
-            panels[1].plot(
-                [one["seconds"] for one in run["evaluations"]], single, color=_COLOURS[arm], linewidth=0.7, alpha=0.5
-            )
-    for axes, label in zip(panels, ("optimiser steps", "seconds of training, curation included"), strict=True):
-        if "uncurated" in results:
-            final = curve(results["uncurated"], "knn", "tail")[2][-1]
-            axes.axhline(final, color=_COLOURS["uncurated"], linestyle="--", linewidth=1)
-        axes.set_xlabel(label, fontsize=9)
-        axes.set_xlim(left=0)
-        _bare(axes)
-    panels[0].set_ylabel("kNN accuracy, tail classes", fontsize=9)
-    handles, labels = panels[0].get_legend_handles_labels()
+    """Tail accuracy against steps and against seconds: a thin line for each seed, a thick one for their mean."""
+    figure = Figure(figsize=(10, 7.4), layout="constrained")
+    panels = figure.subplots(2, 2, sharey="row", sharex="col")
+    for row, probe in zip(panels, PROBES, strict=True):
+        for arm, runs in results.items():
+            _draw_arm(row, arm, runs, probe)
+        for axes in row:
+            if "uncurated" in results:
+                final = curve(results["uncurated"], probe, "tail")[2][-1]
+                axes.axhline(final, color=_COLOURS["uncurated"], linestyle="--", linewidth=1)
+            axes.set_xlim(left=0)
+            _bare(axes)
+        row[0].set_ylabel(f"{_PROBE_NAMES[probe]} accuracy, tail classes", fontsize=9)
+    panels[1, 0].set_xlabel("optimiser steps", fontsize=9)
+    panels[1, 1].set_xlabel("seconds of training, curation included", fontsize=9)
+    handles, labels = panels[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False, fontsize=9)
     figure.suptitle(title, fontsize=11, x=0.01, ha="left", weight="bold")
     out.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(out, dpi=130)
     return out
+
+
+def _draw_arm(row: Sequence[Axes], arm: str, runs: Sequence[Mapping[str, Any]], probe: str) -> None:
+    steps, seconds, accuracy = curve(runs, probe, "tail")
+    for axes, places in zip(row, (steps, seconds), strict=True):
+        axes.plot(places, accuracy, color=_COLOURS[arm], linewidth=2.2, marker="o", markersize=4, label=arm)
+    for run in runs:
+        single = [one[probe]["tail"] for one in run["evaluations"]]
+        took = [one["seconds"] for one in run["evaluations"]]
+        for axes, places in zip(row, (steps, took), strict=True):
+            axes.plot(places, single, color=_COLOURS[arm], linewidth=0.7, alpha=0.5)
 
 
 def _summary_of(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -143,6 +151,16 @@ def _final(runs: Sequence[Mapping[str, Any]], probe: str, group: str) -> list[fl
 def _cell(runs: Sequence[Mapping[str, Any]], probe: str, group: str) -> str:
     mean, half = interval(_final(runs, probe, group))
     return f"{mean:.3f}" if half is None else f"{mean:.3f} ±{half:.3f}"
+
+
+def _key(arm: str) -> str:
+    return arm.replace("-", "_")
+
+
+def _apart(arms: Mapping[str, Mapping[str, Any]], arm: str, probe: str) -> bool | None:
+    """Whether an arm's final tail accuracy lies above uncurated with intervals that do not overlap."""
+    bounds = [arms[name][f"{probe}_tail_ci95"] for name in (arm, "uncurated")]
+    return None if None in bounds else bool(bounds[0][0] > bounds[1][1])
 
 
 def _rounded(value: float | None) -> float | None:

@@ -89,9 +89,14 @@ def test_mini_batches_come_near_to_full_passes() -> None:
     assert model.assign(rows).distances.mean() < 1.05 * full.objective_
 
 
-def test_the_products_may_be_rounded() -> None:
+@pytest.mark.parametrize("offset", [0.0, 5.0])
+def test_the_products_may_be_rounded(offset: float) -> None:
+    """Also where all rows lie in a narrow cone, as those of a young encoder do."""
     rows, _ = mixture(2000, 12, noise=0.3)
+    rows = rows + np.float32(offset)
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
     exact, rounded = (KMeans(12, precision=kind).fit(rows) for kind in ("float32", "bf16"))
+    assert len(rounded.centroids_) == 12
     assert rounded.objective_ == pytest.approx(exact.objective_, rel=0.05)
     labels = rounded.assign(rows).labels
     distances = ((rows - rounded.centroids_.numpy()[labels]) ** 2).sum(axis=1)
@@ -151,6 +156,15 @@ def test_fewer_distinct_rows_than_clusters_give_fewer_clusters() -> None:
         assert sorted(model.centroids_.numpy().tolist()) == sorted(np.eye(3).tolist()), init
         assert model.objective_ == 0
     assert KMeans(8).fit(np.ones((1, 4), dtype=np.float32)).centroids_.tolist() == [[1, 1, 1, 1]]
+    many = np.random.default_rng(0).standard_normal((300, 16)).astype(np.float32).repeat(10, axis=0)
+    model = KMeans(400).fit(many)
+    assert len(np.unique(model.assign(many).labels)) == len(model.centroids_) == 300
+
+
+def test_no_cluster_of_mini_batches_is_empty() -> None:
+    rows, _ = mixture(3000, 30, noise=0.02)
+    model = KMeans(200, init="random", batch_size=500).fit(rows)
+    assert len(np.unique(model.assign(rows).labels)) > 0.95 * len(model.centroids_) > 150
 
 
 def test_a_cluster_that_lost_its_rows_begins_anew_at_the_farthest_row() -> None:
@@ -169,6 +183,14 @@ def test_the_row_that_is_not_finite_is_named() -> None:
             KMeans(3).fit(bad)
         with pytest.raises(CurationError, match="Row 137"):
             KMeans(3).fit(rows).assign(bad)
+
+
+@pytest.mark.filterwarnings("ignore:overflow encountered in cast")
+def test_what_is_not_finite_in_single_precision_is_named() -> None:
+    rows = mixture(200, 3)[0].astype(np.float64)
+    rows[137, 2] = 1e300
+    with pytest.raises(CurationError, match="Row 137"):
+        KMeans(3).fit(rows)
 
 
 def test_what_cannot_be_clustered_is_refused() -> None:

@@ -38,6 +38,12 @@ def test_without_a_warm_up_the_first_round_comes_first() -> None:
     assert CurationPlan(warmup=0, every=1, keep=0.5).rounds(40, 10, 5).tolist() == [0, 2, 4]
 
 
+@pytest.mark.parametrize(("warmup", "step"), [(1.1, 11), (2.2, 22), (0.7, 7), (1.11, 12)])
+def test_a_warm_up_of_whole_steps_is_no_step_longer(warmup: float, step: int) -> None:
+    plan = CurationPlan(warmup=warmup, every=1, keep=1)
+    assert plan.rounds(100, 10, 100)[0] == plan.total_steps(100, 10, warmup) == step
+
+
 def test_a_run_that_ends_in_the_warm_up_has_no_round() -> None:
     plan = CurationPlan(warmup=2)
     assert plan.total_steps(100, 10, epochs=1.5) == 15

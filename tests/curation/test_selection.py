@@ -233,6 +233,9 @@ def test_small_archives_are_curated_quietly(capfd: pytest.CaptureFixture[str]) -
     [
         {"name": "balanced", "diversity": 1.5},
         {"name": "balanced", "levels": []},
+        {"name": "balanced", "levels": [5, 9]},
+        {"name": "balanced", "levels": [4, 4]},
+        {"name": "balanced", "levels": [0]},
         {"name": "density", "radius": 0},
         {"name": "k-center", "clusters": 3},
         {"name": "unknown"},

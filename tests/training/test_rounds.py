@@ -189,6 +189,23 @@ def test_the_bank_holds_what_training_last_computed_of_each_sample() -> None:
     assert memory.stalest(3).tolist() == [0, 1, 2], "never seen first, then the oldest"
 
 
+def test_a_sample_that_a_batch_holds_twice_keeps_its_last_features() -> None:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        for seed in range(20):
+            indices = np.random.default_rng(seed).integers(0, 50, 256)
+            vectors = torch.nn.functional.normalize(torch.randn(256, 512), dim=1)
+            memory = FeatureMemory(np.arange(50), features=512)
+            memory.update(3, indices, vectors)
+            memory.settle()
+            for sample in set(indices.tolist()):
+                last = int(np.flatnonzero(indices == sample)[-1])
+                torch.testing.assert_close(memory.vectors[sample].float(), vectors[last], atol=1e-3, rtol=0)
+    finally:
+        torch.set_num_threads(threads)
+
+
 @pytest.mark.parametrize("accumulate", [1, 2])
 def test_the_bank_is_filled_by_training_and_refreshed_where_stale(
     accumulate: int,
@@ -214,9 +231,19 @@ def test_the_bank_is_filled_by_training_and_refreshed_where_stale(
     assert sorted(list(itertools.chain.from_iterable(trained))[:SAMPLES]) == list(range(SAMPLES))
     refreshed = [indices for _, indices, _ in updates if len(indices) == 5]
     assert len(refreshed) == 3
-    # Before the third round, the oldest features are of samples that neither pool held since the first pass.
-    assert set(refreshed[0]) <= set(range(SAMPLES))
+    # Before the third round, the oldest features are of samples that nothing reached since the first pass.
+    since = itertools.chain.from_iterable(trained[3 * accumulate : 7 * accumulate])
+    old = set(range(SAMPLES)) - set(since) - set(refreshed[0]) - set(refreshed[1])
+    assert len(set(refreshed[2]) & old) == min(5, len(old)) > 0
     assert [sum(record["group_sizes"]) for record in _records(tmp_path)] == [SAMPLES] * 3
+
+
+def test_a_bank_that_has_seen_too_little_embeds_what_the_pool_lacks(
+    archive: Archive, plain_config: MakeConfig, plain_job: MakeJob, tmp_path: Path
+) -> None:
+    few = ("curation.features=bank", "curation.features.refresh=0", "curation.warmup=0.3", "curation.keep=0.8")
+    _train(plain_job_with_rounds(plain_job, plain_config(*ROUNDS, *few), archive, tmp_path))
+    assert {len(pool) for pool in _pools(tmp_path, archive)} == {18}
 
 
 def test_bank_features_are_those_of_the_step(
@@ -323,11 +350,16 @@ def test_a_run_that_is_stopped_between_rounds_resumes_to_the_same_bits(
 # ------------------------------------------------------------------------------- ranks
 
 _TWO_RANKS = """
+import json
 import sys
 from pathlib import Path
 from conftest import plain_config, plain_job
 from lightning_fabric import Fabric
 from terrasieve.archive.opening import open_archive
+from terrasieve.curation.balanced import BalancedClusters
+from terrasieve.errors import TerrasieveError
+from terrasieve.pretrain import make_job
+from terrasieve.training import rounds
 from terrasieve.training.loop import train
 from test_rounds import ROUNDS, plain_job_with_rounds, noted_batches
 
@@ -339,6 +371,32 @@ for features in ("clean", "bank"):
     with noted_batches(folder / f"batches-{fabric.global_rank}.txt"):
         result = train(plain_job_with_rounds(plain_job, config, open_archive(sys.argv[1]), folder), fabric)
     assert result.steps == 9
+
+# With batch normalisation, whose running statistics each process has of its own batches.
+seen, embed = [], rounds.embed_batches
+
+def noted(encoder, *rest):
+    seen.append([buffer.double().sum().item() for buffer in encoder.buffers()])
+    return embed(encoder, *rest)
+
+rounds.embed_batches = noted
+for features in ("clean", "bank"):
+    refresh = [f"curation.features={features}", *(["curation.features.refresh=0.5"] if features == "bank" else [])]
+    config = plain_config(*ROUNDS, *refresh)
+    train(make_job(config, open_archive(sys.argv[1]), Path(sys.argv[2]) / f"normed-{features}"), fabric)
+rounds.embed_batches = embed
+
+# Whatever goes wrong while the first process chooses, nobody waits for it.
+def fail(*arguments):
+    raise RuntimeError("no memory")
+
+BalancedClusters.select = fail
+try:
+    train(make_job(config, open_archive(sys.argv[1]), Path(sys.argv[2]) / "failing"), fabric)
+except (RuntimeError, TerrasieveError) as error:
+    failure = f"{type(error).__name__}: {error}"
+found = json.dumps({"buffers": seen, "failure": failure})
+Path(sys.argv[2], f"rank-{fabric.global_rank}.json").write_text(found)
 """
 
 
@@ -386,6 +444,10 @@ def test_two_ranks_hold_the_same_pool_in_every_round_and_equal_one_process(
         for first, pool in zip(ROUND_STEPS, _pools(two, archive), strict=True):
             assert sorted((together[first] + together[first + 1])[:9]) == pool, "each sample once a pass"
         torch.testing.assert_close(_weights(two), _weights(one), rtol=1e-5, atol=1e-6)
+    found = [json.loads((tmp_path / f"rank-{rank}.json").read_text()) for rank in (0, 1)]
+    assert len(found[0]["buffers"][0]) > 3, "running statistics"
+    assert found[0]["buffers"] == found[1]["buffers"], "every process embeds with the same network"
+    assert [one["failure"] for one in found] == ["RuntimeError: no memory", "CurationError: no memory"]
 
 
 def _lines(path: Path) -> dict[int, list[int]]:
@@ -404,6 +466,11 @@ def test_a_run_without_a_round_is_refused(archive: Archive, plain_config: MakeCo
 def test_a_pool_larger_than_what_is_embedded_is_refused(plain_config: MakeConfig) -> None:
     with pytest.raises(ConfigError, match=r"keep is 0\.4, but a round embeds only a share of 0\.3"):
         plain_config("curation.keep=0.4", "curation.features.share=0.3")
+
+
+def test_a_bank_without_a_warm_up_is_refused(plain_config: MakeConfig) -> None:
+    with pytest.raises(ConfigError, match="bank is empty before training begins"):
+        plain_config("curation.warmup=0", "curation.features=bank")
 
 
 def test_views_of_several_sensors_need_a_named_input(

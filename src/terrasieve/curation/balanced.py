@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from typing import Literal
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from terrasieve.curation.candidates import ROWS_PER_CLUSTER, Candidates, Indices, Vectors, candidates
 from terrasieve.curation.hierarchy import HierarchicalKMeans
@@ -41,6 +42,13 @@ class BalancedClusters(Spec):
     resampling_steps: int = Field(default=2, ge=0)
     iterations: int = Field(default=20, ge=1)
     precision: Precision = "auto"
+
+    @field_validator("levels")
+    @classmethod
+    def _levels_fall(cls, value: tuple[int, ...] | None) -> tuple[int, ...] | None:
+        if value is not None and (value[-1] < 1 or any(fine <= coarse for fine, coarse in pairwise(value))):
+            raise ValueError(f"levels are {list(value)}; give falling numbers, the finest first, such as [2000, 200]")
+        return value
 
     def select(
         self, vectors: Vectors, keep: int, seed: int, device: str = "cpu", numbers: Indices | None = None

@@ -58,7 +58,8 @@ class KMeans:
 
     Seeding takes one sample of 8 rows per cluster, chosen by the rows' content; so does a cluster that lost all its
     rows, which begins anew at the row that is farthest from its own centroid. Hence no cluster is empty, unless there
-    are fewer distinct rows than clusters: then there are fewer clusters.
+    are fewer distinct rows than clusters: then there are fewer clusters. On the CPU the same rows and seed give the
+    same centroids; on a GPU sums are added in an order that may change their last bits.
 
     Args:
         clusters: Number of clusters wanted, K.
@@ -157,7 +158,7 @@ class KMeans:
             self.history_.append(found.objective)
             self.converged_ = _settled(self.history_, self.tolerance)
             if self.converged_ or len(self.history_) > self.iterations:
-                return centroids
+                return centroids[found.counts > 0]
             centroids = _repaired(rows, found)
 
     def _mini_batches(self, rows: _Rows, keys: NDArray[np.uint64], centroids: Tensor, size: int) -> Tensor:
@@ -172,7 +173,8 @@ class KMeans:
                 counts = found.counts[:, None]
                 seen += counts
                 centroids = centroids + (found.sums - counts * centroids) / seen.clamp_min(1)
-        return centroids
+                _refill(centroids, torch.nonzero(seen.flatten() == 0).flatten(), batch, found.distances)
+        return centroids[seen.flatten() > 0]
 
 
 def assign_rows(rows: _Rows, centroids: Tensor, precision: Precision = "auto", memory_mib: int = 256) -> Assignment:
@@ -218,11 +220,12 @@ class _Rows:
 
     def check(self) -> None:
         for part in self.chunks(2**16):
-            finite = np.isfinite(self[part]).all(axis=1)
+            finite = self.tensor(part).isfinite().all(dim=1)
             if not finite.all():
+                row = part.start + int(finite.int().argmin())
                 raise CurationError(
-                    f"Row {part.start + int(np.argmin(finite))} of the vectors holds NaN or infinity. Leave such rows "
-                    "out, or embed their samples again."
+                    f"Row {row} of the vectors holds NaN or infinity, as float32. Leave such rows out, or embed their "
+                    "samples again."
                 )
 
 
@@ -232,13 +235,15 @@ def _pass(rows: _Rows, centroids: Tensor, precision: Precision, memory_mib: int,
     labels = np.empty(len(rows), dtype=np.int64)
     distances = np.empty(len(rows), dtype=np.float32)
     sums, counts = torch.zeros_like(centroids), torch.zeros(count, device=device)
-    half = centroids.square().sum(dim=1).div(2)
     kind = torch.bfloat16 if precision == "bf16" or (precision == "auto" and bf16_is_fast(device)) else torch.float32
-    turned = centroids.to(kind).T.contiguous()
+    # Distances stay the same under a shift, and rounded products tell rows of a narrow cone apart only around its axis.
+    middle = centroids.mean(dim=0) if kind == torch.bfloat16 else torch.zeros_like(centroids[0])
+    shifted = centroids - middle
+    half, turned = shifted.square().sum(dim=1).div(2), shifted.to(kind).T.contiguous()
     size = max(1, min(_ROWS_AT_ONCE, memory_mib * 2**20 // (8 * count)))
     for part in rows.chunks(size):
         chunk = rows.tensor(part)
-        found = _nearest(chunk, turned, half)
+        found = _nearest(chunk if kind == torch.float32 else chunk - middle, turned, half)
         labels[part] = found.cpu().numpy()
         distances[part] = (chunk - centroids[found]).square().sum(dim=1).cpu().numpy()
         if means:
@@ -257,15 +262,20 @@ def _nearest(chunk: Tensor, turned: Tensor, half: Tensor) -> Tensor:
 def _repaired(rows: _Rows, found: _Pass) -> Tensor:
     """The means, and for clusters without rows the rows that are farthest from their own centroids."""
     centroids = found.sums / found.counts.clamp_min(1)[:, None]
-    empty = torch.nonzero(found.counts == 0).flatten()
-    if not len(empty):
-        return centroids
-    farthest = np.argsort(-found.distances, kind="stable")[: len(empty)]
-    farthest = farthest[found.distances[farthest] > 0]
-    centroids[empty[: len(farthest)]] = rows.gather(farthest)
+    still_empty = _refill(centroids, torch.nonzero(found.counts == 0).flatten(), rows, found.distances)
     kept = torch.ones(len(centroids), dtype=torch.bool, device=centroids.device)
-    kept[empty[len(farthest) :]] = False
+    kept[still_empty] = False
     return centroids[kept]
+
+
+def _refill(centroids: Tensor, empty: Tensor, rows: _Rows, distances: NDArray[np.float32]) -> Tensor:
+    """Let empty clusters begin anew, in place, at the rows that are farthest; those that no row is left for."""
+    if not len(empty):
+        return empty
+    farthest = np.argsort(-distances, kind="stable")[: len(empty)]
+    farthest = farthest[distances[farthest] > 0]
+    centroids[empty[: len(farthest)]] = rows.gather(farthest)
+    return empty[len(farthest) :]
 
 
 def _settled(history: list[float], tolerance: float) -> bool:

@@ -41,7 +41,7 @@ class CurationPlan(Spec):
         """
         full = samples * min(epochs, self.warmup)
         pruned = self.pool_size(samples) * max(0.0, epochs - self.warmup)
-        return max(1, math.ceil(full / batch_size) + math.ceil(pruned / batch_size))
+        return max(1, _ceil(full / batch_size) + _ceil(pruned / batch_size))
 
     def rounds(self, samples: int, batch_size: int, steps: int) -> NDArray[np.int64]:
         """The steps before which a round takes place, ascending.
@@ -56,7 +56,7 @@ class CurationPlan(Spec):
             return np.zeros(0, dtype=np.int64)
         if self.every is None:
             return np.array([first], dtype=np.int64)
-        between = max(1, math.ceil(self.pool_size(samples) * self.every / batch_size))
+        between = max(1, _ceil(self.pool_size(samples) * self.every / batch_size))
         return np.arange(first, steps, between, dtype=np.int64)
 
     def epochs(self, samples: int, batch_size: int, steps: int) -> NDArray[np.float64]:
@@ -67,4 +67,9 @@ class CurationPlan(Spec):
         return full + np.maximum(step - first, 0) * (batch_size / self.pool_size(samples))
 
     def _warmup_steps(self, samples: int, batch_size: int) -> int:
-        return math.ceil(samples * self.warmup / batch_size)
+        return _ceil(samples * self.warmup / batch_size)
+
+
+def _ceil(steps: float) -> int:
+    """The next whole number, where a product such as 100 * 1.1 that is one but for its last bits stays it."""
+    return math.ceil(round(steps, 9))

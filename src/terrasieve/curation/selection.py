@@ -63,7 +63,8 @@ class Curator(Protocol):
         """Choose rows.
 
         Args:
-            vectors: ``(n, d)``; read in chunks, scaled to unit length on the way, never copied whole.
+            vectors: ``(n, d)``; read in chunks and scaled to unit length on the way. What a curator holds of them is
+                bounded by the clusters it fits, not by ``n``.
             keep: Number of rows to choose, at least 1; where fewer are finite, all of those are chosen.
             seed: Of everything random; not negative.
             device: Where to compute.

@@ -41,8 +41,12 @@ class FeatureMemory:
     def settle(self) -> None:
         """Write what waits; later updates of a sample win."""
         for step, indices, vectors in self._waiting:
-            rows = torch.from_numpy(np.searchsorted(self.candidates, indices))
-            self.vectors[rows] = vectors.cpu()
+            # A batch across the end of a pass may hold a sample twice, and which of two equal positions an indexed
+            # assignment takes is not defined.
+            _, behind = np.unique(indices[::-1], return_index=True)
+            last = len(indices) - 1 - behind
+            rows = torch.from_numpy(np.searchsorted(self.candidates, indices[last]))
+            self.vectors[rows] = vectors.cpu()[torch.from_numpy(last)]
             self.steps[rows] = step
         self._waiting.clear()
 

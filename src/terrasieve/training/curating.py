@@ -32,7 +32,8 @@ class FeatureBank(Spec):
 
     Attributes:
         name: Marks the source.
-        refresh: Share of the archive, the oldest features first, that is embedded anew before each round.
+        refresh: Share of the archive, the oldest features first, that is embedded anew before each round; more where
+            fewer samples have features than the pool is to hold.
     """
 
     name: Literal["bank"] = "bank"
@@ -75,4 +76,6 @@ class CurationSpec(CurationPlan):
                 f"keep is {self.keep:g}, but a round embeds only a share of {self.features.share:g} of the archive; "
                 "raise curation.features.share or lower curation.keep"
             )
+        if isinstance(self.features, FeatureBank) and self.warmup == 0:
+            raise ValueError("the feature bank is empty before training begins; give a curation.warmup above 0")
         return self

@@ -90,7 +90,8 @@ class Rounds:
             pool: The pool so far.
 
         Raises:
-            CurationError: Too few samples have features, or the disk refused the record.
+            CurationError: No sample has usable features, or the disk refused them.
+            CheckpointError: The disk refused the record.
             SampleError: A sample cannot be read.
         """
         clock = _Clock()
@@ -139,7 +140,9 @@ class Rounds:
 
     def _refresh(self, memory: FeatureMemory, share: float) -> None:
         memory.settle()
-        rows = memory.stalest(round(share * len(memory.candidates)))
+        # Before training has seen as many samples as the pool is to have, the missing ones are embedded.
+        missing = self.curation.spec.pool_size(len(memory.candidates)) - len(memory.seen())
+        rows = memory.stalest(max(round(share * len(memory.candidates)), missing))
         if not len(rows):
             return
         # By the student, as in training, so that old and new features are of one space.
@@ -154,6 +157,7 @@ class Rounds:
         The batches do not depend on the number of processes, and so neither do the vectors.
         """
         spec, ranks = self.curation.spec, self.fabric.world_size
+        _share_buffers(encoder, ranks)
         path = self.job.folder / FOLDER / ".features.npy"
         shape = (len(samples), len(self.curation.inputs) * encoder.features)
         if self.fabric.is_global_zero:
@@ -181,16 +185,18 @@ class Rounds:
 
     def _choose(self, features: _Features, pool: NDArray[np.int64], step: int, clock: _Clock) -> NDArray[np.int64]:
         """The new pool, chosen by the first process and told to the others, as is whatever went wrong."""
-        outcome: tuple[NDArray[np.int64], dict[str, float]] | CurationError | None = None
+        outcome: tuple[NDArray[np.int64], dict[str, float]] | str = ""
+        failure: Exception | None = None
         if self.fabric.is_global_zero:
             try:
                 outcome = self._chosen(features, pool, step, clock)
-            except CurationError as error:
-                outcome = error
+            except Exception as error:  # told before it is raised: the others would wait for ever
+                failure, outcome = error, str(error)
         outcome = self.fabric.broadcast(outcome)
-        if isinstance(outcome, CurationError):
-            raise outcome
-        assert outcome is not None
+        if failure is not None:
+            raise failure
+        if isinstance(outcome, str):
+            raise CurationError(outcome)
         chosen, self.latest = outcome
         return chosen
 
@@ -258,6 +264,13 @@ def round_rows(folder: Path) -> list[list[str]]:
             ]
         )
     return rows
+
+
+def _share_buffers(encoder: Encoder, ranks: int) -> None:
+    """Give every process the first one's running statistics, as data-parallel training does before each step."""
+    if ranks > 1:
+        for buffer in encoder.buffers():
+            torch.distributed.broadcast(buffer, 0)
 
 
 def _make_map(path: Path, shape: tuple[int, int]) -> None:
