@@ -70,7 +70,7 @@ class Settings(Spec):
     evaluations: int = Field(default=2, ge=1)
     keep: float = Field(default=0.05, gt=0, le=1)
     split: Split = "test"
-    curator: tuple[str, ...] = ("levels=[1200,120]",)
+    curator: tuple[str, ...] = ("levels=[400,40]", "diversity=1")
     warmup_steps: int = Field(default=40, ge=0)
     round_steps: int = Field(default=90, ge=1)
     refresh: float = Field(default=0.1, ge=0, le=1)

@@ -354,17 +354,17 @@ import json
 import sys
 from pathlib import Path
 from conftest import plain_config, plain_job
-from lightning_fabric import Fabric
 from terrasieve.archive.opening import open_archive
 from terrasieve.curation.balanced import BalancedClusters
 from terrasieve.errors import TerrasieveError
 from terrasieve.pretrain import make_job
 from terrasieve.training import rounds
-from terrasieve.training.loop import train
+from terrasieve.training.loop import make_fabric, train
 from test_rounds import ROUNDS, plain_job_with_rounds, noted_batches
 
-fabric = Fabric(accelerator="cpu", devices=2, strategy="ddp", precision="32-true")
+fabric = make_fabric(plain_config().train, "cpu")
 fabric.launch()
+assert fabric.world_size == 2
 for features in ("clean", "bank"):
     config = plain_config(*ROUNDS, f"curation.features={features}", "train.accumulate=2", "train.optimiser.lr=1e-4")
     folder = Path(sys.argv[2]) / features
@@ -427,7 +427,8 @@ def test_two_ranks_hold_the_same_pool_in_every_round_and_equal_one_process(
     script = tmp_path / "two_ranks.py"
     script.write_text(_TWO_RANKS)
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE), os.environ.get("PYTHONPATH", "")])}
-    command = [sys.executable, str(script), str(store), str(tmp_path)]
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command = [*torchrun, str(script), str(store), str(tmp_path)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240, check=False)
     assert done.returncode == 0, done.stderr
     for features in ("clean", "bank"):

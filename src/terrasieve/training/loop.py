@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import os
 
+import torch
 from lightning_fabric import Fabric
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 
@@ -25,7 +27,8 @@ def make_fabric(spec: TrainSpec, device: str = "auto", devices: int = 1) -> Fabr
     Args:
         spec: Decides the precision.
         device: See :func:`terrasieve.device.pick_device`.
-        devices: How many; ignored where ``device`` names a single one, such as ``cuda:1``.
+        devices: How many; ignored where ``device`` names a single one, such as ``cuda:1``, and under ``torchrun``,
+            which has launched one process for each already.
 
     Raises:
         ConfigError: The device is unknown, or there are not as many.
@@ -35,11 +38,17 @@ def make_fabric(spec: TrainSpec, device: str = "auto", devices: int = 1) -> Fabr
     logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
     chosen = pick_device(device)
     precision = ("bf16" if bf16_is_fast(chosen) else "32") if spec.precision == "auto" else spec.precision
-    wanted = devices if chosen.type == "cpu" or chosen.index is None else [chosen.index]
+    wanted = _launched(devices) if chosen.type == "cpu" or chosen.index is None else [chosen.index]
     try:
         return Fabric(accelerator=chosen.type, devices=wanted, precision=_PRECISION[precision])  # type: ignore[arg-type]
     except (MisconfigurationException, TypeError, ValueError) as error:
         raise ConfigError(f"--devices {devices} cannot be had on {chosen}: {error}") from error
+
+
+def _launched(devices: int) -> int:
+    """Processes on this node: ``torchrun``'s where it runs, since each would train a run of its own otherwise."""
+    elastic = torch.distributed.is_available() and torch.distributed.is_torchelastic_launched()
+    return int(os.environ["LOCAL_WORLD_SIZE"]) if elastic else devices
 
 
 def train(job: TrainingJob, fabric: Fabric, resume: bool = False) -> TrainingResult:
