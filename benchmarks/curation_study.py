@@ -63,7 +63,7 @@ def main() -> None:
     if arguments.overhead:
         parts |= study_overhead.run(PackedArchive(study.store), RECIPE, study.settings.recipe, study.out / "overhead")
     if arguments.radar:
-        parts["radar"] = study_radar.run(arguments.data, arguments.out / "radar", study.settings.steps)
+        parts["radar"] = study_radar.run(arguments.data, arguments.out / "radar")
     print(json.dumps(report(study, arguments, archive.counts(), parts)))
 
 

@@ -35,9 +35,11 @@ from terrasieve.views.normalise import Normaliser
 RECIPE = Path(__file__).with_name("curation_study_radar.yaml")
 KEEP = 0.3
 ROUNDS = 4
+STEPS = 150
+"""Half as long as the study's runs: pools are compared here, not encoders."""
 
 
-def run(data: Path, out: Path, steps: int, seed: int = 0) -> dict[str, Any]:
+def run(data: Path, out: Path, steps: int = STEPS, seed: int = 0) -> dict[str, Any]:
     """Train both arms where they are not finished, print the table, and give the figures."""
     spec = scenes_spec_from_options(data / "la_texas_pairs", ["s1=s1-vh8"], 64, None, "stem")
     pack(open_archive(spec), out / "scenes.zarr")
