@@ -58,7 +58,8 @@ def main() -> None:
     archive = study.make_archive()
     for name, (originals, samples) in archive.counts().items():
         console.print(f"{name:22} {originals:4} originals, {samples:5} samples", highlight=False)
-    run_all(study, arguments.arms, arguments.seeds, arguments.jobs)
+    if not arguments.report:
+        run_all(study, arguments.arms, arguments.seeds, arguments.jobs)
     parts: dict[str, Any] = {}
     if arguments.overhead:
         parts |= study_overhead.run(PackedArchive(study.store), RECIPE, study.settings.recipe, study.out / "overhead")
@@ -85,6 +86,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--overhead", action="store_true", help="the cost of the default plan too")
     parser.add_argument("--radar", action="store_true", help="the real radar scenes too")
     parser.add_argument("--docs", action="store_true", help="write figure and record into docs/")
+    parser.add_argument("--report", action="store_true", help="train nothing, report the runs that are finished")
     parser.add_argument("--one", nargs=2, metavar=("ARM", "SEED"), help="train one run, as the study itself does")
     return parser.parse_args()
 
@@ -171,10 +173,13 @@ def report(
         classes: Originals and samples of each class.
         parts: What the optional parts found.
     """
-    results = {
-        arm: [study.result(arm, seed) or {} for seed in arguments.seeds] for arm in ARMS if arm in arguments.arms
+    finished = {
+        arm: [found for seed in arguments.seeds if (found := study.result(arm, seed))]
+        for arm in ARMS
+        if arm in arguments.arms
     }
-    Console(width=132).print(study_report.table(results))
+    results = {arm: runs for arm, runs in finished.items() if runs}
+    Console(width=150).print(study_report.table(results))
     summary = {**study_report.summarise(results), **parts}
     on = describe(arguments.seeds[0])
     print(on)

@@ -45,7 +45,13 @@ _LABELLED = {"train": 1500, "val": 500, "test": 1000}
 _RECIPES: Mapping[MethodName, str] = {"byol": "rs-byol-1-small", "dino": "dino-small"}
 _SETTINGS = {
     "byol": ("train.epochs=6", "train.evaluate_every=2"),
-    "dino": ("train.steps=120", "train.evaluate_steps=60"),
+    # A run of a pass or two: a warm-up in passes, or targets that soften, would leave no time to learn.
+    "dino": (
+        "train.steps=120",
+        "train.evaluate_steps=60",
+        "train.schedule.warmup_steps=15",
+        "method.teacher_temperature=0.04",
+    ),
 }
 _ROUNDS = ("curation.warmup=0.5", "curation.every=1")
 """A shorter rhythm than a long run would have, so that there is more than one round to see."""
