@@ -161,7 +161,7 @@ def scaling(arguments: argparse.Namespace) -> dict[str, object]:
         rows.append(json.loads(done.stdout.splitlines()[-1]))
     table = Table("points", "K", "seconds", "memory beside the input, GiB")
     for row in rows:
-        table.add_row(*(f"{row[key]:,.4g}" for key in ("points", "clusters", "seconds", "peak_gib")))
+        table.add_row(f"{row['points']:,}", f"{row['clusters']:,}", f"{row['seconds']:.1f}", f"{row['peak_gib']:.2f}")
     console.print(table)
     logs = np.log([[row["points"], row["seconds"]] for row in rows])
     return {
