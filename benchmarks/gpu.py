@@ -90,6 +90,7 @@ def our_step(name: str, size: Size, device: torch.device) -> Callable[[list[Tens
     """One optimiser step of terrasieve's DINO."""
     encoder = build_encoder(BackboneSpec(name=name, channels=1), 0)
     method = build_dino(encoder, DinoSpec(prototypes=size.prototypes), 2, size.locals, 0)
+    # torch's stubs leave memory_format out of Module.to's overloads.
     method = method.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimiser = torch.optim.AdamW([p for p in method.parameters() if p.requires_grad], lr=1e-4)
 
@@ -108,6 +109,7 @@ def peer_step(name: str, size: Size, device: torch.device) -> Callable[[list[Ten
     """One optimiser step of DINO from lightly's parts."""
     encoder = build_encoder(BackboneSpec(name=name, channels=1), 0)
     model = LightlyDino(encoder.model, encoder.features, size.prototypes)
+    # As above.
     model = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimiser = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-4)
 
@@ -162,6 +164,7 @@ def measure_steps(size: Size, device: torch.device) -> dict[str, dict[str, float
         rounds: dict[str, list[float]] = {"ours": [], "lightly": []}
         for turn in range(size.rounds + 1):
             for key in sorted(steps, reverse=bool(turn % 2)):
+                # mypy cannot infer a lambda with a default; the default binds this turn's step.
                 spent = seconds_of(lambda step=steps[key]: [step(views) for _ in range(size.steps)], device)  # type: ignore[misc]
                 if turn:  # the first turn warms up
                     rounds[key].append(spent / size.steps)
@@ -181,6 +184,7 @@ def measure_kmeans(size: Size, device: torch.device) -> dict[str, float]:
         generator = torch.Generator(device).manual_seed(0)
         vectors = nn.functional.normalize(torch.randn(count, 384, generator=generator, device=device), dim=1)
         model = KMeans(clusters, seed=0, device=str(device))
+        # Called at once, so that the loop's variables are this turn's.
         figures[f"{count}x384, K = {clusters}"] = round(seconds_of(lambda: model.fit(vectors), device), 2)  # type: ignore[arg-type, return-value]  # noqa: B023
         print(f"k-means {count:,} x 384, K = {clusters:,}: {list(figures.values())[-1]} s")
     return figures

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-from itertools import pairwise
 from typing import Literal
 
 import numpy as np
 from pydantic import Field, field_validator
 
 from terrasieve.curation.candidates import ROWS_PER_CLUSTER, Candidates, Indices, Vectors, candidates
-from terrasieve.curation.hierarchy import HierarchicalKMeans
+from terrasieve.curation.hierarchy import HierarchicalKMeans, levels_fall
 from terrasieve.curation.keys import Keys
 from terrasieve.curation.kmeans import Precision
 from terrasieve.curation.sampling import draw, tree_quotas
@@ -46,7 +45,7 @@ class BalancedClusters(Spec):
     @field_validator("levels")
     @classmethod
     def _levels_fall(cls, value: tuple[int, ...] | None) -> tuple[int, ...] | None:
-        if value is not None and (value[-1] < 1 or any(fine <= coarse for fine, coarse in pairwise(value))):
+        if value is not None and not levels_fall(value):
             raise ValueError(f"levels are {list(value)}; give falling numbers, the finest first, such as [2000, 200]")
         return value
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Self
 
@@ -93,11 +94,7 @@ class HierarchicalKMeans:
         Raises:
             CurationError: There is no row, a row is not finite, or the levels are no falling numbers.
         """
-        if (
-            not self.levels
-            or self.levels[-1] < 1
-            or any(a <= b for a, b in zip(self.levels, self.levels[1:], strict=False))
-        ):
+        if not levels_fall(self.levels):
             raise CurationError(f"levels are {list(self.levels)}; give falling numbers, the finest first: [2000, 200].")
         keys = row_keys(vectors, self.seed) if keys is None else keys
         if self.fit_samples is not None and self.fit_samples < len(vectors):
@@ -209,3 +206,8 @@ def _explained(path: str | Path) -> Iterator[None]:
         yield
     except (OSError, ValueError, LookupError, TypeError, SafetensorError) as error:
         raise CurationError(f"{path} is no tree that this release wrote: {error}") from error
+
+
+def levels_fall(levels: Sequence[int]) -> bool:
+    """Whether these can be the numbers of clusters of a tree, the finest level first."""
+    return len(levels) > 0 and levels[-1] >= 1 and all(fine > coarse for fine, coarse in pairwise(levels))

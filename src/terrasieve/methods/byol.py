@@ -77,6 +77,7 @@ class Byol(Method):
     @property
     def target_encoder(self) -> Encoder:
         """The teacher's encoder."""
+        # nn.Module types the attributes of a copy as tensors and modules.
         encoder: Encoder = self.teacher.model.encoder  # type: ignore[assignment]
         return encoder
 

@@ -101,6 +101,7 @@ class Dino(Method):
     @property
     def target_encoder(self) -> Encoder:
         """The teacher's encoder."""
+        # nn.Module types the attributes of a copy as tensors and modules.
         encoder: Encoder = self.teacher.model.encoder  # type: ignore[assignment]
         return encoder
 

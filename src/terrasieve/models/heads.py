@@ -88,6 +88,7 @@ def _hidden_layer(inputs: int, outputs: int, generator: Generator, batch_norm: b
 
 
 def _linear(inputs: int, outputs: int, generator: Generator, bias: bool) -> nn.Linear:
+    # torch leaves skip_init without types.
     layer: nn.Linear = nn.utils.skip_init(nn.Linear, inputs, outputs, bias=bias)  # type: ignore[no-untyped-call]
     bound = 1 / math.sqrt(inputs)
     for parameter in layer.parameters():
@@ -96,6 +97,7 @@ def _linear(inputs: int, outputs: int, generator: Generator, bias: bool) -> nn.L
 
 
 def _normal_linear(inputs: int, outputs: int, generator: Generator, bias: bool) -> nn.Linear:
+    # torch leaves skip_init without types.
     layer: nn.Linear = nn.utils.skip_init(nn.Linear, inputs, outputs, bias=bias)  # type: ignore[no-untyped-call]
     layer.weight = nn.Parameter(_normal((outputs, inputs), generator))
     if bias:

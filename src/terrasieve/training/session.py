@@ -204,7 +204,8 @@ class Session:
         """Note the features of a micro-batch of all processes in the feature bank, if the run has one."""
         if self.rounds is None or self.rounds.memory is None:
             return
-        # Of shape (processes, samples, features); without the leading axis where there is one process.
+        # Of shape (processes, samples, features); without the leading axis where there is one process. Fabric's type
+        # allows for any collection of tensors.
         everywhere: Tensor = self.fabric.all_gather(embedding)  # type: ignore[assignment]
         batch = self.sampler.whole_batch().reshape(self.fabric.world_size, self.job.spec.accumulate, -1)
         self.rounds.memory.update(step, batch[:, part].reshape(-1), everywhere.reshape(-1, embedding.shape[-1]))
