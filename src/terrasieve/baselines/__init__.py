@@ -1,0 +1,1 @@
+"""Encoders that others trained, read from their own files and measured under the same protocol."""

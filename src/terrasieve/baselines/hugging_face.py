@@ -1,0 +1,96 @@
+"""A ResNet from a Hugging Face folder as the timm network that computes the same, without transformers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import terrasieve._torchvision  # noqa: F401  (must come first: timm imports torchvision)
+
+import timm  # isort: skip
+from pydantic import BaseModel, Field, ValidationError
+from torch import nn
+
+from terrasieve.errors import CheckpointError
+
+CONFIG = "config.json"
+WEIGHTS = ("model.safetensors", "pytorch_model.bin")
+
+
+class ResNetConfig(BaseModel):
+    """The settings of transformers' ``ResNetConfig`` that decide what is computed, with its defaults.
+
+    Attributes:
+        num_channels: Bands.
+        embedding_size: Channels of the stem; timm's ResNet has 64.
+        hidden_sizes: Channels that each stage gives.
+        depths: Blocks of each stage.
+        layer_type: Kind of block.
+        hidden_act: Activation; timm's ResNet has ReLU.
+        downsample_in_first_stage: Whether the first stage halves the resolution; not in timm.
+        downsample_in_bottleneck: Whether the first instead of the second convolution of a block does; not in timm.
+    """
+
+    model_type: Literal["resnet"]
+    num_channels: int = Field(default=3, ge=1)
+    embedding_size: Literal[64] = 64
+    hidden_sizes: tuple[int, int, int, int] = (256, 512, 1024, 2048)
+    depths: tuple[int, int, int, int] = (3, 4, 6, 3)
+    layer_type: Literal["basic", "bottleneck"] = "bottleneck"
+    hidden_act: Literal["relu"] = "relu"
+    downsample_in_first_stage: Literal[False] = False
+    downsample_in_bottleneck: Literal[False] = False
+
+
+def read_config(folder: Path) -> ResNetConfig:
+    """The ``config.json`` of a folder.
+
+    Raises:
+        CheckpointError: There is none, or it describes a network that timm's ResNet cannot reproduce.
+    """
+    path = folder / CONFIG
+    try:
+        return ResNetConfig.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise CheckpointError(
+            f"Cannot read {path}: {error}. Name the folder that holds {CONFIG} and {WEIGHTS[0]} of one model."
+        ) from error
+    except ValidationError as error:
+        reasons = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        raise CheckpointError(
+            f"{path} describes a network that timm's ResNet cannot reproduce ({reasons}). "
+            "Only ResNets without these settings can be loaded."
+        ) from error
+
+
+def find_weights(folder: Path) -> Path:
+    """The weights of a folder; safetensors are preferred.
+
+    Raises:
+        CheckpointError: There are none.
+    """
+    for name in WEIGHTS:
+        if (folder / name).is_file():
+            return folder / name
+    raise CheckpointError(f"{folder} holds neither {' nor '.join(WEIGHTS)}. Download the weights beside {CONFIG}.")
+
+
+def build_resnet(config: ResNetConfig) -> nn.Module:
+    """The timm ResNet that computes what the configuration says; its weights are still to be filled in.
+
+    Raises:
+        CheckpointError: A bottleneck's width is not a multiple of four.
+    """
+    expansion = 4 if config.layer_type == "bottleneck" else 1
+    if any(size % expansion for size in config.hidden_sizes):
+        raise CheckpointError(
+            f"hidden_sizes {config.hidden_sizes} of bottlenecks are not multiples of 4; check {CONFIG}."
+        )
+    model: nn.Module = timm.create_model(
+        "resnet50" if config.layer_type == "bottleneck" else "resnet18",
+        in_chans=config.num_channels,
+        num_classes=0,
+        layers=config.depths,
+        channels=tuple(size // expansion for size in config.hidden_sizes),
+    )
+    return model

@@ -1,0 +1,119 @@
+"""State dicts of timm networks, from local files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from math import isqrt
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import terrasieve._torchvision  # noqa: F401  (must come first: timm imports torchvision)
+
+import timm  # isort: skip
+from torch import Tensor
+
+from terrasieve.baselines.accounting import fill, first, naming
+from terrasieve.baselines.files import read_weights
+from terrasieve.baselines.unwrapping import find_entry, own_keys
+from terrasieve.errors import CheckpointError, ConfigError, nearest
+from terrasieve.models.backbone import BackboneSpec, Encoder, build_encoder
+
+POSITIONS = "pos_embed"
+
+
+class LoadedFile(NamedTuple):
+    """An encoder, the SHA-256 of its file, and what was taken off to find its weights."""
+
+    encoder: Encoder
+    sha256: str
+    notes: tuple[str, ...]
+
+
+class Published(NamedTuple):
+    """Weights that timm publishes.
+
+    Attributes:
+        name: timm's name with its tag, for example ``resnet50.tv_in1k``.
+        network: Name of the architecture.
+        repository: On Hugging Face's hub; None where there are no weights.
+        citation: Where they come from.
+        licence: SPDX identifier, None where timm names none.
+    """
+
+    name: str
+    network: str
+    repository: str | None
+    citation: str
+    licence: str | None
+
+
+def published(name: str) -> Published:
+    """What timm knows of pretrained weights.
+
+    Args:
+        name: An architecture, or one with a tag; without one timm's default tag is meant.
+
+    Raises:
+        ConfigError: The architecture has no such tag.
+    """
+    network = name.partition(".")[0]
+    try:
+        found = timm.get_pretrained_cfg(name)
+    except RuntimeError as error:
+        raise ConfigError(
+            f"timm has no weights {name!r}.{nearest(name, timm.list_pretrained(f'{network}.*'))}"
+        ) from error
+    if found is None or not found.tag:
+        return Published(name, network, None, "timm", None)
+    citation = ", ".join(str(part) for part in ("timm", found.paper_ids, found.origin_url) if part)
+    return Published(f"{network}.{found.tag}", network, found.hf_hub_id, citation, found.license)
+
+
+def load_timm_file(network: str, path: Path, entry: str | None) -> LoadedFile:
+    """Load a timm network from a local file; bands and, for a ViT, the image size follow from the weights.
+
+    Args:
+        network: Name of a timm architecture.
+        path: A ``.safetensors`` file, or one that ``torch.save`` wrote.
+        entry: Name of the file's entry that holds the state dict; None where there is only one.
+
+    Raises:
+        ConfigError: timm has no such architecture.
+        CheckpointError: The file cannot be read, or holds other weights.
+    """
+    spec = BackboneSpec(name=network, channels=3)
+    encoder = build_encoder(spec, seed=0)
+    file = read_weights(path)
+    with naming(path):
+        found = find_entry(file.content, entry)
+        own = own_keys(found.tensors, encoder.model.state_dict())
+        wanted = _spec_of(network, encoder.model, own.tensors)
+        if wanted != spec:
+            encoder = build_encoder(wanted, seed=0)
+        fill(encoder.model, own.tensors, f"{network} for {wanted.channels} channel(s)")
+    return LoadedFile(encoder, file.sha256, (*found.notes, *own.notes))
+
+
+def _spec_of(network: str, model: Any, tensors: Mapping[str, Tensor]) -> BackboneSpec:
+    return BackboneSpec(name=network, channels=_channels(model, tensors), image_size=_image_size(model, tensors))
+
+
+def _channels(model: Any, tensors: Mapping[str, Tensor]) -> int:
+    convolution = model.pretrained_cfg["first_conv"]
+    key = f"{convolution if isinstance(convolution, str) else convolution[0]}.weight"
+    if key not in tensors or tensors[key].ndim != 4:
+        raise CheckpointError(
+            f"The weights hold no first convolution {key}; keys start with {first(tensors)}. "
+            "Name the architecture that the file was trained with."
+        )
+    return int(tensors[key].shape[1])
+
+
+def _image_size(model: Any, tensors: Mapping[str, Tensor]) -> int | None:
+    """The size that a ViT's position embedding is laid out for, where it is not timm's own."""
+    own = getattr(model, POSITIONS, None)
+    if own is None or POSITIONS not in tensors or tensors[POSITIONS].shape == own.shape:
+        return None
+    prefix = own.shape[1] - model.patch_embed.num_patches
+    side = isqrt(max(0, tensors[POSITIONS].shape[1] - prefix))
+    return side * int(model.patch_embed.patch_size[0]) or None
