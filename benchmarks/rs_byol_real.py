@@ -36,7 +36,9 @@ from terrasieve.embeddings import EncoderInput
 from terrasieve.figures import probe_chart, training_curves
 from terrasieve.models.export import load_encoder
 from terrasieve.pretrain import online_probe, pretrain
-from terrasieve.probes.evaluate import RANDOM_INIT, evaluate, probes_named
+from terrasieve.probes.candidates import RANDOM_INIT
+from terrasieve.probes.catalogue import probes_named
+from terrasieve.probes.evaluate import evaluate
 from terrasieve.probes.rows import ProbeRow
 from terrasieve.probes.table import render, write_csv, write_json
 from terrasieve.training.loop import make_fabric

@@ -60,8 +60,8 @@ def test_fewer_samples_than_neighbours_and_a_tiny_temperature() -> None:
 def test_result_states_the_protocol() -> None:
     x, y = blobs(0, 100)
     result = KnnProbe(k=7, temperature=0.2).fit(x, y).score(*blobs(1, 50))
-    assert "k = 7" in result.protocol
-    assert "T = 0.2" in result.protocol
+    assert "k = 7" in str(result.protocol)
+    assert "T = 0.2" in str(result.protocol)
     assert result.ci95["accuracy"][0] <= result.metrics["accuracy"] <= result.ci95["accuracy"][1]
 
 

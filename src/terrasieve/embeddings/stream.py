@@ -146,7 +146,7 @@ def embed_batch(
         settings: Size and precision.
     """
     device = device_of(frozen)
-    prepared = _prepare(batch, inputs, normaliser, settings.size, device)
+    prepared = prepare_batch(batch, inputs, normaliser, settings.size, device)
     with torch.autocast(device.type, dtype=torch.bfloat16, enabled=_uses_bf16(settings.precision, device)):
         vectors = [frozen(pixels.contiguous(memory_format=torch.channels_last)).float() for pixels in prepared]
     return np.asarray(torch.stack(vectors, dim=1).cpu().numpy(), dtype=np.float32)
@@ -180,13 +180,14 @@ def _uses_bf16(precision: Precision, device: torch.device) -> bool:
     return precision == "bf16" or (precision == "auto" and bf16_is_fast(device))
 
 
-def _prepare(
+def prepare_batch(
     batch: RawBatch,
     inputs: Sequence[EncoderInput],
     normaliser: Normaliser,
     size: int | None,
     device: torch.device,
 ) -> list[Tensor]:
+    """What an encoder is shown: for each input, standardised and resized pixels ``(n, channels, height, width)``."""
     needed = bands_by_sensor(inputs)
     pixels = {
         sensor: torch.cat([resize(_standardise(normaliser, run, sensor, needed[sensor], device), size) for run in runs])

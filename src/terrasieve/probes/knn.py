@@ -38,9 +38,9 @@ class KnnProbe(Probe):
         self.device = device
 
     @property
-    def protocol(self) -> str:
+    def settings(self) -> str:
         """Every setting in one line."""
-        return f"kNN: cosine similarity, k = {self.k}, votes weighted by exp(similarity / T), T = {self.temperature}"
+        return f"cosine similarity, k = {self.k}, votes weighted by exp(similarity / T), T = {self.temperature}"
 
     def fit(self, features: Features, labels: Labels, validation: Labelled | None = None) -> Self:
         """Keep the train vectors, scaled to unit length; see :meth:`Probe.fit`."""

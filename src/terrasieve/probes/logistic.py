@@ -110,10 +110,10 @@ class LogisticProbe(Probe):
         self.device = device
 
     @property
-    def protocol(self) -> str:
+    def settings(self) -> str:
         """Every setting in one line."""
         return (
-            f"logistic: L-BFGS in float32, at most {self.max_iter} iterations, vectors standardised on train, "
+            f"L-BFGS in float32, at most {self.max_iter} iterations, vectors standardised on train, "
             f"C of {len(self.grid)} in [{self.grid[0]:g}, {self.grid[-1]:g}] by validation accuracy (path ends after "
             f"{PATIENCE} without gain), fitted on train"
         )

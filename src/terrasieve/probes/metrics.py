@@ -1,11 +1,48 @@
-"""Accuracy and macro-F1 with bootstrap intervals, all computed from the confusion matrix."""
+"""What is measured, and accuracy and macro-F1 with bootstrap intervals, computed from the confusion matrix."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
+
+Task = Literal["classification", "multilabel", "regression", "segmentation"]
+"""One class a sample; several labels a sample; one number a sample; one class a pixel."""
+
+
+@dataclass(frozen=True)
+class MetricInfo:
+    """How a metric is written and read.
+
+    Attributes:
+        title: As people write it.
+        percent: Whether values from 0 to 1 are shown in per cent.
+        higher_is_better: None where neither is, as for a bias.
+    """
+
+    title: str
+    percent: bool
+    higher_is_better: bool | None
+
+
+METRIC_INFO: Mapping[str, MetricInfo] = {
+    "accuracy": MetricInfo("accuracy", percent=True, higher_is_better=True),
+    "macro_f1": MetricInfo("macro-F1", percent=True, higher_is_better=True),
+    "micro_map": MetricInfo("micro mAP", percent=True, higher_is_better=True),
+    "macro_map": MetricInfo("macro mAP", percent=True, higher_is_better=True),
+    "miou": MetricInfo("mIoU", percent=True, higher_is_better=True),
+    "average_accuracy": MetricInfo("average accuracy", percent=True, higher_is_better=True),
+    "overall_accuracy": MetricInfo("overall accuracy", percent=True, higher_is_better=True),
+    "rmse": MetricInfo("RMSE", percent=False, higher_is_better=False),
+    "mae": MetricInfo("MAE", percent=False, higher_is_better=False),
+    "bias": MetricInfo("bias", percent=False, higher_is_better=None),
+    "scatter_index": MetricInfo("scatter index", percent=True, higher_is_better=False),
+    "r2": MetricInfo("R2", percent=False, higher_is_better=True),
+}
+"""Every metric of every probe by name. Regression metrics but the last two are in the unit of the target."""
 
 RESAMPLES = 1000
 SEED = 0

@@ -50,10 +50,10 @@ class MlpProbe(Probe):
         self.device = device
 
     @property
-    def protocol(self) -> str:
+    def settings(self) -> str:
         """Every setting in one line."""
         return (
-            f"MLP: {self.hidden} hidden, BatchNorm, ReLU, {self.epochs} epochs of Adam at {self.learning_rate:g}, "
+            f"{self.hidden} hidden, BatchNorm, ReLU, {self.epochs} epochs of Adam at {self.learning_rate:g}, "
             f"batch {self.batch_size}, seed {self.seed}, vectors standardised on train, last epoch"
         )
 

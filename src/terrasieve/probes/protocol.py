@@ -5,23 +5,42 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar, NamedTuple, Self
+from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from terrasieve.errors import ConfigError
-from terrasieve.probes.metrics import bootstrap_intervals, classification_metrics, confusion_matrix
+from terrasieve.probes.metrics import Task
+from terrasieve.probes.scoring import Score, score_predictions
 
 Features = NDArray[np.floating]
 Labels = NDArray[np.int64]
 
 
 class Labelled(NamedTuple):
-    """Vectors ``(n, features)`` and their class codes ``(n,)``, integers from 0."""
+    """Vectors ``(n, features)`` and their targets: class codes or numbers ``(n,)``, or labels ``(n, classes)``."""
 
     features: Features
-    labels: Labels
+    labels: NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """A way of measuring that has a name; whatever changes its numbers raises its version.
+
+    Attributes:
+        name: Name of the probe.
+        version: Counts the changes after which numbers are not comparable with earlier ones.
+        settings: Every setting that a reader needs to repeat it, in one line.
+    """
+
+    name: str
+    version: int
+    settings: str
+
+    def __str__(self) -> str:
+        return f"{self.name} v{self.version}: {self.settings}"
 
 
 @dataclass(frozen=True)
@@ -29,27 +48,44 @@ class ProbeResult:
     """What a probe reached on a test split.
 
     Attributes:
-        metrics: ``accuracy`` and ``macro_f1``, each from 0 to 1.
-        ci95: Lower and upper bound of the bootstrap 95 % interval of each metric.
-        protocol: How the probe was fitted and scored, in one line.
+        score: Metrics, intervals and confusion.
+        predicted: As :meth:`Probe.predict` gave them.
+        protocol: How the probe was fitted and scored.
         chosen: Settings that were chosen on the validation split, for example ``C``.
     """
 
-    metrics: Mapping[str, float]
-    ci95: Mapping[str, tuple[float, float]]
-    protocol: str
+    score: Score
+    predicted: NDArray[Any]
+    protocol: Protocol
     chosen: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def metrics(self) -> Mapping[str, float]:
+        """Each metric by name, as :data:`terrasieve.probes.metrics.METRIC_INFO` describes them."""
+        return self.score.metrics
+
+    @property
+    def ci95(self) -> Mapping[str, tuple[float, float]]:
+        """Lower and upper bound of the bootstrap 95 % interval of each metric."""
+        return self.score.ci95
 
 
 class Probe(ABC):
-    """A classifier of frozen vectors; whatever it learns, it learns from the train split."""
+    """A predictor from frozen vectors; whatever it learns, it learns from the train split."""
 
     name: ClassVar[str]
+    version: ClassVar[int] = 1
+    task: ClassVar[Task] = "classification"
 
     @property
     @abstractmethod
-    def protocol(self) -> str:
+    def settings(self) -> str:
         """Every setting that a reader needs to repeat the probe, in one line."""
+
+    @property
+    def protocol(self) -> Protocol:
+        """Name, version and settings."""
+        return Protocol(self.name, self.version, self.settings)
 
     @property
     def chosen(self) -> Mapping[str, float]:
@@ -57,44 +93,54 @@ class Probe(ABC):
         return {}
 
     @abstractmethod
-    def fit(self, features: Features, labels: Labels, validation: Labelled | None = None) -> Self:
+    def fit(self, features: Features, labels: NDArray[Any], validation: Labelled | None = None) -> Self:
         """Learn from the train split.
 
         Args:
             features: Train vectors, shape ``(n, features)``.
-            labels: Their class codes, shape ``(n,)``, integers from 0.
+            labels: Their targets, of the probe's task: class codes ``(n,)`` from 0, labels ``(n, classes)`` as
+                booleans, or numbers ``(n,)``.
             validation: Only to choose settings, never to fit weights or the standardisation.
 
         Raises:
-            ConfigError: The vectors and labels do not fit together.
+            ConfigError: The vectors and targets do not fit together.
         """
 
     @abstractmethod
-    def predict(self, features: Features) -> Labels:
-        """Class codes, shape ``(n,)``, of vectors ``(n, features)``."""
+    def predict(self, features: Features) -> NDArray[Any]:
+        """Class codes ``(n,)``, a score for each label ``(n, classes)``, or numbers ``(n,)``, by the probe's task."""
 
-    def score(self, features: Features, labels: Labels) -> ProbeResult:
-        """Accuracy and macro-F1 on a test split, each with its bootstrap 95 % interval."""
-        confusion = confusion_matrix(labels, self.predict(features))
-        return ProbeResult(
-            classification_metrics(confusion), bootstrap_intervals(confusion), self.protocol, dict(self.chosen)
-        )
+    def score(self, features: Features, labels: NDArray[Any]) -> ProbeResult:
+        """The metrics of the probe's task on a test split, each with its bootstrap 95 % interval."""
+        predicted = self.predict(features)
+        return ProbeResult(score_predictions(self.task, labels, predicted), predicted, self.protocol, dict(self.chosen))
 
 
-def check_labelled(features: Features, labels: Labels) -> None:
-    """Refuse vectors and labels that cannot be fitted.
+def check_labelled(features: Features, labels: NDArray[Any]) -> None:
+    """Refuse vectors and class codes that cannot be fitted.
 
     Raises:
         ConfigError: Wrong shapes, no sample, fewer than two classes, or a vector that is not finite.
     """
-    if features.ndim != 2 or labels.shape != features.shape[:1]:
-        raise ConfigError(
-            f"Probes need vectors (n, features) and n labels, got {features.shape} and {labels.shape}; match them."
-        )
+    check_vectors(features, labels)
+    if labels.ndim != 1:
+        raise ConfigError(f"Class codes have shape (n,), got {labels.shape}; several labels need a multi-label probe.")
     if len(np.unique(labels)) < 2:
         raise ConfigError(
             f"The train split holds {len(np.unique(labels))} class(es) in {len(labels)} samples; "
             "a probe needs at least two classes."
+        )
+
+
+def check_vectors(features: Features, labels: NDArray[Any]) -> None:
+    """Refuse vectors that do not go with their targets.
+
+    Raises:
+        ConfigError: Wrong shapes, no sample, or a vector that is not finite.
+    """
+    if features.ndim != 2 or not len(features) or labels.shape[:1] != features.shape[:1]:
+        raise ConfigError(
+            f"Probes need vectors (n, features) and n labels, got {features.shape} and {labels.shape}; match them."
         )
     if not np.isfinite(features).all():
         bad = int((~np.isfinite(features).all(axis=1)).sum())

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from terrasieve.embeddings.inputs import EncoderInput, resolve_inputs
 from terrasieve.errors import BandError
+from terrasieve.probes.metrics import Task
 from terrasieve.sensors import Sensor
 
 JOINED_BANDS = 3
@@ -33,19 +34,27 @@ class InputRow:
 
 @dataclass(frozen=True)
 class ProbeRow:
-    """One number of a comparison with everything that is needed to read it.
+    """One result of a comparison with everything that is needed to read it.
 
     Attributes:
-        model: The recipe of the encoder, or ``random init`` or ``image statistics`` for a floor.
+        model: The recipe of the encoder, the name of a baseline, or ``random init`` or ``image statistics``.
         inputs: Name of the :class:`InputRow`.
         probe: Name of the probe.
-        protocol: How the probe was fitted, in one line.
+        protocol: Name, version and every setting of the probe, in one line.
         data: Archive, sizes, split and normalisation, in one line.
-        metrics: ``accuracy`` and ``macro_f1``, each from 0 to 1.
+        metrics: By name, as :data:`terrasieve.probes.metrics.METRIC_INFO` describes them.
         ci95: Bootstrap 95 % interval of each metric.
         chosen: Settings that fitting chose on the validation split.
-        n_train: Samples in the train split.
+        n_train: Samples that the probe was fitted on.
         n_test: Samples in the test split.
+        target: Column of the archive's table that was predicted, or the sensor with the map of classes.
+        task: What kind of target it is.
+        classes: Names of the classes by code; none for a regression.
+        confusion: Counts, a row per true class and a column per predicted one; empty where there are no classes
+            that exclude each other.
+        train_share: Share of the train split that the probe was fitted on.
+        seed: Of the floor's weights and of everything drawn.
+        note: What a reader must know beyond the protocol, for example ``band copied 3 times``.
     """
 
     model: str
@@ -58,6 +67,18 @@ class ProbeRow:
     chosen: Mapping[str, float]
     n_train: int
     n_test: int
+    target: str = "label"
+    task: Task = "classification"
+    classes: tuple[str, ...] = ()
+    confusion: tuple[tuple[int, ...], ...] = ()
+    train_share: float = 1.0
+    seed: int = 0
+    note: str = ""
+
+    @property
+    def bands(self) -> str:
+        """The bands of the input, whether they were shown together or one by one: one line of a table."""
+        return self.inputs.replace("+", ",")
 
 
 def input_row(wanted: EncoderInput, sensors: Mapping[str, Sensor], channels: int) -> InputRow:
@@ -74,8 +95,8 @@ def input_row(wanted: EncoderInput, sensors: Mapping[str, Sensor], channels: int
     return InputRow(resolve_inputs([resolved], sensors, channels))
 
 
-def default_rows(sensors: Mapping[str, Sensor], channels: int) -> tuple[InputRow, ...]:
-    """Every row that an archive offers to an encoder.
+def default_inputs(sensors: Mapping[str, Sensor], channels: int) -> tuple[EncoderInput, ...]:
+    """Every input that an archive offers to an encoder.
 
     For a single-band encoder each band of each optical or radar sensor, then each named set of three
     bands, joined. For any other encoder each named set of as many bands as it takes, and each sensor
@@ -102,7 +123,12 @@ def default_rows(sensors: Mapping[str, Sensor], channels: int) -> tuple[InputRow
             f"The encoder takes {channels} bands, and no sensor of the archive has that many or a named set of them; "
             "name the inputs, for example s2:B04,B03,B02."
         )
-    return tuple(input_row(one, sensors, channels) for one in wanted)
+    return tuple(wanted)
+
+
+def default_rows(sensors: Mapping[str, Sensor], channels: int) -> tuple[InputRow, ...]:
+    """The rows for :func:`default_inputs`."""
+    return tuple(input_row(one, sensors, channels) for one in default_inputs(sensors, channels))
 
 
 def distinct_members(rows: Iterable[InputRow]) -> tuple[EncoderInput, ...]:

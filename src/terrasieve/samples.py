@@ -1,0 +1,85 @@
+"""Sample data for the demo and the small benchmark: pairs of scenes to learn from, classes to measure on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from terrasieve.archive.opening import open_archive, scenes_spec_from_options
+from terrasieve.archive.packed import PackedArchive
+from terrasieve.archive.packing import pack
+from terrasieve.archive.protocol import Archive
+from terrasieve.archive.simulated import SimulatedSpec
+from terrasieve.archive.subset import SubsetArchive
+from terrasieve.errors import ConfigError
+
+TILE = 64
+LABELLED = {"train": 1500, "val": 500, "test": 1000}
+"""Labelled samples that are kept, so that probing takes no longer than training."""
+
+
+@dataclass(frozen=True)
+class Samples:
+    """What is learnt from and what is measured on.
+
+    Attributes:
+        unlabelled: Pairs of optical and radar samples.
+        labelled: Samples with a class, never trained on.
+        inputs: What the probes show the encoder; the last is a set of three bands.
+        description: One sentence that says what it is, and that it is simulated if it is.
+    """
+
+    unlabelled: Archive
+    labelled: Archive
+    inputs: Sequence[str]
+    description: str
+
+
+def real_samples(data: Path, seed: int) -> Samples:
+    """Scenes in ``la_texas_pairs`` and a seeded part of the classes in ``eurosat_rgb``.
+
+    Raises:
+        ConfigError: One of the two folders is not there.
+    """
+    scenes, labelled = data / "la_texas_pairs", data / "eurosat_rgb"
+    for folder in (scenes, labelled):
+        if not folder.is_dir():
+            raise ConfigError(
+                f"{folder} does not exist. Point --data at a folder that holds la_texas_pairs and eurosat_rgb, "
+                "or leave it out (and unset TERRASIEVE_DATA) for simulated data."
+            )
+    spec = scenes_spec_from_options(scenes, ["s2=s2-rgb8", "s1=s1-vh8"], TILE, None, "stem")
+    return Samples(
+        open_archive(spec),
+        _thinned(open_archive(labelled), seed),
+        ("s2:B04", "s2:B03", "s2:B02", "s2:rgb"),
+        f"real Sentinel-1 and Sentinel-2 scenes in {scenes}, probed on part of EuroSAT RGB in {labelled}",
+    )
+
+
+def simulated_samples(seed: int, count: int, store: Path) -> Samples:
+    """Simulated pairs, and half as many simulated samples with a class.
+
+    Args:
+        seed: Of everything.
+        count: Pairs to learn from.
+        store: Where the labelled samples are packed: probes read each several times, and simulating one takes longer
+            than reading it.
+    """
+    pack(open_archive(SimulatedSpec(seed=seed + 1, samples=count // 2)), store)
+    return Samples(
+        open_archive(SimulatedSpec(seed=seed, samples=count)),
+        PackedArchive(store),
+        ("s2:B02", "s2:B03", "s2:B04", "s2:B08", "s2:B11", "s1:VV", "s1:VH", "s2:rgb"),
+        "SIMULATED Sentinel-1 and Sentinel-2 samples (no --data given): the figures say nothing about real imagery",
+    )
+
+
+def _thinned(labelled: Archive, seed: int) -> Archive:
+    splits = np.array(labelled.table()["split"].to_pylist())
+    generator = np.random.default_rng(seed)
+    kept = [generator.permutation(np.flatnonzero(splits == name))[:count] for name, count in LABELLED.items()]
+    return SubsetArchive(labelled, np.sort(np.concatenate(kept)))
