@@ -1,0 +1,159 @@
+"""Maps of where in a sample the score of a class comes from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from terrasieve.console import track
+from terrasieve.embeddings.stream import device_of
+from terrasieve.errors import ConfigError
+from terrasieve.explain.attention import attention_layers, attention_maps
+from terrasieve.explain.choosing import right_and_wrong
+from terrasieve.explain.fullgrad import full_gradient
+from terrasieve.explain.gradcam import grad_cam
+from terrasieve.explain.record import Saliency, SaliencyGallery, SaliencyMap
+from terrasieve.explain.scoring import affine_head, probabilities
+from terrasieve.explain.subject import Subject, fit_probe, read_pixels
+from terrasieve.explain.thumbnails import GALLERY_PIXELS, Album, data_uri, overlay, read_album
+from terrasieve.models.backbone import Encoder
+
+AT_ONCE = 8
+"""Samples whose activations and gradients are in memory together."""
+
+
+class _Drawn(NamedTuple):
+    """One map a sample, and how complete it is where that can be said."""
+
+    method: str
+    maps: list[NDArray[np.float64]]
+    errors: list[float] | None = None
+
+
+class _Chosen(NamedTuple):
+    """Samples to explain: index into the archive, class that the probe gives them, and its probability."""
+
+    indices: NDArray[np.int64]
+    predicted: NDArray[np.int64]
+    probability: NDArray[np.float64]
+
+
+_Method = Callable[[Encoder, nn.Linear, Sequence[Tensor], Sequence[NDArray[np.int64]]], list[_Drawn]]
+"""Draws maps of batches of pixels, for one class a sample, of an encoder with a head."""
+
+
+def make_saliency(subject: Subject, per_class: int, notes: list[str], target: str = "label") -> SaliencyGallery:
+    """Maps of a few test samples of each class, of the score of the class that a logistic probe gives them.
+
+    Scaling vectors to unit length, which joined inputs need, is not piecewise linear. Where the bands are shown one
+    by one, the maps are those of the first, with a probe of its own.
+
+    Args:
+        subject: What to explain.
+        per_class: Most samples of each class that are recognised, and most that are mistaken.
+        notes: Receives a sentence for each method that the network does not allow.
+        target: What the classes are of.
+
+    Raises:
+        ConfigError: The probe cannot be fitted, or no method fits the network.
+        SampleError: A sample cannot be read.
+    """
+    shown = subject.row.members[0]
+    alone = len(subject.row.members) == 1
+    head = affine_head(subject.probe if alone else fit_probe(subject, subject.train[:, 0], subject.val[:, 0]))
+    chosen = _choose(subject, head, per_class)
+    device = device_of(subject.encoder)
+    pixels = list(read_pixels(subject, shown, chosen.indices, AT_ONCE))
+    classes = np.split(chosen.predicted, range(AT_ONCE, len(chosen.predicted), AT_ONCE))
+    drawn = _draw_all(subject.encoder, head.to(device), pixels, classes, notes)
+    album = read_album(subject.archive, shown.sensor, chosen.indices, subject.splits, GALLERY_PIXELS)
+    items = tuple(_item(position, chosen, drawn, album) for position in range(len(chosen.indices)))
+    return SaliencyGallery(method=_describe(subject, per_class, target), inputs=str(shown), items=items)
+
+
+def _choose(subject: Subject, head: nn.Linear, per_class: int) -> _Chosen:
+    shares = probabilities(head, subject.test[:, 0])
+    predicted = shares.argmax(axis=1).astype(np.int64)
+    positions = right_and_wrong(subject.labels, predicted, shares.max(axis=1), per_class, subject.seed)
+    return _Chosen(subject.splits.test[positions], predicted[positions], shares.max(axis=1)[positions])
+
+
+def _draw_all(
+    encoder: Encoder, head: nn.Linear, pixels: Sequence[Tensor], classes: Sequence[NDArray[np.int64]], notes: list[str]
+) -> list[_Drawn]:
+    second: _Method = _draw_attention if attention_layers(encoder) else _draw_grad_cam
+    drawn: list[_Drawn] = []
+    reasons = []
+    for method in (_draw_fullgrad, second):
+        try:
+            drawn += method(encoder, head, pixels, classes)
+        except ConfigError as error:
+            reasons.append(str(error))
+    if not drawn:
+        raise ConfigError(" ".join(reasons))
+    notes += reasons
+    return drawn
+
+
+def _draw_fullgrad(
+    encoder: Encoder, head: nn.Linear, pixels: Sequence[Tensor], classes: Sequence[NDArray[np.int64]]
+) -> list[_Drawn]:
+    network = nn.Sequential(encoder, head)
+    pairs = track(zip(pixels, classes, strict=True), "FullGrad (batches)", total=len(pixels))
+    found = [full_gradient(network, batch, codes) for batch, codes in pairs]
+    maps = [one for batch in found for one in batch.saliency]
+    return [_Drawn("FullGrad", maps, [float(error) for batch in found for error in batch.completeness_error])]
+
+
+def _draw_grad_cam(
+    encoder: Encoder, head: nn.Linear, pixels: Sequence[Tensor], classes: Sequence[NDArray[np.int64]]
+) -> list[_Drawn]:
+    network = nn.Sequential(encoder, head)
+    pairs = track(zip(pixels, classes, strict=True), "Grad-CAM (batches)", total=len(pixels))
+    return [_Drawn("Grad-CAM", [one for batch, codes in pairs for one in grad_cam(network, batch, codes)])]
+
+
+def _draw_attention(
+    encoder: Encoder, head: nn.Linear, pixels: Sequence[Tensor], classes: Sequence[NDArray[np.int64]]
+) -> list[_Drawn]:
+    found = [attention_maps(encoder, batch) for batch in track(pixels, "attention (batches)", total=len(pixels))]
+    return [
+        _Drawn("attention", [one for batch in found for one in batch.mean]),
+        _Drawn("attention rollout", [one for batch in found for one in batch.rollout]),
+    ]
+
+
+def _item(position: int, chosen: _Chosen, drawn: Sequence[_Drawn], album: Album) -> Saliency:
+    index = int(chosen.indices[position])
+    return Saliency(
+        sample=album.thumbnail(index),
+        predicted=album.classes[chosen.predicted[position]],
+        probability=min(1.0, float(chosen.probability[position])),
+        maps=tuple(_record_map(one, position, album, index) for one in drawn),
+    )
+
+
+def _record_map(drawn: _Drawn, position: int, album: Album, index: int) -> SaliencyMap:
+    picture = overlay(album.pictures[index], drawn.maps[position])
+    error = drawn.errors[position] if drawn.errors else None
+    return SaliencyMap(method=drawn.method, picture=data_uri(picture, album.size), completeness_error=error)
+
+
+def _describe(subject: Subject, per_class: int, target: str) -> str:
+    sentences = [
+        f"Score of the {target} that a logistic probe gives the sample, in float32; of each class at most {per_class} "
+        f"recognised test samples, drawn with seed {subject.seed}, and {per_class} most confidently mistaken ones; "
+        "each map from its least to its greatest value.",
+    ]
+    if not attention_layers(subject.encoder):
+        sentences.append("On small images the grid of the network's strides shows in FullGrad.")
+    if len(subject.row.members) > 1:
+        sentences.append(
+            f"The encoder sees one band at a time: these are the maps of {subject.row.members[0]} alone, with a probe "
+            "of its own."
+        )
+    return " ".join(sentences)

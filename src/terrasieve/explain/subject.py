@@ -1,0 +1,109 @@
+"""The encoder that is to be explained, with the samples and vectors that every explanation needs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from terrasieve.archive.protocol import Archive
+from terrasieve.embeddings.inputs import EncoderInput
+from terrasieve.embeddings.joining import join
+from terrasieve.embeddings.stream import EmbedSettings, device_of, embed_vectors, prepare_batch, read_batches
+from terrasieve.errors import ConfigError
+from terrasieve.models.backbone import Encoder
+from terrasieve.probes.logistic import LogisticProbe
+from terrasieve.probes.protocol import Labelled
+from terrasieve.probes.rows import InputRow
+from terrasieve.probes.splits import Splits
+from terrasieve.views.normalise import Normaliser
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is explained.
+
+    Attributes:
+        encoder: Stays as it is, on its device.
+        archive: Where pixels come from.
+        row: What the encoder is shown.
+        splits: Samples to learn from, to choose on, and to explain, with their classes.
+        normaliser: Standardises the pixels.
+        settings: Size, batch size and precision.
+        seed: Of everything drawn.
+        train: Vectors of the train split, shape ``(n_train, members, features)``.
+        val: Of the validation split.
+        test: Of the test split.
+    """
+
+    encoder: Encoder
+    archive: Archive
+    row: InputRow
+    splits: Splits
+    normaliser: Normaliser
+    settings: EmbedSettings
+    seed: int
+    train: NDArray[np.float32]
+    val: NDArray[np.float32]
+    test: NDArray[np.float32]
+
+    @property
+    def labels(self) -> NDArray[np.int64]:
+        """Class codes of the test split, shape ``(n_test,)``."""
+        return np.asarray(self.splits.labels[self.splits.test], dtype=np.int64)
+
+    @cached_property
+    def probe(self) -> LogisticProbe:
+        """A logistic probe of the members' joined vectors; see :func:`fit_probe`."""
+        return fit_probe(self, join(self.train), join(self.val))
+
+
+def make_subject(
+    encoder: Encoder,
+    archive: Archive,
+    row: InputRow,
+    splits: Splits,
+    normaliser: Normaliser,
+    settings: EmbedSettings,
+    seed: int,
+) -> Subject:
+    """Embed the three parts of a labelled archive.
+
+    Raises:
+        ConfigError: The target is not one of classes.
+        SampleError: A sample cannot be read, or samples differ in size and no size is set.
+    """
+    if not splits.classes or splits.labels.ndim != 1:
+        raise ConfigError(
+            "Explanations are of classes that exclude each other, and the target has none; choose one that does."
+        )
+    used = np.concatenate([splits.train, splits.val, splits.test])
+    vectors = embed_vectors(encoder, archive, row.members, normaliser, settings, used, "embed to explain")
+    parts = np.split(vectors, np.cumsum([len(splits.train), len(splits.val)]))
+    return Subject(encoder, archive, row, splits, normaliser, settings, seed, *parts)
+
+
+def fit_probe(subject: Subject, train: NDArray[np.float32], val: NDArray[np.float32]) -> LogisticProbe:
+    """A logistic probe of vectors ``(n, features)`` of the train and the validation split.
+
+    Raises:
+        ConfigError: They cannot be fitted, for example because there is one class only.
+    """
+    splits = subject.splits
+    held = Labelled(val, splits.labels[splits.val]) if len(val) else None
+    return LogisticProbe(seed=subject.seed).fit(train, splits.labels[splits.train], held)
+
+
+def read_pixels(subject: Subject, shown: EncoderInput, indices: NDArray[np.int64], batch_size: int) -> Iterator[Tensor]:
+    """Standardised pixels ``(n, bands, height, width)`` of samples on the encoder's device, batch by batch.
+
+    Raises:
+        SampleError: A sample cannot be read, or samples of a batch differ in size and no size is set.
+    """
+    settings = subject.settings.model_copy(update={"batch_size": batch_size})
+    for batch in read_batches(subject.archive, [shown], indices, settings):
+        yield prepare_batch(batch, [shown], subject.normaliser, settings.size, device_of(subject.encoder))[0]
