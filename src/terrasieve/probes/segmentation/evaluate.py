@@ -1,0 +1,162 @@
+"""Compare frozen encoders with their floors on label maps, with whole sites held out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from rich.progress import Progress
+from torch import Tensor
+
+from terrasieve.archive.statistics import measure
+from terrasieve.console import progress_bar
+from terrasieve.embeddings.inputs import EncoderInput, bands_by_sensor
+from terrasieve.embeddings.stream import device_of, prepare_batch, read_batches
+from terrasieve.probes.candidates import Candidate, Showing, check_names, showing
+from terrasieve.probes.rows import InputRow, ProbeRow, distinct_members
+from terrasieve.probes.segmentation.folds import Fold
+from terrasieve.probes.segmentation.maps import FeatureMaps, PixelValues, feature_maps
+from terrasieve.probes.segmentation.metrics import pixel_confusion, score_units
+from terrasieve.probes.segmentation.protocol import LabelledImages, SegmentationProbe
+from terrasieve.probes.segmentation.task import SegmentationTask
+from terrasieve.views.normalise import Normaliser
+
+
+@dataclass(frozen=True)
+class _Cell:
+    """One model, shown one input, under one probe: one row of the result."""
+
+    candidate: Candidate
+    shown: Showing
+    maps: FeatureMaps
+    probe: SegmentationProbe
+
+
+@dataclass
+class _Tally:
+    """What a cell reached so far: a confusion matrix for each group, and what each fold chose."""
+
+    confusions: NDArray[np.int64]
+    chosen: dict[str, float]
+
+
+def evaluate_segmentation(
+    candidates: Sequence[Candidate], inputs: Sequence[EncoderInput], task: SegmentationTask
+) -> list[ProbeRow]:
+    """Probe several models on the same folds.
+
+    Pixels are standardised by statistics of each fold's train images, the same for every model.
+
+    Args:
+        candidates: Encoders, and :class:`PixelValues` as the floor; the first is the one in question.
+        inputs: What each is shown, a line each.
+        task: From :func:`prepare_segmentation`.
+
+    Returns:
+        Ordered by model, input and probe.
+
+    Raises:
+        BandError: An input does not exist or does not fit a candidate.
+        ConfigError: Two candidates have the same name, or one gives no feature maps.
+        SampleError: A sample cannot be read, or samples differ in size and no size is set.
+    """
+    check_names(candidates)
+    cells = _cells(candidates, inputs, task)
+    groups = np.unique(task.folds.groups)
+    size = (len(groups), len(task.labels.classes), len(task.labels.classes))
+    tallies = [_Tally(np.zeros(size, dtype=np.int64), {}) for _ in cells]
+    rows = list(dict.fromkeys(cell.shown.row for cell in cells))
+    normalisers = [_normaliser(task, fold, rows) for fold in task.folds.parts]
+    with progress_bar() as bar:
+        bar.add_task("segment", total=len(cells) * len(task.folds.parts), note="")
+        for number, (fold, normaliser) in enumerate(zip(task.folds.parts, normalisers, strict=True)):
+            for row in rows:
+                images = _read(task, fold, row, normaliser)
+                for cell, tally in zip(cells, tallies, strict=True):
+                    if cell.shown.row == row:
+                        _measure(cell, tally, task, number, images, bar)
+    return [_probe_row(cell, tally, task) for cell, tally in zip(cells, tallies, strict=True)]
+
+
+def _cells(candidates: Sequence[Candidate], inputs: Sequence[EncoderInput], task: SegmentationTask) -> list[_Cell]:
+    wanted = tuple(dict.fromkeys(one.resolve(task.archive.sensors) for one in inputs))
+    cells = []
+    for candidate in candidates:
+        precision = task.settings.on(device_of(candidate.model)).precision
+        shown = [showing(candidate, one, task.archive.sensors) for one in wanted]
+        # One frozen copy of the model, and another where it stands behind a copying of the band.
+        models = {type(one.model): one.model for one in shown}
+        built = {kind: feature_maps(model, task.stride, precision) for kind, model in models.items()}
+        cells += [
+            _Cell(candidate, one, built[type(one.model)], probe)
+            for one in shown
+            for probe in task.probes
+            if probe.on_pixels or not isinstance(candidate.model, PixelValues)
+        ]
+    return cells
+
+
+def _normaliser(task: SegmentationTask, fold: Fold, rows: Sequence[InputRow]) -> Normaliser:
+    needed = list(bands_by_sensor(distinct_members(rows)))
+    return Normaliser(task.archive.sensors, measure(task.archive, sensors=needed, indices=fold.train))
+
+
+def _read(task: SegmentationTask, fold: Fold, row: InputRow, normaliser: Normaliser) -> tuple[Tensor, Tensor]:
+    """Standardised train and test images of a fold, each ``(n, parts, channels, height, width)``."""
+    parts = []
+    for indices in (fold.train, fold.test):
+        batches = read_batches(task.archive, row.members, indices, task.settings)
+        shown = [
+            torch.stack(prepare_batch(batch, row.members, normaliser, task.settings.size, torch.device("cpu")), dim=1)
+            for batch in batches
+        ]
+        parts.append(torch.cat(shown))
+    return parts[0], parts[1]
+
+
+def _measure(
+    cell: _Cell, tally: _Tally, task: SegmentationTask, number: int, images: tuple[Tensor, Tensor], bar: Progress
+) -> None:
+    """Fit one probe on a fold's train images, and add its predictions of the test images to the tally."""
+    fold = task.folds.parts[number]
+    what = f"fold {number + 1}/{len(task.folds.parts)} {cell.candidate.name} {cell.shown.row.name} {cell.probe.name}"
+
+    def report(note: str) -> None:
+        bar.update(bar.task_ids[0], note=f"{what}: {note}")
+
+    train = LabelledImages(images[0], task.labels.of(fold.train), len(task.labels.classes))
+    probe = cell.probe.fit(cell.maps, train, np.flatnonzero(np.isin(fold.train, fold.validation)), report)
+    report("predict")
+    truth = task.labels.of(fold.test)
+    predicted = probe.predict(cell.maps, images[1], (truth.shape[1], truth.shape[2]))
+    places = np.searchsorted(np.unique(task.folds.groups), task.folds.groups[fold.test])
+    for place, true, found in zip(places, truth, predicted, strict=True):
+        tally.confusions[place] += pixel_confusion(true, found, len(task.labels.classes))
+    suffix = f", fold {number + 1}" if len(task.folds.parts) > 1 else ""
+    tally.chosen |= {f"{name}{suffix}": value for name, value in probe.chosen.items()}
+    bar.advance(bar.task_ids[0])
+
+
+def _probe_row(cell: _Cell, tally: _Tally, task: SegmentationTask) -> ProbeRow:
+    score = score_units(tally.confusions)
+    return ProbeRow(
+        model=cell.candidate.name,
+        inputs=cell.shown.row.name,
+        probe=cell.probe.name,
+        protocol=str(cell.probe.protocol),
+        data=task.data,
+        metrics=score.metrics,
+        ci95=score.ci95,
+        chosen=tally.chosen,
+        n_train=round(float(np.mean([len(fold.train) for fold in task.folds.parts]))),
+        n_test=sum(len(fold.test) for fold in task.folds.parts),
+        target=task.labels.sensor,
+        task="segmentation",
+        classes=task.labels.classes,
+        confusion=score.confusion,
+        seed=task.seed,
+        note=cell.shown.note,
+    )

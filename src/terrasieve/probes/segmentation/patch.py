@@ -1,0 +1,132 @@
+"""The quick segmentation probe: a linear classifier of what the maps say at each pixel."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, NamedTuple, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.decomposition import PCA
+from torch import Tensor
+
+from terrasieve.embeddings.stream import device_of
+from terrasieve.probes.logistic import LogisticProbe
+from terrasieve.probes.protocol import Labelled
+from terrasieve.probes.segmentation.maps import FeatureMaps, label_places
+from terrasieve.probes.segmentation.metrics import IGNORE
+from terrasieve.probes.segmentation.protocol import LabelledImages, Report, SegmentationProbe, silent
+
+VECTORS_AT_ONCE = 2**24
+"""Bound on the numbers of one block of interpolated vectors: 64 MiB in float32."""
+
+
+class _Drawn(NamedTuple):
+    """Vectors ``(k, features)`` of the drawn pixels, their class codes ``(k,)`` and their images ``(k,)``."""
+
+    vectors: NDArray[np.float32]
+    codes: NDArray[np.int64]
+    images: NDArray[np.int64]
+
+
+class PatchLinear(SegmentationProbe):
+    """Logistic regression on feature maps that are interpolated to the pixels of the label map.
+
+    On the pixels themselves (:class:`terrasieve.probes.segmentation.maps.PixelValues`) this is the per-pixel floor.
+    Longer vectors are reduced to their first principal components on train, which saves most of the time and keeps
+    the classifier linear. C is chosen on the validation images; the probe is then fitted again, with this C, on all
+    train images. Without validation images, :class:`LogisticProbe` draws a tenth of the train pixels in their place.
+
+    Args:
+        pixels: Train pixels that are drawn in all, in equal number from each image as far as it has them; classes
+            stay as frequent as they are.
+        components: Most numbers of a vector.
+        seed: Of every draw.
+    """
+
+    name: ClassVar[str] = "patch linear"
+    on_pixels: ClassVar[bool] = True
+
+    def __init__(self, pixels: int = 10_000, components: int = 128, seed: int = 0) -> None:
+        self.pixels = pixels
+        self.components = components
+        self.seed = seed
+
+    @property
+    def settings(self) -> str:
+        """Every setting in one line."""
+        return (
+            f"maps interpolated bilinearly to the labels' pixels; {self.pixels:,} train pixels, as many from each "
+            f"image, not balanced, seed {self.seed}; vectors longer than {self.components} reduced to that many "
+            "principal components on train; C by accuracy on the validation images, then fitted on all train images; "
+            f"each fit {LogisticProbe(seed=self.seed).protocol}"
+        )
+
+    @property
+    def chosen(self) -> Mapping[str, float]:
+        """The C that was chosen."""
+        return {"C": self.probe_.chosen["C"]}
+
+    def fit(
+        self, maps: FeatureMaps, train: LabelledImages, validation: NDArray[np.int64], report: Report = silent
+    ) -> Self:
+        """Draw pixels, choose C and fit; see :meth:`SegmentationProbe.fit`."""
+        drawn = self._draw(maps, train, report)
+        report("fit")
+        size = min(self.components, len(drawn.vectors))
+        self.reduction_ = None
+        if drawn.vectors.shape[1] > size:
+            self.reduction_ = _principal(drawn.vectors, size, self.seed)
+        vectors, codes = self._reduced(drawn.vectors), drawn.codes
+        held = np.isin(drawn.images, validation)
+        probe = LogisticProbe(seed=self.seed, device=device_of(maps))
+        if held.any() and len(np.unique(codes[~held])) > 1:
+            left = Labelled(vectors[held], codes[held])
+            chosen = probe.fit(vectors[~held], codes[~held], left).chosen["C"]
+            self.probe_ = LogisticProbe((chosen,), seed=self.seed, device=probe.device).fit(vectors, codes, left)
+        else:
+            self.probe_ = probe.fit(vectors, codes)
+        return self
+
+    def predict(self, maps: FeatureMaps, pixels: Tensor, size: tuple[int, int]) -> NDArray[Any]:
+        """See :meth:`SegmentationProbe.predict`."""
+        places = label_places(size, (pixels.shape[-2], pixels.shape[-1]))
+        return np.stack([self._predict_image(maps, image[None], places) for image in pixels])
+
+    def _predict_image(self, maps: FeatureMaps, image: Tensor, places: Tensor) -> NDArray[Any]:
+        values = maps(image)
+        if self.reduction_ is not None:
+            # Cell by cell, before the interpolation to many more pixels: both are linear, so their order is free.
+            cells = torch.from_numpy(self._reduced(_vectors(values)))
+            values = cells.T.reshape(1, -1, *values.shape[-2:]).to(values.device)
+        rows = max(1, VECTORS_AT_ONCE // (values.shape[1] * places.shape[2]))
+        blocks = [self.probe_.predict(_vectors(maps.at(values, part))) for part in torch.split(places, rows, dim=1)]
+        return np.concatenate(blocks).reshape(places.shape[1:3])
+
+    def _reduced(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+        if self.reduction_ is None:
+            return vectors
+        return np.asarray(self.reduction_.transform(vectors), dtype=np.float32)
+
+    def _draw(self, maps: FeatureMaps, train: LabelledImages, report: Report) -> _Drawn:
+        generator = np.random.default_rng(self.seed)
+        places, count = train.places.flatten(0, 2), len(train.labels)
+        parts = []
+        for number, labels in enumerate(train.labels.reshape(count, -1)):
+            report(f"image {number + 1}/{count}")
+            drawn = generator.permutation(np.flatnonzero(labels != IGNORE))[: -(-self.pixels // count)]
+            there = places[torch.from_numpy(drawn)][None, None]
+            vectors = _vectors(maps.at(maps(train.pixels[number : number + 1]), there))
+            parts.append(_Drawn(vectors, labels[drawn].astype(np.int64), np.full(len(drawn), number)))
+        return _Drawn(*(np.concatenate(part) for part in zip(*parts, strict=True)))
+
+
+def _principal(vectors: NDArray[np.float32], size: int, seed: int) -> PCA:
+    # Two power iterations instead of four to seven: what they would still change is far below the spread of a fold.
+    return PCA(size, svd_solver="randomized", iterated_power=2, random_state=seed).fit(vectors)
+
+
+def _vectors(values: Tensor) -> NDArray[np.float32]:
+    """Vectors ``(a * b, features)`` of values ``(1, features, a, b)``."""
+    return np.asarray(values[0].flatten(1).T.cpu().numpy(), dtype=np.float32)
