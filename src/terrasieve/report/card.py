@@ -1,0 +1,258 @@
+"""The model card: a README as model hubs read it, with nothing in it that no file of the run says.
+
+Front matter and ``model-index`` follow https://huggingface.co/docs/hub/model-cards and its metadata specification.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from terrasieve.errors import ArchiveError, ConfigError
+from terrasieve.models.export import CARD, WEIGHTS, EncoderCard
+from terrasieve.probes.metrics import METRIC_INFO
+from terrasieve.probes.rows import ProbeRow
+from terrasieve.probes.table import HEADLINES, to_markdown
+from terrasieve.report.answer import answer
+from terrasieve.report.cautions import cautions
+from terrasieve.report.citations import CITATIONS
+from terrasieve.report.grouping import groups_of
+from terrasieve.report.ran import statistics_table
+from terrasieve.report.run import Run, read_runs
+from terrasieve.report.writing import write_whole
+
+README = "README.md"
+_LICENSE = re.compile(r"[a-z0-9][a-z0-9.+-]*")
+_TASKS = {
+    "classification": ("image-classification", "Image classification"),
+    "multilabel": ("image-classification", "Multi-label image classification"),
+    "regression": ("image-feature-extraction", "Regression"),
+    "segmentation": ("image-segmentation", "Semantic segmentation"),
+}
+_NO_DATA_SET = {"packed", "scenes", "simulated", "unknown layout"}
+"""Layouts that say how files lie, not whose data they are."""
+_METRIC_TYPES = {
+    "accuracy": "accuracy",
+    "macro_f1": "f1",
+    "miou": "mean_iou",
+    "rmse": "rmse",
+    "mae": "mae",
+    "r2": "r_squared",
+}
+
+
+def write_card(run: Path, out: Path | None = None, license: str = "apache-2.0") -> Path:
+    """Write the model card of a run.
+
+    Args:
+        run: A run folder with an exported encoder.
+        out: The file to write; ``README.md`` in the encoder's folder when None, ready to be uploaded with the weights.
+        license: Identifier of the weights' licence, as model hubs list them, for example ``apache-2.0`` or ``mit``.
+
+    Raises:
+        ArchiveError: There is no encoder in the folder, a file is damaged, or the disk refused the card.
+        ConfigError: The licence is no identifier.
+    """
+    if not _LICENSE.fullmatch(license):
+        raise ConfigError(f"license is {license!r}; give an identifier such as apache-2.0, mit or cc-by-4.0.")
+    read = read_runs([run])[0]
+    if read.card is None:
+        raise ArchiveError(
+            f"{run} holds no encoder, of which the card would be: looked for encoder/{CARD}. Train with "
+            "`terrasieve pretrain`, or give the folder of a finished run."
+        )
+    folder = run / "encoder" if (run / "encoder" / CARD).is_file() else run
+    target = out or folder / README
+    return write_whole(target, card_text(read, read.card, license))
+
+
+def card_text(run: Run, card: EncoderCard, license: str) -> str:
+    """The card as Markdown with YAML front matter."""
+    front = yaml.safe_dump(front_matter(run, card, license), sort_keys=False, allow_unicode=True, width=100)
+    sections = [_what(card), _limits(run), _training_data(card), _loading(run, card), _evaluation(run)]
+    sections += [_licence(license), _citation(card), _weights(card)]
+    return "\n\n".join([f"---\n{front}---", *(text for text in sections if text)]) + "\n"
+
+
+def front_matter(run: Run, card: EncoderCard, license: str) -> dict[str, Any]:
+    """What a hub reads by machine."""
+    sources = _sources(_data(card))
+    kinds = sorted({sensor.kind for sensor in card.sensors.values()})
+    facts: dict[str, Any] = {
+        "license": license,
+        "library_name": "timm",
+        "pipeline_tag": "image-feature-extraction",
+        "tags": ["earth-observation", "remote-sensing", "self-supervised-learning", card.method, *kinds, "terrasieve"],
+    }
+    if sources and not _data(card).get("simulated") and sources[-1][0] not in _NO_DATA_SET:
+        facts["datasets"] = [sources[-1][0]]
+    mains = [(group.main, group.trained) for group in groups_of(run.rows)]
+    results = [_result(line.rows[trained]) for line, trained in mains if line is not None]
+    if results:
+        facts["model-index"] = [{"name": card.recipe, "results": results}]
+    return facts
+
+
+# ---------------------------------------------------------------- sections
+
+
+def _what(card: EncoderCard) -> str:
+    channels = card.backbone.channels
+    views = dict.fromkeys(" or ".join(bands) for bands in card.view_bands)
+    seen = f" Each channel of a training view showed one of: {text('; '.join(views))}." if views else ""
+    return (
+        f"# {text(card.recipe)}\n\n"
+        f"A {text(card.backbone.name)} encoder with {channels} input channel{'s' if channels > 1 else ''}, trained "
+        f"without labels by {text(card.method)} on views of {card.image_size} x {card.image_size} pixels. It turns "
+        f"pixels into feature vectors; it has no classification head.{seen}"
+    )
+
+
+def _limits(run: Run) -> str:
+    groups = groups_of(run.rows, run.predictions)
+    found = [f"- {text(one.text)}" for one in cautions(run, groups) if one.level != "note"]
+    said = text(answer(run, groups).lead)
+    heading = "## How good it is, and its limits\n\n"
+    general = (
+        "- It was measured on the inputs and data named below only; other sensors, bands, units, pixel sizes and "
+        "regions are untested."
+    )
+    return heading + "\n\n".join([said, "\n".join([*found, general])])
+
+
+def _training_data(card: EncoderCard) -> str:
+    data = _data(card)
+    lines = [f"- Source: {text(_source(data))}"]
+    if "simulated" in data:
+        lines.append(f"- Simulated: {'yes, SIMULATED data' if data['simulated'] else 'no'}")
+    if "samples" in card.provenance:
+        lines.append(f"- Samples: {card.provenance['samples']:,}")
+    if data.get("fingerprint"):
+        lines.append(f"- Fingerprint of the data: `{text(str(data['fingerprint']))}`")
+    table = ["| sensor | band | wavelength, µm | pixel, m | unit |", "|---|---|---|---|---|"]
+    for key, sensor in card.sensors.items():
+        for band in sensor.bands:
+            wave = "-" if band.wavelength_um is None else f"{band.wavelength_um:g}"
+            table.append(
+                f"| {text(key)} ({text(sensor.name)}) | {text(band.name)} | {wave} | {band.gsd:g} | {text(band.unit)} |"
+            )
+    return "\n".join(["## Training data", "", *lines, "", *table])
+
+
+def _loading(run: Run, card: EncoderCard) -> str:
+    backbone = card.backbone
+    size = f", img_size={backbone.image_size}" if backbone.image_size else ""
+    code = [
+        "import safetensors.torch",
+        "import timm",
+        "",
+        f"model = timm.create_model({backbone.name!r}, in_chans={backbone.channels}, num_classes=0{size})",
+        f'model.load_state_dict(safetensors.torch.load_file("{WEIGHTS}"))',
+        f"features = model.eval()(pixels)  # (n, {backbone.channels}, height, width), normalised as below",
+    ]
+    lines = ["## How to load it", "", "```python", *code, "```"]
+    table = statistics_table(run)
+    if table:
+        lines += ["", "Each band is normalised as `(pixel - mean) / std`, in its own unit:", ""]
+        lines += [f"| {' | '.join([table.corner, *table.columns])} |", "|---|---|---|---|"]
+        lines += [f"| {' | '.join([text(name), *(text(cell.text) for cell in cells)])} |" for name, cells in table.rows]
+    return "\n".join(lines)
+
+
+def _evaluation(run: Run) -> str:
+    if not run.rows:
+        return "## Evaluation\n\nNot evaluated: the run holds no probe.json."
+    parts = [
+        "## Evaluation",
+        "Models side by side under the same probe, with 95 % intervals; the protocol is beneath each table.",
+    ]
+    for group in groups_of(run.rows):
+        rows = [row for line in group.lines for row in line.rows.values()]
+        parts += [f"### {text(group.title)}", to_markdown([_plain(row) for row in rows], group.headline)]
+    return "\n\n".join(parts)
+
+
+def _licence(license: str) -> str:
+    return (
+        f"## Licence\n\nWeights: `{license}`. The terms of the training data hold for the data alone, and are those of "
+        "its source; look them up there."
+    )
+
+
+def _citation(card: EncoderCard) -> str:
+    entries = CITATIONS.get(card.method, ())
+    return "## Citation\n\nThe method:\n\n```bibtex\n" + "\n\n".join(entries) + "\n```" if entries else ""
+
+
+def _weights(card: EncoderCard) -> str:
+    version = card.provenance.get("terrasieve")
+    made = f" Written by terrasieve {text(str(version))}." if version else ""
+    return f"## Weights\n\n`{WEIGHTS}`, SHA-256 `{card.weights_sha256 or 'not recorded'}`.{made}"
+
+
+# ---------------------------------------------------------------- parts
+
+
+def text(value: str) -> str:
+    """Text that Markdown must show as it is, on one line."""
+    flat = " ".join(value.split())
+    return re.sub(r"([\\`*_\[\]<>|#])", r"\\\1", flat)
+
+
+def _plain(row: ProbeRow) -> ProbeRow:
+    """The row with its texts escaped for Markdown."""
+    changed = {name: text(getattr(row, name)) for name in ("model", "inputs", "probe", "protocol", "data", "note")}
+    return ProbeRow(**{**vars(row), **changed})
+
+
+def _result(row: ProbeRow) -> dict[str, Any]:
+    kind, name = _TASKS[row.task]
+    return {
+        "task": {"type": kind, "name": f"{name}, {row.probe} probe"},
+        "dataset": {
+            "type": _data_set(row),
+            "name": f"{_data_set(row)}, {row.target}",
+            "config": row.inputs,
+            "split": "test",
+        },
+        "metrics": [_metric(row, metric) for metric in HEADLINES[row.task] if metric in row.metrics],
+    }
+
+
+def _metric(row: ProbeRow, metric: str) -> dict[str, Any]:
+    interval = row.ci95.get(metric)
+    bounds = {"args": {"ci95": [round(bound, 6) for bound in interval]}} if interval else {}
+    return {
+        "type": _METRIC_TYPES.get(metric, metric),
+        "name": METRIC_INFO[metric].title,
+        "value": round(row.metrics[metric], 6),
+        **bounds,
+        "verified": False,
+    }
+
+
+def _data(card: EncoderCard) -> Mapping[str, Any]:
+    data = card.provenance.get("data")
+    return data if isinstance(data, Mapping) else {}
+
+
+def _data_set(row: ProbeRow) -> str:
+    """The layout that a row's description of the data begins with, after ``data:``."""
+    return (row.data.split(":", 1)[-1].split(",")[0].split() or ["unknown"])[0]
+
+
+def _sources(data: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Layout and folder of each archive of the chain, the one that was read first; folders without their parents."""
+    found = []
+    while data:
+        found.append((str(data.get("layout", "unknown layout")), Path(str(data.get("root", ""))).name))
+        data = data.get("packed_from") or data.get("made_from") or {}
+    return found
+
+
+def _source(data: Mapping[str, Any]) -> str:
+    return ", made from ".join(" ".join(one).strip() for one in _sources(data)) or "not recorded"

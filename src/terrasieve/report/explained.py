@@ -1,0 +1,196 @@
+"""Sections of the page: projection, saliency, neighbours and bands of ``explanation.json``."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from terrasieve.explain.record import (
+    BandAttribution,
+    Neighbour,
+    NeighbourGallery,
+    Projection,
+    SaliencyGallery,
+    SaliencyMap,
+)
+from terrasieve.report.charts import Chart, Trace, axis, class_marker, finite, heatmap, plain
+
+UNLABELLED = "no label"
+
+
+@dataclass(frozen=True)
+class Scatter:
+    """A projection; ``samples`` holds what the panel shows of each point: id, label, picture."""
+
+    chart: Chart
+    caption: str
+    samples: tuple[tuple[str, str, str], ...]
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A picture with what is said of it.
+
+    Attributes:
+        picture: ``data:`` URI.
+        alt: In words.
+        title: Above the rest.
+        lines: Beneath it.
+        agrees: Whether it is of the class that it should be; None where that is unknown.
+    """
+
+    picture: str
+    alt: str
+    title: str
+    lines: tuple[str, ...] = ()
+    agrees: bool | None = None
+
+
+@dataclass(frozen=True)
+class Strip:
+    """A sample and what belongs to it, side by side.
+
+    Attributes:
+        label: Its class, by which the gallery is filtered.
+        title: Its id.
+        text: What is said of it.
+        tiles: The sample, then the others.
+    """
+
+    label: str
+    title: str
+    text: str
+    tiles: tuple[Tile, ...]
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """Strips under one method; ``labels`` are the classes to choose from."""
+
+    method: str
+    inputs: str
+    labels: tuple[str, ...]
+    strips: tuple[Strip, ...]
+
+
+@dataclass(frozen=True)
+class Bands:
+    """The heatmap of bands by class."""
+
+    chart: Chart
+    method: str
+
+
+# ---------------------------------------------------------------- projection
+
+
+def projection(key: str, found: Projection | None) -> Scatter | None:
+    """The scatter of a projection, one trace per class; None where there is none."""
+    if found is None or not found.points:
+        return None
+    labels = [point.sample.label or UNLABELLED for point in found.points]
+    order = [label for label, _ in sorted(Counter(labels).items(), key=lambda one: (one[0] == UNLABELLED, one[0]))]
+    traces = tuple(_class_trace(found, labels, label, i) for i, label in enumerate(order))
+    blank = axis() | {"showticklabels": False, "showgrid": False, "ticks": "", "mirror": True}
+    layout = {
+        "margin": {"t": 4},
+        "xaxis": blank,
+        "yaxis": blank | {"scaleanchor": "x"},
+        "legend": {"orientation": "h", "y": -0.02, "yanchor": "top", "x": 0, "itemsizing": "constant"},
+        "dragmode": "zoom",
+        "hovermode": "closest",
+        "hoverdistance": 12,
+    }
+    alt = f"Projection of {len(labels):,} samples of {len(order)} classes to the plane"
+    chart = Chart(f"{key}-projection", "Projection", alt, traces, layout, 560)
+    samples = tuple(
+        (point.sample.id, label, point.sample.picture) for point, label in zip(found.points, labels, strict=True)
+    )
+    return Scatter(chart, f"{found.method} Shown: {found.inputs}.", samples)
+
+
+def _class_trace(found: Projection, labels: Sequence[str], label: str, position: int) -> Trace:
+    rows = [i for i, one in enumerate(labels) if one == label]
+    marker = class_marker(position, 6)
+    return {
+        "type": "scatter",
+        "mode": "markers",
+        "name": plain(label),
+        "x": finite(found.points[i].x for i in rows),
+        "y": finite(found.points[i].y for i in rows),
+        "customdata": rows,
+        "hoverinfo": "none",
+        "marker": (marker if label != UNLABELLED else marker | {"color": "var(--faint)"}) | {"opacity": 0.85},
+    }
+
+
+# ---------------------------------------------------------------- galleries
+
+
+def saliency(found: SaliencyGallery | None) -> Gallery | None:
+    """Each sample beside its maps; None where there are none."""
+    if found is None or not found.items:
+        return None
+    strips = []
+    for item in found.items:
+        label = item.sample.label or UNLABELLED
+        agrees = None if item.sample.label is None else item.sample.label == item.predicted
+        text = f"true {label}, predicted {item.predicted}, probability {item.probability:.2f}"
+        picture = Tile(item.sample.picture, f"Sample {item.sample.id}, {label}", "sample", (), agrees)
+        maps = (_map_tile(one, item.predicted) for one in item.maps)
+        strips.append(Strip(label, item.sample.id, text, (picture, *maps)))
+    return Gallery(found.method, found.inputs, _labels(strips), tuple(strips))
+
+
+def _map_tile(found: SaliencyMap, predicted: str) -> Tile:
+    error = found.completeness_error
+    lines = () if error is None else (f"completeness error {error:.1e}",)
+    return Tile(found.picture, f"{found.method} map of the score of {predicted}", found.method, lines)
+
+
+def neighbours(found: NeighbourGallery | None) -> Gallery | None:
+    """Each query beside its nearest train samples; None where there are none."""
+    if found is None or not found.queries:
+        return None
+    strips = []
+    for query in found.queries:
+        label = query.sample.label or UNLABELLED
+        others = tuple(_neighbour_tile(query.sample.label, one) for one in query.neighbours)
+        judged = [tile.agrees for tile in others if tile.agrees is not None]
+        text = f"{label}, {sum(judged)} of {len(judged)} neighbours alike" if judged else label
+        first = Tile(query.sample.picture, f"Query {query.sample.id}, {label}", "query")
+        strips.append(Strip(label, query.sample.id, text, (first, *others)))
+    return Gallery(found.method, found.inputs, _labels(strips), tuple(strips))
+
+
+def _neighbour_tile(wanted: str | None, found: Neighbour) -> Tile:
+    label = found.sample.label
+    agrees = None if wanted is None or label is None else wanted == label
+    shown, cosine = label or UNLABELLED, f"cosine {found.similarity:.2f}"
+    return Tile(found.sample.picture, f"Neighbour {found.sample.id}, {shown}, {cosine}", shown, (cosine,), agrees)
+
+
+def _labels(strips: Sequence[Strip]) -> tuple[str, ...]:
+    return tuple(sorted({strip.label for strip in strips}))
+
+
+# ---------------------------------------------------------------- bands
+
+
+def bands(key: str, found: BandAttribution | None) -> Bands | None:
+    """The heatmap of a band attribution; None where there is none."""
+    if found is None or not found.bands or not found.classes:
+        return None
+    texts = [[f"{share:.2f}" for share in row] for row in found.shares]
+    hover = "%{y}, %{x}: %{z:.3f}<extra></extra>"
+    largest = max(max(row) for row in found.shares)
+    traces = heatmap(found.shares, found.bands, found.classes, texts, hover, max(largest, 1e-9))
+    layout = {
+        "xaxis": axis() | {"showgrid": False, "tickangle": -40},
+        "yaxis": axis() | {"showgrid": False, "autorange": "reversed"},
+    }
+    alt = f"{found.meaning}, {len(found.classes)} classes by {len(found.bands)} bands"
+    height = 110 + 30 * len(found.classes)
+    chart = Chart(f"{key}-bands", found.meaning, alt, traces, layout, height, width=200 + 48 * len(found.bands))
+    return Bands(chart, found.method)

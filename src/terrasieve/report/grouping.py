@@ -1,0 +1,199 @@
+"""Probe rows put side by side: the trained model against the others, on the same input under the same probe."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from terrasieve.probes.candidates import FLOORS
+from terrasieve.probes.metrics import METRIC_INFO, Task
+from terrasieve.probes.rows import ProbeRow
+from terrasieve.probes.significance import Difference
+from terrasieve.probes.table import HEADLINES, best, shown
+from terrasieve.report.paired import Predictions
+from terrasieve.report.wording import span
+
+
+@dataclass(frozen=True)
+class Line:
+    """One input: ``rows`` by model, ``name`` as people read it."""
+
+    name: str
+    rows: Mapping[str, ProbeRow]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The trained model against another one on one line.
+
+    Attributes:
+        line: Name of the input.
+        other: Name of the other model.
+        metric: What is compared.
+        gain: How much better the trained model is, in the metric's own scale: positive is better.
+        apart: Whether the 95 % intervals do not overlap; None where one is missing.
+        paired: The difference sample by sample, where predictions were kept.
+    """
+
+    line: str
+    other: str
+    metric: str
+    gain: float
+    apart: bool | None
+    paired: Difference | None
+
+    @property
+    def clear(self) -> bool:
+        """Whether the two differ beyond chance: by the paired interval where there is one, else by both intervals."""
+        if self.paired is not None:
+            return self.paired.low > 0 or self.paired.high < 0
+        return self.apart is True
+
+    @property
+    def evidence(self) -> str:
+        """What the intervals say, in words."""
+        if self.paired is None:
+            return {True: "intervals do not overlap", False: "intervals overlap", None: "no intervals"}[self.apart]
+        bounds = (self.paired.low, self.paired.high) if self.gain >= 0 else (-self.paired.high, -self.paired.low)
+        low, high = (f"{100 * bound:.1f}" for bound in bounds)
+        return f"paired 95\u00a0% interval {low} to {high}"
+
+
+@dataclass(frozen=True)
+class Group:
+    """Everything under one probe on one target.
+
+    Attributes:
+        title: Probe, target and share of the train split.
+        task: Kind of target.
+        models: The trained one first.
+        lines: One an input, and a seed where there are several.
+        against: For each other model, the trained one against it on every line that has both, by the headline metric.
+    """
+
+    title: str
+    task: Task
+    models: tuple[str, ...]
+    lines: tuple[Line, ...]
+    against: Mapping[str, tuple[Verdict, ...]]
+
+    @property
+    def trained(self) -> str:
+        """The model that the others are there to judge."""
+        return self.models[0]
+
+    @property
+    def floors(self) -> tuple[str, ...]:
+        """What it has to beat."""
+        return tuple(model for model in self.models[1:] if model in FLOORS)
+
+    @property
+    def headline(self) -> str:
+        """The metric that a sentence names."""
+        return HEADLINES[self.task][0]
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """Every metric of the rows, the headlines first."""
+        found = dict.fromkeys(name for line in self.lines for row in line.rows.values() for name in row.metrics)
+        ordered = dict.fromkeys([*HEADLINES[self.task], *found])
+        return tuple(name for name in ordered if name in found and name in METRIC_INFO)
+
+    @property
+    def main(self) -> Line | None:
+        """The line with the most bands that the trained model has; the first of several."""
+        scored = [line for line in self.lines if _has(line, self.trained, self.headline)]
+        return max(scored, key=lambda line: len(line.rows[self.trained].bands.split(",")), default=None)
+
+    @property
+    def rivals(self) -> tuple[str, ...]:
+        """The floors, and the best of the other models on the main line."""
+        rows = self.main.rows if self.main else {}
+        scores = {
+            model: rows[model].metrics[self.headline]
+            for model in self.models[1:]
+            if model in rows and model not in self.floors and self.headline in rows[model].metrics
+        }
+        top = best(self.headline, scores.values()) if scores else None
+        return (*self.floors, *[model for model, score in scores.items() if score == top][:1])
+
+
+def groups_of(rows: Sequence[ProbeRow], predictions: Predictions | None = None) -> tuple[Group, ...]:
+    """Rows by target, probe and share of the train split, in order of appearance.
+
+    Args:
+        rows: Of one file; the first row's model is the trained one.
+        predictions: What stands behind the rows, where it was kept.
+    """
+    keys = dict.fromkeys((row.target, row.probe, row.train_share) for row in rows)
+    parts = [[row for row in rows if (row.target, row.probe, row.train_share) == key] for key in keys]
+    return tuple(_group(part, rows[0].model, predictions or Predictions()) for part in parts)
+
+
+def lines_of(rows: Sequence[ProbeRow]) -> tuple[Line, ...]:
+    """Rows of one probe on one target by input, and by seed where there are several."""
+    places = dict.fromkeys((row.bands, row.seed) for row in rows)
+    seeded = len({seed for _, seed in places}) > 1
+    lines = []
+    for bands, seed in places:
+        line = {row.model: row for row in rows if (row.bands, row.seed) == (bands, seed)}
+        name = next(iter(line.values())).inputs
+        lines.append(Line(f"{name}, seed {seed}" if seeded else name, line))
+    return tuple(lines)
+
+
+def title_of(row: ProbeRow) -> str:
+    """Probe, target and share of the train split of a row."""
+    target = "" if row.target == "label" else f" of {row.target}"
+    share = "" if row.train_share == 1 else f" on {row.train_share:.0%} of train"
+    return f"{row.probe}{target}{share}"
+
+
+def difference(metric: str, gain: float) -> str:
+    """A difference without its sign: points where the metric is shown in per cent, else in its own unit."""
+    return f"{shown(metric, abs(gain))} points" if METRIC_INFO[metric].percent else shown(metric, abs(gain))
+
+
+def interval_text(row: ProbeRow, metric: str) -> str:
+    """The 95 % interval as ``81.9-84.4``; nothing where there is none."""
+    interval = row.ci95.get(metric)
+    return span(*(shown(metric, bound) for bound in interval)) if interval else ""
+
+
+def value_text(row: ProbeRow, metric: str) -> str:
+    """``83.2 % (81.9-84.4)``; the interval only where there is one."""
+    unit = "\u00a0%" if METRIC_INFO[metric].percent else ""
+    interval = interval_text(row, metric)
+    return f"{shown(metric, row.metrics[metric])}{unit}{f' ({interval})' if interval else ''}"
+
+
+def _group(rows: Sequence[ProbeRow], trained: str, predictions: Predictions) -> Group:
+    models = tuple(dict.fromkeys([trained, *(row.model for row in rows)]))
+    lines = lines_of(rows)
+    metric = HEADLINES[rows[0].task][0]
+    against = {
+        other: tuple(
+            _verdict(line.name, line.rows[trained], line.rows[other], metric, predictions)
+            for line in lines
+            if _has(line, trained, metric) and _has(line, other, metric)
+        )
+        for other in models[1:]
+    }
+    return Group(title_of(rows[0]), rows[0].task, models, lines, against)
+
+
+def _has(line: Line, model: str, metric: str) -> bool:
+    return model in line.rows and metric in line.rows[model].metrics
+
+
+def _verdict(line: str, ours: ProbeRow, theirs: ProbeRow, metric: str, predictions: Predictions) -> Verdict:
+    sign = -1 if METRIC_INFO[metric].higher_is_better is False else 1
+    gain = sign * (ours.metrics[metric] - theirs.metrics[metric])
+    paired = predictions.difference(ours, theirs) if metric == "accuracy" else None
+    return Verdict(line, theirs.model, metric, gain, _apart(ours.ci95.get(metric), theirs.ci95.get(metric)), paired)
+
+
+def _apart(one: tuple[float, float] | None, other: tuple[float, float] | None) -> bool | None:
+    if one is None or other is None:
+        return None
+    return one[0] > other[1] or other[0] > one[1]

@@ -1,0 +1,190 @@
+"""One self-contained HTML page about one run or several."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields, is_dataclass
+from datetime import UTC, datetime
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+from plotly.offline import get_plotlyjs
+
+import terrasieve
+from terrasieve.explain.record import EXPLANATION
+from terrasieve.report.answer import Answer, answer
+from terrasieve.report.cautions import Caution, cautions
+from terrasieve.report.charts import Chart
+from terrasieve.report.comparison import comparison
+from terrasieve.report.curation import Curation, curation
+from terrasieve.report.explained import Bands, Gallery, Scatter, bands, neighbours, projection, saliency
+from terrasieve.report.grouping import groups_of
+from terrasieve.report.places import Places, places
+from terrasieve.report.ran import Ran, ran
+from terrasieve.report.run import EMBEDDINGS, LOG, PROBE, Run, read_runs
+from terrasieve.report.scores import Scores, scores
+from terrasieve.report.training import Training, training
+from terrasieve.report.wording import day, listed
+from terrasieve.report.writing import write_whole
+
+_TITLES = {
+    "scores": "Scores",
+    "training": "Training",
+    "curation": "Curation",
+    "places": "Map",
+    "scatter": "Projection",
+    "saliency": "Saliency",
+    "neighbours": "Neighbours",
+    "bands": "Bands",
+    "ran": "What ran",
+}
+
+
+@dataclass(frozen=True)
+class Part:
+    """Everything that the page says about one run; sections without files behind them are None."""
+
+    key: str
+    name: str
+    kind: str
+    dates: str
+    answer: Answer
+    cautions: tuple[Caution, ...]
+    scores: Scores | None
+    training: Training | None
+    curation: Curation | None
+    places: Places | None
+    scatter: Scatter | None
+    saliency: Gallery | None
+    neighbours: Gallery | None
+    bands: Bands | None
+    ran: Ran
+
+    @property
+    def sections(self) -> tuple[tuple[str, str], ...]:
+        """Anchor and title of each section that there is."""
+        return tuple(
+            (f"{self.key}-{name}", title) for name, title in _TITLES.items() if getattr(self, name) is not None
+        )
+
+
+def write_report(runs: Sequence[Path], out: Path) -> Path:
+    """Write what run folders hold as one HTML file that needs no other file and no network.
+
+    Any part of a run may be missing. The page appears under its name only when it is whole.
+
+    Args:
+        runs: Folders as ``terrasieve pretrain``, ``probe`` or ``bench`` writes them; several are compared.
+        out: The file to write; its folder is made.
+
+    Raises:
+        ArchiveError: A folder holds nothing of a run, a file in it is damaged, or the disk refused the page.
+    """
+    read = read_runs(runs)
+    return write_whole(out, render([_part(f"run-{number}", run) for number, run in enumerate(read, 1)], read))
+
+
+def render(parts: Sequence[Part], runs: Sequence[Run]) -> str:
+    """The page as HTML."""
+    compared = comparison(runs)
+    charts = [*charts_in(compared), *charts_in(tuple(parts))]
+    script = _asset("page.js")
+    plotly = get_plotlyjs().replace("\r\n", "\n") if charts else ""
+    environment = Environment(loader=PackageLoader("terrasieve.report"), autoescape=True, undefined=StrictUndefined)
+    environment.filters["breakable"] = breakable
+    return environment.get_template("page.html.j2").render(
+        title=parts[0].name if len(parts) == 1 else f"{len(parts)} runs: {listed([part.name for part in parts])}",
+        parts=parts,
+        comparison=compared,
+        figures={chart.id: chart.figure | {"alt": chart.alt, "width": chart.width} for chart in charts},
+        samples={part.scatter.chart.id: part.scatter.samples for part in parts if part.scatter},
+        policy=_policy([plotly, script]),
+        css=_ours(_asset("page.css")),
+        dark=_ours(_asset("dark.css")),
+        script=_ours(script),
+        plotly=_ours(plotly),
+        version=terrasieve.__version__,
+        today=day(datetime.now(UTC).timestamp()),
+    )
+
+
+def charts_in(value: Any) -> Iterator[Chart]:
+    """Every chart in a section, however deep."""
+    if isinstance(value, Chart):
+        yield value
+    elif is_dataclass(value):
+        for one in fields(value):
+            yield from charts_in(getattr(value, one.name))
+    elif isinstance(value, tuple):
+        for one in value:
+            yield from charts_in(one)
+
+
+def breakable(text: str) -> Markup:
+    """Text that may be broken after the signs that join bands."""
+    return Markup("<wbr>").join(re.split(r"(?<=[+,_/])", text))
+
+
+def _part(key: str, run: Run) -> Part:
+    groups = groups_of(run.rows, run.predictions)
+    explained = run.explanation
+    return Part(
+        key=key,
+        name=run.name,
+        kind=_kind(run),
+        dates=_dates(run),
+        answer=answer(run, groups),
+        cautions=cautions(run, groups),
+        scores=scores(key, run.rows, groups),
+        training=training(key, run),
+        curation=curation(key, run.rounds),
+        places=places(key, run.folder / EMBEDDINGS, run.rounds),
+        scatter=projection(key, explained.projection) if explained else None,
+        saliency=saliency(explained.saliency) if explained else None,
+        neighbours=neighbours(explained.neighbours) if explained else None,
+        bands=bands(key, explained.bands) if explained else None,
+        ran=ran(run),
+    )
+
+
+def _kind(run: Run) -> str:
+    """The encoder in a few words."""
+    said = [run.model] if run.model != run.name else []
+    if run.card:
+        channels = run.card.backbone.channels
+        said += [run.card.method, f"{run.card.backbone.name}, {channels} channel{'s' if channels > 1 else ''}"]
+    return " · ".join(said)
+
+
+def _dates(run: Run) -> str:
+    """When the run's files were written."""
+    done = {LOG: "trained", PROBE: "probed", EXPLANATION: "explained"}
+    days: dict[str, list[str]] = {}
+    for path in run.files:
+        days.setdefault(day(path.stat().st_mtime), []).extend([done[path.name]] if path.name in done else [])
+    told = [f"{listed(what)} {when}" for when, what in days.items() if what]
+    return " · ".join(told) or f"written {max(days)}"
+
+
+def _asset(name: str) -> str:
+    return (resources.files("terrasieve.report") / "templates" / name).read_text(encoding="utf-8")
+
+
+def _ours(text: str) -> Markup:
+    return Markup(text)  # noqa: S704 - a file of this package or of Plotly's, which holds no user's text
+
+
+def _policy(scripts: Sequence[str]) -> str:
+    """Content security policy: no network, and no script but these, so that text that slipped in stays inert."""
+    hashes = (base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts if script)
+    allowed = " ".join(f"'sha256-{one}'" for one in hashes)
+    return (
+        f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; img-src data: blob:; base-uri 'none'; "
+        "form-action 'none'"
+    )

@@ -1,0 +1,103 @@
+"""Section of the page: what ran, on what, and the files that say so."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+
+from terrasieve.report.run import CONFIG, Run
+from terrasieve.report.tables import Cell, Table
+from terrasieve.report.wording import day, duration, file_size
+
+_APART = {"config", "data"}
+
+
+@dataclass(frozen=True)
+class Ran:
+    """What the section shows.
+
+    Attributes:
+        facts: Name and text.
+        data: The archive that it was trained on, as YAML; empty where unknown.
+        config: The resolved configuration as YAML; empty where unknown.
+        statistics: What normalised the bands; None where unknown.
+        files: Each file with size and hash.
+    """
+
+    facts: tuple[tuple[str, str], ...]
+    data: str
+    config: str
+    statistics: Table | None
+    files: Table
+
+
+def ran(run: Run) -> Ran:
+    """The section."""
+    provenance = run.card.provenance if run.card else {}
+    config = run.folder / CONFIG
+    return Ran(
+        facts=tuple(_facts(run)),
+        data=as_yaml(provenance["data"]) if provenance.get("data") else "",
+        # As it was written: reading and writing again could change what a number looks like.
+        config=config.read_text(encoding="utf-8") if config.is_file() else as_yaml(provenance.get("config") or ""),
+        statistics=statistics_table(run),
+        files=_files(run),
+    )
+
+
+def as_yaml(value: Any) -> str:
+    """A JSON-able value in YAML; nothing where there is nothing."""
+    return yaml.safe_dump(value, sort_keys=False, allow_unicode=True, width=100) if value else ""
+
+
+def statistics_table(run: Run) -> Table | None:
+    """Mean and standard deviation by which each band was normalised; None where no card says."""
+    if run.card is None:
+        return None
+    units = {(key, band.name): band.unit for key, sensor in run.card.sensors.items() for band in sensor.bands}
+    rows = tuple(
+        (f"{key}:{one.band}", (Cell(units.get((key, one.band), "")), Cell(f"{one.mean:.6g}"), Cell(f"{one.std:.6g}")))
+        for key, bands in run.card.statistics.items()
+        for one in bands
+    )
+    return Table("Normalisation of the pixels", "band", ("unit", "mean", "standard deviation"), rows) if rows else None
+
+
+def _facts(run: Run) -> Iterator[tuple[str, str]]:
+    card = run.card
+    if card is not None:
+        yield (
+            "encoder",
+            f"{card.backbone.name}, {card.backbone.channels} input channel(s), from views of {card.image_size} px",
+        )
+        yield "method and recipe", f"{card.method}, {card.recipe}"
+        yield "weights SHA-256", card.weights_sha256 or "not recorded"
+        yield from _source(card.provenance.get("data"))
+        yield from ((name, str(value)) for name, value in card.provenance.items() if name not in _APART)
+    if run.log and "seconds" in run.log[-1]:
+        yield "training took", duration(run.log[-1]["seconds"])
+    train = run.config.get("train")
+    if isinstance(train, Mapping):
+        yield from ((name, str(train[name])) for name in ("seed", "precision", "batch_size") if name in train)
+    for row in run.rows[:1]:
+        yield "probed on", row.data
+
+
+def _source(data: Any) -> Iterator[tuple[str, str]]:
+    if isinstance(data, Mapping):
+        kind = " (SIMULATED)" if data.get("simulated") else ""
+        yield "trained on", f"{data.get('layout', 'unknown layout')} {data.get('root', '')}{kind}".strip()
+        if data.get("fingerprint"):
+            yield "data fingerprint", str(data["fingerprint"])
+
+
+def _files(run: Run) -> Table:
+    rows = []
+    for path, digest in run.digests.items():
+        facts = path.stat()
+        name = path.relative_to(run.folder).as_posix()
+        rows.append((name, (Cell(file_size(facts.st_size)), Cell(day(facts.st_mtime)), Cell(digest))))
+    return Table("Files of the run", "file", ("size", "written", "SHA-256"), tuple(rows))

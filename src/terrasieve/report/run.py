@@ -1,0 +1,178 @@
+"""What lies in a run folder: read once, and never taken to be complete."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+
+from terrasieve.errors import ArchiveError
+from terrasieve.explain.record import EXPLANATION, Explanation, read_explanation
+from terrasieve.models.export import CARD, WEIGHTS, EncoderCard
+from terrasieve.probes.predictions import PREDICTIONS
+from terrasieve.probes.rows import ProbeRow
+from terrasieve.probes.table import read_json
+from terrasieve.report.digests import sha256_of
+from terrasieve.report.paired import Predictions, read_predictions
+from terrasieve.report.rounds import Round, read_round
+
+CONFIG = "config.yaml"
+LOG = "log.csv"
+PROBE = "probe.json"
+EMBEDDINGS = "embeddings.parquet"
+ROUNDS = "curation/round-*.json"
+LOOKED_FOR = (CONFIG, LOG, f"encoder/{CARD}", PROBE, EXPLANATION, EMBEDDINGS, ROUNDS)
+"""One of these makes a folder a run."""
+
+_LISTED = (*LOOKED_FOR, f"encoder/{WEIGHTS}", CARD, WEIGHTS, PREDICTIONS, "curation/round-*.parquet")
+
+Value = TypeVar("Value")
+
+
+@dataclass(frozen=True)
+class Run:
+    """Everything that a run folder says; what is not there is empty or None.
+
+    Attributes:
+        folder: Where it lies.
+        name: Its folder's name, with the parents' where runs share it.
+        config: The resolved configuration.
+        log: One mapping a logged step, without the columns that were empty in it; values may be NaN.
+        card: Of the encoder.
+        rows: Of the probes; the first row's model is the trained one.
+        explanation: Projection, maps and galleries.
+        rounds: Of curation, the first first.
+        quarantined: Rejected samples by the name of the quarantine file, in the folder or beside it.
+        predictions: What stands behind the rows.
+        digests: SHA-256 of each file that was found, in a fixed order.
+    """
+
+    folder: Path
+    name: str
+    config: Mapping[str, Any]
+    log: tuple[Mapping[str, float], ...]
+    card: EncoderCard | None
+    rows: tuple[ProbeRow, ...]
+    explanation: Explanation | None
+    rounds: tuple[Round, ...]
+    quarantined: Mapping[str, int]
+    predictions: Predictions
+    digests: Mapping[Path, str]
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """What was found."""
+        return tuple(self.digests)
+
+    @property
+    def model(self) -> str:
+        """Name of the trained encoder, as the files give it."""
+        named = [row.model for row in self.rows[:1]]
+        named += [self.card.recipe] if self.card else []
+        named += [self.explanation.model] if self.explanation else []
+        named += [str(self.config["name"])] if self.config.get("name") else []
+        return named[0] if named else self.name
+
+    @property
+    def simulated(self) -> bool:
+        """Whether any file says that the data are simulated."""
+        trained_on = self.card.provenance.get("data", {}) if self.card else {}
+        said = [row.data for row in self.rows] + ([self.explanation.data] if self.explanation else [])
+        return bool(trained_on.get("simulated")) or any("SIMULATED" in line for line in said)
+
+    def series(self, column: str) -> tuple[list[float], list[float]]:
+        """Steps at which a column of the log was filled, and its values there."""
+        filled = [row for row in self.log if column in row]
+        return [row["step"] for row in filled], [row[column] for row in filled]
+
+
+def read_runs(folders: Sequence[Path]) -> tuple[Run, ...]:
+    """Read run folders.
+
+    Raises:
+        ArchiveError: None is named, one holds nothing of a run, or a file is damaged.
+    """
+    if not folders:
+        raise ArchiveError("No run is named; give the folder of at least one run.")
+    names = short_names(folders)
+    return tuple(_read(folder, name) for folder, name in zip(folders, names, strict=True))
+
+
+def short_names(folders: Sequence[Path]) -> tuple[str, ...]:
+    """The last parts of each path, as few as tell the paths apart."""
+    parts = [folder.resolve().parts for folder in folders]
+    for count in range(1, max(map(len, parts)) + 1):
+        names = tuple("/".join(one[-count:]) for one in parts)
+        if len(set(names)) == len(names):
+            return names
+    return tuple(f"{name} ({position})" for position, name in enumerate(names, 1))
+
+
+def _read(folder: Path, name: str) -> Run:
+    if not any(_present(folder, LOOKED_FOR)) and not (folder / CARD).is_file():
+        raise ArchiveError(
+            f"{folder} holds nothing to report on: looked for {', '.join(LOOKED_FOR)}. Give the folder of a run, as "
+            "`terrasieve pretrain` or `terrasieve probe` writes it."
+        )
+    return Run(
+        folder=folder,
+        name=name,
+        config=_parsed(folder / CONFIG, _config) or {},
+        log=_parsed(folder / LOG, _log) or (),
+        card=_card(folder),
+        rows=tuple(read_json(folder / PROBE)) if (folder / PROBE).is_file() else (),
+        explanation=read_explanation(folder),
+        rounds=tuple(read_round(path) for path in sorted(folder.glob(ROUNDS))),
+        quarantined=_quarantined(folder),
+        predictions=read_predictions(folder / PREDICTIONS),
+        digests=sha256_of(tuple(dict.fromkeys(_present(folder, _LISTED)))),
+    )
+
+
+def _present(folder: Path, patterns: Sequence[str]) -> Iterator[Path]:
+    return (path for pattern in patterns for path in sorted(folder.glob(pattern)) if path.is_file())
+
+
+def _parsed(path: Path, parse: Callable[[str], Value]) -> Value | None:
+    if not path.is_file():
+        return None
+    try:
+        return parse(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, TypeError, yaml.YAMLError) as error:
+        raise ArchiveError(f"{path} is damaged: {error}. Restore it, or move it out of the run folder.") from error
+
+
+def _config(text: str) -> Mapping[str, Any]:
+    values = yaml.safe_load(text) or {}
+    if not isinstance(values, dict):
+        raise TypeError("it is no mapping of settings")
+    return values
+
+
+def _log(text: str) -> tuple[Mapping[str, float], ...]:
+    rows = [
+        {name: float(value) for name, value in row.items() if name and value}
+        for row in csv.DictReader(text.splitlines())
+    ]
+    return tuple(row for row in rows if math.isfinite(row.get("step", math.nan)))
+
+
+def _card(folder: Path) -> EncoderCard | None:
+    paths = (folder / "encoder" / CARD, folder / CARD)
+    cards = (_parsed(path, EncoderCard.model_validate_json) for path in paths)
+    return next((card for card in cards if card is not None), None)
+
+
+def _quarantined(folder: Path) -> dict[str, int]:
+    paths = sorted({*folder.rglob("*.quarantine.csv"), *folder.resolve().parent.glob("*.quarantine.csv")})
+    counts = {path.name: _parsed(path, _rejected) or 0 for path in paths}
+    return {name: count for name, count in counts.items() if count}
+
+
+def _rejected(text: str) -> int:
+    return sum(int(row.get("samples") or 1) for row in csv.DictReader(text.splitlines()))

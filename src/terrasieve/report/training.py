@@ -1,0 +1,117 @@
+"""Section of the page: how training went."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from terrasieve.report.charts import ACCENT, Chart, Trace, axis, finite, plain
+from terrasieve.report.run import Run
+from terrasieve.report.wording import duration, number
+
+TITLES = {
+    "loss": "Loss",
+    "learning_rate": "Learning rate",
+    "effective_rank": "Effective rank of the features",
+    "feature_std": "Feature std (1 is evenly spread)",
+    "knn_accuracy": "kNN accuracy on held-out samples",
+    "images_per_s": "Images per second",
+    "pool": "Samples in the pool",
+}
+_NOT_CURVES = {"step", "epoch", "seconds", "curation_seconds", "turnover", "effective_clusters", "data_wait", *TITLES}
+_MOST_POINTS = 1500
+
+
+@dataclass(frozen=True)
+class Training:
+    """What the section shows: facts as name and text, the curves that matter, and the method's own, on request."""
+
+    facts: tuple[tuple[str, str], ...]
+    charts: tuple[Chart, ...]
+    more: tuple[Chart, ...]
+
+
+def training(key: str, run: Run) -> Training | None:
+    """The section of one run; None where there is no log.
+
+    Args:
+        key: Prefix of the ids.
+        run: The run.
+    """
+    if not run.log:
+        return None
+    own = dict.fromkeys(name for row in run.log for name in row if name not in _NOT_CURVES)
+    named = {name: name.replace("_", " ") for name in own}
+    return Training(_facts(run), curves(key, [run], TITLES), curves(f"{key}-own", [run], named))
+
+
+def curves(key: str, runs: Sequence[Run], titles: dict[str, str] | None = None) -> tuple[Chart, ...]:
+    """One chart per column of the logs that any run filled, a line per run.
+
+    Args:
+        key: Prefix of the ids.
+        runs: Drawn over one another, under their names.
+        titles: Of the columns; :data:`TITLES` when None.
+    """
+    wanted = TITLES if titles is None else titles
+    drawn = {column: [run for run in runs if _worth_drawing(column, run.series(column)[1])] for column in wanted}
+    return tuple(
+        _curve(f"{key}-{column}", column, wanted[column], found, len(runs)) for column, found in drawn.items() if found
+    )
+
+
+def _worth_drawing(column: str, values: Sequence[float]) -> bool:
+    """A pool that never changed is a fact of its own section, not a curve."""
+    return bool(values) and (column != "pool" or len(set(values)) > 1)
+
+
+def _curve(name: str, column: str, title: str, runs: Sequence[Run], among: int) -> Chart:
+    traces = tuple(_line(run, column, i if among > 1 else None) for i, run in enumerate(runs))
+    ends = "; ".join(f"{run.name} ends at {number(run.series(column)[1][-1])}" for run in runs)
+    layout = {
+        "xaxis": axis("step"),
+        "yaxis": axis() | ({"tickformat": ".1%"} if column == "knn_accuracy" else {}),
+        "showlegend": among > 1,
+        "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
+        "margin": {"t": 12},
+        "shapes": [] if among > 1 else _round_marks(runs[0]),
+    }
+    return Chart(name, title, f"{title} by step: {ends}", traces, layout, 210 if among == 1 else 260)
+
+
+def _line(run: Run, column: str, position: int | None) -> Trace:
+    steps, values = run.series(column)
+    stride = -(-len(steps) // _MOST_POINTS)
+    colour = ACCENT if position is None else f"var(--class-{position % 10})"
+    dash = "solid" if position is None else ("solid", "dash", "dot", "dashdot")[position % 4]
+    sparse = len(steps) <= 12
+    return {
+        "type": "scatter",
+        "mode": "lines+markers" if sparse else "lines",
+        "name": plain(run.name),
+        # Counted from the end, so that the last value is drawn.
+        "x": finite(steps[::-1][::stride][::-1]),
+        "y": finite(values[::-1][::stride][::-1]),
+        "line": {"color": colour, "width": 2, "dash": dash},
+        "marker": {"color": colour, "size": 7},
+        "hovertemplate": "step %{x:,}: %{y}",
+    }
+
+
+def _round_marks(run: Run) -> list[dict[str, object]]:
+    line = {"color": "var(--faint)", "width": 1, "dash": "dot"}
+    mark = {"type": "line", "xref": "x", "yref": "paper", "y0": 0, "y1": 1, "line": line}
+    return [mark | {"x0": one.step, "x1": one.step} for one in run.rounds]
+
+
+def _facts(run: Run) -> tuple[tuple[str, str], ...]:
+    last = run.log[-1]
+    speeds = run.series("images_per_s")[1]
+    facts = [("steps", f"{last['step']:,.0f}")]
+    facts += [("passes over the pool", number(last["epoch"]))] if "epoch" in last else []
+    facts += [("duration", duration(last["seconds"]))] if "seconds" in last else []
+    facts += [("of it curation", duration(last["curation_seconds"]))] if last.get("curation_seconds") else []
+    facts += [("images per second", number(statistics.median(speeds), 3))] if speeds else []
+    facts += [("last loss", number(last["loss"]))] if "loss" in last else []
+    return tuple(facts)

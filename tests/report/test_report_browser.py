@@ -1,0 +1,213 @@
+"""The page in a real browser: nothing is asked of any network, nothing fails, and every control does its work."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from terrasieve.report.page import write_report
+
+sync_api = pytest.importorskip("playwright.sync_api", reason="the browser test needs playwright")
+CHROMIUM = shutil.which("chromium")
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="the browser test needs chromium on the PATH")
+
+PATIENCE = 90_000
+"""Milliseconds; Plotly is four megabytes of script, and the machine may have other things to do."""
+
+
+class Visit(NamedTuple):
+    page: Any
+    troubles: list[str]
+    requests: list[str]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with sync_api.sync_playwright() as driver:
+        running = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+        yield running
+        running.close()
+
+
+def visit(browser: Any, path: Path, width: int, height: int) -> Visit:
+    page = browser.new_context(viewport={"width": width, "height": height}, color_scheme="light").new_page()
+    page.set_default_timeout(PATIENCE)
+    troubles: list[str] = []
+    requests: list[str] = []
+    page.on("console", lambda message: troubles.append(message.text) if message.type == "error" else None)
+    page.on("pageerror", lambda error: troubles.append(str(error)))
+    page.on("request", lambda request: requests.append(request.url))
+    page.goto(path.as_uri(), timeout=PATIENCE)
+    return Visit(page, troubles, requests)
+
+
+# Reading four megabytes of script is what takes time: each page is opened once, and a test leaves it as it was.
+
+
+@pytest.fixture(scope="module")
+def desk(browser: Any, tmp_path_factory: pytest.TempPathFactory, made: Any) -> Visit:
+    """One run on a screen of 1280 pixels."""
+    folder = tmp_path_factory.mktemp("desk")
+    return visit(browser, write_report([made.write_run(folder / "first")], folder / "one.html"), 1280, 900)
+
+
+@pytest.fixture(scope="module")
+def phone(browser: Any, tmp_path_factory: pytest.TempPathFactory, made: Any) -> Visit:
+    """Two runs on a screen of 390 pixels."""
+    folder = tmp_path_factory.mktemp("phone")
+    runs = [made.write_run(folder / "first"), made.write_run(folder / "second", 0.7)]
+    return visit(browser, write_report(runs, folder / "two.html"), 390, 844)
+
+
+def draw_everything(page: Any) -> None:
+    """Bring every chart that can be seen into view, and wait until it is drawn."""
+    open_details(page, True)
+    plots = page.locator(".plot:visible")
+    for position in range(plots.count()):
+        plots.nth(position).scroll_into_view_if_needed()
+    page.wait_for_function(
+        "() => [...document.querySelectorAll('.plot')].every((p) => !p.checkVisibility() || p.dataset.drawn)"
+    )
+    open_details(page, False)
+
+
+def open_details(page: Any, wanted: bool) -> None:
+    page.evaluate("(wanted) => document.querySelectorAll('details').forEach((one) => { one.open = wanted; })", wanted)
+
+
+def colour(page: Any) -> str:
+    return str(page.evaluate("getComputedStyle(document.body).backgroundColor"))
+
+
+def line_colour(page: Any) -> str:
+    plot = "#run-1-training .plot .scatterlayer path.js-line"
+    return str(page.evaluate(f"getComputedStyle(document.querySelector('{plot}')).stroke"))
+
+
+@pytest.mark.parametrize("screen", ["desk", "phone"])
+def test_nothing_fails_nothing_is_fetched_and_nothing_is_wider_than_the_screen(
+    request: pytest.FixtureRequest, screen: str
+) -> None:
+    page, troubles, requests = request.getfixturevalue(screen)
+    draw_everything(page)
+    assert page.evaluate("document.documentElement.scrollWidth") <= page.viewport_size["width"]
+    assert page.locator(".plot:visible .main-svg").count() > 0
+    assert troubles == []
+    assert [url for url in requests if not url.startswith(("file:", "data:", "blob:"))] == []
+
+
+def test_the_rows_own_numbers_are_on_the_page(desk: Visit, made: Any) -> None:
+    page, _, _ = desk
+    text = page.inner_text("body")
+    for row in made.comparison_rows():
+        low, high = row.ci95["accuracy"]
+        assert f"{100 * row.metrics['accuracy']:.1f}" in text
+        assert f"{100 * low:.1f}\u2013{100 * high:.1f}" in text
+    assert "4 min 10 s" in text
+    assert "No attention maps: resnet18 has no attention." in text
+
+
+def test_links_theme_details_choices_and_filters_work(desk: Visit) -> None:
+    page, troubles, _ = desk
+    for link in page.locator(".links a").all():
+        link.click()
+        target = link.get_attribute("href")
+        page.wait_for_function(
+            f"() => Math.abs(document.querySelector('{target}').getBoundingClientRect().top) < innerHeight"
+        )
+        assert page.url.endswith(target)
+    draw_everything(page)
+
+    light, light_line = colour(page), line_colour(page)
+    page.locator(".toggle").click()
+    assert colour(page) != light
+    page.wait_for_function(
+        f"() => getComputedStyle(document.querySelector('#run-1-training path.js-line')).stroke !== '{light_line}'"
+    )
+    page.locator(".toggle").click()
+    assert colour(page) == light
+
+    details = page.locator("details", has_text="Resolved configuration")
+    assert not details.locator("pre").is_visible()
+    details.locator("summary").click()
+    assert "collapse_std: 0.02" in details.locator("pre").inner_text()
+
+    page.locator("#run-1-confusion-pick").select_option("run-1-confusion-0-0")
+    assert page.locator("#run-1-confusion .plot").get_attribute("data-drawn") == "run-1-confusion-0-0"
+    assert "on s2:B04:" in str(page.locator("#run-1-confusion .plot").get_attribute("aria-label"))
+
+    strips = page.locator("#run-1-saliency .strip:visible")
+    assert strips.count() == 3
+    page.locator("#run-1-saliency [data-filter]").select_option(label="River")
+    assert strips.count() == 1
+    assert "true River" in strips.inner_text()
+    assert page.locator("#run-1-saliency [data-count]").inner_text() == "1 of 3"
+    assert troubles == []
+
+
+def test_pointing_at_a_sample_shows_it(desk: Visit, made: Any) -> None:
+    page, troubles, _ = desk
+    page.locator("#run-1-scatter").scroll_into_view_if_needed()
+    points = page.locator("#run-1-scatter .point")
+    points.first.wait_for()
+    box = page.locator("#run-1-scatter .trace").nth(1).locator(".point").nth(3).bounding_box()
+    panel = page.locator("#run-1-scatter .peek")
+    assert not panel.is_visible()
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2, steps=4)
+    panel.wait_for()
+    # Classes take turns, so the fourth sample of the second class is the eleventh of all.
+    sample = made.explanation().projection.points[10].sample
+    assert panel.locator("span").inner_text() == sample.id
+    assert panel.locator("b").inner_text() == sample.label
+    assert panel.locator("img").get_attribute("src") == sample.picture
+    page.mouse.move(2, 2, steps=4)
+    panel.wait_for(state="hidden")
+
+    traces = page.locator("#run-1-scatter .scatterlayer .trace")
+    before = traces.count()
+    page.locator("#run-1-scatter .legendtoggle").first.click()
+    page.wait_for_function(
+        f"() => document.querySelectorAll('#run-1-scatter .scatterlayer .trace').length === {before - 1}"
+    )
+    assert troubles == []
+
+
+def test_tabs_show_one_run_at_a_time(phone: Visit) -> None:
+    page, troubles, _ = phone
+    page.get_by_role("tab", name="first").click()
+    assert page.locator("#run-1").is_visible()
+    assert not page.locator("#run-2").is_visible()
+    page.get_by_role("tab", name="second").click()
+    assert not page.locator("#run-1").is_visible()
+    page.locator("#run-2-scores .plot[data-drawn]").first.wait_for()
+    page.locator(".links:visible a", has_text="Training").click()
+    assert page.url.endswith("#run-2-training")
+    page.get_by_role("tab", name="second").press("ArrowLeft")
+    assert page.locator("#run-1").is_visible()
+    page.evaluate("location.hash = '#run-2-bands'")
+    page.locator("#run-2-bands").wait_for()
+    assert troubles == []
+
+
+def test_paper_is_light_and_shows_everything(phone: Visit) -> None:
+    page, troubles, _ = phone
+    page.get_by_role("tab", name="first").click()
+    page.locator(".toggle").click()
+    dark = colour(page)
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    page.emulate_media(media="print")
+    assert colour(page) == "rgb(255, 255, 255)"
+    assert page.locator("#run-2").is_visible()
+    assert not page.locator(".bar").is_visible()
+    assert page.locator("details:not([open])").count() == 0
+    assert page.evaluate("[...document.querySelectorAll('.plot')].every((plot) => plot.dataset.drawn)")
+    page.emulate_media(media="screen")
+    page.evaluate("dispatchEvent(new Event('afterprint'))")
+    assert colour(page) == dark
+    assert page.locator("details[open]").count() == 0
+    assert not page.locator("#run-2").is_visible()
+    assert troubles == []

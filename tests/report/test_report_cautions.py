@@ -1,0 +1,164 @@
+"""Each warning appears where its cause is, with its number, and nowhere else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from terrasieve.probes.table import write_json
+from terrasieve.report.cautions import LEVELS, cautions
+from terrasieve.report.grouping import groups_of
+from terrasieve.report.run import read_runs
+
+
+def found(folder: Path) -> list[tuple[str, str]]:
+    run = read_runs([folder])[0]
+    return [(one.level, one.text) for one in cautions(run, groups_of(run.rows, run.predictions))]
+
+
+@pytest.fixture
+def healthy(tmp_path: Path, made: Any) -> Path:
+    folder = tmp_path / "run"
+    made.write_log(folder, made.log_rows(learning_rate=0.001))
+    write_json(made.comparison_rows(), folder / "probe.json")
+    return folder
+
+
+def test_a_healthy_run_has_none(healthy: Path) -> None:
+    assert found(healthy) == []
+
+
+def simulated(folder: Path, made: Any) -> None:
+    write_json(made.comparison_rows(data="SIMULATED data: made up"), folder / "probe.json")
+
+
+def behind(folder: Path, made: Any) -> None:
+    write_json(made.comparison_rows(trained=0.3), folder / "probe.json")
+
+
+def overlapping(folder: Path, made: Any) -> None:
+    wide = {"accuracy": (0.1, 0.99), "macro_f1": (0.1, 0.99)}
+    write_json([replace(row, ci95=wide) for row in made.comparison_rows()], folder / "probe.json")
+
+
+def lonely(folder: Path, made: Any) -> None:
+    write_json(made.comparison_rows()[:2], folder / "probe.json")
+
+
+def small(folder: Path, made: Any) -> None:
+    write_json([replace(row, n_test=120) for row in made.comparison_rows()], folder / "probe.json")
+
+
+def rare(folder: Path, made: Any) -> None:
+    rows = [replace(row, confusion=((100, 0, 0), (1, 6, 0), (0, 0, 100))) for row in made.comparison_rows()]
+    write_json(rows, folder / "probe.json")
+
+
+def remarked(folder: Path, made: Any) -> None:
+    rows = made.comparison_rows()
+    write_json([*rows[:-1], replace(rows[-1], note="band copied 3 times")], folder / "probe.json")
+
+
+def diverged(folder: Path, made: Any) -> None:
+    made.write_log(folder, made.log_rows(loss="nan", learning_rate=0.001))
+
+
+def constant(folder: Path, made: Any) -> None:
+    made.write_log(folder, made.log_rows(feature_std=0.004, learning_rate=0.001))
+
+
+def flat(folder: Path, made: Any) -> None:
+    made.write_log(folder, made.log_rows(effective_rank=1.4, learning_rate=0.001))
+
+
+def shrinking(folder: Path, made: Any) -> None:
+    made.write_log(folder, made.log_rows(effective_rank=15.2, learning_rate=0.001))
+
+
+def hot(folder: Path, made: Any) -> None:
+    made.write_log(folder, made.log_rows(learning_rate=0.164))
+
+
+def restarted(folder: Path, made: Any) -> None:
+    hot(folder, made)
+    schedule = "{name: warm-restarts, first_epochs: 10, multiplier: 2}"
+    (folder / "config.yaml").write_text(f"train: {{epochs: 400, steps: null, schedule: {schedule}}}", encoding="utf-8")
+
+
+def stopped(folder: Path, made: Any) -> None:
+    hot(folder, made)
+    (folder / "config.yaml").write_text("train: {steps: 500}", encoding="utf-8")
+
+
+def quarantined(folder: Path, made: Any) -> None:
+    lines = '"id","samples"\n"a",2\n"b",1\n'
+    (folder.parent / "archive.zarr.quarantine.csv").write_text(lines, encoding="utf-8")
+
+
+def exchanged(folder: Path, made: Any) -> None:
+    made.write_encoder(folder, made.encoder_card())
+    (folder / "encoder" / "encoder.safetensors").write_bytes(b"other weights")
+
+
+def explained(folder: Path, made: Any) -> None:
+    made.write_explanation(made.explanation(), folder)
+
+
+def incomplete(folder: Path, made: Any) -> None:
+    gallery = made.explanation().saliency
+    maps = (gallery.items[0].maps[0].model_copy(update={"completeness_error": 0.031}),)
+    changed = gallery.model_copy(update={"items": (gallery.items[0].model_copy(update={"maps": maps}),)})
+    made.write_explanation(made.explanation(saliency=changed, notes=()), folder)
+
+
+CASES: list[tuple[Callable[[Path, Any], None], str, str]] = [
+    (simulated, "serious", "SIMULATED data"),
+    (behind, "serious", "is not better than random init on 2 of 2 inputs"),
+    (overlapping, "caution", "overlap on 2 of 2 inputs (s2:B04 and s2:B04+B03+B02)"),
+    (lonely, "caution", "no floor was scored beside rs-byol-1"),
+    (small, "caution", "holds 120 samples, fewer than 200"),
+    (rare, "caution", "1 of 3 classes have fewer than 10 test samples (River)"),
+    (remarked, "note", "image statistics: band copied 3 times."),
+    (diverged, "serious", "not a number from step 100 on (1 of 10 logged steps)"),
+    (constant, "serious", "feature std ended at 0.004, below the limit of 0.02"),
+    (flat, "serious", "effective rank ended at 1.4, below the limit of 2"),
+    (shrinking, "caution", "effective rank fell from 79 to 15.2"),
+    (hot, "caution", "ended at 0.164 (step 100), 91\u00a0% of its highest value"),
+    (restarted, "caution", "Restarts fall at epoch 310 or 630"),
+    (stopped, "caution", "stands at step 100 of 500"),
+    (quarantined, "caution", "3 samples were set aside as unusable: read the reasons in archive.zarr.quarantine.csv"),
+    (exchanged, "serious", "The weights are not those of the card"),
+    (explained, "note", "No attention maps: resnet18 has no attention."),
+    (incomplete, "caution", "at worst 3.1\u00a0% of it"),
+]
+
+
+@pytest.mark.parametrize(("cause", "level", "words"), CASES, ids=[case[0].__name__ for case in CASES])
+def test_a_cause_gives_its_warning(
+    healthy: Path, made: Any, cause: Callable[[Path, Any], None], level: str, words: str
+) -> None:
+    cause(healthy, made)
+    assert [one for one in found(healthy) if one[0] == level and words in one[1]], found(healthy)
+
+
+def test_a_run_that_is_not_done_is_not_blamed_for_its_learning_rate(healthy: Path, made: Any) -> None:
+    stopped(healthy, made)
+    assert not [text for _, text in found(healthy) if "not annealed" in text]
+
+
+def test_limits_of_the_configuration_replace_the_defaults(healthy: Path, made: Any) -> None:
+    made.write_log(healthy, made.log_rows(feature_std=0.2, learning_rate=0.001))
+    (healthy / "config.yaml").write_text("train: {collapse_std: 0.3}", encoding="utf-8")
+    assert any("below the limit of 0.3" in text for _, text in found(healthy))
+
+
+def test_the_most_serious_come_first(healthy: Path, made: Any) -> None:
+    for cause in (remarked, hot, exchanged, quarantined, explained):
+        cause(healthy, made)
+    levels = [LEVELS.index(level) for level, _ in found(healthy)]  # type: ignore[arg-type]  # read back as text
+    assert levels == sorted(levels)
+    assert set(levels) == {0, 1, 2}
