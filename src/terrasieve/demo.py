@@ -5,22 +5,18 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from terrasieve.archive.opening import open_archive, scenes_spec_from_options
 from terrasieve.archive.overview import contact_sheet
 from terrasieve.archive.packed import PackedArchive
 from terrasieve.archive.packing import pack
 from terrasieve.archive.protocol import Archive
 from terrasieve.archive.selection import read_selection
-from terrasieve.archive.simulated import SimulatedSpec
 from terrasieve.archive.subset import SubsetArchive
 from terrasieve.config import CurationKind, RunConfig, load_config
 from terrasieve.console import console
@@ -30,18 +26,18 @@ from terrasieve.errors import ConfigError
 from terrasieve.figures import curation_chart, probe_chart, training_curves, view_sheet
 from terrasieve.models.export import load_encoder
 from terrasieve.pretrain import online_probe, pretrain, preview_views
-from terrasieve.probes.evaluate import evaluate, probes_named
 from terrasieve.probes.rows import ProbeRow, input_row
-from terrasieve.probes.table import render, to_markdown, write_csv, write_json
+from terrasieve.probes.table import render, to_markdown
+from terrasieve.probing import ProbePlan, probe_run
+from terrasieve.report.page import write_report
+from terrasieve.samples import Samples, real_samples, simulated_samples
 from terrasieve.training.job import TrainingResult
 from terrasieve.training.loop import make_fabric
 from terrasieve.training.rounds import round_rows
 
 MethodName = Literal["byol", "dino"]
 
-_TILE = 64
 _SIMULATED = 3200
-_LABELLED = {"train": 1500, "val": 500, "test": 1000}
 _RECIPES: Mapping[MethodName, str] = {"byol": "rs-byol-1-small", "dino": "dino-small"}
 _SETTINGS = {
     "byol": ("train.epochs=6", "train.evaluate_every=2"),
@@ -55,23 +51,6 @@ _SETTINGS = {
 }
 _ROUNDS = ("curation.warmup=0.5", "curation.every=1")
 """A shorter rhythm than a long run would have, so that there is more than one round to see."""
-
-
-@dataclass(frozen=True)
-class DemoData:
-    """What the demo learns from and what it is measured on.
-
-    Attributes:
-        unlabelled: Pairs of optical and radar samples.
-        labelled: Samples with a class, never trained on.
-        inputs: What the probes show the encoder; the last is also what is embedded.
-        description: One sentence that says what it is, and that it is simulated if it is.
-    """
-
-    unlabelled: Archive
-    labelled: Archive
-    inputs: Sequence[str]
-    description: str
 
 
 def run_demo(
@@ -102,7 +81,7 @@ def run_demo(
     """
     began = time.monotonic()
     _clear(out, overwrite)
-    demo = _real_data(data, seed) if data is not None else _simulated_data(seed, out)
+    demo = real_samples(data, seed) if data else simulated_samples(seed, _SIMULATED, out / "labelled.zarr")
     console.print(f"[bold]Data:[/] {demo.description}", highlight=False)
 
     console.rule("1/4 pack")
@@ -124,13 +103,12 @@ def run_demo(
     write_embeddings(out / "embeddings.parquet", encoder, card, demo.labelled, shown, normaliser)
 
     console.rule("4/4 probe")
-    rows = evaluate(encoder, card, demo.labelled, inputs, probes_named(["knn", "logistic"]), seed=seed)
-    write_json(rows, out / "probe.json")
-    write_csv(rows, out / "probe.csv")
+    rows = probe_run(encoder, card, demo.labelled, out, ProbePlan(inputs=tuple(inputs), seed=seed))
     _draw(config, packed, rows, out)
     minutes = (time.monotonic() - began) / 60
     (out / "summary.md").write_text(_summary(config, demo, result, rows, minutes, out), encoding="utf-8")
-    closing = f"{demo.description}\n{minutes:.1f} minutes. Summary: {out / 'summary.md'}"
+    report = write_report([out], out / "report.html")
+    closing = f"{demo.description}\n{minutes:.1f} minutes. Summary: {out / 'summary.md'}\nReport: {report}"
     return Group(_rounds_table(out / "curation"), render(rows), Text(closing))
 
 
@@ -146,43 +124,7 @@ def _clear(out: Path, overwrite: bool) -> None:
     out.mkdir(parents=True, exist_ok=True)
 
 
-def _real_data(data: Path, seed: int) -> DemoData:
-    scenes, labelled = data / "la_texas_pairs", data / "eurosat_rgb"
-    for folder in (scenes, labelled):
-        if not folder.is_dir():
-            raise ConfigError(
-                f"{folder} does not exist. Point --data at a folder that holds la_texas_pairs and eurosat_rgb, "
-                "or leave it out (and unset TERRASIEVE_DATA) for simulated data."
-            )
-    spec = scenes_spec_from_options(scenes, ["s2=s2-rgb8", "s1=s1-vh8"], _TILE, None, "stem")
-    return DemoData(
-        open_archive(spec),
-        _thinned(open_archive(labelled), seed),
-        ("s2:B04", "s2:B03", "s2:B02", "s2:rgb"),
-        f"real Sentinel-1 and Sentinel-2 scenes in {scenes}, probed on part of EuroSAT RGB in {labelled}",
-    )
-
-
-def _thinned(labelled: Archive, seed: int) -> Archive:
-    """A seeded part of a labelled archive, so that probing takes no longer than training."""
-    splits = np.array(labelled.table()["split"].to_pylist())
-    generator = np.random.default_rng(seed)
-    kept = [generator.permutation(np.flatnonzero(splits == name))[:count] for name, count in _LABELLED.items()]
-    return SubsetArchive(labelled, np.sort(np.concatenate(kept)))
-
-
-def _simulated_data(seed: int, out: Path) -> DemoData:
-    # The probes read each labelled sample several times, and simulating one takes longer than reading it.
-    pack(open_archive(SimulatedSpec(seed=seed + 1, samples=_SIMULATED // 2)), out / "labelled.zarr")
-    return DemoData(
-        open_archive(SimulatedSpec(seed=seed, samples=_SIMULATED)),
-        PackedArchive(out / "labelled.zarr"),
-        ("s2:B02", "s2:B03", "s2:B04", "s2:B08", "s2:B11", "s1:VV", "s1:VH", "s2:rgb"),
-        "SIMULATED Sentinel-1 and Sentinel-2 samples (no --data given): the figures say nothing about real imagery",
-    )
-
-
-def _pretrain(config: RunConfig, packed: Archive, demo: DemoData, out: Path, device: str) -> TrainingResult:
+def _pretrain(config: RunConfig, packed: Archive, demo: Samples, out: Path, device: str) -> TrainingResult:
     fabric = make_fabric(config.train, device)
     fabric.launch()
     evaluate = online_probe(config, demo.labelled, str(demo.inputs[0]))
@@ -220,7 +162,7 @@ def _rounds_table(folder: Path) -> Table | str:
 
 
 def _summary(
-    config: RunConfig, demo: DemoData, result: TrainingResult, rows: Sequence[ProbeRow], minutes: float, out: Path
+    config: RunConfig, demo: Samples, result: TrainingResult, rows: Sequence[ProbeRow], minutes: float, out: Path
 ) -> str:
     return "\n".join(
         [
@@ -242,8 +184,10 @@ def _summary(
             "| file | what it is |",
             "|---|---|",
             "| `encoder/` | weights that plain timm loads, and a card that says what they are |",
+            "| `report.html` | all of this on one page: scores, curves, maps of what the model looks at, neighbours |",
             "| `embeddings.parquet` | one vector a sample (GeoParquet) |",
             "| `probe.json`, `probe.csv` | every score with its interval and protocol |",
+            "| `probe-predictions.parquet` | what each probe said of each test sample |",
             "| `log.csv`, `checkpoints/` | the run; go on with `--resume` |",
             "| `packed.zarr` | the packed archive |",
             "",

@@ -28,6 +28,7 @@ Run = Callable[..., Any]
 
 # A change here is a change for everybody's scripts: make it on purpose, and note it in CHANGELOG.md.
 SCENES = {"--sensor", "--tile", "--stride", "--match"}
+BENCH = {"--data", "--out", "--run", "--baseline", "--input", "--probe", "--size", "--scratch-epochs", "--device"}
 SURFACE = {
     "index": {"DATA", "--out", "--max-bad", "--max-nodata", *SCENES},
     "info": {"DATA", "--sheet", *SCENES},
@@ -48,7 +49,40 @@ SURFACE = {
     "recipes": set(),
     "recipes show": {"RECIPE", "--set"},
     "embed": {"RUN", "--data", "--out", "--input", "--statistics", "--size", "--batch-size", "--device"},
-    "probe": {"RUN", "--data", "--input", "--probe", "--size", "--seed", "--out", "--device"},
+    "probe": {
+        "RUN",
+        "--data",
+        "--input",
+        "--probe",
+        "--target",
+        "--baseline",
+        "--train-share",
+        "--fine-tune",
+        "--split-column",
+        "--size",
+        "--seed",
+        "--out",
+        "--device",
+    },
+    "segment": {
+        "RUN",
+        "--data",
+        "--labels",
+        "--input",
+        "--probe",
+        "--group",
+        "--ignore",
+        "--size",
+        "--seed",
+        "--out",
+        "--device",
+        *SCENES,
+    },
+    "report": {"RUNS", "--out", "-o"},
+    "card": {"RUN", "--out", "-o", "--license"},
+    "bench": set(),
+    "bench rs-byol": {*BENCH, "--small", "--seeds"},
+    "bench oceansar": {*BENCH, "--target"},
     "curate": {"VECTORS", "--out", "-o", "--keep", "--curator", "--set", "--seed", "--device"},
     "demo": {"--data", "--out", "--overwrite", "--method", "--curate", "--set", "--seed", "--device"},
 }

@@ -72,6 +72,6 @@ def test_a_folder_without_the_scenes_is_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("seed", [0, 3])
 def test_the_thinned_archive_keeps_the_published_split(data_dir: Path, seed: int) -> None:
-    real = demo._real_data(data_dir, seed)
+    real = demo.real_samples(data_dir, seed)
     splits = real.labelled.table()["split"].to_pylist()
     assert {name: splits.count(name) for name in set(splits)} == {"train": 1500, "val": 500, "test": 1000}

@@ -20,13 +20,16 @@ def affine_head(probe: LogisticProbe) -> nn.Linear:
         probe: Fitted on vectors ``(n, features)``.
 
     Returns:
-        Maps ``(n, features)`` to ``(n, classes)`` in float32, on the CPU.
+        Maps ``(n, features)`` to ``(n, classes)`` in float32, on the CPU; a class that the train split lacks scores
+        minus infinity.
     """
     weights = probe.weights_.detach().double().cpu() / torch.from_numpy(np.asarray(probe.scaler_.scale_))[:, None]
     bias = probe.intercept_.detach().double().cpu() - torch.from_numpy(np.asarray(probe.scaler_.mean_)) @ weights
-    head = nn.Linear(*weights.shape)
-    head.weight.data, head.bias.data = weights.T.float().contiguous(), bias.float()
-    return head.requires_grad_(False)
+    head = nn.Linear(len(weights), int(probe.classes_.max()) + 1)
+    head.requires_grad_(False).weight.zero_()
+    head.bias.fill_(-torch.inf)
+    head.weight[probe.classes_], head.bias[probe.classes_] = weights.T.float(), bias.float()
+    return head
 
 
 def probabilities(head: nn.Linear, vectors: NDArray[np.float32]) -> NDArray[np.float64]:

@@ -1,0 +1,1 @@
+"""Tables in the form of the two papers, filled cell by cell."""

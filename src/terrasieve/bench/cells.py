@@ -1,0 +1,119 @@
+"""The cells of a benchmark's table: each is measured once, kept, and read back when the benchmark goes on."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from terrasieve import __version__
+from terrasieve.console import console
+from terrasieve.errors import ArchiveError
+from terrasieve.probes.evaluate import ProbeTask
+from terrasieve.probes.predictions import Measured
+from terrasieve.probes.table import row_from_values
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One model on one input and target, with every probe.
+
+    Attributes:
+        model: Name of its column.
+        inputs: What it is shown, as text.
+        target: What is predicted.
+        seed: Of weights, draws and splits.
+        key: Everything that the numbers depend on; when it changes, the cell is measured again.
+        measure: Measures it.
+    """
+
+    model: str
+    inputs: str
+    target: str
+    seed: int
+    key: Mapping[str, Any]
+    measure: Callable[[], list[Measured]]
+
+    @property
+    def name(self) -> str:
+        """A file name; the key's digest is in it, so that cells that differ never share one."""
+        text = re.sub(r"[^A-Za-z0-9.+-]+", "-", f"{self.model} {self.inputs} {self.target} seed{self.seed}")
+        return f"{text}-{_digest(self.key)[:12]}.json"
+
+
+def run_cells(cells: Sequence[Cell], folder: Path) -> list[Measured]:
+    """Measure every cell that the folder does not hold yet; each is written as soon as it is known.
+
+    Args:
+        cells: In the order of the table.
+        folder: Where they are kept.
+
+    Returns:
+        The results of all cells in order.
+
+    Raises:
+        ArchiveError: A kept cell is damaged.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    found = []
+    for number, cell in enumerate(cells, start=1):
+        path = folder / cell.name
+        known = path.is_file()
+        heading = f"{cell.model} on {cell.inputs}" + (f", seed {cell.seed}" if cell.seed else "")
+        console.print(f"[bold]cell {number}/{len(cells)}[/] {heading}{' (kept)' if known else ''}", highlight=False)
+        if not known:
+            _write(path, cell.measure(), cell.key)
+        found += _read(path)
+    return found
+
+
+def model_key(model: nn.Module) -> str:
+    """A digest of all parameters and buffers of a network, by name."""
+    state = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        state.update(name.encode())
+        state.update(tensor.detach().cpu().contiguous().flatten().float().numpy().tobytes())
+    return state.hexdigest()
+
+
+def task_key(task: ProbeTask) -> dict[str, Any]:
+    """What the numbers of a comparison depend on beside the model."""
+    samples = np.concatenate([task.splits.train, task.splits.val, task.splits.test]).astype("<i8")
+    return {
+        "version": __version__,
+        "data": task.data,
+        "fingerprint": task.archive.source.get("fingerprint"),
+        "samples": hashlib.sha256(samples.tobytes()).hexdigest(),
+        "probes": [str(probe.protocol) for probe in task.probes],
+        "train_shares": list(task.train_shares),
+        "settings": task.settings.model_dump(),
+        "target": task.splits.target.column,
+        "seed": task.seed,
+    }
+
+
+def _digest(key: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
+
+
+def _write(path: Path, measured: Sequence[Measured], key: Mapping[str, Any]) -> None:
+    rows = [{"row": asdict(one.row), "predicted": np.asarray(one.predicted).tolist()} for one in measured]
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text(json.dumps({"key": key, "measured": rows}), encoding="utf-8")
+    os.replace(partial, path)
+
+
+def _read(path: Path) -> list[Measured]:
+    try:
+        kept = json.loads(path.read_text(encoding="utf-8"))["measured"]
+        return [Measured(row_from_values(one["row"]), np.array(one["predicted"])) for one in kept]
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise ArchiveError(f"{path} is damaged: {error}. Remove it; the benchmark measures that cell again.") from error

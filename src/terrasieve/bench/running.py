@@ -1,0 +1,138 @@
+"""A benchmark from end to end: cells, tables, comparisons, files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import torch
+
+from terrasieve.archive.protocol import Archive
+from terrasieve.bench.cells import Cell, model_key, run_cells, task_key
+from terrasieve.bench.entries import Entry, seeds_of
+from terrasieve.embeddings.inputs import EncoderInput
+from terrasieve.embeddings.stream import EmbedSettings
+from terrasieve.errors import ConfigError
+from terrasieve.models.backbone import BackboneSpec, build_encoder
+from terrasieve.probes.candidates import Candidate, fits
+from terrasieve.probes.catalogue import probes_named
+from terrasieve.probes.end_to_end import EndToEndSettings, train_end_to_end
+from terrasieve.probes.evaluate import ProbeTask, compare, prepare
+from terrasieve.probes.predictions import Measured
+from terrasieve.probes.rows import InputRow
+from terrasieve.probes.splits import make_splits
+
+SCRATCH = "from scratch"
+
+
+@dataclass(frozen=True)
+class BenchPlan:
+    """What a benchmark measures.
+
+    Attributes:
+        entries: The columns; the first is the one in question.
+        archive: The labelled archive.
+        inputs: The lines.
+        target: Column of the archive's table that is predicted.
+        probes: Names of the probes; the quick ones of the target's kind where empty.
+        settings: Size, batch size and precision.
+        split_column: Column with the published split.
+        scratch: Network that is also trained from scratch on the labels; None leaves that out.
+        end_to_end: How.
+    """
+
+    entries: tuple[Entry, ...]
+    archive: Archive
+    inputs: tuple[EncoderInput, ...]
+    target: str = "label"
+    probes: tuple[str, ...] = ()
+    settings: EmbedSettings = field(default_factory=EmbedSettings)
+    split_column: str = "split"
+    scratch: BackboneSpec | None = None
+    end_to_end: EndToEndSettings = field(default_factory=EndToEndSettings)
+
+
+def run_plan(plan: BenchPlan, out: Path, device: torch.device) -> list[Measured]:
+    """Measure what is not measured yet.
+
+    Args:
+        plan: What to measure.
+        out: The benchmark's folder; ``cells/`` in it keeps every cell.
+        device: Where networks are trained from scratch.
+
+    Returns:
+        Every result; one that has no seed of its own stands once for each seed.
+
+    Raises:
+        BandError: An input does not exist in the archive, or fits none of the models.
+        ConfigError: There is nothing to measure.
+    """
+    if not plan.entries:
+        raise ConfigError("There is no model to measure; name a run or a baseline.")
+    task = make_task(plan)
+    found = run_cells(list(_cells(plan, task, device)), out / "cells")
+    return [one for measured in found for one in _for_every_seed(measured, plan.entries)]
+
+
+def make_task(plan: BenchPlan) -> ProbeTask:
+    """What every cell of a plan shares."""
+    splits = make_splits(plan.archive.table(), seed=0, column=plan.split_column, target=plan.target)
+    rows = [
+        InputRow((EncoderInput(sensor=one.sensor, bands=(band,)),)) for one in _resolved(plan) for band in one.bands
+    ]
+    return prepare(plan.archive, splits, rows, probes_named(plan.probes, splits.target.task), plan.settings)
+
+
+def _resolved(plan: BenchPlan) -> list[EncoderInput]:
+    return [one.resolve(plan.archive.sensors) for one in plan.inputs]
+
+
+def _cells(plan: BenchPlan, task: ProbeTask, device: torch.device) -> Iterator[Cell]:
+    for entry in plan.entries:
+        key = {"model": model_key(entry.candidate.model), "channels": entry.candidate.channels}
+        for one in _resolved(plan):
+            if fits(entry.candidate, one, plan.archive.sensors):
+                yield _probed(entry.candidate, one, replace(task, seed=entry.seeds[0]), key)
+    if plan.scratch is not None:
+        for seed in seeds_of(plan.entries):
+            for one in _resolved(plan):
+                yield _scratched(plan, plan.scratch, one, replace(task, seed=seed), device)
+
+
+def _probed(candidate: Candidate, shown: EncoderInput, task: ProbeTask, key: dict[str, object]) -> Cell:
+    return Cell(
+        model=candidate.name,
+        inputs=str(shown),
+        target=task.splits.target.column,
+        seed=task.seed,
+        key={**task_key(task), **key, "inputs": str(shown)},
+        measure=lambda: compare([candidate], [shown], task),
+    )
+
+
+def _scratched(
+    plan: BenchPlan, backbone: BackboneSpec, shown: EncoderInput, task: ProbeTask, device: torch.device
+) -> Cell:
+    spec = backbone.model_copy(update={"channels": len(shown.bands)})
+
+    def measure() -> list[Measured]:
+        encoder = build_encoder(spec, task.seed).to(device)
+        return [train_end_to_end(SCRATCH, encoder, InputRow((shown,)), task, plan.end_to_end)]
+
+    how = str(plan.end_to_end.protocol(task.seed))
+    key = {**task_key(task), "backbone": spec.model_dump(), "how": how, "inputs": str(shown)}
+    return Cell(SCRATCH, str(shown), task.splits.target.column, task.seed, key, measure)
+
+
+def _for_every_seed(measured: Measured, entries: Sequence[Entry]) -> list[Measured]:
+    """A result that has no seed of its own counts for every seed."""
+    seeds = next(
+        (
+            entry.seeds
+            for entry in entries
+            if entry.candidate.name == measured.row.model and measured.row.seed in entry.seeds
+        ),
+        (measured.row.seed,),
+    )
+    return [Measured(replace(measured.row, seed=seed), measured.predicted) for seed in seeds]

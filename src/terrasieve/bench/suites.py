@@ -1,0 +1,118 @@
+"""The two benchmarks: what is measured, and in which form it is written."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+
+from terrasieve.bench.comparing import comparisons, statements, write_comparisons
+from terrasieve.bench.entries import Entry
+from terrasieve.bench.layouts import bands_by_models, models_by_targets, write_long
+from terrasieve.bench.published import OCEANSAR, RS_BYOL
+from terrasieve.bench.running import BenchPlan, make_task, run_plan
+from terrasieve.bench.sheet import Sheet
+from terrasieve.probes.candidates import FLOORS
+from terrasieve.probes.catalogue import probes_named
+from terrasieve.probes.predictions import PREDICTIONS, Measured, predictions_table
+from terrasieve.probes.rows import ProbeRow
+from terrasieve.probes.significance import Comparison
+from terrasieve.probes.table import HEADLINES, write_csv, write_json
+from terrasieve.report.page import write_report
+
+RS_BYOL_PROBES = ("mlp", "knn")
+"""The paper's probe first."""
+
+
+@dataclass(frozen=True)
+class Benched:
+    """What a benchmark found.
+
+    Attributes:
+        sheets: Its tables.
+        words: Which model is above which.
+        files: What was written.
+    """
+
+    sheets: tuple[Sheet, ...]
+    words: tuple[str, ...]
+    files: tuple[Path, ...]
+
+
+def rs_byol(plan: BenchPlan, out: Path, device: torch.device, metric: str = "macro_f1") -> Benched:
+    """Bands by models on one classification archive, as in Tables I to III of Jain et al. 2022.
+
+    Args:
+        plan: What to measure; the paper's probe and kNN where it names none.
+        out: The benchmark's folder.
+        device: Where networks are trained from scratch.
+        metric: What the cells hold; the paper prints F1.
+    """
+    plan = replace(plan, probes=plan.probes or RS_BYOL_PROBES)
+    measured = run_plan(plan, out, device)
+    rows = [one.row for one in measured]
+    layout = str(plan.archive.source.get("layout"))
+    names = [probe.name for probe in probes_named(plan.probes)]
+    sheets = tuple(bands_by_models(rows, name, metric, layout) for name in names)
+    found = comparisons(rows, names[0], metric, _asked(plan))
+    write_comparisons(found, out / "comparisons.json")
+    published = [line for line in RS_BYOL if line.layout == layout]
+    write_long(rows, published, out / "table.csv")
+    _write_rows([(plan, measured)], out)
+    return _write_sheets(sheets, statements(found), out)
+
+
+def oceansar(plan: BenchPlan, targets: Sequence[str], out: Path, device: torch.device) -> Benched:
+    """Models by targets, kNN and linear, as in the table of Kerdreux et al. 2025.
+
+    Args:
+        plan: What to measure; its own target is not used.
+        targets: Columns of the archive's table: classes, labels or numbers.
+        out: The benchmark's folder.
+        device: Where networks are trained from scratch.
+    """
+    parts = [(replace(plan, target=target), run_plan(replace(plan, target=target), out, device)) for target in targets]
+    rows = [one.row for _, measured in parts for one in measured]
+    found = [one for target in targets for one in _linear(rows, target, _asked(plan))]
+    write_comparisons(found, out / "comparisons.json")
+    write_long(rows, OCEANSAR, out / "table.csv")
+    _write_rows(parts, out)
+    return _write_sheets((models_by_targets(rows),), statements(found), out)
+
+
+def _asked(plan: BenchPlan) -> tuple[str, ...]:
+    """The runs of ours, or else the first model that is named."""
+    trained = dict.fromkeys(entry.candidate.name for entry in plan.entries if entry.backbone and not _is_floor(entry))
+    return tuple(trained) or (plan.entries[0].candidate.name,)
+
+
+def _is_floor(entry: Entry) -> bool:
+    return entry.candidate.name in FLOORS
+
+
+def _linear(rows: Sequence[ProbeRow], target: str, asked: Sequence[str]) -> tuple[Comparison, ...]:
+    """Comparisons of the last probe, which is the linear one, by the first metric of the target's kind."""
+    own = [row for row in rows if row.target == target]
+    return comparisons(own, own[-1].probe, HEADLINES[own[-1].task][0], asked)
+
+
+def _write_rows(parts: Sequence[tuple[BenchPlan, list[Measured]]], out: Path) -> None:
+    """What the report and other programs read: every row, and what was said of each test sample."""
+    rows = [one.row for _, measured in parts for one in measured]
+    write_json(rows, out / "probe.json")
+    write_csv(rows, out / "probe.csv")
+    tables = [predictions_table(measured, make_task(plan).splits, plan.archive.ids) for plan, measured in parts]
+    pq.write_table(pa.concat_tables(tables), out / PREDICTIONS, compression="zstd")
+
+
+def _write_sheets(sheets: tuple[Sheet, ...], words: tuple[str, ...], out: Path) -> Benched:
+    text = "\n".join(sheet.to_markdown() for sheet in sheets)
+    spoken = "".join(f"- {word}\n" for word in words)
+    (out / "table.md").write_text(text + (f"\n## Comparisons\n\n{spoken}" if words else ""), encoding="utf-8")
+    (out / "table.tex").write_text("\n".join(sheet.to_latex() for sheet in sheets), encoding="utf-8")
+    report = write_report([out], out / "report.html")
+    return Benched(sheets, words, (out / "table.md", out / "table.csv", out / "table.tex", report))

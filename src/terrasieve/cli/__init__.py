@@ -1,0 +1,27 @@
+"""The command line: parse, call, print."""
+
+from __future__ import annotations
+
+import sys
+
+from terrasieve.cli import archives, benches, measuring, training
+from terrasieve.cli.app import app
+from terrasieve.console import console
+from terrasieve.errors import TerrasieveError
+
+__all__ = ["app", "archives", "benches", "main", "measuring", "training"]
+
+
+def main() -> None:
+    """Entry point: errors that the user can mend are printed without a traceback."""
+    try:
+        app()
+    except TerrasieveError as error:
+        console.print(f"[bold red]{type(error).__name__}:[/] {_plain(str(error))}", highlight=False)
+        sys.exit(1)
+
+
+def _plain(text: str) -> str:
+    from rich.markup import escape
+
+    return escape(text)

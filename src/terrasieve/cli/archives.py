@@ -1,0 +1,104 @@
+"""Commands about archives: index, info, pack."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from terrasieve.cli.app import app
+from terrasieve.cli.naming import open_named
+from terrasieve.cli.options import Data, Match, MaxBad, MaxNodata, SensorOptions, Stride, Tile
+from terrasieve.console import console
+
+
+@app.command()
+def index(
+    data: Data,
+    out: Annotated[Path, typer.Option(help="The catalogue to write (GeoParquet).")] = Path("catalogue.parquet"),
+    sensor: SensorOptions = None,
+    tile: Tile = 64,
+    stride: Stride = None,
+    match: Match = "stem",
+    max_bad: MaxBad = 0.01,
+    max_nodata: MaxNodata = 0.05,
+) -> None:
+    """Check every sample of an archive and write its catalogue.
+
+    Unusable samples are listed, with the reason, in `<out>.quarantine.csv` and left out.
+
+    **Examples**
+
+    ```
+    terrasieve index scenes --sensor s2=s2-l2a --sensor s1=s1 --tile 128
+    terrasieve index EuroSAT_RGB --out eurosat.parquet
+    ```
+    """
+    from terrasieve.archive.catalogue import index_archive
+    from terrasieve.archive.quality import QualityLimits
+
+    archive = open_named(data, sensor, tile, stride, match)
+    report = index_archive(archive, out, QualityLimits(max_nodata=max_nodata), max_bad=max_bad)
+    console.print(f"Indexed: {report.summary()}", highlight=False)
+
+
+@app.command()
+def info(
+    data: Data,
+    sensor: SensorOptions = None,
+    tile: Tile = 64,
+    stride: Stride = None,
+    match: Match = "stem",
+    sheet: Annotated[Path | None, typer.Option(help="Also write a contact sheet (PNG).")] = None,
+) -> None:
+    """Show what an archive holds: sensors, statistics, labels, extent, time.
+
+    **Examples**
+
+    ```
+    terrasieve info packed.zarr --sheet sheet.png
+    terrasieve info simulated:7
+    ```
+    """
+    from rich.console import Console
+
+    from terrasieve.archive.overview import contact_sheet, describe
+
+    archive = open_named(data, sensor, tile, stride, match)
+    Console().print(describe(archive))
+    if sheet is not None:
+        contact_sheet(archive, sheet)
+        console.print(f"Contact sheet: {sheet}", highlight=False)
+
+
+@app.command()
+def pack(
+    data: Data,
+    out: Annotated[Path, typer.Option(help="The store to write (a Zarr v3 group).")],
+    sensor: SensorOptions = None,
+    tile: Tile = 64,
+    stride: Stride = None,
+    match: Match = "stem",
+    compress: Annotated[bool, typer.Option("--compress", help="Compress, for storage and remote reading.")] = False,
+    max_bad: MaxBad = 0.01,
+    max_nodata: MaxNodata = 0.05,
+) -> None:
+    """Pack an archive into one store that training reads by band and window.
+
+    Run the same command again to go on after an interruption.
+
+    **Examples**
+
+    ```
+    terrasieve pack scenes --sensor s2=s2-rgb8 --sensor s1=s1-vh8 --tile 64 --out pairs.zarr
+    terrasieve pack catalogue.parquet --out pairs.zarr --compress
+    ```
+    """
+    from terrasieve.archive.packing import pack as pack_archive
+    from terrasieve.archive.quality import QualityLimits
+
+    archive = open_named(data, sensor, tile, stride, match)
+    limits = QualityLimits(max_nodata=max_nodata)
+    report = pack_archive(archive, out, compress=compress, max_bad=max_bad, limits=limits)
+    console.print(f"Packed: {report.summary()} {report.bytes / 1e6:,.1f} MB", highlight=False)

@@ -1,0 +1,259 @@
+"""Commands that measure: embed, probe, segment, report, card."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from terrasieve.cli.app import app
+from terrasieve.cli.options import Device, Match, SensorOptions, Stride, Tile
+from terrasieve.console import console
+
+
+@app.command()
+def embed(
+    run: Annotated[Path, typer.Argument(help="A run folder, or a folder with encoder.safetensors.")],
+    data: Annotated[str, typer.Option(help="The archive to embed.")],
+    out: Annotated[Path, typer.Option(help="The file to write (GeoParquet).")],
+    inputs: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--input", help="Bands to show the encoder, e.g. `s2:B04`; repeat to join several. The first that fits."
+        ),
+    ] = None,
+    statistics: Annotated[
+        Literal["encoder", "archive"],
+        typer.Option(help="Standardise as in training, or by the archive's own statistics (other stretch or unit)."),
+    ] = "encoder",
+    size: Annotated[int | None, typer.Option(help="Resize samples to this many pixels; their own size.")] = None,
+    batch_size: Annotated[int, typer.Option(help="Samples per forward pass.")] = 256,
+    device: Device = "auto",
+) -> None:
+    """Embed an archive: one vector a sample, with ids, geometry, time and provenance.
+
+    Memory does not grow with the archive; run the same command again to go on after an interruption.
+
+    **Examples**
+
+    ```
+    terrasieve embed runs/first --data pairs.zarr --input s2:B03 --out green.parquet
+    terrasieve embed runs/first --data EuroSAT_RGB --input s2:rgb --statistics archive --out rgb.parquet
+    ```
+    """
+    from terrasieve.archive.opening import open_archive
+    from terrasieve.device import pick_device
+    from terrasieve.embeddings import EmbedSettings, EncoderInput, normaliser_for, write_embeddings
+    from terrasieve.models.export import load_encoder
+    from terrasieve.probes.rows import default_rows, input_row
+
+    encoder, card = load_encoder(run)
+    archive = open_archive(data)
+    rows = [input_row(EncoderInput.parse(one), archive.sensors, encoder.channels) for one in inputs or []]
+    rows = rows or [default_rows(archive.sensors, encoder.channels)[0]]
+    members = list(dict.fromkeys(member for row in rows for member in row.members))
+    console.print(
+        f"Inputs: {', '.join(map(str, members))}; standardised by the {statistics}'s statistics", highlight=False
+    )
+    written = write_embeddings(
+        out,
+        encoder.to(pick_device(device)),
+        card,
+        archive,
+        members,
+        normaliser_for(statistics, card, archive, members),
+        EmbedSettings(size=size, batch_size=batch_size),
+    )
+    console.print(f"Embeddings: {written}", highlight=False)
+
+
+@app.command()
+def probe(
+    run: Annotated[Path, typer.Argument(help="A run folder, or a folder with encoder.safetensors.")],
+    data: Annotated[str, typer.Option(help="A labelled archive.")],
+    inputs: Annotated[
+        list[str] | None,
+        typer.Option("--input", help="Bands to probe, e.g. `s2:B04`; every band or triple by default."),
+    ] = None,
+    probes: Annotated[
+        list[str] | None,
+        typer.Option("--probe", help="`knn`, `logistic`, `mlp` or, for numbers, `ridge`; repeatable. kNN and linear."),
+    ] = None,
+    target: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--target",
+            help="Column of the archive's table to predict: text is a class, a list of texts several labels, a "
+            "floating-point number is regressed; repeatable. `label`.",
+        ),
+    ] = None,
+    baseline: Annotated[
+        list[str] | None,
+        typer.Option("--baseline", help="An encoder that others trained, e.g. `imagenet:resnet50:FILE`; repeatable."),
+    ] = None,
+    train_share: Annotated[
+        list[float] | None,
+        typer.Option(help="Share of the train split to fit on, for a curve of few labels, e.g. 0.01; repeatable."),
+    ] = None,
+    fine_tune: Annotated[
+        int, typer.Option(min=0, help="Also train a copy of the encoder on the labels, for this many epochs; 0: not.")
+    ] = 0,
+    split_column: Annotated[str, typer.Option(help="Column with the published split, e.g. `split_spatial`.")] = "split",
+    size: Annotated[int | None, typer.Option(help="Resize samples to this many pixels; their own size.")] = None,
+    seed: Annotated[
+        int, typer.Option(help="Seed of the random-initialisation floor, and of splits that are not published.")
+    ] = 0,
+    out: Annotated[Path | None, typer.Option(help="Folder for the results and the report; the run folder.")] = None,
+    device: Device = "auto",
+) -> None:
+    """Probe a frozen encoder on a labelled archive, beside the floors it has to beat, and write a report.
+
+    **Examples**
+
+    ```
+    terrasieve probe runs/first --data EuroSAT_RGB
+    terrasieve probe runs/first --data EuroSAT_MS --probe knn --probe mlp --input s2:B05 --input s2:B08
+    terrasieve probe runs/first --data EuroSAT_MS --train-share 0.01 --train-share 0.1 --train-share 1
+    terrasieve probe runs/first --data EuroSAT_RGB --baseline imagenet:resnet50 --fine-tune 10
+    ```
+    """
+    from rich.console import Console
+
+    from terrasieve.archive.opening import open_archive
+    from terrasieve.device import pick_device
+    from terrasieve.embeddings import EmbedSettings, EncoderInput
+    from terrasieve.models.export import load_encoder
+    from terrasieve.probes.end_to_end import EndToEndSettings
+    from terrasieve.probes.table import render
+    from terrasieve.probing import ProbePlan, probe_run
+    from terrasieve.report.page import write_report
+
+    encoder, card = load_encoder(run)
+    folder = out or run
+    plan = ProbePlan(
+        inputs=tuple(EncoderInput.parse(one) for one in inputs or ()),
+        probes=tuple(probes or ()),
+        targets=tuple(target or ("label",)),
+        train_shares=tuple(train_share or (1.0,)),
+        baselines=tuple(baseline or ()),
+        fine_tune=EndToEndSettings(epochs=fine_tune) if fine_tune else None,
+        settings=EmbedSettings(size=size),
+        split_column=split_column,
+        seed=seed,
+    )
+    rows = probe_run(encoder.to(pick_device(device)), card, open_archive(data), folder, plan)
+    Console().print(render(rows))
+    report = write_report([folder], folder / "report.html")
+    console.print(f"Written: {folder / 'probe.json'}, {folder / 'probe.csv'}, {report}", highlight=False)
+
+
+@app.command()
+def segment(
+    run: Annotated[Path, typer.Argument(help="A run folder, or a folder with encoder.safetensors.")],
+    data: Annotated[str, typer.Option(help="An archive, or a folder of scenes (with --sensor).")],
+    labels: Annotated[str, typer.Option(help="The sensor of kind `map` that holds a class for each pixel.")],
+    inputs: Annotated[
+        list[str] | None,
+        typer.Option("--input", help="Bands to probe, e.g. `s2:B04`; every band or triple by default."),
+    ] = None,
+    probes: Annotated[
+        list[str] | None,
+        typer.Option("--probe", help="`patch` (linear on dense features) or `deeplab` (DeepLabV3 head); repeatable."),
+    ] = None,
+    group: Annotated[
+        str | None,
+        typer.Option(help="Column whose equal values are held out together; `asset` is the file. The published split."),
+    ] = None,
+    ignore: Annotated[list[int] | None, typer.Option(help="A value of the map that does not count.")] = None,
+    sensor: SensorOptions = None,
+    tile: Tile = 64,
+    stride: Stride = None,
+    match: Match = "stem",
+    size: Annotated[int | None, typer.Option(help="Resize samples to this many pixels; their own size.")] = None,
+    seed: Annotated[int, typer.Option(help="Of the untrained network and of everything drawn.")] = 0,
+    out: Annotated[Path | None, typer.Option(help="Folder for the results and the report; RUN/segment.")] = None,
+    device: Device = "auto",
+) -> None:
+    """Probe a frozen encoder on a map of classes, with whole sites held out, beside the floors it has to beat.
+
+    **Examples**
+
+    ```
+    terrasieve segment runs/first --data simulated:1:200 --labels land_cover --input s2:rgb
+    terrasieve segment runs/first --data sites --sensor s2=s2-l2a:S2L2A --sensor lulc=land-cover:LULC --labels lulc \
+        --group asset --tile 112 --probe patch --probe deeplab
+    ```
+    """
+    from rich.console import Console
+
+    from terrasieve.cli.naming import open_named
+    from terrasieve.device import pick_device
+    from terrasieve.embeddings import EmbedSettings, EncoderInput
+    from terrasieve.models.export import load_encoder
+    from terrasieve.probes.segmentation.segment import segment as run_segmentation
+    from terrasieve.probes.segmentation.segment import segmentation_probes_named
+    from terrasieve.probes.table import render, write_csv, write_json
+    from terrasieve.report.page import write_report
+
+    encoder, card = load_encoder(run)
+    rows = run_segmentation(
+        encoder.to(pick_device(device)),
+        card,
+        open_named(data, sensor, tile, stride, match),
+        labels,
+        [EncoderInput.parse(one) for one in inputs] if inputs else None,
+        segmentation_probes_named(probes or (), seed),
+        group,
+        ignore or (),
+        EmbedSettings(size=size),
+        seed,
+    )
+    Console().print(render(rows))
+    folder = out or run / "segment"
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(rows, folder / "probe.json")
+    write_csv(rows, folder / "probe.csv")
+    page = write_report([folder], folder / "report.html")
+    console.print(f"Written: {folder / 'probe.json'}, {folder / 'probe.csv'}, {page}", highlight=False)
+
+
+@app.command()
+def report(
+    runs: Annotated[list[Path], typer.Argument(help="Run folders; several are set side by side.")],
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="The page; report.html in the first folder.")] = None,
+) -> None:
+    """Write one self-contained page about one run or several: scores, curves, curation, what the model looks at.
+
+    The page holds whatever the folders hold, and needs no network.
+
+    **Examples**
+
+    ```
+    terrasieve report runs/first
+    terrasieve report runs/first runs/second --out comparison.html
+    ```
+    """
+    from terrasieve.report.page import write_report
+
+    page = write_report(runs, out or runs[0] / "report.html")
+    console.print(f"Report: {page}", highlight=False)
+
+
+@app.command()
+def card(
+    run: Annotated[Path, typer.Argument(help="A run folder with an encoder.")],
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="The file; README.md beside the encoder.")] = None,
+    license: Annotated[str, typer.Option(help="SPDX identifier of the licence that you give the weights.")] = "",
+) -> None:
+    """Write a model card (a README for Hugging Face) with data, bands, units, protocol and results.
+
+    **Examples**
+
+    ```
+    terrasieve card runs/first --license apache-2.0
+    ```
+    """
+    from terrasieve.report.card import write_card
+
+    console.print(f"Model card: {write_card(run, out, license)}", highlight=False)

@@ -1,0 +1,38 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import typer
+
+Data = Annotated[
+    str,
+    typer.Argument(
+        help="A packed store, a catalogue (.parquet), an archive description (.yaml), a EuroSAT folder, "
+        "a folder of scenes (with --sensor), or `simulated[:SEED[:SAMPLES]]`."
+    ),
+]
+SensorOptions = Annotated[
+    list[str] | None,
+    typer.Option("--sensor", help="For a folder of scenes: `KEY=SENSOR[:FOLDER]`, once per sensor, e.g. `s2=s2-l2a`."),
+]
+Tile = Annotated[int, typer.Option(help="For a folder of scenes: rows and columns of a sample, in pixels.")]
+Stride = Annotated[int | None, typer.Option(help="For a folder of scenes: pixels between samples; the tile size.")]
+Match = Annotated[
+    Literal["stem", "geometry"], typer.Option(help="For a folder of scenes: how files of several sensors are paired.")
+]
+MaxBad = Annotated[float, typer.Option(help="Stop when more than this share of samples is quarantined.")]
+MaxNodata = Annotated[float, typer.Option(help="Quarantine a sample when more than this share of a band is missing.")]
+Settings = Annotated[
+    list[str] | None, typer.Option("--set", help="Change one setting, e.g. `--set train.epochs=20`; repeatable.")
+]
+Curate = Annotated[
+    Literal["dynamic", "static", "none"] | None,
+    typer.Option(
+        "--curate",
+        help="Prune and rebalance the archive: `dynamic` in rounds, `static` once after the warm-up, `none` never; "
+        "the recipe's choice.",
+    ),
+]
+Device = Annotated[str, typer.Option(help="`auto`, `cpu`, `cuda` or `mps`.")]

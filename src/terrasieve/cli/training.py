@@ -1,0 +1,200 @@
+"""Commands that train and choose: pretrain, recipes, curate, demo."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from terrasieve.cli.app import app
+from terrasieve.cli.options import Curate, Device, Settings
+from terrasieve.console import console
+
+recipes_app = typer.Typer(rich_markup_mode="markdown")
+app.add_typer(recipes_app, name="recipes")
+
+
+@app.command()
+def pretrain(
+    recipe: Annotated[str, typer.Argument(help="A recipe's name (see `terrasieve recipes`) or a YAML file.")],
+    data: Annotated[str, typer.Option(help="The archive to learn from: packed store, catalogue, folder, ...")],
+    out: Annotated[Path, typer.Option(help="The run folder.")],
+    settings: Settings = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint in --out.")] = False,
+    probe_data: Annotated[
+        str | None, typer.Option(help="A labelled archive for the online kNN (train.evaluate_every epochs apart).")
+    ] = None,
+    probe_input: Annotated[
+        str | None, typer.Option(help="What the online kNN shows the encoder, e.g. `s2:B03`; its first fit.")
+    ] = None,
+    subset: Annotated[
+        Path | None, typer.Option(help="Learn from these samples only: a selection of `terrasieve curate`.")
+    ] = None,
+    curate: Curate = None,
+    device: Device = "auto",
+    devices: Annotated[int, typer.Option(help="Number of devices; more than one trains data-parallel.")] = 1,
+) -> None:
+    """Pre-train an encoder on an unlabelled archive.
+
+    With `--curate dynamic`, the archive is sieved while the model trains: after a warm-up, and again every few passes,
+    the model embeds the archive, and a fresh, balanced pool is drawn from it (`curation:` in the configuration).
+    Each round is recorded in `curation/` of the run folder.
+
+    **Examples**
+
+    ```
+    terrasieve pretrain rs-byol-1 --data pairs.zarr --out runs/first
+    terrasieve pretrain rs-byol-1-small --data pairs.zarr --out runs/small --set train.epochs=10 --probe-data EuroSAT
+    terrasieve pretrain rs-byol-1-small --data pairs.zarr --out runs/small --set train.epochs=10 --resume
+    terrasieve pretrain dino-small --data pairs.zarr --out runs/dino --curate dynamic --set curation.keep=0.2
+    terrasieve pretrain dino-small --data pairs.zarr --out runs/static --subset selection.parquet
+    ```
+    """
+    from terrasieve.archive.opening import open_archive
+    from terrasieve.archive.selection import read_selection
+    from terrasieve.config import load_config
+    from terrasieve.pretrain import online_probe
+    from terrasieve.pretrain import pretrain as run
+    from terrasieve.training.loop import make_fabric
+
+    config = load_config(recipe, settings or [], curate)
+    archive = open_archive(data)
+    chosen = read_selection(subset, archive) if subset else None
+    evaluate = online_probe(config, open_archive(probe_data), probe_input) if probe_data else None
+    fabric = make_fabric(config.train, device, devices)
+    fabric.launch()
+    result = run(config, archive, out, fabric, resume=resume, evaluate=evaluate, subset=chosen)
+    if fabric.is_global_zero:
+        console.print(
+            f"Done after {result.steps} steps. Encoder: {out / 'encoder'}  log: {out / 'log.csv'}", highlight=False
+        )
+
+
+@recipes_app.callback(invoke_without_command=True)
+def recipes(context: typer.Context) -> None:
+    """List the shipped recipes.
+
+    **Examples**
+
+    ```
+    terrasieve recipes
+    terrasieve recipes show rs-byol-1 --set train.epochs=150
+    ```
+    """
+    if context.invoked_subcommand is not None:
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    from terrasieve.config import load_config, recipe_names
+
+    table = Table("recipe", "what it is", "backbone", "epochs", "batch", box=None, header_style="bold")
+    for name in recipe_names():
+        config = load_config(name)
+        row = (config.model.name, f"{config.train.epochs:g}", str(config.train.batch_size))
+        table.add_row(name, config.description, *row)
+    Console().print(table)
+
+
+@recipes_app.command("show")
+def show_recipe(
+    recipe: Annotated[str, typer.Argument(help="A recipe's name or a YAML file.")], settings: Settings = None
+) -> None:
+    """Print a recipe with every parameter resolved.
+
+    **Examples**
+
+    ```
+    terrasieve recipes show rs-byol-1
+    terrasieve recipes show rs-byol-1 --set model.name=resnet18 > mine.yaml
+    ```
+    """
+    from terrasieve.config import load_config, to_yaml
+
+    print(to_yaml(load_config(recipe, settings or [])), end="")
+
+
+@app.command()
+def curate(
+    vectors: Annotated[
+        Path,
+        typer.Argument(help="Vectors of any model: GeoParquet with a column `embedding`, or .npy of shape (n, d)."),
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The selection to write (Parquet).")],
+    keep: Annotated[float, typer.Option(help="Share of the samples to keep, or their number where above 1.")] = 0.1,
+    curator: Annotated[
+        str, typer.Option(help="`balanced` (hierarchical k-means), `random`, `semdedup`, `k-center` or `density`.")
+    ] = "balanced",
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Change a setting of the curator, e.g. `--set diversity=0.5`; repeatable."),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed of everything.")] = 0,
+    device: Device = "auto",
+) -> None:
+    """Choose the samples worth training on from an archive that is already embedded.
+
+    The vectors are read in chunks, so that they need not fit in memory. The selection names samples by id; train on it
+    with `terrasieve pretrain --subset`.
+
+    **Examples**
+
+    ```
+    terrasieve embed runs/first --data pairs.zarr --input s2:B03 --out green.parquet
+    terrasieve curate green.parquet -o selection.parquet --keep 0.2
+    terrasieve curate vectors.npy -o far.parquet --keep 5000 --set diversity=1 --set levels=[2000,200]
+    ```
+    """
+    from rich.console import Console
+
+    from terrasieve.config import load_curator
+    from terrasieve.curate import curate as run
+    from terrasieve.curate import render
+    from terrasieve.device import pick_device
+
+    curated = run(vectors, out, load_curator(curator, settings or []), keep, seed, str(pick_device(device)))
+    Console().print(render(curated))
+    console.print(f"Selection: {out}", highlight=False)
+
+
+@app.command()
+def demo(
+    data: Annotated[
+        Path | None,
+        typer.Option(envvar="TERRASIEVE_DATA", help="Folder with la_texas_pairs and eurosat_rgb; else simulated."),
+    ] = None,
+    out: Annotated[Path, typer.Option(help="The run folder.")] = Path("runs/demo"),
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier demo in --out.")] = False,
+    method: Annotated[Literal["byol", "dino"], typer.Option(help="The small recipe of which method.")] = "byol",
+    curate: Curate = None,
+    seed: Annotated[int, typer.Option(help="Seed of everything.")] = 0,
+    device: Device = "auto",
+    settings: Settings = None,
+) -> None:
+    """Pack, pre-train, embed and probe end to end, in about five minutes on two CPU cores.
+
+    **Examples**
+
+    ```
+    terrasieve demo
+    terrasieve demo --method dino --curate dynamic
+    terrasieve demo --data ~/sentinel-samples --out runs/demo --overwrite
+    terrasieve demo --set train.epochs=1
+    ```
+    """
+    from rich.console import Console
+
+    from terrasieve.demo import run_demo
+
+    made = run_demo(
+        data,
+        out,
+        overwrite=overwrite,
+        seed=seed,
+        device=device,
+        method=method,
+        curate=curate,
+        settings=settings or [],
+    )
+    Console().print(made)

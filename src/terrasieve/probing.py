@@ -1,0 +1,137 @@
+"""Everything that is measured of one encoder on one labelled archive, written to a folder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from terrasieve.archive.protocol import Archive
+from terrasieve.baselines.loading import load_baseline
+from terrasieve.embeddings.inputs import EncoderInput
+from terrasieve.embeddings.stream import EmbedSettings, device_of
+from terrasieve.explain.explaining import explain
+from terrasieve.explain.record import write_explanation
+from terrasieve.models.backbone import Encoder
+from terrasieve.models.export import EncoderCard
+from terrasieve.probes.candidates import Candidate, showing, with_floors
+from terrasieve.probes.catalogue import probes_named
+from terrasieve.probes.end_to_end import EndToEndSettings, train_end_to_end
+from terrasieve.probes.evaluate import ProbeTask, compare, prepare
+from terrasieve.probes.predictions import PREDICTIONS, Measured, predictions_table
+from terrasieve.probes.rows import ProbeRow, default_inputs
+from terrasieve.probes.splits import make_splits
+from terrasieve.probes.table import write_csv, write_json
+
+
+@dataclass(frozen=True)
+class ProbePlan:
+    """What is measured.
+
+    Attributes:
+        inputs: One line of the tables each; every one that the archive offers where empty.
+        probes: Names; the quick ones of the target's kind where empty.
+        targets: Columns of the archive's table.
+        train_shares: Shares of the train split to fit on, for curves of few labels.
+        baselines: Encoders that others trained, in their text form.
+        fine_tune: How a copy of the encoder is also trained on the labels; None leaves that out.
+        settings: Size, batch size and precision.
+        split_column: Column with the published split.
+        seed: Of the untrained network, and of whatever has to be drawn.
+    """
+
+    inputs: tuple[EncoderInput, ...] = ()
+    probes: tuple[str, ...] = ()
+    targets: tuple[str, ...] = ("label",)
+    train_shares: tuple[float, ...] = (1.0,)
+    baselines: tuple[str, ...] = ()
+    fine_tune: EndToEndSettings | None = None
+    settings: EmbedSettings = field(default_factory=EmbedSettings)
+    split_column: str = "split"
+    seed: int = 0
+
+
+def probe_run(encoder: Encoder, card: EncoderCard, archive: Archive, folder: Path, plan: ProbePlan) -> list[ProbeRow]:
+    """Probe an encoder beside its floors, explain it, and write all of it to a folder.
+
+    Written are ``probe.json`` and ``probe.csv`` (every number), ``probe-predictions.parquet`` (what was said of each
+    test sample) and, where the first target is a class, ``explanation.json``.
+
+    Args:
+        encoder: On the device that it is to run on; left exactly as it is.
+        card: Its card.
+        archive: A labelled archive.
+        folder: Where the files go; made if absent.
+        plan: What to measure.
+
+    Raises:
+        ArchiveError: The archive has no labels, or its published split is incomplete.
+        BandError: An input does not exist in the archive or does not fit the encoder.
+        ConfigError: There is no such target, split column, probe or baseline.
+        SampleError: A sample cannot be read, or samples differ in size and no size is set.
+    """
+    offered = plan.inputs or default_inputs(archive.sensors, encoder.channels)
+    inputs = tuple(dict.fromkeys(one.resolve(archive.sensors) for one in offered))
+    candidates = (*with_floors(encoder, card, plan.seed), *_baselines(encoder, plan))
+    rows: list[ProbeRow] = []
+    tables: list[pa.Table] = []
+    for target in plan.targets:
+        task = _task(candidates, inputs, archive, target, plan)
+        measured = [*compare(candidates, inputs, task), *_fine_tuned(encoder, card, inputs, task, plan)]
+        rows += [one.row for one in measured]
+        tables.append(predictions_table(measured, task.splits, archive.ids))
+        if target == plan.targets[0] and task.splits.target.task == "classification":
+            _explain(encoder, card, inputs[-1], task, folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(rows, folder / "probe.json")
+    write_csv(rows, folder / "probe.csv")
+    pq.write_table(pa.concat_tables(tables), folder / PREDICTIONS, compression="zstd")
+    return rows
+
+
+def _baselines(encoder: Encoder, plan: ProbePlan) -> list[Candidate]:
+    loaded = [load_baseline(text) for text in plan.baselines]
+    device = device_of(encoder)
+    return [Candidate(one.name, one.encoder.to(device), one.channels, one.bands) for one in loaded]
+
+
+def _task(
+    candidates: Sequence[Candidate], inputs: Sequence[EncoderInput], archive: Archive, target: str, plan: ProbePlan
+) -> ProbeTask:
+    splits = make_splits(archive.table(), plan.seed, plan.split_column, target)
+    rows = [showing(candidate, one, archive.sensors).row for candidate in candidates for one in inputs]
+    probes = probes_named(plan.probes, splits.target.task)
+    return prepare(archive, splits, rows, probes, plan.settings, plan.train_shares, plan.seed)
+
+
+def _fine_tuned(
+    encoder: Encoder, card: EncoderCard, inputs: Sequence[EncoderInput], task: ProbeTask, plan: ProbePlan
+) -> list[Measured]:
+    if plan.fine_tune is None:
+        return []
+    rows = [showing(Candidate(card.recipe, encoder, encoder.channels), one, task.archive.sensors).row for one in inputs]
+    return [
+        train_end_to_end(card.recipe, encoder, row, task, plan.fine_tune, share)
+        for row in rows
+        for share in plan.train_shares
+    ]
+
+
+def _explain(encoder: Encoder, card: EncoderCard, shown: EncoderInput, task: ProbeTask, folder: Path) -> None:
+    row = showing(Candidate(card.recipe, encoder, encoder.channels), shown, task.archive.sensors).row
+    explanation = explain(
+        encoder,
+        card.recipe,
+        task.archive,
+        row,
+        task.splits,
+        task.normaliser,
+        task.settings,
+        task.data,
+        target=task.splits.target.column,
+        seed=task.seed,
+    )
+    write_explanation(explanation, folder)
