@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from sklearn.neighbors import KNeighborsClassifier
 
 from terrasieve.errors import ConfigError
-from terrasieve.probes import knn
+from terrasieve.probes import knn, similarity
 from terrasieve.probes.knn import KnnProbe
+from terrasieve.probes.similarity import nearest_neighbours
 
 
 def blobs(seed: int, n: int, spread: float = 1.5) -> tuple[np.ndarray, np.ndarray]:
@@ -28,21 +35,98 @@ def test_predictions_equal_scikit_learn(k: int, temperature: float) -> None:
     assert np.array_equal(KnnProbe(k, temperature).fit(x, y).predict(unseen), oracle.predict(unseen))
 
 
-def test_chunks_do_not_change_predictions(monkeypatch: pytest.MonkeyPatch) -> None:
+def brute_force(train: np.ndarray, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    units = [x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12) for x in (queries, train)]
+    cosines = units[0] @ units[1].T
+    order = np.argsort(-cosines, axis=1, kind="stable")[:, :k]
+    return np.take_along_axis(cosines, order, axis=1), order
+
+
+@settings(deadline=None, max_examples=30)
+@given(
+    seed=st.integers(0, 1000),
+    sizes=st.tuples(st.integers(1, 50), st.integers(0, 12)),
+    k=st.integers(1, 50),
+    at_once=st.integers(10, 200),
+    rows=st.integers(4, 60),
+)
+def test_any_chunks_give_the_neighbours_of_brute_force_lower_row_first(
+    seed: int, sizes: tuple[int, int], k: int, at_once: int, rows: int
+) -> None:
+    # Vectors of four signs have exact cosines, of which many are equal.
+    generator = np.random.default_rng(seed)
+    train, queries = (generator.choice([-1.0, 1.0], (count, 4)) for count in sizes)
+    k = min(k, len(train))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(similarity, "SIMILARITIES_AT_ONCE", at_once)
+        patch.setattr(similarity, "TRAIN_ROWS", rows)
+        found = nearest_neighbours(train, queries, k)
+    cosines, order = brute_force(train, queries, k)
+    assert np.array_equal(found.indices, order)
+    assert np.array_equal(found.similarities, cosines)
+    assert (found.similarities.dtype, found.indices.dtype) == (np.float32, np.int64)
+
+
+@pytest.mark.parametrize("order", ["as drawn", "least similar first", "most similar first"])
+def test_neighbours_in_many_chunks_whatever_the_order_of_the_rows(order: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = np.random.default_rng(0)
+    train, queries = (
+        generator.normal(size=(500, 8)),
+        generator.normal(size=(1, 8)) + 0.1 * generator.normal(size=(9, 8)),
+    )
+    by_similarity = brute_force(train, queries[:1], 500)[1][0]
+    train = {"as drawn": train, "least similar first": train[by_similarity[::-1]]}.get(order, train[by_similarity])
+    monkeypatch.setattr(similarity, "TRAIN_ROWS", 32)
+    monkeypatch.setattr(similarity, "SIMILARITIES_AT_ONCE", 100)
+    found, (cosines, rows) = nearest_neighbours(train, queries, 12), brute_force(train, queries, 12)
+    assert np.array_equal(found.indices, rows)
+    assert np.allclose(found.similarities, cosines, atol=1e-6)
+
+
+def test_a_vector_of_zeros_is_as_near_to_all() -> None:
+    found = nearest_neighbours(np.eye(3), np.zeros((1, 3)), 2)
+    assert found.similarities.tolist() == [[0.0, 0.0]]
+    assert found.indices.tolist() == [[0, 1]]
+
+
+def test_no_matrix_of_similarities_is_larger_than_its_bound(monkeypatch: pytest.MonkeyPatch) -> None:
     x, y = blobs(0, 100)
     unseen, _ = blobs(1, 50)
     whole = KnnProbe().fit(x, y).predict(unseen)
-    monkeypatch.setattr(knn, "SIMILARITIES_AT_ONCE", 700)
-    largest = 0
+    monkeypatch.setattr(similarity, "SIMILARITIES_AT_ONCE", 700)
+    monkeypatch.setattr(similarity, "TRAIN_ROWS", 64)
+    monkeypatch.setattr(knn, "QUERIES_AT_ONCE", 16)
+    sizes = []
 
-    def spy(self: KnnProbe, vectors: np.ndarray, vote: object = KnnProbe._vote) -> object:
-        nonlocal largest
-        largest = max(largest, len(vectors) * 100)
-        return vote(self, vectors)  # type: ignore[operator]
+    def spy(*args: Any, merge: Callable[..., Any] = similarity._merge) -> object:
+        sizes.append(args[2].numel())
+        return merge(*args)
 
-    monkeypatch.setattr(KnnProbe, "_vote", spy)
+    monkeypatch.setattr(similarity, "_merge", spy)
     assert np.array_equal(KnnProbe().fit(x, y).predict(unseen), whole)
-    assert largest == 700
+    assert max(sizes) == 640
+    assert sum(sizes) == 100 * 50
+
+
+def test_mapped_files_are_read_in_place(tmp_path: Path) -> None:
+    x, y = blobs(0, 100)
+    np.save(tmp_path / "vectors.npy", x.astype(np.float16))
+    mapped = np.load(tmp_path / "vectors.npy", mmap_mode="r")
+    probe = KnnProbe().fit(mapped, y)
+    assert probe.vectors_ is mapped
+    assert np.array_equal(probe.predict(x[:9]), KnnProbe().fit(np.array(mapped), y).predict(x[:9]))
+
+
+def test_equal_votes_go_to_the_lower_class_and_equal_neighbours_to_the_earlier() -> None:
+    x = np.array([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0], [0.0, 1.0]])
+    query = np.array([[1.0, 1.0]])
+    assert KnnProbe(k=4).fit(x, np.array([3, 1, 3, 1])).predict(query).tolist() == [1]
+    assert KnnProbe(k=1).fit(x, np.array([3, 1, 1, 1])).predict(query).tolist() == [3]
+
+
+def test_nothing_to_predict_is_no_prediction() -> None:
+    x, y = blobs(0, 100)
+    assert KnnProbe().fit(x, y).predict(x[:0]).shape == (0,)
 
 
 def test_length_of_a_vector_does_not_matter() -> None:

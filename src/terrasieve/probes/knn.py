@@ -10,19 +10,20 @@ from typing import ClassVar, Self
 
 import numpy as np
 import torch
-from torch import Tensor
-from torch.nn import functional
+from numpy.typing import NDArray
 
 from terrasieve.probes.protocol import Features, Labelled, Labels, Probe, check_labelled
+from terrasieve.probes.similarity import Neighbours, nearest_neighbours
 
-SIMILARITIES_AT_ONCE = 2**24
-"""Bound on the entries of one similarity matrix: 64 MiB in float32."""
+QUERIES_AT_ONCE = 2**14
+"""Bound on the vectors whose votes are held at once."""
 
 
 class KnnProbe(Probe):
     """Votes of the k most similar train vectors, each weighted by exp(cosine / temperature).
 
-    Ties go to the lower class code. The validation split is not used.
+    Cosines are float32, votes float64. Of equally similar vectors the one that comes earlier in the train split is
+    taken; of classes with equal votes, the lower code. The validation split is not used.
 
     Args:
         k: Number of neighbours; all train samples where there are fewer.
@@ -43,25 +44,26 @@ class KnnProbe(Probe):
         return f"cosine similarity, k = {self.k}, votes weighted by exp(similarity / T), T = {self.temperature}"
 
     def fit(self, features: Features, labels: Labels, validation: Labelled | None = None) -> Self:
-        """Keep the train vectors, scaled to unit length; see :meth:`Probe.fit`."""
+        """Refer to the train vectors, which are not copied; see :meth:`Probe.fit`."""
         check_labelled(features, labels)
-        self.vectors_ = self._unit(features)
-        self.labels_ = torch.from_numpy(np.asarray(labels, dtype=np.int64)).to(self.device)
+        self.vectors_ = features
+        self.labels_ = np.asarray(labels, dtype=np.int64)
         return self
 
     def predict(self, features: Features) -> Labels:
         """Class codes, shape ``(n,)``."""
-        rows = max(1, SIMILARITIES_AT_ONCE // len(self.vectors_))
-        votes = [self._vote(chunk).argmax(dim=1) for chunk in torch.split(self._unit(features), rows)]
-        return np.asarray(torch.cat(votes).cpu().numpy(), dtype=np.int64)
+        k = min(self.k, len(self.vectors_))
+        found = nearest_neighbours(self.vectors_, features, k, self.device)
+        parts = [slice(start, start + QUERIES_AT_ONCE) for start in range(0, max(1, len(features)), QUERIES_AT_ONCE)]
+        votes = [self._votes(Neighbours(found.similarities[part], found.indices[part])) for part in parts]
+        return np.concatenate([part.argmax(axis=1) for part in votes]).astype(np.int64)
 
-    def _vote(self, vectors: Tensor) -> Tensor:
-        neighbours = (vectors @ self.vectors_.T).topk(min(self.k, len(self.vectors_)), dim=1)
+    def _votes(self, found: Neighbours) -> NDArray[np.float64]:
+        """Votes for each class, shape ``(n, classes)``."""
         # Less the nearest's similarity, so that no weight overflows at a low temperature.
-        weights = ((neighbours.values - neighbours.values[:, :1]) / self.temperature).exp()
-        votes = weights.new_zeros(len(vectors), int(self.labels_.max()) + 1)
-        return votes.scatter_add_(1, self.labels_[neighbours.indices], weights)
-
-    def _unit(self, features: Features) -> Tensor:
-        tensor = torch.from_numpy(np.asarray(features, dtype=np.float32)).to(self.device)
-        return functional.normalize(tensor, dim=1)
+        similarities = found.similarities.astype(np.float64)
+        weights = np.exp((similarities - similarities[:, :1]) / self.temperature)
+        classes = int(self.labels_.max()) + 1
+        cells = np.arange(len(weights))[:, None] * classes + self.labels_[found.indices]
+        summed = np.bincount(cells.ravel(), weights.ravel(), minlength=len(weights) * classes)
+        return np.asarray(summed.reshape(len(weights), classes), dtype=np.float64)

@@ -1,18 +1,21 @@
-"""Multinomial logistic regression, fitted with L-BFGS on scikit-learn's objective."""
+"""Multinomial logistic regression on scikit-learn's objective, with C chosen on a validation split."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
 from typing import ClassVar, Self
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor
-from torch.nn import functional
 
 from terrasieve.errors import ConfigError
 from terrasieve.probes.protocol import Features, Labelled, Labels, Probe, check_labelled
+from terrasieve.probes.softmax import covariance_blocks, minimise
 from terrasieve.probes.splits import carve
 
 C_GRID = tuple(float(c) for c in np.logspace(-4, 4, 10))
@@ -23,65 +26,14 @@ VALIDATION_SHARE = 0.1
 PATIENCE = 2
 """Values of C in a row that do not raise the validation accuracy, after which larger ones are not tried."""
 
-
-def objective(weights: Tensor, intercept: Tensor, features: Tensor, labels: Tensor, c: float) -> Tensor:
-    """C times the summed cross-entropy plus half the squared norm of the weights, as scikit-learn defines it.
-
-    Args:
-        weights: Shape ``(features, classes)``.
-        intercept: Shape ``(classes,)``; not penalised.
-        features: Shape ``(n, features)``.
-        labels: Class codes, shape ``(n,)``.
-        c: Inverse strength of the penalty.
-    """
-    losses = functional.cross_entropy(features @ weights + intercept, labels, reduction="sum")
-    return c * losses + 0.5 * weights.square().sum()
-
-
-def minimise(
-    features: Tensor, labels: Tensor, variances: Tensor, c: float, start: tuple[Tensor, Tensor], max_iter: int
-) -> tuple[Tensor, Tensor]:
-    """Weights and intercept that minimise :func:`objective`, from a starting point.
-
-    The objective is divided by ``c * n``, which leaves the minimum where it is and makes the tolerances
-    independent of C and n. L-BFGS works on weights divided by the square root of the objective's
-    approximate curvature along each feature: p (1 - p) of uniform predictions times the feature's
-    variance, plus the penalty's. On correlated vectors this saves most iterations.
-
-    Args:
-        features: Uncorrelated features, shape ``(n, features)``.
-        labels: Class codes, shape ``(n,)``.
-        variances: Of each feature, shape ``(features,)``.
-        c: Inverse strength of the penalty.
-        start: Weights ``(features, classes)`` and intercept ``(classes,)``.
-        max_iter: Most iterations.
-    """
-    uniform = 1 / start[0].shape[1]
-    scale = (uniform * (1 - uniform) * variances + 1 / (c * len(labels))).rsqrt()[:, None]
-    scaled, intercept = (start[0] / scale).requires_grad_(), start[1].clone().requires_grad_()
-    optimiser = torch.optim.LBFGS(
-        [scaled, intercept],
-        max_iter=max_iter,
-        max_eval=2 * max_iter,
-        tolerance_grad=1e-5,
-        tolerance_change=1e-9,
-        history_size=10,
-        line_search_fn="strong_wolfe",
-    )
-
-    def closure() -> Tensor:
-        optimiser.zero_grad()
-        loss = objective(scaled * scale, intercept, features, labels, c) / (c * len(labels))
-        loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
-        return loss
-
-    optimiser.step(closure)  # type: ignore[no-untyped-call]  # torch leaves it untyped
-    return (scaled * scale).detach(), intercept.detach()
+ROWS_AT_ONCE = 2048
+"""Vectors that are held in float64 at once, to standardise them."""
 
 
 class LogisticProbe(Probe):
-    """L2-penalised multinomial logistic regression in float32.
+    """L2-penalised multinomial logistic regression.
 
+    It minimises what scikit-learn's ``LogisticRegression`` minimises at the same C, in float32.
     Vectors are standardised by the train split. C is the one of the grid with the highest accuracy on
     the validation split, the smallest (most penalised) of equals; each fit starts from the one before,
     and the path ends when :data:`PATIENCE` values in a row bring no gain.
@@ -93,6 +45,14 @@ class LogisticProbe(Probe):
         max_iter: Most L-BFGS iterations for each C.
         seed: Draws the substitute of a missing validation split.
         device: Where the fit runs.
+
+    Attributes:
+        classes_: Codes of the classes in the train split, ascending, shape ``(classes,)``.
+        weights_: Of standardised features, float32, shape ``(features, classes)``.
+        intercept_: Shape ``(classes,)``.
+        c_: The C that was chosen.
+        validation_accuracy_: What it reached on the validation split, from 0 to 1.
+        converged_: For each C that was tried, whether its minimum was reached within ``max_iter``.
     """
 
     name: ClassVar[str] = "logistic"
@@ -113,7 +73,7 @@ class LogisticProbe(Probe):
     def settings(self) -> str:
         """Every setting in one line."""
         return (
-            f"L-BFGS in float32, at most {self.max_iter} iterations, vectors standardised on train, "
+            f"preconditioned L-BFGS in float32, at most {self.max_iter} iterations, vectors standardised on train, "
             f"C of {len(self.grid)} in [{self.grid[0]:g}, {self.grid[-1]:g}] by validation accuracy (path ends after "
             f"{PATIENCE} without gain), fitted on train"
         )
@@ -124,7 +84,11 @@ class LogisticProbe(Probe):
         return {"C": self.c_, "validation_accuracy": self.validation_accuracy_}
 
     def fit(self, features: Features, labels: Labels, validation: Labelled | None = None) -> Self:
-        """Fit every C of the grid and keep the best on the validation split; see :meth:`Probe.fit`."""
+        """Fit every C of the grid and keep the best on the validation split; see :meth:`Probe.fit`.
+
+        Warns:
+            ConvergenceWarning: A C that was tried needs more iterations than ``max_iter``.
+        """
         check_labelled(features, labels)
         if validation is None:
             held_in, held_out = carve(labels, VALIDATION_SHARE, self.seed)
@@ -132,36 +96,59 @@ class LogisticProbe(Probe):
                 raise ConfigError("No class has two train samples, so C cannot be chosen; pass a validation split.")
             validation = Labelled(features[held_out], labels[held_out])
             features, labels = features[held_in], labels[held_in]
-        self.scaler_ = StandardScaler().fit(np.asarray(features, dtype=np.float64))
-        train, codes = self._tensor(features), torch.from_numpy(labels).to(self.device)
-        held = self._tensor(validation.features), torch.from_numpy(validation.labels).to(self.device)
-        self._choose(train, codes, *held)
+        self.scaler_ = StandardScaler()
+        for part in _parts(features):
+            self.scaler_.partial_fit(part)
+        self.classes_, positions = np.unique(labels, return_inverse=True)
+        self._choose(self._standardised(features), torch.from_numpy(positions).to(self.device), validation)
         return self
 
     def predict(self, features: Features) -> Labels:
         """Class codes, shape ``(n,)``."""
-        scores = self._tensor(features) @ self.weights_ + self.intercept_
-        return np.asarray(scores.argmax(dim=1).cpu().numpy(), dtype=np.int64)
+        return self._classify(self._standardised(features), self.weights_, self.intercept_)
 
-    def _choose(self, train: Tensor, codes: Tensor, held: Tensor, held_codes: Tensor) -> None:
-        # The penalty is the same in any rotated frame, so the fit runs along the principal axes.
-        covariance = (train.T @ train).double() / len(train)
-        variances, axes = (part.to(train.dtype) for part in torch.linalg.eigh(covariance))
-        rotated, variances = train @ axes, variances.clamp(min=0)
-        classes = int(codes.max()) + 1
-        fitted = train.new_zeros(train.shape[1], classes), train.new_zeros(classes)
-        self.validation_accuracy_, worse = -1.0, 0
+    def _choose(self, train: Tensor, positions: Tensor, validation: Labelled) -> None:
+        held, covariance, count = self._standardised(validation.features), covariance_blocks(train), len(self.classes_)
+        fitted = train.new_zeros(train.shape[1], count), train.new_zeros(count)
+        self.validation_accuracy_, self.converged_, worse = -1.0, dict[float, bool](), 0
         for c in self.grid:
-            fitted = minimise(rotated, codes, variances, c, fitted, self.max_iter)
-            weights = axes @ fitted[0]
-            reached = float(((held @ weights + fitted[1]).argmax(dim=1) == held_codes).double().mean())
+            # Of two classes scikit-learn penalises the difference of the weights, which is twice as much.
+            strength = c / 2 if count == 2 else c
+            fit = minimise(train, positions, covariance, strength, fitted, self.max_iter)
+            fitted, self.converged_[c] = (fit.weights, fit.intercept), fit.converged
+            reached = float((self._classify(held, *fitted) == validation.labels).mean())
             worse += 1
             if reached > self.validation_accuracy_:
                 self.validation_accuracy_, self.c_, worse = reached, c, 0
-                self.weights_, self.intercept_ = weights, fitted[1]
+                self.weights_, self.intercept_ = fitted
             if worse == PATIENCE:
-                return
+                break
+        self._warn_of_unconverged()
 
-    def _tensor(self, features: Features) -> Tensor:
-        scaled = self.scaler_.transform(np.asarray(features, dtype=np.float64))
-        return torch.from_numpy(scaled.astype(np.float32)).to(self.device)
+    def _warn_of_unconverged(self) -> None:
+        unconverged = ", ".join(f"{c:g}" for c, converged in self.converged_.items() if not converged)
+        if unconverged:
+            message = (
+                f"The logistic probe did not converge in {self.max_iter} iterations with C = {unconverged}; "
+                "raise max_iter, or leave so large a C out of the grid."
+            )
+            warnings.warn(message, ConvergenceWarning, stacklevel=4)
+
+    def _classify(self, standardised: Tensor, weights: Tensor, intercept: Tensor) -> Labels:
+        best = (standardised @ weights + intercept).argmax(dim=1).cpu().numpy()
+        return np.asarray(self.classes_[best], dtype=np.int64)
+
+    def _standardised(self, features: Features) -> Tensor:
+        scaled = np.empty(features.shape, dtype=np.float32)
+        for into, part in zip(np.split(scaled, _cuts(features)), _parts(features), strict=True):
+            into[:] = self.scaler_.transform(part)
+        return torch.from_numpy(scaled).to(self.device)
+
+
+def _parts(features: Features) -> Iterator[NDArray[np.float64]]:
+    """Some rows after the other in float64."""
+    return (part.astype(np.float64) for part in np.split(features, _cuts(features)))
+
+
+def _cuts(features: Features) -> range:
+    return range(ROWS_AT_ONCE, len(features), ROWS_AT_ONCE)
