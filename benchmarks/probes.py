@@ -1,9 +1,9 @@
 """The probes beside their peers: logistic regression against scikit-learn, kNN over a million vectors.
 
-``logistic``: 16,200 train and 5,400 test vectors of length 2,048 in ten overlapping classes, made to look like the pooled
-features of a ResNet50: averages of rectified, correlated activations with a decaying spectrum. Both minimise the same
-objective on the same standardised vectors at the same C from zero: scikit-learn's ``LogisticRegression`` with its own
-tolerance, in float32, and ``terrasieve.probes.softmax.minimise``, as the logistic probe calls it, the covariance included.
+``logistic``: 16,200 train and 5,400 test vectors of length 2,048 in ten overlapping classes, made to look like the
+pooled features of a ResNet50: averages of rectified, correlated activations with a decaying spectrum. Both minimise the
+same objective on the same standardised vectors at the same C from zero: scikit-learn's ``LogisticRegression`` with its
+own tolerance, in float32, and ``terrasieve.probes.softmax.minimise``, as the logistic probe calls it, covariance included.
 
 * ``logistic_speedup``: scikit-learn's seconds over ours, both with all threads; median of ``--repeats``.
 * ``loss_ratio``: our objective over scikit-learn's, in float64; below 1 ours is the lower minimum.
