@@ -244,7 +244,12 @@ def write_predictions(folder: Path, rows: Sequence[ProbeRow], n: int = 300) -> N
         codes = probe_row(row.model, row.inputs, share, n)[1]
         facts = {"model": row.model, "inputs": row.inputs, "probe": row.probe, "target": row.target}
         columns: dict[str, Any] = {name: [value] * n for name, value in facts.items()}
-        columns |= {"train_share": [row.train_share] * n, "id": [f"t{i}" for i in range(n)], "truth": truth}
+        columns |= {
+            "train_share": [row.train_share] * n,
+            "seed": [row.seed] * n,
+            "id": [f"t{i}" for i in range(n)],
+            "truth": truth,
+        }
         tables.append(pa.table(columns | {"predicted": [CLASSES[code] for code in codes]}))
     pq.write_table(pa.concat_tables(tables), folder / PREDICTIONS)
 

@@ -183,6 +183,8 @@ def test_tabs_show_one_run_at_a_time(phone: Visit) -> None:
     assert not page.locator("#run-2").is_visible()
     page.get_by_role("tab", name="second").click()
     assert not page.locator("#run-1").is_visible()
+    # Charts are drawn when they come near the screen.
+    page.locator("#run-2-scores .plot").first.scroll_into_view_if_needed()
     page.locator("#run-2-scores .plot[data-drawn]").first.wait_for()
     page.locator(".links:visible a", has_text="Training").click()
     assert page.url.endswith("#run-2-training")

@@ -244,7 +244,9 @@ def report(
 def card(
     run: Annotated[Path, typer.Argument(help="A run folder with an encoder.")],
     out: Annotated[Path | None, typer.Option("--out", "-o", help="The file; README.md beside the encoder.")] = None,
-    license: Annotated[str, typer.Option(help="SPDX identifier of the licence that you give the weights.")] = "",
+    license: Annotated[
+        str, typer.Option(help="Identifier of the licence that you give the weights, e.g. `apache-2.0`.")
+    ] = "other",
 ) -> None:
     """Write a model card (a README for Hugging Face) with data, bands, units, protocol and results.
 

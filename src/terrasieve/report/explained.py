@@ -146,7 +146,7 @@ def saliency(found: SaliencyGallery | None) -> Gallery | None:
 def _map_tile(found: SaliencyMap, predicted: str) -> Tile:
     error = found.completeness_error
     lines = () if error is None else (f"completeness error {error:.1e}",)
-    return Tile(found.picture, f"{found.method} map of the score of {predicted}", found.method, lines)
+    return Tile(found.picture, f"{found.method} map; predicted {predicted}", found.method, lines)
 
 
 def neighbours(found: NeighbourGallery | None) -> Gallery | None:

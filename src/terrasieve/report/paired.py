@@ -16,7 +16,7 @@ from terrasieve.errors import ArchiveError
 from terrasieve.probes.rows import ProbeRow
 from terrasieve.probes.significance import Difference, paired_bootstrap
 
-_KEYS = ["model", "inputs", "probe", "target", "train_share"]
+_KEYS = ["model", "inputs", "probe", "target", "train_share", "seed"]
 _NEEDED = [*_KEYS, "id", "truth", "predicted"]
 
 
@@ -30,7 +30,7 @@ class Predictions:
         """Accuracy of one row less that of another, on the samples of both, with its paired bootstrap 95 % interval.
 
         None where a row's predictions were not kept, are not of the samples that the other was tested on, or do not
-        give the accuracy of the row, as where several seeds wrote under one name.
+        give the accuracy of the row.
         """
         mine, other = self.correct.get(_key(ours)), self.correct.get(_key(theirs))
         if mine is None or other is None or mine.keys() != other.keys():
@@ -60,7 +60,7 @@ def read_predictions(path: Path) -> Predictions:
 
 
 def _key(row: ProbeRow) -> tuple[Any, ...]:
-    return (row.model, row.inputs, row.probe, row.target, row.train_share)
+    return (row.model, row.inputs, row.probe, row.target, row.train_share, row.seed)
 
 
 def _agrees(correct: NDArray[np.float64], row: ProbeRow) -> bool:

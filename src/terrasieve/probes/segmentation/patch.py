@@ -18,6 +18,9 @@ from terrasieve.probes.segmentation.maps import FeatureMaps, label_places
 from terrasieve.probes.segmentation.metrics import IGNORE
 from terrasieve.probes.segmentation.protocol import LabelledImages, Report, SegmentationProbe, silent
 
+C_GRID = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
+"""Of thousands of pixels, most of which have a near-copy beside them, more than 1 is next to no penalty."""
+
 VECTORS_AT_ONCE = 2**24
 """Bound on the numbers of one block of interpolated vectors: 64 MiB in float32."""
 
@@ -60,7 +63,7 @@ class PatchLinear(SegmentationProbe):
             f"maps interpolated bilinearly to the labels' pixels; {self.pixels:,} train pixels, as many from each "
             f"image, not balanced, seed {self.seed}; vectors longer than {self.components} reduced to that many "
             "principal components on train; C by accuracy on the validation images, then fitted on all train images; "
-            f"each fit {LogisticProbe(seed=self.seed).protocol}"
+            f"each fit {LogisticProbe(C_GRID, seed=self.seed).protocol}"
         )
 
     @property
@@ -80,7 +83,7 @@ class PatchLinear(SegmentationProbe):
             self.reduction_ = _principal(drawn.vectors, size, self.seed)
         vectors, codes = self._reduced(drawn.vectors), drawn.codes
         held = np.isin(drawn.images, validation)
-        probe = LogisticProbe(seed=self.seed, device=device_of(maps))
+        probe = LogisticProbe(C_GRID, seed=self.seed, device=device_of(maps))
         if held.any() and len(np.unique(codes[~held])) > 1:
             left = Labelled(vectors[held], codes[held])
             chosen = probe.fit(vectors[~held], codes[~held], left).chosen["C"]
