@@ -15,7 +15,7 @@ from terrasieve.errors import ConfigError
 from terrasieve.probes import logistic, softmax
 from terrasieve.probes.logistic import LogisticProbe
 from terrasieve.probes.protocol import Labelled
-from terrasieve.probes.softmax import Fit, covariance_blocks, minimise, objective
+from terrasieve.probes.softmax import Fit, covariance_blocks, minimise, objective, prepare, principal_axes
 
 
 def blobs(seed: int, n: int) -> Labelled:
@@ -104,9 +104,36 @@ def test_covariance_blocks_are_the_diagonal_of_the_covariance(monkeypatch: pytes
         assert torch.allclose(block, expected[first : first + 8, first : first + 8])
 
 
+def test_axes_are_orthonormal_and_hold_most_of_the_variance() -> None:
+    x = StandardScaler().fit_transform(pooled(0, 500).features)
+    (covariance,) = covariance_blocks(torch.from_numpy(x))
+    axes = principal_axes([covariance], 10)
+    best = torch.linalg.eigvalsh(covariance)[-10:].sum()
+    assert torch.allclose(axes.T @ axes, torch.eye(10, dtype=torch.float64), atol=1e-12)
+    assert (axes.T @ covariance @ axes).trace() > 0.95 * best
+
+
+@pytest.mark.parametrize("block", [7, 2048])
+@pytest.mark.parametrize("rows", [100, 2**14])
+def test_minimum_by_way_of_axes_equals_scikit_learn(block: int, rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(softmax, "AXES", 5)
+    monkeypatch.setattr(softmax, "BLOCK", block)
+    monkeypatch.setattr(softmax, "COVARIANCE_ROWS", rows)
+    equals_scikit_learn(pooled(0, 1000), pooled(1, 4000), 0.1)
+
+
+def test_axes_spare_most_iterations_with_all_features(monkeypatch: pytest.MonkeyPatch) -> None:
+    train = pooled(0, 1000)
+    features = torch.from_numpy(StandardScaler().fit_transform(train.features)).float()
+    without = minimise(prepare(features, torch.from_numpy(train.labels)), 0.01, 500)
+    monkeypatch.setattr(softmax, "AXES", 25)
+    along = minimise(prepare(features, torch.from_numpy(train.labels)), 0.01, 500)
+    assert along.iterations <= without.iterations / 2
+    assert torch.allclose(along.weights, without.weights, atol=1e-3)
+
+
 def iterations(features: torch.Tensor, labels: torch.Tensor) -> int:
-    start = torch.zeros(features.shape[1], 3), torch.zeros(3)
-    fit = minimise(features, labels, covariance_blocks(features), 10.0, start, 500)
+    fit = minimise(prepare(features, labels), 10.0, 500)
     assert fit.converged
     return fit.iterations
 
@@ -152,7 +179,7 @@ def test_a_warm_started_path_ends_where_a_cold_start_does() -> None:
     train, held = blobs(0, 300), blobs(1, 100)
     path = LogisticProbe(grid=[1e-3, 0.03, 1.0]).fit(*train, validation=held)
     cold = LogisticProbe(grid=[path.c_]).fit(*train, validation=held)
-    assert torch.allclose(path.weights_, cold.weights_, atol=1e-3)
+    assert torch.allclose(path.weights_, cold.weights_, atol=2e-3)
 
 
 def test_c_is_the_smallest_of_the_best_on_validation() -> None:
@@ -170,9 +197,9 @@ def test_c_is_the_smallest_of_the_best_on_validation() -> None:
 def test_larger_c_is_not_tried_after_two_without_gain(monkeypatch: pytest.MonkeyPatch) -> None:
     tried: list[float] = []
 
-    def spy(*args: Any) -> Fit:
-        tried.append(args[3])
-        return minimise(*args)
+    def spy(*args: Any, **named: Any) -> Fit:
+        tried.append(args[1])
+        return minimise(*args, **named)
 
     monkeypatch.setattr(logistic, "minimise", spy)
     apart = Labelled(np.array([[-5.0, 1.0], [5.0, 1.0], [0.0, 9.0]] * 20), np.array([0, 1, 2] * 20))

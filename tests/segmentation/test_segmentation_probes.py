@@ -20,8 +20,6 @@ from terrasieve.probes.segmentation.metrics import IGNORE, METRICS, pixel_confus
 from terrasieve.probes.segmentation.patch import PatchLinear
 from terrasieve.probes.segmentation.protocol import LabelledImages
 
-NONE = np.empty(0, dtype=np.int64)
-
 
 class Gradients(FeatureMaps):
     """Mean pixel and mean absolute difference to the neighbours, of cells of 4 px; then random mixtures."""
@@ -61,9 +59,9 @@ def miou(probe: PatchLinear | DeepLabProbe, maps: FeatureMaps, images: LabelledI
 
 def test_deeplab_learns_what_no_single_pixel_tells() -> None:
     train, test = textures(8, seed=0), textures(4, seed=1)
-    pixel = PatchLinear(pixels=2000).fit(PixelValues(), train, NONE)
+    pixel = PatchLinear(pixels=2000).fit(PixelValues(), train)
     assert miou(pixel, PixelValues(), test) < 0.5
-    deeplab = DeepLabProbe(steps=40, batch_size=4, width=16).fit(Gradients(), train, NONE)
+    deeplab = DeepLabProbe(steps=40, batch_size=4, width=16).fit(Gradients(), train)
     assert miou(deeplab, Gradients(), test) > 0.9
 
 
@@ -72,7 +70,7 @@ def test_deeplab_repeats_itself_and_leaves_the_generator_alone() -> None:
     for seed in (1, 1, 2):
         torch.rand(1)
         state = torch.random.get_rng_state()
-        probe = DeepLabProbe(steps=3, batch_size=2, width=8, seed=seed).fit(Gradients(), train, NONE)
+        probe = DeepLabProbe(steps=3, batch_size=2, width=8, seed=seed).fit(Gradients(), train)
         assert torch.equal(state, torch.random.get_rng_state())
         weights.append(probe.head_[-1].weight)
     first, again, other = weights
@@ -84,10 +82,8 @@ def test_deeplab_ignores_what_does_not_count() -> None:
     train = textures(3, seed=0)
     wrong = train.labels.copy()
     wrong[0, :, :8] = IGNORE
-    kept = [DeepLabProbe(steps=2, batch_size=2, width=8).fit(Gradients(), train, NONE)]
-    kept += [
-        DeepLabProbe(steps=2, batch_size=2, width=8).fit(Gradients(), LabelledImages(train.pixels, wrong, 2), NONE)
-    ]
+    kept = [DeepLabProbe(steps=2, batch_size=2, width=8).fit(Gradients(), train)]
+    kept += [DeepLabProbe(steps=2, batch_size=2, width=8).fit(Gradients(), LabelledImages(train.pixels, wrong, 2))]
     assert not torch.equal(kept[0].head_[-1].weight, kept[1].head_[-1].weight)
     assert all(torch.isfinite(fit.head_[-1].weight).all() for fit in kept)
     with pytest.raises(AssertionError, match="without a label"):
@@ -121,14 +117,14 @@ def test_deeplab_needs_batches_it_can_normalise() -> None:
 def test_deeplab_takes_images_that_are_not_square() -> None:
     train = textures(3, seed=0)
     wide = LabelledImages(train.pixels[..., :16, :], train.labels[:, :16], 2)
-    probe = DeepLabProbe(steps=6, batch_size=2, width=8).fit(Gradients(), wide, NONE)
+    probe = DeepLabProbe(steps=6, batch_size=2, width=8).fit(Gradients(), wide)
     assert probe.predict(Gradients(), wide.pixels, (16, 32)).shape == (3, 16, 32)
 
 
 def test_patch_linear_reduces_before_it_interpolates_and_predicts_the_same() -> None:
     train, maps = textures(6, seed=0), Gradients(features=40)
     train.pixels.add_(0.3 * torch.randn(train.pixels.shape, generator=torch.Generator().manual_seed(3)))
-    probe = PatchLinear(pixels=1500, components=2).fit(maps, train, np.array([5]))
+    probe = PatchLinear(pixels=1500, components=2).fit(maps, train)
     assert probe.reduction_ is not None
     values = maps.at(maps(train.pixels), label_places((32, 32), (32, 32)))
     vectors = values.permute(0, 2, 3, 1).reshape(-1, 40).numpy()
@@ -142,7 +138,7 @@ def test_patch_linear_never_draws_a_pixel_that_does_not_count() -> None:
     spoilt = train.pixels.clone()
     spoilt[torch.from_numpy(train.labels == IGNORE)[:, None, None]] = 1e6
     probes = [
-        PatchLinear(pixels=10**6).fit(PixelValues(), LabelledImages(pixels, train.labels, 2), NONE)
+        PatchLinear(pixels=10**6).fit(PixelValues(), LabelledImages(pixels, train.labels, 2))
         for pixels in (train.pixels, spoilt)
     ]
     assert torch.equal(probes[0].probe_.weights_, probes[1].probe_.weights_)
@@ -151,7 +147,9 @@ def test_patch_linear_never_draws_a_pixel_that_does_not_count() -> None:
 def test_patch_linear_draws_as_many_pixels_from_each_image() -> None:
     train = textures(4, seed=0)
     drawn = PatchLinear(pixels=100)._draw(PixelValues(), train, lambda note: None)
-    assert np.bincount(drawn.images).tolist() == [25] * 4
+    assert drawn.vectors.shape == (100, 1)
+    parts = np.split(drawn.vectors[:, 0], 4)
+    assert all(set(part) <= set(train.pixels[i].flatten().tolist()) for i, part in enumerate(parts))
     other = PatchLinear(pixels=100, seed=1)._draw(PixelValues(), train, lambda note: None)
     assert not np.array_equal(drawn.codes, other.codes)
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from terrasieve.errors import ConfigError
 from terrasieve.probes.protocol import Features, Labelled, Labels, Probe, check_labelled
-from terrasieve.probes.softmax import covariance_blocks, minimise
+from terrasieve.probes.softmax import minimise, prepare
 from terrasieve.probes.splits import carve
 
 C_GRID = tuple(float(c) for c in np.logspace(-4, 4, 10))
@@ -108,13 +108,12 @@ class LogisticProbe(Probe):
         return self._classify(self._standardised(features), self.weights_, self.intercept_)
 
     def _choose(self, train: Tensor, positions: Tensor, validation: Labelled) -> None:
-        held, covariance, count = self._standardised(validation.features), covariance_blocks(train), len(self.classes_)
-        fitted = train.new_zeros(train.shape[1], count), train.new_zeros(count)
+        held, task, fitted = self._standardised(validation.features), prepare(train, positions), None
         self.validation_accuracy_, self.converged_, worse = -1.0, dict[float, bool](), 0
         for c in self.grid:
             # Of two classes scikit-learn penalises the difference of the weights, which is twice as much.
-            strength = c / 2 if count == 2 else c
-            fit = minimise(train, positions, covariance, strength, fitted, self.max_iter)
+            strength = c / 2 if task.classes == 2 else c
+            fit = minimise(task, strength, self.max_iter, start=fitted)
             fitted, self.converged_[c] = (fit.weights, fit.intercept), fit.converged
             reached = float((self._classify(held, *fitted) == validation.labels).mean())
             worse += 1

@@ -36,7 +36,7 @@ class DeepLabProbe(SegmentationProbe):
     Chen et al. 2017, section 3.3. Cross-entropy over the pixels that count, of scores that are interpolated to the
     label map; Adam with polynomial decay; every batch is seen under one of the eight flips and quarter turns (of
     images that are not square, under one of the four that keep the shape). The weights are those after the last
-    step; validation images are trained on like all others.
+    step.
 
     Args:
         steps: Steps of the optimiser.
@@ -68,13 +68,10 @@ class DeepLabProbe(SegmentationProbe):
         return (
             f"head of {self.width} channels, dilations {', '.join(map(str, RATES))}, on the frozen dilated backbone; "
             f"{self.steps} steps of Adam from {self.learning_rate:g}, polynomial decay {POWER:g}, "
-            f"batch {self.batch_size}, cross-entropy, flips and quarter turns, seed {self.seed}, last step, trained on "
-            "train and validation images"
+            f"batch {self.batch_size}, cross-entropy, flips and quarter turns, seed {self.seed}, last step"
         )
 
-    def fit(
-        self, maps: FeatureMaps, train: LabelledImages, validation: NDArray[np.int64], report: Report = silent
-    ) -> Self:
+    def fit(self, maps: FeatureMaps, train: LabelledImages, report: Report = silent) -> Self:
         """Train the head; see :meth:`SegmentationProbe.fit`."""
         with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
             torch.manual_seed(self.seed)

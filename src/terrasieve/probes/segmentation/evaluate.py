@@ -35,14 +35,6 @@ class _Cell:
     probe: SegmentationProbe
 
 
-@dataclass
-class _Tally:
-    """What a cell reached so far: a confusion matrix for each group, and what each fold chose."""
-
-    confusions: NDArray[np.int64]
-    chosen: dict[str, float]
-
-
 def evaluate_segmentation(
     candidates: Sequence[Candidate], inputs: Sequence[EncoderInput], task: SegmentationTask
 ) -> list[ProbeRow]:
@@ -66,8 +58,9 @@ def evaluate_segmentation(
     check_names(candidates)
     cells = _cells(candidates, inputs, task)
     groups = np.unique(task.folds.groups)
-    size = (len(groups), len(task.labels.classes), len(task.labels.classes))
-    tallies = [_Tally(np.zeros(size, dtype=np.int64), {}) for _ in cells]
+    classes = len(task.labels.classes)
+    # Of each cell, a confusion matrix for each group.
+    tallies = np.zeros((len(cells), len(groups), classes, classes), dtype=np.int64)
     rows = list(dict.fromkeys(cell.shown.row for cell in cells))
     normalisers = [_normaliser(task, fold, rows) for fold in task.folds.parts]
     with progress_bar() as bar:
@@ -118,7 +111,12 @@ def _read(task: SegmentationTask, fold: Fold, row: InputRow, normaliser: Normali
 
 
 def _measure(
-    cell: _Cell, tally: _Tally, task: SegmentationTask, number: int, images: tuple[Tensor, Tensor], bar: Progress
+    cell: _Cell,
+    tally: NDArray[np.int64],
+    task: SegmentationTask,
+    number: int,
+    images: tuple[Tensor, Tensor],
+    bar: Progress,
 ) -> None:
     """Fit one probe on a fold's train images, and add its predictions of the test images to the tally."""
     fold = task.folds.parts[number]
@@ -128,20 +126,18 @@ def _measure(
         bar.update(bar.task_ids[0], note=f"{what}: {note}")
 
     train = LabelledImages(images[0], task.labels.of(fold.train), len(task.labels.classes))
-    probe = cell.probe.fit(cell.maps, train, np.flatnonzero(np.isin(fold.train, fold.validation)), report)
+    probe = cell.probe.fit(cell.maps, train, report)
     report("predict")
     truth = task.labels.of(fold.test)
     predicted = probe.predict(cell.maps, images[1], (truth.shape[1], truth.shape[2]))
     places = np.searchsorted(np.unique(task.folds.groups), task.folds.groups[fold.test])
     for place, true, found in zip(places, truth, predicted, strict=True):
-        tally.confusions[place] += pixel_confusion(true, found, len(task.labels.classes))
-    suffix = f", fold {number + 1}" if len(task.folds.parts) > 1 else ""
-    tally.chosen |= {f"{name}{suffix}": value for name, value in probe.chosen.items()}
+        tally[place] += pixel_confusion(true, found, len(task.labels.classes))
     bar.advance(bar.task_ids[0])
 
 
-def _probe_row(cell: _Cell, tally: _Tally, task: SegmentationTask) -> ProbeRow:
-    score = score_units(tally.confusions)
+def _probe_row(cell: _Cell, tally: NDArray[np.int64], task: SegmentationTask) -> ProbeRow:
+    score = score_units(tally)
     return ProbeRow(
         model=cell.candidate.name,
         inputs=cell.shown.row.name,
@@ -150,7 +146,7 @@ def _probe_row(cell: _Cell, tally: _Tally, task: SegmentationTask) -> ProbeRow:
         data=task.data,
         metrics=score.metrics,
         ci95=score.ci95,
-        chosen=tally.chosen,
+        chosen={},
         n_train=round(float(np.mean([len(fold.train) for fold in task.folds.parts]))),
         n_test=sum(len(fold.test) for fold in task.folds.parts),
         target=task.labels.sensor,

@@ -17,7 +17,6 @@ MOST_SINGLE = 10
 """Up to so many groups are held out one at a time; more are dealt into :data:`DEALT` folds."""
 
 DEALT = 5
-VALIDATION_SHARE = 0.1
 
 
 @dataclass(frozen=True)
@@ -26,17 +25,15 @@ class Fold:
 
     Attributes:
         train: What is fitted on and what pixels are standardised by, shape ``(n_train,)``.
-        validation: Those of ``train`` that settings are chosen on before the fit on all of ``train``; may be empty.
         test: What is scored, shape ``(n_test,)``; shares no group with ``train``.
     """
 
     train: NDArray[np.int64]
-    validation: NDArray[np.int64]
     test: NDArray[np.int64]
 
     def restricted(self, kept: NDArray[np.bool_]) -> Fold:
         """Only the samples that are marked, shape ``(n,)`` over the archive."""
-        return Fold(*(part[kept[part]] for part in (self.train, self.validation, self.test)))
+        return Fold(self.train[kept[self.train]], self.test[kept[self.test]])
 
 
 @dataclass(frozen=True)
@@ -68,8 +65,8 @@ def make_folds(table: pa.Table, label_sensor: str, group: str | None = None, see
         table: From ``Archive.table()``.
         label_sensor: Key of the sensor with the label maps.
         group: Column whose equal values are one site; ``asset`` is the file of the label map. Sites are then held
-            out whole. When None, the published split where there is one, else ``asset``.
-        seed: Draws validation groups, and deals groups into folds where there are many.
+            out whole. When None, the published train and test images where there are any, else ``asset``.
+        seed: Deals groups into folds where there are many.
 
     Raises:
         ArchiveError: The column has gaps or holds fewer than two groups, or the published split is incomplete.
@@ -77,7 +74,7 @@ def make_folds(table: pa.Table, label_sensor: str, group: str | None = None, see
     """
     splits = table["split"].to_pylist() if "split" in table.column_names else []
     if group is None and any(name is not None for name in splits):
-        return _published(np.array(splits, dtype=object), table["id"].to_pylist(), seed)
+        return _published(np.array(splits, dtype=object), table["id"].to_pylist())
     column = f"asset:{label_sensor}" if group in (None, ASSET) else str(group)
     return hold_out(_groups(table, column), f"{column} held out", seed)
 
@@ -88,7 +85,7 @@ def hold_out(groups: NDArray[np.str_], origin: str, seed: int = 0) -> Folds:
     Args:
         groups: Group of every sample, shape ``(n,)``.
         origin: How the groups were found.
-        seed: Deals the groups, and draws each fold's validation groups: a tenth of the train groups, one at least.
+        seed: Deals the groups where there are many.
 
     Raises:
         ArchiveError: There are fewer than two groups.
@@ -100,32 +97,18 @@ def hold_out(groups: NDArray[np.str_], origin: str, seed: int = 0) -> Folds:
         )
     count = len(names) if len(names) <= MOST_SINGLE else DEALT
     order = names if count == len(names) else np.random.default_rng(seed).permutation(names)
-    parts = tuple(_fold(groups, held, (seed, number)) for number, held in enumerate(np.array_split(order, count)))
+    tests = [np.isin(groups, held) for held in np.array_split(order, count)]
+    parts = tuple(Fold(np.flatnonzero(~test), np.flatnonzero(test)) for test in tests)
     how = "one at a time" if count == len(names) else f"in {count} folds dealt with seed {seed}"
     return Folds(parts, groups, "groups", f"{origin} {how} ({len(names)} groups)")
 
 
-def _fold(groups: NDArray[np.str_], held: NDArray[np.str_], seed: tuple[int, ...]) -> Fold:
-    test = np.isin(groups, held)
-    train = np.flatnonzero(~test)
-    return Fold(train, _validation(groups, train, seed), np.flatnonzero(test))
-
-
-def _validation(groups: NDArray[np.str_], train: NDArray[np.int64], seed: tuple[int, ...]) -> NDArray[np.int64]:
-    names = np.unique(groups[train])
-    count = min(max(1, round(VALIDATION_SHARE * len(names))), len(names) - 1)
-    return train[np.isin(groups[train], np.random.default_rng(seed).permutation(names)[:count])]
-
-
-def _published(splits: NDArray[np.object_], ids: list[str], seed: int) -> Folds:
-    train, val, test = (np.flatnonzero(splits == part) for part in ("train", "val", "test"))
+def _published(splits: NDArray[np.object_], ids: list[str]) -> Folds:
+    train, test = (np.flatnonzero(splits == part) for part in ("train", "test"))
     for name, part in (("train", train), ("test", test)):
         if not part.size:
             raise ArchiveError(f"The published split has no {name!r} images; complete it, or name a group column.")
-    groups = np.array(ids)
-    fitted = np.union1d(train, val)
-    validation = val if val.size else _validation(groups, train, (seed, 0))
-    return Folds((Fold(fitted, validation, test),), groups, "images", "published split")
+    return Folds((Fold(train, test),), np.array(ids), "images", "published split")
 
 
 def _groups(table: pa.Table, column: str) -> NDArray[np.str_]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
@@ -69,21 +69,13 @@ class SegmentationProbe(ABC):
         """Name, version and settings."""
         return Protocol(self.name, self.version, self.settings)
 
-    @property
-    def chosen(self) -> Mapping[str, float]:
-        """Settings that fitting chose."""
-        return {}
-
     @abstractmethod
-    def fit(
-        self, maps: FeatureMaps, train: LabelledImages, validation: NDArray[np.int64], report: Report = silent
-    ) -> Self:
+    def fit(self, maps: FeatureMaps, train: LabelledImages, report: Report = silent) -> Self:
         """Learn from the train images.
 
         Args:
             maps: Frozen; runs on the device that it is on.
             train: What to learn from.
-            validation: Positions in ``train`` of images to choose settings on; may be empty.
             report: Is told how far the fit is.
 
         Raises:
