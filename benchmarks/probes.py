@@ -45,7 +45,7 @@ from terrasieve.probes.logistic import LogisticProbe
 from terrasieve.probes.protocol import Labelled
 from terrasieve.probes.softmax import minimise, objective, prepare
 
-CLASSES, CHANNELS, LATENT, PLACES = 10, 2048, 256, 4
+CLASSES, CHANNELS, LATENT, TELLING, PLACES = 10, 2048, 256, 32, 4
 KNN_CLASSES, KNN_LENGTH = 100, 384
 TOLERANCES = (1e-4, 1e-5, 1e-6, 1e-7)
 CLOSE = 1e-4
@@ -76,13 +76,14 @@ class Task(NamedTuple):
 def pooled(count: int, seed: int) -> Labelled:
     """Vectors like those of a pooled network: not negative, correlated, of overlapping classes."""
     world, generator = np.random.default_rng(0), np.random.default_rng([seed, count])
-    centres = world.standard_normal((CLASSES, LATENT), dtype=np.float32)
+    centres = np.zeros((CLASSES, LATENT), dtype=np.float32)
+    centres[:, :TELLING] = 0.45 * world.standard_normal((CLASSES, TELLING), dtype=np.float32)
     mixing = world.standard_normal((LATENT, CHANNELS), dtype=np.float32)
     bias = -0.5 * world.random(CHANNELS, dtype=np.float32)
     spectrum = np.arange(1, LATENT + 1, dtype=np.float32) ** -1.1
     spectrum /= np.linalg.norm(spectrum)
     labels = generator.integers(0, CLASSES, count)
-    latent = 0.4 * centres[labels] + generator.standard_normal((count, LATENT), dtype=np.float32)
+    latent = centres[labels] + generator.standard_normal((count, LATENT), dtype=np.float32)
     features = np.zeros((count, CHANNELS), dtype=np.float32)
     for _ in range(PLACES):
         place = latent + 0.3 * generator.standard_normal((count, LATENT), dtype=np.float32)

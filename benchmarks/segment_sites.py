@@ -59,7 +59,7 @@ from terrasieve.probes.segmentation.protocol import SegmentationProbe
 from terrasieve.probes.table import render, write_json
 from terrasieve.training.loop import make_fabric
 
-RECIPE, STEPS = "rs-byol-1-small", 150
+RECIPE, STEPS = "rs-byol-1-small", 100
 TILE = 112
 SENSORS = ("s2=s2-l2a:S2L2A", "s1=s1:S1RTC", "lulc=land-cover:LULC")
 INPUTS = ("s2:B02,B03,B04,B08,B11,B12", "s1:VV,VH")

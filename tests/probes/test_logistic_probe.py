@@ -12,10 +12,11 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
 from terrasieve.errors import ConfigError
-from terrasieve.probes import logistic, softmax
+from terrasieve.probes import covariance, logistic, softmax
+from terrasieve.probes.covariance import covariance_blocks, principal_axes
 from terrasieve.probes.logistic import LogisticProbe
 from terrasieve.probes.protocol import Labelled
-from terrasieve.probes.softmax import Fit, covariance_blocks, minimise, objective, prepare, principal_axes
+from terrasieve.probes.softmax import Fit, minimise, objective, prepare
 
 
 def blobs(seed: int, n: int) -> Labelled:
@@ -89,15 +90,15 @@ def test_a_class_that_no_train_sample_has_is_never_predicted() -> None:
 def test_the_minimum_does_not_depend_on_how_much_of_the_covariance_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
     train, held = pooled(0, 300), pooled(1, 50)
     whole = LogisticProbe(grid=[0.1]).fit(*train, validation=held)
-    monkeypatch.setattr(softmax, "BLOCK", 7)
+    monkeypatch.setattr(covariance, "BLOCK", 7)
     blocks = LogisticProbe(grid=[0.1]).fit(*train, validation=held)
     assert not torch.equal(blocks.weights_, whole.weights_)
     assert torch.allclose(blocks.weights_, whole.weights_, atol=2e-3)
 
 
 def test_covariance_blocks_are_the_diagonal_of_the_covariance(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(softmax, "BLOCK", 8)
-    monkeypatch.setattr(softmax, "_PANEL", 3)
+    monkeypatch.setattr(covariance, "BLOCK", 8)
+    monkeypatch.setattr(covariance, "_PANEL", 3)
     x = torch.from_numpy(np.random.default_rng(0).normal(size=(50, 19)))
     expected = x.T @ x / 50
     for first, block in zip((0, 8, 16), covariance_blocks(x), strict=True):
@@ -106,19 +107,19 @@ def test_covariance_blocks_are_the_diagonal_of_the_covariance(monkeypatch: pytes
 
 def test_axes_are_orthonormal_and_hold_most_of_the_variance() -> None:
     x = StandardScaler().fit_transform(pooled(0, 500).features)
-    (covariance,) = covariance_blocks(torch.from_numpy(x))
-    axes = principal_axes([covariance], 10)
-    best = torch.linalg.eigvalsh(covariance)[-10:].sum()
+    (block,) = covariance_blocks(torch.from_numpy(x))
+    axes = principal_axes([block], 10)
+    best = torch.linalg.eigvalsh(block)[-10:].sum()
     assert torch.allclose(axes.T @ axes, torch.eye(10, dtype=torch.float64), atol=1e-12)
-    assert (axes.T @ covariance @ axes).trace() > 0.95 * best
+    assert (axes.T @ block @ axes).trace() > 0.95 * best
 
 
 @pytest.mark.parametrize("block", [7, 2048])
 @pytest.mark.parametrize("rows", [100, 2**14])
 def test_minimum_by_way_of_axes_equals_scikit_learn(block: int, rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(softmax, "AXES", 5)
-    monkeypatch.setattr(softmax, "BLOCK", block)
-    monkeypatch.setattr(softmax, "COVARIANCE_ROWS", rows)
+    monkeypatch.setattr(covariance, "BLOCK", block)
+    monkeypatch.setattr(covariance, "COVARIANCE_ROWS", rows)
     equals_scikit_learn(pooled(0, 1000), pooled(1, 4000), 0.1)
 
 

@@ -16,23 +16,16 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from terrasieve.probes.covariance import Preconditioner, covariance_blocks, principal_axes
+
 TOLERANCE = 3e-7
 """What one more step may promise at the end, as a share of the objective and of its descent from no weights at all."""
 
 HISTORY = 10
 """Steps that L-BFGS remembers."""
 
-BLOCK = 2048
-"""Features whose covariances with each other the preconditioner knows."""
-
 AXES = 512
 """Axes that the descent begins along, where there are more than twice as many features."""
-
-COVARIANCE_ROWS = 2**14
-"""Samples that the preconditioner's covariance is taken from; of more, evenly spaced ones."""
-
-_PANEL = 512
-_POWER_ITERATIONS = 2
 
 
 def objective(weights: Tensor, intercept: Tensor, features: Tensor, labels: Tensor, c: float) -> Tensor:
@@ -164,37 +157,6 @@ def _descend(problem: _Problem, covariance: Sequence[Tensor], point: _Point, max
     return point, max_iter, False
 
 
-def covariance_blocks(features: Tensor) -> tuple[Tensor, ...]:
-    """Covariances within each run of at most :data:`BLOCK` features, of centred features ``(n, features)``."""
-    rows = features[:: -(-len(features) // COVARIANCE_ROWS)]
-    return tuple(_second_moments(part) for part in torch.split(rows, BLOCK, dim=1))
-
-
-def principal_axes(covariance: Sequence[Tensor], count: int) -> Tensor:
-    """Orthonormal directions near those of most variance, shape ``(features, count)``.
-
-    Subspace iteration from a seeded start (Halko, Martinsson and Tropp 2011, algorithm 4.4).
-    """
-    length = sum(len(block) for block in covariance)
-    start = torch.randn(length, count, generator=torch.Generator().manual_seed(0))
-    axes = start.to(covariance[0].device, covariance[0].dtype)
-    for _ in range(_POWER_ITERATIONS):
-        parts = torch.split(axes, [len(block) for block in covariance])
-        spread = [block @ part for block, part in zip(covariance, parts, strict=True)]
-        axes = torch.linalg.qr(torch.cat(spread)).Q
-    return axes
-
-
-def _second_moments(features: Tensor) -> Tensor:
-    length = features.shape[1]
-    result = features.new_zeros(length, length)
-    # Below the diagonal only: that is little more than half of the products.
-    for first in range(0, length, _PANEL):
-        panel = slice(first, first + _PANEL)
-        result[first:, panel] = features[:, first:].T @ features[:, panel]
-    return (result.tril() + result.tril(-1).T) / len(features)
-
-
 class _Point(NamedTuple):
     """Parameters ``(classes, features + 1)``, the intercept last, and the mean objective there."""
 
@@ -236,8 +198,8 @@ class _Problem:
         """The objective, or its descent from no weights at all where that is less."""
         return min(point.loss, abs(math.log(point.scores.shape[1]) - point.loss))
 
-    def preconditioner(self, covariance: Sequence[Tensor], point: _Point) -> _Preconditioner:
-        return _Preconditioner(covariance, max(point.curvature, 1e-10), self.penalty)
+    def preconditioner(self, covariance: Sequence[Tensor], point: _Point) -> Preconditioner:
+        return Preconditioner(covariance, max(point.curvature, 1e-10), self.penalty)
 
     def _scores(self, parameters: Tensor) -> Tensor:
         weights, intercept = parameters[:, :-1].contiguous(), parameters[:, -1]
@@ -268,36 +230,6 @@ def _inside(low: float, high: float, wanted: float) -> float:
     return wanted if low < wanted < high else (low + high) / 2
 
 
-class _Preconditioner:
-    """Inverse of ``curvature * covariance + penalty``, block by block; the intercept's part is the curvature alone."""
-
-    def __init__(self, covariance: Sequence[Tensor], curvature: float, penalty: float) -> None:
-        self.curvature = curvature
-        self.factors = [_factor(block, curvature, penalty) for block in covariance]
-        self.sizes = [len(block) for block in covariance]
-
-    def __call__(self, gradient: Tensor) -> Tensor:
-        *parts, last = torch.split(gradient, [*self.sizes, 1], dim=1)
-        solved = [
-            torch.cholesky_solve(part.T.contiguous(), factor).T
-            for part, factor in zip(parts, self.factors, strict=True)
-        ]
-        return torch.cat([*solved, last / self.curvature], dim=1)
-
-
-def _factor(block: Tensor, curvature: float, penalty: float) -> Tensor:
-    """Cholesky's factor; what float32 cannot resolve in the covariance is added to its diagonal."""
-    floor = torch.finfo(block.dtype).eps * float(block.trace())
-    while True:
-        matrix = curvature * block
-        matrix.diagonal().add_(penalty + curvature * floor)
-        factor: Tensor
-        factor, failed = torch.linalg.cholesky_ex(matrix)
-        if not failed:
-            return factor
-        floor *= 10
-
-
 class _History:
     """The last steps and the changes of the gradient, which say how the Hessian differs from the initial one."""
 
@@ -315,7 +247,7 @@ class _History:
     def clear(self) -> None:
         self._pairs.clear()
 
-    def times(self, gradient: Tensor, inverse: _Preconditioner) -> Tensor:
+    def times(self, gradient: Tensor, inverse: Preconditioner) -> Tensor:
         """The inverse Hessian times a gradient, by two loops over the pairs."""
         taken = []
         for step, change, product in reversed(self._pairs):

@@ -14,7 +14,7 @@ from torch import Tensor
 from terrasieve.archive.statistics import measure
 from terrasieve.console import progress_bar
 from terrasieve.embeddings.inputs import EncoderInput, bands_by_sensor
-from terrasieve.embeddings.stream import device_of, prepare_batch, read_batches
+from terrasieve.embeddings.stream import EmbedSettings, Precision, device_of, prepare_batch, read_batches
 from terrasieve.probes.candidates import Candidate, Showing, check_names, showing
 from terrasieve.probes.rows import InputRow, ProbeRow, distinct_members
 from terrasieve.probes.segmentation.folds import Fold
@@ -78,7 +78,7 @@ def _cells(candidates: Sequence[Candidate], inputs: Sequence[EncoderInput], task
     wanted = tuple(dict.fromkeys(one.resolve(task.archive.sensors) for one in inputs))
     cells = []
     for candidate in candidates:
-        precision = task.settings.on(device_of(candidate.model)).precision
+        precision = _precision(task.settings, device_of(candidate.model))
         shown = [showing(candidate, one, task.archive.sensors) for one in wanted]
         # One frozen copy of the model, and another where it stands behind a copying of the band.
         models = {type(one.model): one.model for one in shown}
@@ -90,6 +90,13 @@ def _cells(candidates: Sequence[Candidate], inputs: Sequence[EncoderInput], task
             if probe.on_pixels or not isinstance(candidate.model, PixelValues)
         ]
     return cells
+
+
+def _precision(settings: EmbedSettings, device: torch.device) -> Precision:
+    # Dilated convolutions have no fast bfloat16 kernel on the CPU: measured seven times slower than float32.
+    if settings.precision == "auto" and device.type == "cpu":
+        return "32"
+    return settings.on(device).precision
 
 
 def _normaliser(task: SegmentationTask, fold: Fold, rows: Sequence[InputRow]) -> Normaliser:

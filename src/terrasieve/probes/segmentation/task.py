@@ -27,7 +27,7 @@ class SegmentationTask:
         labels: The label maps, with the classes that can be learnt.
         folds: Only images with a pixel that counts.
         probes: What is fitted on the maps of each model.
-        settings: Size, batch size and precision. Probes that train draw batches of their own size.
+        settings: Size, batch size and precision, of which ``auto`` is float32 on the CPU.
         stride: Of a ResNet's maps.
         seed: Of the floor's weights.
         data: Archive, classes, folds and normalisation, in one line.
