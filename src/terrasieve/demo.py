@@ -40,7 +40,7 @@ MethodName = Literal["byol", "dino"]
 _SIMULATED = 3200
 _RECIPES: Mapping[MethodName, str] = {"byol": "rs-byol-1-small", "dino": "dino-small"}
 _SETTINGS = {
-    "byol": ("train.epochs=6", "train.evaluate_every=2"),
+    "byol": ("train.epochs=4", "train.evaluate_every=2"),
     # A run of a pass or two: a warm-up in passes, or targets that soften, would leave no time to learn.
     "dino": (
         "train.steps=120",

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import platform
+from pathlib import Path
+
 import torch
 
 from terrasieve.errors import ConfigError
@@ -34,3 +38,16 @@ def pick_device(name: str) -> torch.device:
         there = ", ".join(kind for kind, yes in available.items() if yes)
         raise ConfigError(f"--device {name} is not available to torch {torch.__version__} here; there is {there}.")
     return torch.device(name)
+
+
+def describe_device(device: torch.device) -> str:
+    """Name of the accelerator, or of the processor with its number of cores."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{_processor()}, {os.cpu_count()} cores" + (" (Metal)" if device.type == "mps" else "")
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text(encoding="utf-8").splitlines() if info.is_file() else []
+    return next((line.partition(":")[2].strip() for line in lines if "model name" in line), platform.machine())

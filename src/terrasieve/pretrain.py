@@ -18,7 +18,9 @@ from terrasieve.archive.protocol import Archive
 from terrasieve.archive.statistics import statistics_of
 from terrasieve.config import RunConfig, to_yaml
 from terrasieve.console import console
+from terrasieve.device import describe_device
 from terrasieve.embeddings.inputs import EncoderInput, resolve_inputs, views_as_inputs
+from terrasieve.embeddings.stream import device_of
 from terrasieve.errors import ConfigError
 from terrasieve.methods.base import Method
 from terrasieve.methods.byol import build_byol
@@ -110,7 +112,12 @@ def make_job(
     card = _card(config, archive, planner, statistics)
 
     def export(trained: Encoder, step: int) -> None:
-        provenance = {**card.provenance, "step": step, "samples": len(pool)}
+        provenance = {
+            **card.provenance,
+            "step": step,
+            "samples": len(pool),
+            "hardware": describe_device(device_of(trained)),
+        }
         save_encoder(folder / "encoder", trained, card.model_copy(update={"provenance": provenance}))
 
     return TrainingJob(

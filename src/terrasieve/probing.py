@@ -17,10 +17,10 @@ from terrasieve.explain.explaining import explain
 from terrasieve.explain.record import write_explanation
 from terrasieve.models.backbone import Encoder
 from terrasieve.models.export import EncoderCard
-from terrasieve.probes.candidates import Candidate, showing, with_floors
+from terrasieve.probes.candidates import Candidate, check_names, showing, with_floors
 from terrasieve.probes.catalogue import probes_named
 from terrasieve.probes.end_to_end import EndToEndSettings, train_end_to_end
-from terrasieve.probes.evaluate import ProbeTask, compare, prepare
+from terrasieve.probes.evaluate import Embedded, ProbeTask, compare, embed_candidate, fit_probes, prepare
 from terrasieve.probes.predictions import PREDICTIONS, Measured, predictions_table
 from terrasieve.probes.rows import ProbeRow, default_inputs
 from terrasieve.probes.splits import make_splits
@@ -76,15 +76,18 @@ def probe_run(encoder: Encoder, card: EncoderCard, archive: Archive, folder: Pat
     offered = plan.inputs or default_inputs(archive.sensors, encoder.channels)
     inputs = tuple(dict.fromkeys(one.resolve(archive.sensors) for one in offered))
     candidates = (*with_floors(encoder, card, plan.seed), *_baselines(encoder, plan))
+    check_names(candidates)
     rows: list[ProbeRow] = []
     tables: list[pa.Table] = []
     for target in plan.targets:
         task = _task(candidates, inputs, archive, target, plan)
-        measured = [*compare(candidates, inputs, task), *_fine_tuned(encoder, card, inputs, task, plan)]
+        embedded = embed_candidate(candidates[0], inputs, task)
+        measured = [*fit_probes(embedded, task), *compare(candidates[1:], inputs, task)]
+        measured += _fine_tuned(encoder, card, inputs, task, plan)
         rows += [one.row for one in measured]
         tables.append(predictions_table(measured, task.splits, archive.ids))
         if target == plan.targets[0] and task.splits.target.task == "classification":
-            _explain(encoder, card, inputs[-1], task, folder)
+            _explain(encoder, card, embedded, task, folder)
     folder.mkdir(parents=True, exist_ok=True)
     write_json(rows, folder / "probe.json")
     write_csv(rows, folder / "probe.csv")
@@ -120,17 +123,18 @@ def _fine_tuned(
     ]
 
 
-def _explain(encoder: Encoder, card: EncoderCard, shown: EncoderInput, task: ProbeTask, folder: Path) -> None:
-    row = showing(Candidate(card.recipe, encoder, encoder.channels), shown, task.archive.sensors).row
+def _explain(encoder: Encoder, card: EncoderCard, embedded: Embedded, task: ProbeTask, folder: Path) -> None:
+    shown = embedded.shown[-1]
     explanation = explain(
         encoder,
         card.recipe,
         task.archive,
-        row,
+        shown.row,
         task.splits,
         task.normaliser,
         task.settings,
         task.data,
+        embedded.vectors(shown),
         target=task.splits.target.column,
         seed=task.seed,
     )

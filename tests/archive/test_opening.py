@@ -12,8 +12,9 @@ from terrasieve.archive.eurosat import CLASSES, EuroSatArchive, EuroSatSpec
 from terrasieve.archive.opening import load_spec, open_archive, parse_spec, scenes_spec_from_options
 from terrasieve.archive.packed import PackedArchive
 from terrasieve.archive.packing import pack
+from terrasieve.archive.protocol import source_name
 from terrasieve.archive.scenes import ScenesArchive, ScenesSpec
-from terrasieve.archive.simulated import SimulatedArchive
+from terrasieve.archive.simulated import SimulatedArchive, SimulatedSpec
 from terrasieve.archive.subset import SubsetArchive
 from terrasieve.errors import ArchiveError, BandError, ConfigError
 
@@ -43,6 +44,11 @@ def test_a_spec_opens(scenes: Path) -> None:
     archive = open_archive(scenes_spec_from_options(scenes, SENSORS, tile=16))
     assert isinstance(archive, ScenesArchive)
     assert len(archive) == 8
+
+
+def test_a_table_names_an_archive_without_the_path_that_leads_there(scenes: Path) -> None:
+    assert source_name(open_archive(scenes_spec_from_options(scenes, SENSORS, tile=16)).source) == "scenes scenes"
+    assert source_name(SimulatedArchive(SimulatedSpec(samples=4)).source) == "simulated"
 
 
 def test_yaml_paths_are_relative_to_the_yaml(scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

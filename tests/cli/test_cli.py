@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import shlex
 import subprocess
 import sys
@@ -189,7 +190,9 @@ def test_vectors_become_a_selection_that_a_run_learns_from(run: Run, tmp_path: P
     )
     assert code == 0, said
     assert "Done after 3 steps" in said
-    assert json.loads((tmp_path / "run" / "encoder" / "encoder.json").read_text())["provenance"]["samples"] == 12
+    provenance = json.loads((tmp_path / "run" / "encoder" / "encoder.json").read_text())["provenance"]
+    assert provenance["samples"] == 12
+    assert provenance["hardware"].endswith(f"{os.cpu_count()} cores")
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from terrasieve.explain.saliency import make_saliency
 from terrasieve.explain.scoring import affine_head, probabilities
 from terrasieve.explain.subject import Subject, make_subject
 from terrasieve.models.backbone import BackboneSpec, Encoder, build_encoder
+from terrasieve.probes.evaluate import used_samples
 from terrasieve.probes.logistic import LogisticProbe
 from terrasieve.probes.protocol import Labelled
 from terrasieve.probes.rows import InputRow
@@ -29,13 +30,20 @@ TOGETHER = InputRow((EncoderInput(sensor="s2", bands=("B04", "B03", "B02")),))
 ONE_BY_ONE = InputRow(tuple(EncoderInput(sensor="s2", bands=(band,)) for band in ("B04", "B03", "B02")))
 
 
+def embedded(encoder: Encoder, row: InputRow, archive: Any, normaliser: Any) -> np.ndarray:
+    used = used_samples(make_splits(archive.table()))
+    return embed_vectors(encoder, archive, row.members, normaliser, FLOAT32, used, "test")
+
+
 def explained(encoder: Encoder, row: InputRow, archive: Any, normaliser: Any) -> Explanation:
-    splits = make_splits(archive.table())
-    return explain(encoder, "toy", archive, row, splits, normaliser, FLOAT32, "SIMULATED data", per_class=2, points=30)
+    splits, vectors = make_splits(archive.table()), embedded(encoder, row, archive, normaliser)
+    said = "SIMULATED data"
+    return explain(encoder, "toy", archive, row, splits, normaliser, FLOAT32, said, vectors, per_class=2, points=30)
 
 
 def subject(encoder: Encoder, row: InputRow, archive: Any, normaliser: Any) -> Subject:
-    return make_subject(encoder, archive, row, make_splits(archive.table()), normaliser, FLOAT32, seed=0)
+    splits, vectors = make_splits(archive.table()), embedded(encoder, row, archive, normaliser)
+    return make_subject(encoder, archive, row, splits, normaliser, FLOAT32, 0, vectors)
 
 
 def build(name: str, channels: int) -> Encoder:
@@ -139,8 +147,10 @@ def test_a_collapsed_encoder_is_noted_and_the_rest_is_made(archive: Any, normali
 def test_regression_is_refused(archive: Any, normaliser: Any) -> None:
     table = archive.table().append_column("height", [np.linspace(0, 1, len(archive))])
     splits = make_splits(table, target="height")
+    encoder = build("test_resnet", 3)
+    vectors = embedded(encoder, TOGETHER, archive, normaliser)
     with pytest.raises(ConfigError, match="classes"):
-        explain(build("test_resnet", 3), "toy", archive, TOGETHER, splits, normaliser, FLOAT32, "data", "height")
+        explain(encoder, "toy", archive, TOGETHER, splits, normaliser, FLOAT32, "data", vectors, "height")
 
 
 def test_the_affine_head_is_the_probe() -> None:

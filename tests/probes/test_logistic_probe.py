@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -158,6 +159,15 @@ def test_too_few_iterations_are_told_of() -> None:
     with pytest.warns(ConvergenceWarning, match=r"in 6 iterations with C = 100;"):
         probe = LogisticProbe([1e-9, 100.0], max_iter=6).fit(*train, validation=held)
     assert probe.converged_ == {1e-9: True, 100.0: False}
+
+
+def test_a_strength_that_is_not_chosen_may_need_more_iterations() -> None:
+    apart = Labelled(np.array([[-5.0, 1.0], [5.0, 1.0], [0.0, 9.0]] * 20), np.array([0, 1, 2] * 20))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        probe = LogisticProbe([1.0, 1e9], max_iter=15).fit(*apart, validation=apart)
+    assert probe.c_ == 1.0
+    assert probe.converged_ == {1.0: True, 1e9: False}
 
 
 def test_the_same_fit_twice_gives_the_same_bits() -> None:

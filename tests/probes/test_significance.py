@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import tracemalloc
 from itertools import combinations, product
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from terrasieve.errors import ConfigError
+from terrasieve.errors import ArchiveError, ConfigError
 from terrasieve.probes.significance import Comparison, compare_all, compare_paired, holm, paired_bootstrap
-from terrasieve.probes.statements import as_record, sentence
+from terrasieve.probes.statements import as_record, read_comparisons, sentence, write_comparisons
 
 probabilities = st.floats(0, 1, allow_nan=False)
 
@@ -302,7 +303,7 @@ def test_significance_is_that_of_the_corrected_p() -> None:
 def test_all_against_a_reference() -> None:
     table = {"random init": [0.5, 0.6, 0.55], "A": [0.7, 0.9, 0.8], "B": [0.6, 0.7, 0.65]}
     made = compare_all(table, "random init", "bands")
-    assert [(c.name_a, c.name_b) for c in made] == [("A", "random init"), ("B", "random init")]
+    assert [(c.name_a, c.name_b) for c in made] == [("random init", "A"), ("random init", "B")]
     assert made[0].t is not None
     assert made[1].t is None  # B is above by the same in every band
     assert made[0].t.family == 1
@@ -317,3 +318,21 @@ def test_a_record_is_json_with_the_verdict_and_the_words(differences: list[float
     assert (record["sentence"], record["significant"]) == (sentence(ours), ours.significant)
     assert record["difference"] == ours.difference
     assert (record["t"] or {}).get("p") == (ours.t.p if ours.t else None)
+
+
+def test_comparisons_come_back_from_their_file_as_they_were(tmp_path: Path) -> None:
+    few = compare_paired([0.5], [0.4], "A", "B", "seeds")
+    equal = compare_paired([0.5, 0.6], [0.4, 0.5], "A", "B", "seeds")
+    some = compare([0.01, 0.02, -0.005, 0.03, 0.01, 0.02, 0.01])
+    path = tmp_path / "comparisons.json"
+    write_comparisons([few, equal, some], path)
+    assert read_comparisons(path) == (few, equal, some)
+    assert json.loads(path.read_text())[2]["sentence"] == sentence(some)
+
+
+@pytest.mark.parametrize("text", ["{", "[1]", '[{"name_a": "A"}]', "null"])
+def test_damaged_comparisons_are_refused_by_name(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "comparisons.json"
+    path.write_text(text)
+    with pytest.raises(ArchiveError, match=r"comparisons\.json holds no comparisons"):
+        read_comparisons(path)

@@ -37,6 +37,8 @@ from terrasieve.models.export import EncoderCard
 from terrasieve.probes.metrics import bootstrap_intervals, classification_metrics, confusion_matrix
 from terrasieve.probes.predictions import PREDICTIONS
 from terrasieve.probes.rows import ProbeRow
+from terrasieve.probes.significance import Comparison, compare_all
+from terrasieve.probes.statements import COMPARISONS, write_comparisons
 from terrasieve.probes.table import write_json
 from terrasieve.sensors import SENSORS, BandStatistics
 
@@ -254,6 +256,12 @@ def write_predictions(folder: Path, rows: Sequence[ProbeRow], n: int = 300) -> N
     pq.write_table(pa.concat_tables(tables), folder / PREDICTIONS)
 
 
+def paired(second: str = "random init") -> Comparison:
+    """The trained model above another over ten bands, as one of two comparisons."""
+    values = {"rs-byol-1": [0.81 + 0.01 * (i % 3) for i in range(10)], second: [0.71] * 10, "other": [0.8] * 10}
+    return compare_all(values, "rs-byol-1", "bands", "points", 100.0)[0]
+
+
 def write_run(folder: Path, trained: float = 0.85) -> Path:
     """A run with every part that the page knows."""
     folder.mkdir(parents=True)
@@ -264,6 +272,7 @@ def write_run(folder: Path, trained: float = 0.85) -> Path:
     write_encoder(folder, encoder_card())
     write_json([*comparison_rows(trained), *regression_rows()], folder / "probe.json")
     write_explanation(explanation(), folder)
+    write_comparisons([paired()], folder / COMPARISONS)
     write_round(folder, 1, ids[:10])
     write_round(folder, 2, ids[5:15])
     write_embeddings(folder, ids)

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from terrasieve.errors import ArchiveError
+from terrasieve.errors import ArchiveError, TerrasieveError
 from terrasieve.probes.table import write_json
 from terrasieve.report.page import write_report
 
@@ -61,7 +61,7 @@ def stored(page: str, name: str) -> Any:
     return json.loads(found[1])
 
 
-SECTIONS = ("scores", "training", "curation", "places", "scatter", "saliency", "neighbours", "bands", "ran")
+SECTIONS = ("scores", "tested", "training", "curation", "places", "scatter", "saliency", "neighbours", "bands", "ran")
 
 
 def test_a_whole_run_has_every_section_and_a_link_to_each(whole_run: Path) -> None:
@@ -142,13 +142,14 @@ def test_an_empty_folder_is_an_error_that_names_what_was_looked_for(tmp_path: Pa
         ("probe-predictions.parquet", "PAR"),
         ("curation/round-00001.json", "[]"),
         ("encoder/encoder.json", "{}"),
+        ("comparisons.json", "[{}]"),
     ],
 )
 def test_a_damaged_file_is_named_and_the_old_page_stays(whole_run: Path, name: str, content: str) -> None:
     out = whole_run / "report.html"
     out.write_text("old", encoding="utf-8")
     (whole_run / name).write_text(content, encoding="utf-8")
-    with pytest.raises(ArchiveError, match=re.escape(name)):
+    with pytest.raises(TerrasieveError, match=re.escape(name)):
         write_report([whole_run], out)
     assert out.read_text(encoding="utf-8") == "old"
     assert not list(whole_run.glob(".*"))

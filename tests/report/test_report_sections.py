@@ -14,6 +14,9 @@ import pytest
 
 from terrasieve.errors import ArchiveError
 from terrasieve.explain.record import Explanation
+from terrasieve.probes.significance import compare_paired
+from terrasieve.probes.statements import sentence
+from terrasieve.report import tested as comparisons
 from terrasieve.report.comparison import comparison
 from terrasieve.report.curation import curation
 from terrasieve.report.explained import bands, neighbours, projection, saliency
@@ -39,6 +42,35 @@ def scored(rows: list[Any]) -> Any:
     found = scores("k", rows, groups_of(rows))
     check(found)
     return found
+
+
+# ---------------------------------------------------------------- comparisons
+
+
+def test_every_test_of_a_comparison_is_shown_with_its_interval_in_words_and_numbers(made: Any) -> None:
+    one = made.paired()
+    section = comparisons.tested([one])
+    assert section is not None
+    assert section.sentences == (sentence(one),)
+    ((name, cells),) = section.table.rows
+    assert name == "rs-byol-1"
+    assert [cells[0].text, cells[1].text] == ["random init", "10 bands"]
+    assert cells[2].best
+    assert cells[2].text == "10.9 points"
+    assert one.t is not None
+    assert one.wilcoxon is not None
+    for cell, test in zip(cells[3:5], (one.t, one.wilcoxon), strict=True):
+        assert float(cell.text) == pytest.approx(test.adjusted, rel=0.05)
+        assert float(cell.note.removeprefix("uncorrected ")) == pytest.approx(test.p, rel=0.05)
+    assert comparisons.tested([]) is None
+
+
+def test_models_that_cannot_be_told_apart_are_not_marked() -> None:
+    alike = compare_paired([0.5, 0.6, 0.4], [0.6, 0.4, 0.5], "a", "b", "seeds")
+    section = comparisons.tested([alike])
+    assert section is not None
+    assert not section.table.rows[0][1][2].best
+    assert "cannot be told apart" in section.sentences[0]
 
 
 # ---------------------------------------------------------------- scores

@@ -19,7 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from terrasieve.archive.picture import pictures, shown_bands
-from terrasieve.archive.protocol import Archive
+from terrasieve.archive.protocol import Archive, source_name
 from terrasieve.archive.statistics import measure
 from terrasieve.sensors import BandStatistics
 
@@ -213,7 +213,7 @@ def _sheet(columns: Mapping[str, Sequence[Any]], names: Sequence[str], across: i
 
 def _headline(figure: Figure, archive: Archive, shown: int) -> None:
     source = archive.source
-    what = f"{source.get('layout')} {Path(str(source.get('root') or '')).name}".strip()
+    what = source_name(source)
     sensors = ", ".join(f"{key}: {sensor.name}" for key, sensor in archive.sensors.items())
     height = figure.get_figheight()
     figure.text(0.015, 1 - 0.2 / height, f"{what}: {shown} of {len(archive):,} samples", fontsize=10, va="center")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -77,3 +78,12 @@ class Archive(Protocol):
         ``crs`` (string such as ``EPSG:32632``); ``transform`` (list of six floats, the affine a-f);
         one ``asset:<sensor>`` string per sensor. Archives may add columns.
         """
+
+
+def source_name(source: Mapping[str, Any]) -> str:
+    """Layout and folder of an archive, as a table names it: the path that leads there stays on this machine.
+
+    Args:
+        source: :attr:`Archive.source`.
+    """
+    return f"{source.get('layout')} {Path(str(source.get('root') or '')).name}".strip()

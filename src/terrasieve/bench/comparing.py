@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 
@@ -12,7 +10,7 @@ from terrasieve.probes.end_to_end import NAME as END_TO_END
 from terrasieve.probes.metrics import METRIC_INFO
 from terrasieve.probes.rows import ProbeRow
 from terrasieve.probes.significance import Comparison, compare_all
-from terrasieve.probes.statements import NOTE, as_record, sentence
+from terrasieve.probes.statements import NOTE, sentence
 
 
 def comparisons(rows: Sequence[ProbeRow], probe: str, metric: str, asked: Sequence[str]) -> tuple[Comparison, ...]:
@@ -43,11 +41,6 @@ def comparisons(rows: Sequence[ProbeRow], probe: str, metric: str, asked: Sequen
 def statements(found: Sequence[Comparison]) -> tuple[str, ...]:
     """Each comparison in words, and what to bear in mind."""
     return (*map(sentence, found), NOTE) if found else ()
-
-
-def write_comparisons(found: Sequence[Comparison], path: Path) -> None:
-    """Write every number of every comparison as a JSON list."""
-    path.write_text(json.dumps([as_record(one) for one in found], indent=1) + "\n")
 
 
 def _table(rows: Sequence[ProbeRow], metric: str, by: str, across: str) -> dict[str, list[float]]:

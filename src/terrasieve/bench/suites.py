@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-from terrasieve.bench.comparing import comparisons, statements, write_comparisons
+from terrasieve.bench.comparing import comparisons, statements
 from terrasieve.bench.entries import Entry
 from terrasieve.bench.layouts import bands_by_models, models_by_targets, write_long
 from terrasieve.bench.published import OCEANSAR, RS_BYOL
@@ -21,6 +21,7 @@ from terrasieve.probes.catalogue import probes_named
 from terrasieve.probes.predictions import PREDICTIONS, Measured, predictions_table
 from terrasieve.probes.rows import ProbeRow
 from terrasieve.probes.significance import Comparison
+from terrasieve.probes.statements import COMPARISONS, write_comparisons
 from terrasieve.probes.table import HEADLINES, write_csv, write_json
 from terrasieve.report.page import write_report
 
@@ -59,7 +60,7 @@ def rs_byol(plan: BenchPlan, out: Path, device: torch.device, metric: str = "mac
     names = [probe.name for probe in probes_named(plan.probes)]
     sheets = tuple(bands_by_models(rows, name, metric, layout) for name in names)
     found = comparisons(rows, names[0], metric, _asked(plan))
-    write_comparisons(found, out / "comparisons.json")
+    write_comparisons(found, out / COMPARISONS)
     published = [line for line in RS_BYOL if line.layout == layout]
     write_long(rows, published, out / "table.csv")
     _write_rows([(plan, measured)], out)
@@ -78,7 +79,7 @@ def oceansar(plan: BenchPlan, targets: Sequence[str], out: Path, device: torch.d
     parts = [(replace(plan, target=target), run_plan(replace(plan, target=target), out, device)) for target in targets]
     rows = [one.row for _, measured in parts for one in measured]
     found = [one for target in targets for one in _linear(rows, target, _asked(plan))]
-    write_comparisons(found, out / "comparisons.json")
+    write_comparisons(found, out / COMPARISONS)
     write_long(rows, OCEANSAR, out / "table.csv")
     _write_rows(parts, out)
     return _write_sheets((models_by_targets(rows),), statements(found), out)

@@ -47,6 +47,7 @@ def explain(
     normaliser: Normaliser,
     settings: EmbedSettings,
     data: str,
+    vectors: NDArray[np.float32],
     target: str = "label",
     seed: int = 0,
     per_class: int = 2,
@@ -65,6 +66,8 @@ def explain(
         normaliser: Standardises the pixels.
         settings: Size, batch size and precision.
         data: The archive in one line, with SIMULATED in it where it is.
+        vectors: What the encoder says of the train, validation and test samples, in that order, shape
+            ``(n, members, features)``.
         target: What the classes are of.
         seed: Of everything drawn.
         per_class: Test samples of each class in the galleries; saliency shows as many mistaken ones as well.
@@ -74,7 +77,7 @@ def explain(
         ConfigError: The target is not one of classes.
         SampleError: A sample cannot be read, or samples differ in size and no size is set.
     """
-    subject = make_subject(encoder, archive, row, splits, normaliser, settings, seed)
+    subject = make_subject(encoder, archive, row, splits, normaliser, settings, seed, vectors)
     notes: list[str] = []
     return Explanation(
         model=name,

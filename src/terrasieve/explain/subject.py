@@ -13,7 +13,7 @@ from torch import Tensor
 from terrasieve.archive.protocol import Archive
 from terrasieve.embeddings.inputs import EncoderInput
 from terrasieve.embeddings.joining import join
-from terrasieve.embeddings.stream import EmbedSettings, device_of, embed_vectors, prepare_batch, read_batches
+from terrasieve.embeddings.stream import EmbedSettings, device_of, prepare_batch, read_batches
 from terrasieve.errors import ConfigError
 from terrasieve.models.backbone import Encoder
 from terrasieve.probes.logistic import LogisticProbe
@@ -70,19 +70,28 @@ def make_subject(
     normaliser: Normaliser,
     settings: EmbedSettings,
     seed: int,
+    vectors: NDArray[np.float32],
 ) -> Subject:
-    """Embed the three parts of a labelled archive.
+    """Take the vectors of a labelled archive apart.
+
+    Args:
+        encoder: Stays as it is.
+        archive: Where pixels come from.
+        row: What the encoder is shown.
+        splits: The archive's samples and classes.
+        normaliser: Standardises the pixels.
+        settings: Size, batch size and precision.
+        seed: Of everything drawn.
+        vectors: What the encoder says of the train, validation and test samples, in that order, shape
+            ``(n, members, features)``.
 
     Raises:
         ConfigError: The target is not one of classes.
-        SampleError: A sample cannot be read, or samples differ in size and no size is set.
     """
     if not splits.classes or splits.labels.ndim != 1:
         raise ConfigError(
             "Explanations are of classes that exclude each other, and the target has none; choose one that does."
         )
-    used = np.concatenate([splits.train, splits.val, splits.test])
-    vectors = embed_vectors(encoder, archive, row.members, normaliser, settings, used, "embed to explain")
     parts = np.split(vectors, np.cumsum([len(splits.train), len(splits.val)]))
     return Subject(encoder, archive, row, splits, normaliser, settings, seed, *parts)
 

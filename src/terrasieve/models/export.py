@@ -94,7 +94,7 @@ def load_encoder(folder: Path) -> tuple[Encoder, EncoderCard]:
         ConfigError: The installed timm does not know the network.
     """
     folder = _find(folder)
-    card = _read_card(folder / CARD)
+    card = read_card(folder / CARD)
     tensors = _read_weights(folder / WEIGHTS, card.weights_sha256)
     encoder = build_encoder(card.backbone, seed=0)
     try:
@@ -117,7 +117,15 @@ def _find(folder: Path) -> Path:
     )
 
 
-def _read_card(path: Path) -> EncoderCard:
+def read_card(path: Path) -> EncoderCard:
+    """Read a card alone.
+
+    Args:
+        path: Of ``encoder.json``.
+
+    Raises:
+        CheckpointError: It is absent, damaged or of another version.
+    """
     try:
         return EncoderCard.model_validate_json(path.read_bytes())
     except (OSError, ValidationError) as error:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from terrasieve.archive.protocol import Archive
+from terrasieve.archive.protocol import Archive, source_name
 from terrasieve.archive.statistics import measure
 from terrasieve.console import progress_bar
 from terrasieve.embeddings.inputs import EncoderInput, bands_by_sensor
@@ -52,6 +51,28 @@ class ProbeTask:
     train_shares: tuple[float, ...]
     seed: int
     data: str
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """Vectors of the samples of a comparison under one model; see :func:`embed_candidate`.
+
+    Attributes:
+        name: The model's.
+        shown: What it was shown, and how.
+        plain: Vectors ``(n, features)`` by input, of bands as they are.
+        copied: The same by row, of bands that stand for others.
+    """
+
+    name: str
+    shown: tuple[Showing, ...]
+    plain: Mapping[EncoderInput, NDArray[np.float32]]
+    copied: Mapping[InputRow, Mapping[EncoderInput, NDArray[np.float32]]]
+
+    def vectors(self, shown: Showing) -> NDArray[np.float32]:
+        """Of the train, validation and test samples, in that order: shape ``(n, members, features)``."""
+        found = self.copied[shown.row] if shown.note else self.plain
+        return np.stack([found[member] for member in shown.row.members], axis=1)
 
 
 def evaluate(
@@ -150,7 +171,7 @@ def compare(candidates: Sequence[Candidate], inputs: Sequence[EncoderInput], tas
         SampleError: A sample cannot be read, or samples differ in size and no size is set.
     """
     check_names(candidates)
-    return [one for candidate in candidates for one in _measure_candidate(candidate, inputs, task)]
+    return [one for candidate in candidates for one in fit_probes(embed_candidate(candidate, inputs, task), task)]
 
 
 def describe(archive: Archive, splits: Splits, settings: EmbedSettings) -> str:
@@ -160,32 +181,38 @@ def describe(archive: Archive, splits: Splits, settings: EmbedSettings) -> str:
     kind = "SIMULATED data" if source.get("simulated") else "data"
     what = f"{len(classes)} classes" if classes else f"{splits.target.column} as a number"
     return (
-        f"{kind}: {_named(source)}, {what}, {size}, "
+        f"{kind}: {source_name(source)}, {what}, {size}, "
         f"split {splits.origin}, {len(splits.train)}/{len(splits.val)}/{len(splits.test)} samples, "
         f"pixels standardised per band on train; {BOOTSTRAP}"
     )
 
 
-def _named(source: Mapping[str, Any]) -> str:
-    return f"{source.get('layout')} {source['root']}" if source.get("root") else str(source.get("layout"))
+def embed_candidate(candidate: Candidate, inputs: Sequence[EncoderInput], task: ProbeTask) -> Embedded:
+    """Pass every sample of a comparison through one model, once per distinct input.
 
-
-def _measure_candidate(candidate: Candidate, inputs: Sequence[EncoderInput], task: ProbeTask) -> list[Measured]:
-    shown = [showing(candidate, one, task.archive.sensors) for one in inputs]
+    Raises:
+        BandError: An input does not exist or does not fit the model.
+        SampleError: A sample cannot be read, or samples differ in size and no size is set.
+    """
+    shown = tuple(showing(candidate, one, task.archive.sensors) for one in inputs)
     plain = _embed(candidate.name, candidate.model, [one.row for one in shown if not one.note], task)
     # A copied band passes through another network than the bands as they are.
     copied = {one.row: _embed(candidate.name, one.model, [one.row], task) for one in shown if one.note}
+    return Embedded(candidate.name, shown, plain, copied)
+
+
+def fit_probes(embedded: Embedded, task: ProbeTask) -> list[Measured]:
+    """Fit and score every probe of a task on what one model was shown; ordered by input, share and probe."""
     found: list[Measured] = []
     with progress_bar() as bar:
-        total = len(shown) * len(task.probes) * len(task.train_shares)
-        running = bar.add_task(f"probe: {candidate.name}", total=total, note="")
-        for one in shown:
-            vectors = copied[one.row] if one.note else plain
-            features = join(np.stack([vectors[member] for member in one.row.members], axis=1))
+        total = len(embedded.shown) * len(task.probes) * len(task.train_shares)
+        running = bar.add_task(f"probe: {embedded.name}", total=total, note="")
+        for one in embedded.shown:
+            features = join(embedded.vectors(one))
             for share in task.train_shares:
                 for probe in task.probes:
                     bar.update(running, note=f"{one.row.name} {probe.name}")
-                    found.append(measure_probe(candidate.name, one, probe, features, task, share))
+                    found.append(measure_probe(embedded.name, one, probe, features, task, share))
                     bar.advance(running)
     return found
 

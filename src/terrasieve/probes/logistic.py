@@ -87,7 +87,7 @@ class LogisticProbe(Probe):
         """Fit every C of the grid and keep the best on the validation split; see :meth:`Probe.fit`.
 
         Warns:
-            ConvergenceWarning: A C that was tried needs more iterations than ``max_iter``.
+            ConvergenceWarning: The C that was chosen needs more iterations than ``max_iter``.
         """
         check_labelled(features, labels)
         if validation is None:
@@ -122,13 +122,12 @@ class LogisticProbe(Probe):
                 self.weights_, self.intercept_ = fitted
             if worse == PATIENCE:
                 break
-        self._warn_of_unconverged()
+        self._warn_if_unconverged()
 
-    def _warn_of_unconverged(self) -> None:
-        unconverged = ", ".join(f"{c:g}" for c, converged in self.converged_.items() if not converged)
-        if unconverged:
+    def _warn_if_unconverged(self) -> None:
+        if not self.converged_[self.c_]:
             message = (
-                f"The logistic probe did not converge in {self.max_iter} iterations with C = {unconverged}; "
+                f"The logistic probe did not converge in {self.max_iter} iterations with C = {self.c_:g}; "
                 "raise max_iter, or leave so large a C out of the grid."
             )
             warnings.warn(message, ConvergenceWarning, stacklevel=4)

@@ -198,7 +198,7 @@ def compare_all(
 
     Args:
         table: Values of each model over the same conditions in the same order.
-        reference: The model that all others are compared with, as the second of each pair; None for every pair.
+        reference: The model that all others are compared with, as the first of each pair; None for every pair.
         over: What the conditions are, in the plural: ``bands``, ``seeds``.
         unit: Unit that sentences write.
         scale: Factor from the unit of the values to ``unit``.
@@ -212,7 +212,7 @@ def compare_all(
         raise ConfigError(f"There is no model {reference!r} to compare the others with.{nearest(reference, table)}")
     pairs: Iterable[tuple[str, str]] = combinations(table, 2)
     if reference is not None:
-        pairs = [(name, reference) for name in table if name != reference]
+        pairs = [(reference, name) for name in table if name != reference]
     alone = [
         compare_paired(table[one], table[other], one, other, over, unit, scale, higher_is_better)
         for one, other in pairs

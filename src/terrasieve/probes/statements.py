@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import math
-from dataclasses import asdict, replace
+from collections.abc import Sequence
+from dataclasses import asdict, fields, replace
+from pathlib import Path
+from typing import Any
 
+from terrasieve.errors import ArchiveError
 from terrasieve.probes.significance import ALPHA, Comparison, PairedTest
+
+COMPARISONS = "comparisons.json"
+"""Name of the file that a benchmark's comparisons lie in."""
 
 NOTE = (
     "Bands of the same test samples are not independent, nor are seeds tested on the same samples: p values over them "
@@ -42,6 +50,31 @@ def sentence(comparison: Comparison) -> str:
 def as_record(comparison: Comparison) -> dict[str, object]:
     """Everything about a comparison as JSON can hold it, with ``significant`` and the ``sentence``."""
     return {**asdict(comparison), "significant": comparison.significant, "sentence": sentence(comparison)}
+
+
+def write_comparisons(found: Sequence[Comparison], path: Path) -> None:
+    """Write every number of every comparison as a JSON list."""
+    path.write_text(json.dumps([as_record(one) for one in found], indent=1) + "\n", encoding="utf-8")
+
+
+def read_comparisons(path: Path) -> tuple[Comparison, ...]:
+    """The comparisons that :func:`write_comparisons` wrote.
+
+    Raises:
+        ArchiveError: The file is not there, damaged, or of a version with other fields.
+    """
+    try:
+        return tuple(_from_record(record) for record in json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise ArchiveError(
+            f"{path} holds no comparisons of this version: {error!r}. Run the benchmark again."
+        ) from error
+
+
+def _from_record(record: dict[str, Any]) -> Comparison:
+    values = {one.name: record[one.name] for one in fields(Comparison)}
+    tests = {name: values[name] and PairedTest(**values[name]) for name in ("t", "wilcoxon")}
+    return Comparison(**{**values, **tests})
 
 
 def _better_first(c: Comparison) -> Comparison:

@@ -38,6 +38,13 @@ def title(metric: str) -> str:
     return f"{info.title} in per cent" if info.percent else info.title
 
 
+def subject_of(row: ProbeRow) -> str:
+    """Probe, target and share of the train split of a row."""
+    target = "" if row.target == "label" else f" of {row.target}"
+    share = "" if row.train_share == 1 else f" on {row.train_share:.0%} of train"
+    return f"{row.probe}{target}{share}"
+
+
 def best(metric: str, values: Iterable[float]) -> float:
     """The best of some values of a metric; of a bias, the one nearest to 0."""
     higher = METRIC_INFO[metric].higher_is_better
@@ -163,7 +170,7 @@ def _line_name(line: Sequence[ProbeRow | None]) -> str:
 def _table(rows: Sequence[ProbeRow], metric: str) -> Table:
     models = list(dict.fromkeys(row.model for row in rows))
     table = Table(
-        title=f"{_subject(rows[0])}, {title(metric)} with its 95 % interval",
+        title=f"{subject_of(rows[0])}, {title(metric)} with its 95 % interval",
         box=box.SIMPLE_HEAD,
         title_justify="left",
         pad_edge=False,
@@ -176,12 +183,6 @@ def _table(rows: Sequence[ProbeRow], metric: str) -> Table:
         line = [cells.get((bands, model, seed)) for model in models]
         table.add_row(_line_name(line), *_cells(line, metric))
     return table
-
-
-def _subject(row: ProbeRow) -> str:
-    target = "" if row.target == "label" else f" of {row.target}"
-    share = "" if row.train_share == 1 else f" on {row.train_share:.0%} of train"
-    return f"{row.probe}{target}{share}"
 
 
 def _cells(line: Sequence[ProbeRow | None], metric: str) -> list[Text]:

@@ -131,6 +131,8 @@ def _training_data(card: EncoderCard) -> str:
         lines.append(f"- Simulated: {'yes, SIMULATED data' if data['simulated'] else 'no'}")
     if "samples" in card.provenance:
         lines.append(f"- Samples: {card.provenance['samples']:,}")
+    if card.provenance.get("hardware"):
+        lines.append(f"- Hardware: {text(str(card.provenance['hardware']))}")
     if data.get("fingerprint"):
         lines.append(f"- Fingerprint of the data: `{text(str(data['fingerprint']))}`")
     table = ["| sensor | band | wavelength, µm | pixel, m | unit |", "|---|---|---|---|---|"]

@@ -9,7 +9,7 @@ from terrasieve.probes.candidates import FLOORS
 from terrasieve.probes.metrics import METRIC_INFO, Task
 from terrasieve.probes.rows import ProbeRow
 from terrasieve.probes.significance import Difference
-from terrasieve.probes.table import HEADLINES, best, shown
+from terrasieve.probes.table import HEADLINES, best, shown, subject_of
 from terrasieve.report.paired import Predictions
 from terrasieve.report.wording import span
 
@@ -142,13 +142,6 @@ def lines_of(rows: Sequence[ProbeRow]) -> tuple[Line, ...]:
     return tuple(lines)
 
 
-def title_of(row: ProbeRow) -> str:
-    """Probe, target and share of the train split of a row."""
-    target = "" if row.target == "label" else f" of {row.target}"
-    share = "" if row.train_share == 1 else f" on {row.train_share:.0%} of train"
-    return f"{row.probe}{target}{share}"
-
-
 def difference(metric: str, gain: float) -> str:
     """A difference without its sign: points where the metric is shown in per cent, else in its own unit."""
     return f"{shown(metric, abs(gain))} points" if METRIC_INFO[metric].percent else shown(metric, abs(gain))
@@ -179,7 +172,7 @@ def _group(rows: Sequence[ProbeRow], trained: str, predictions: Predictions) -> 
         )
         for other in models[1:]
     }
-    return Group(title_of(rows[0]), rows[0].task, models, lines, against)
+    return Group(subject_of(rows[0]), rows[0].task, models, lines, against)
 
 
 def _has(line: Line, model: str, metric: str) -> bool:

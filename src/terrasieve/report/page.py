@@ -29,12 +29,14 @@ from terrasieve.report.places import Places, places
 from terrasieve.report.ran import Ran, ran
 from terrasieve.report.run import EMBEDDINGS, LOG, PROBE, Run, read_runs
 from terrasieve.report.scores import Scores, scores
+from terrasieve.report.tested import Tested, tested
 from terrasieve.report.training import Training, training
 from terrasieve.report.wording import day, listed
 from terrasieve.report.writing import write_whole
 
 _TITLES = {
     "scores": "Scores",
+    "tested": "Comparisons",
     "training": "Training",
     "curation": "Curation",
     "places": "Map",
@@ -57,6 +59,7 @@ class Part:
     answer: Answer
     cautions: tuple[Caution, ...]
     scores: Scores | None
+    tested: Tested | None
     training: Training | None
     curation: Curation | None
     places: Places | None
@@ -85,6 +88,7 @@ def write_report(runs: Sequence[Path], out: Path) -> Path:
 
     Raises:
         ArchiveError: A folder holds nothing of a run, a file in it is damaged, or the disk refused the page.
+        CheckpointError: An encoder's card is damaged.
     """
     read = read_runs(runs)
     return write_whole(out, render([_part(f"run-{number}", run) for number, run in enumerate(read, 1)], read))
@@ -142,6 +146,7 @@ def _part(key: str, run: Run) -> Part:
         answer=answer(run, groups),
         cautions=cautions(run, groups),
         scores=scores(key, run.rows, groups),
+        tested=tested(run.comparisons),
         training=training(key, run),
         curation=curation(key, run.rounds),
         places=places(key, run.folder / EMBEDDINGS, run.rounds),

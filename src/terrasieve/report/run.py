@@ -13,9 +13,11 @@ import yaml
 
 from terrasieve.errors import ArchiveError
 from terrasieve.explain.record import EXPLANATION, Explanation, read_explanation
-from terrasieve.models.export import CARD, WEIGHTS, EncoderCard
+from terrasieve.models.export import CARD, WEIGHTS, EncoderCard, read_card
 from terrasieve.probes.predictions import PREDICTIONS
 from terrasieve.probes.rows import ProbeRow
+from terrasieve.probes.significance import Comparison
+from terrasieve.probes.statements import COMPARISONS, read_comparisons
 from terrasieve.probes.table import read_json
 from terrasieve.report.digests import sha256_of
 from terrasieve.report.paired import Predictions, read_predictions
@@ -29,7 +31,7 @@ ROUNDS = "curation/round-*.json"
 LOOKED_FOR = (CONFIG, LOG, f"encoder/{CARD}", PROBE, EXPLANATION, EMBEDDINGS, ROUNDS)
 """One of these makes a folder a run."""
 
-_LISTED = (*LOOKED_FOR, f"encoder/{WEIGHTS}", CARD, WEIGHTS, PREDICTIONS, "curation/round-*.parquet")
+_LISTED = (*LOOKED_FOR, f"encoder/{WEIGHTS}", CARD, WEIGHTS, PREDICTIONS, COMPARISONS, "curation/round-*.parquet")
 
 Value = TypeVar("Value")
 
@@ -49,6 +51,7 @@ class Run:
         rounds: Of curation, the first first.
         quarantined: Rejected samples by the name of the quarantine file, in the folder or beside it.
         predictions: What stands behind the rows.
+        comparisons: Of a benchmark's models, over bands and over seeds.
         digests: SHA-256 of each file that was found, in a fixed order.
     """
 
@@ -62,6 +65,7 @@ class Run:
     rounds: tuple[Round, ...]
     quarantined: Mapping[str, int]
     predictions: Predictions
+    comparisons: tuple[Comparison, ...]
     digests: Mapping[Path, str]
 
     @property
@@ -96,6 +100,7 @@ def read_runs(folders: Sequence[Path]) -> tuple[Run, ...]:
 
     Raises:
         ArchiveError: None is named, one holds nothing of a run, or a file is damaged.
+        CheckpointError: An encoder's card is damaged.
     """
     if not folders:
         raise ArchiveError("No run is named; give the folder of at least one run.")
@@ -130,6 +135,7 @@ def _read(folder: Path, name: str) -> Run:
         rounds=tuple(read_round(path) for path in sorted(folder.glob(ROUNDS))),
         quarantined=_quarantined(folder),
         predictions=read_predictions(folder / PREDICTIONS),
+        comparisons=read_comparisons(folder / COMPARISONS) if (folder / COMPARISONS).is_file() else (),
         digests=sha256_of(tuple(dict.fromkeys(_present(folder, _LISTED)))),
     )
 
@@ -164,8 +170,7 @@ def _log(text: str) -> tuple[Mapping[str, float], ...]:
 
 def _card(folder: Path) -> EncoderCard | None:
     paths = (folder / "encoder" / CARD, folder / CARD)
-    cards = (_parsed(path, EncoderCard.model_validate_json) for path in paths)
-    return next((card for card in cards if card is not None), None)
+    return next((read_card(path) for path in paths if path.is_file()), None)
 
 
 def _quarantined(folder: Path) -> dict[str, int]:

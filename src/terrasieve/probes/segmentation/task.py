@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
-from terrasieve.archive.protocol import Archive
+from terrasieve.archive.protocol import Archive, source_name
 from terrasieve.embeddings.stream import EmbedSettings
 from terrasieve.models.dense import OUTPUT_STRIDE
 from terrasieve.probes.segmentation.folds import Folds
@@ -89,15 +88,14 @@ def _labelled_only(folds: Folds, labels: LabelMaps, samples: int) -> Folds:
 
 
 def _describe(archive: Archive, labels: LabelMaps, folds: Folds, settings: EmbedSettings, stride: int) -> str:
-    source: Mapping[str, Any] = archive.source
+    source = archive.source
     kind = "SIMULATED data" if source.get("simulated") else "data"
-    where = f" {source['root']}" if source.get("root") else ""
     size = f"resized to {settings.size} px" if settings.size else "native size"
     tested = np.concatenate([fold.test for fold in folds.parts])
     trained = ", ".join(str(len(fold.train)) for fold in folds.parts)
     units = len(np.unique(folds.groups[tested]))
     return (
-        f"{kind}: {source.get('layout')}{where}, {labels.sensor} of {len(labels.classes)} classes "
+        f"{kind}: {source_name(source)}, {labels.sensor} of {len(labels.classes)} classes "
         f"({', '.join(labels.classes)}; left out: {', '.join(labels.left_out) or 'none'}), {size}, ResNet maps at "
         f"stride {stride}, {folds.origin}, fitted on {trained} and tested on {len(tested)} images in all, pixels "
         f"standardised per band on each fold's train images; {describe_bootstrap(units, folds.unit)}"

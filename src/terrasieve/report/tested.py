@@ -1,0 +1,63 @@
+"""Section of the page: which model of a benchmark is above which, with every test."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from terrasieve.probes.significance import Comparison, PairedTest
+from terrasieve.probes.statements import NOTE, sentence
+from terrasieve.report.tables import MISSING, Cell, Table
+from terrasieve.report.wording import number, span
+
+_COLUMNS = ("against", "over", "difference", "paired t, p", "Wilcoxon, p", "Cohen's d_z", "rank-biserial")
+
+
+@dataclass(frozen=True)
+class Tested:
+    """What the section shows: each comparison in words, what to bear in mind, and every number."""
+
+    sentences: tuple[str, ...]
+    note: str
+    table: Table
+
+
+def tested(comparisons: Sequence[Comparison]) -> Tested | None:
+    """The section; None where nothing was compared."""
+    if not comparisons:
+        return None
+    table = Table(
+        caption="Paired tests; bold: told apart at 0.05 after Holm's correction",
+        corner="model",
+        columns=_COLUMNS,
+        rows=tuple((one.name_a, _cells(one)) for one in comparisons),
+    )
+    return Tested(tuple(map(sentence, comparisons)), NOTE, table)
+
+
+def _cells(one: Comparison) -> tuple[Cell, ...]:
+    return (
+        Cell(one.name_b),
+        Cell(f"{one.n} {one.over}"),
+        Cell(f"{number(one.scale * one.difference, 3)} {one.unit}".rstrip(), _interval(one), bool(one.significant)),
+        _p(one.t),
+        _p(one.wilcoxon),
+        _effect(one.cohens_dz),
+        _effect(one.rank_biserial),
+    )
+
+
+def _interval(one: Comparison) -> str:
+    if one.low is None or one.high is None:
+        return ""
+    return span(number(one.scale * one.low, 3), number(one.scale * one.high, 3))
+
+
+def _p(test: PairedTest | None) -> Cell:
+    if test is None:
+        return MISSING
+    return Cell(number(test.adjusted, 2), f"uncorrected {number(test.p, 2)}" if test.family > 1 else "")
+
+
+def _effect(size: float | None) -> Cell:
+    return MISSING if size is None else Cell(number(size, 2))
