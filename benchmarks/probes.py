@@ -2,7 +2,7 @@
 
 Logistic: 16,200 x 2,048 vectors of 10 classes, made like those of a pooled network: a latent vector whose spectrum
 falls as rank^-1.1, mixed into 2,048 channels, rectified and averaged over four places. Classes overlap, so that about
-nine in ten unseen vectors are told right. C is the one that the probe chooses on a validation split. Both then minimise
+three in four unseen vectors are told right. C is the one that the probe chooses on a validation split. Both then minimise
 the same objective on the same standardised float32 matrix, from zero.
 
 * ``logistic_speedup``: scikit-learn's seconds over ours. Ours run with the probe's own tolerance, and include the
