@@ -62,7 +62,9 @@ def bench_rs_byol(
         bool, typer.Option("--small", help="Pre-train two small recipes first, and measure these.")
     ] = False,
     seeds: Annotated[int, typer.Option(min=1, help="With --small: runs of each recipe.")] = 2,
-    scratch_epochs: Annotated[int, typer.Option(min=0, help="Of training from scratch on the labels; 0: not.")] = 30,
+    scratch_epochs: Annotated[
+        int | None, typer.Option(min=0, help="Of training from scratch on the labels, 0: not; 30, with --small 10.")
+    ] = None,
     device: Device = "auto",
 ) -> None:
     """Bands by models on a classification archive, as in Tables I to III of RS-BYOL.
@@ -93,7 +95,8 @@ def bench_rs_byol(
     else:
         archive = open_archive(data)
     on = pick_device(device)
-    plan = make_plan(archive, run or [], baseline or [], inputs or [], probe or [], size, scratch_epochs, on)
+    epochs = scratch_epochs if scratch_epochs is not None else 10 if small else 30
+    plan = make_plan(archive, run or [], baseline or [], inputs or [], probe or [], size, epochs, on)
     _show(rs_byol(plan, out, on))
 
 
