@@ -2,8 +2,8 @@
 
 Logistic: 16,200 x 2,048 vectors of 10 classes, made like those of a pooled network: a latent vector whose spectrum
 falls as rank^-1.1, mixed into 2,048 channels, rectified and averaged over four places. Classes overlap, so that about
-three in four unseen vectors are told right. C is the one that the probe chooses on a validation split. Both then minimise
-the same objective on the same standardised float32 matrix, from zero.
+three in four unseen vectors are told right. C is the one that the probe chooses on a validation split. Both then
+minimise the same objective on the same standardised float32 matrix, from zero.
 
 * ``logistic_speedup``: scikit-learn's seconds over ours. Ours run with the probe's own tolerance, and include the
   covariance. scikit-learn's are those of the loosest of the tolerances 1e-4 (its default), 1e-5, ... with which its
