@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 T = TypeVar("T")
+
+MANY = 500
+"""Files from which on a look at each of them takes long enough to be shown."""
 
 console = Console(stderr=True)
 """Progress and messages go to standard error, so that standard output stays for results."""
@@ -34,3 +37,8 @@ def track(items: Iterable[T], description: str, total: int | None = None) -> Ite
         for item in items:
             yield item
             bar.advance(task)
+
+
+def track_many(items: Sequence[T], description: str) -> Iterable[T]:
+    """The items, with their progress shown where they are many."""
+    return items if len(items) < MANY else track(items, description, total=len(items))

@@ -13,8 +13,8 @@ import rasterio
 import shapely
 
 from terrasieve.archive.catalogue import index_archive, read_catalogue
-from terrasieve.archive.eurosat import EuroSatArchive, EuroSatSpec
 from terrasieve.archive.geoparquet import write_geoparquet
+from terrasieve.archive.layouts.eurosat import EuroSatArchive, EuroSatSpec
 from terrasieve.archive.quality import QualityLimits, read_quarantine
 from terrasieve.archive.scenes import ScenesArchive, ScenesSpec, SensorFolder
 from terrasieve.archive.subset import SubsetArchive

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from terrasieve.archive.eurosat import CLASSES, MS_BANDS, EuroSatArchive, EuroSatSpec
+from terrasieve.archive.layouts.eurosat import CLASSES, MS_BANDS, EuroSatArchive, EuroSatSpec
 from terrasieve.archive.protocol import Window
 from terrasieve.errors import ArchiveError, BandError, SampleError
 from terrasieve.sensors import SENSORS

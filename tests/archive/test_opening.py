@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from terrasieve.archive.catalogue import index_archive
-from terrasieve.archive.eurosat import CLASSES, EuroSatArchive, EuroSatSpec
+from terrasieve.archive.layouts.eurosat import CLASSES, EuroSatArchive, EuroSatSpec
 from terrasieve.archive.opening import load_spec, open_archive, parse_spec, scenes_spec_from_options
 from terrasieve.archive.packed import PackedArchive
 from terrasieve.archive.packing import pack

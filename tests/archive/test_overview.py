@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from rich.console import Console
 
-from terrasieve.archive.eurosat import EuroSatArchive, EuroSatSpec
+from terrasieve.archive.layouts.eurosat import EuroSatArchive, EuroSatSpec
 from terrasieve.archive.opening import open_archive
 from terrasieve.archive.overview import contact_sheet, describe, spread
 from terrasieve.archive.picture import pictures, shown_bands

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from terrasieve.archive.eurosat import EuroSatArchive, EuroSatSpec
+from terrasieve.archive.layouts.eurosat import EuroSatArchive, EuroSatSpec
 from terrasieve.archive.subset import SubsetArchive
 from terrasieve.embeddings import EmbedSettings, EncoderInput, embed_batches
 from terrasieve.embeddings.joining import join

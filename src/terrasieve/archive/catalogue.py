@@ -30,7 +30,7 @@ class Catalogue:
     Attributes:
         path: The file.
         table: The rows; columns as ``Archive.table``, and ``bbox``.
-        spec: How to open the archive, as an ``ArchiveSpec`` is written in YAML.
+        spec: How to open the archive, as it is written in YAML.
         source: The archive's provenance when it was indexed.
     """
 

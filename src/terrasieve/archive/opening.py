@@ -6,13 +6,14 @@ import json
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import yaml
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import ValidationError
 
 from terrasieve.archive.catalogue import read_catalogue
-from terrasieve.archive.eurosat import EuroSatArchive, EuroSatSpec, find_products
+from terrasieve.archive.layout import Layout, Recognition
+from terrasieve.archive.layouts import LAYOUTS
 from terrasieve.archive.manifest import GROUP, KEY
 from terrasieve.archive.packed import PackedArchive, PackedSpec
 from terrasieve.archive.protocol import Archive
@@ -23,31 +24,31 @@ from terrasieve.errors import ArchiveError, ConfigError, nearest
 from terrasieve.schema import Spec
 from terrasieve.sensors import SENSORS
 
-ArchiveSpec = Annotated[
-    ScenesSpec | EuroSatSpec | PackedSpec | SimulatedSpec,
-    Field(discriminator="layout"),
-]
-"""How any archive is written in YAML; ``layout`` says which kind it is."""
+_OWN: tuple[type[Spec], ...] = (ScenesSpec, PackedSpec, SimulatedSpec)
+_SPECS: dict[str, type[Spec]] = {spec.model_fields["layout"].default: spec for spec in _OWN}
+_SPECS |= {layout.name: layout.spec for layout in LAYOUTS}
+_BY_NAME = {layout.name: layout for layout in LAYOUTS}
+_SURE = 0.2
+"""How much more confident the first recognition must be than the second to be taken without asking."""
 
-_ADAPTER: TypeAdapter[ArchiveSpec] = TypeAdapter(ArchiveSpec)
-_LAYOUTS = {spec.model_fields["layout"].default: spec for spec in (ScenesSpec, EuroSatSpec, PackedSpec, SimulatedSpec)}
 _SIMULATED = re.compile(r"simulated(?::(?P<seed>\d+))?(?::(?P<samples>\d+))?")
 _RECOGNISED = (
-    "Recognised are: a YAML file with a layout, a catalogue .parquet, a packed store, a folder with EuroSAT's class "
-    "folders, a folder of GeoTIFF scenes with its sensors named, and simulated[:SEED[:SAMPLES]]."
+    "Recognised are: a YAML file with a layout, a catalogue .parquet, a packed store, a folder of a known data set "
+    f"({', '.join(_BY_NAME)}), a folder of GeoTIFF scenes with its sensors named, and simulated[:SEED[:SAMPLES]]."
 )
 
 
-def open_archive(spec: str | Path | ArchiveSpec) -> Archive:
+def open_archive(spec: str | Path | Spec, layout: str | None = None) -> Archive:
     """Open whatever a user may name.
 
     Args:
-        spec: An archive spec; or the path of a YAML spec, a catalogue, a packed store or a EuroSAT folder;
+        spec: An archive spec; or the path of a YAML spec, a catalogue, a packed store or the folder of a data set;
             or the URL of a packed store; or ``simulated``, ``simulated:SEED``, ``simulated:SEED:SAMPLES``.
+        layout: Name of the folder's layout, where it is not to be recognised; ``LAYOUT:PATH`` says the same.
 
     Raises:
         ArchiveError: Nothing is there, or it is not recognised.
-        ConfigError: A YAML spec is invalid.
+        ConfigError: A YAML spec is invalid, or there is no such layout.
     """
     if isinstance(spec, Spec):
         return _build(spec)
@@ -55,9 +56,14 @@ def open_archive(spec: str | Path | ArchiveSpec) -> Archive:
         return _build(SimulatedSpec(**{key: int(value) for key, value in match.groupdict().items() if value}))
     if "://" in str(spec):
         return PackedArchive(str(spec))
+    name, _, path_of_it = str(spec).partition(":")
+    if layout is None and name in _BY_NAME and path_of_it and not Path(spec).exists():
+        layout, spec = name, path_of_it
     path = Path(spec)
+    if layout is not None:
+        return _build(parse_spec({"layout": layout, "root": path}, str(path)))
     if path.is_dir():
-        return _build(_recognise(path))
+        return _build(_recognise_one(path))
     if path.suffix in (".yaml", ".yml") and path.is_file():
         return _build(load_spec(path))
     if path.suffix == ".parquet" and path.is_file():
@@ -66,7 +72,13 @@ def open_archive(spec: str | Path | ArchiveSpec) -> Archive:
     raise ArchiveError(f"{path} {'is not an archive' if path.exists() else 'does not exist'}. {_RECOGNISED}")
 
 
-def load_spec(path: Path) -> ArchiveSpec:
+def recognise(folder: Path) -> list[tuple[Layout, Recognition]]:
+    """The layouts that a folder may have, the likeliest first; names are read, no pixels."""
+    found = [(layout, seen) for layout in LAYOUTS if (seen := layout.recognise(folder)) is not None]
+    return sorted(found, key=lambda one: -one[1].confidence)
+
+
+def load_spec(path: Path) -> Spec:
     """An archive spec from a YAML file; paths in it are relative to the file's folder.
 
     Raises:
@@ -79,7 +91,7 @@ def load_spec(path: Path) -> ArchiveSpec:
     return _anchored(parse_spec(values, str(path)), path.resolve().parent)
 
 
-def parse_spec(values: Any, origin: str) -> ArchiveSpec:
+def parse_spec(values: Any, origin: str) -> Spec:
     """An archive spec from plain values.
 
     Args:
@@ -90,12 +102,12 @@ def parse_spec(values: Any, origin: str) -> ArchiveSpec:
         ConfigError: They are not an archive spec.
     """
     layout = values.get("layout") if isinstance(values, dict) else None
-    if layout not in _LAYOUTS:
-        raise ConfigError(f"{origin} has layout {layout!r}.{nearest(str(layout), _LAYOUTS)}")
+    if layout not in _SPECS:
+        raise ConfigError(f"{origin} has layout {layout!r}.{nearest(str(layout), _SPECS)}")
     try:
-        return _ADAPTER.validate_python(values)
+        return _SPECS[layout].model_validate(values)
     except ValidationError as error:
-        known = set(_LAYOUTS[layout].model_fields) | set(SensorFolder.model_fields)
+        known = set(_SPECS[layout].model_fields) | set(SensorFolder.model_fields)
         problems = "; ".join(_explain(problem, known) for problem in error.errors())
         raise ConfigError(f"{origin} is not a valid {layout} archive: {problems}") from error
 
@@ -139,20 +151,25 @@ def _build(spec: Spec) -> Archive:
     match spec:
         case ScenesSpec():
             return ScenesArchive(spec)
-        case EuroSatSpec():
-            return EuroSatArchive(spec)
         case PackedSpec():
             return PackedArchive(spec.root)
         case SimulatedSpec():
             return SimulatedArchive(spec)
-    raise ArchiveError(f"{type(spec).__name__} does not describe an archive. {_RECOGNISED}")
+    layout = _BY_NAME.get(getattr(spec, "layout", ""))
+    if layout is None:
+        raise ArchiveError(f"{type(spec).__name__} does not describe an archive. {_RECOGNISED}")
+    return layout.build(spec)
 
 
-def _recognise(folder: Path) -> PackedSpec | EuroSatSpec:
+def _recognise_one(folder: Path) -> Spec:
     if _is_packed(folder):
         return PackedSpec(root=folder)
-    if find_products(folder):
-        return EuroSatSpec(root=folder)
+    seen = recognise(folder)
+    if len(seen) > 1 and seen[0][1].confidence - seen[1][1].confidence < _SURE:
+        either = " or ".join(f"{layout.name} ({found.evidence})" for layout, found in seen[:2])
+        raise ArchiveError(f"{folder} could be {either}. Say which with --layout {seen[0][0].name}, for example.")
+    if seen:
+        return seen[0][1].spec
     scenes = _folders_with_scenes(folder)
     if scenes:
         example = " ".join(f"--sensor {name}={'s1' if 's1' in name.lower() else 's2-l2a'}" for name in scenes[:2])
@@ -181,11 +198,11 @@ def _has_any(paths: Iterable[Path]) -> bool:
     return next(iter(paths), None) is not None
 
 
-def _anchored(spec: ArchiveSpec, folder: Path) -> ArchiveSpec:
+def _anchored(spec: Spec, folder: Path) -> Spec:
     """The spec with its relative paths taken from a folder."""
     if isinstance(spec, SimulatedSpec):
         return spec
-    update: dict[str, Any] = {"root": folder / spec.root}
+    update: dict[str, Any] = {"root": folder / Path(spec.root)}  # type: ignore[attr-defined]  # all others have one
     if isinstance(spec, ScenesSpec):
         update["sensors"] = {key: _anchor_sensor(each, folder) for key, each in spec.sensors.items()}
     return spec.model_copy(update=update)
@@ -198,6 +215,6 @@ def _anchor_sensor(each: SensorFolder, folder: Path) -> SensorFolder:
 
 
 def _explain(problem: Any, known: Iterable[str]) -> str:
-    where = [str(part) for part in problem["loc"] if str(part) not in _LAYOUTS]
+    where = [str(part) for part in problem["loc"]]
     hint = nearest(where[-1], known) if where and problem["type"] == "extra_forbidden" else ""
     return f"{'.'.join(where) or 'value'}: {problem['msg']}{hint}"

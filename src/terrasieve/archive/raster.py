@@ -15,15 +15,15 @@ from typing import Any
 import numpy as np
 import rasterio
 from numpy.typing import NDArray
+from rasterio.enums import Resampling
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
 from terrasieve.archive.protocol import Window
 from terrasieve.archive.quality import FlawError, Problem
-from terrasieve.console import track
+from terrasieve.console import MANY, track
 
 _OPEN_DATASETS = 64
 _HEADER_THREADS = 8
-_SHOW_PROGRESS_FROM = 500
 _FAILURES = (RasterioError, OSError, ValueError)
 
 
@@ -101,9 +101,7 @@ def read_headers(paths: Iterable[Path], description: str) -> list[Header | FlawE
     files = list(paths)
     with ThreadPoolExecutor(_HEADER_THREADS) as pool:
         found = pool.map(_header_or_error, files)
-        if len(files) < _SHOW_PROGRESS_FROM:
-            return list(found)
-        return list(track(found, description, total=len(files)))
+        return list(found) if len(files) < MANY else list(track(found, description, total=len(files)))
 
 
 def read_window(path: Path, bands: Sequence[int], window: Window) -> NDArray[Any]:
@@ -130,6 +128,33 @@ def read_window(path: Path, bands: Sequence[int], window: Window) -> NDArray[Any
     except (*_FAILURES, IndexError) as error:
         _cache.drop(path)
         raise _unreadable(path, error) from error
+    return pixels
+
+
+def read_resampled(path: Path, height: int, width: int, nearest: bool = False) -> NDArray[Any]:
+    """The one band of a file on a grid of another size, shape ``(height, width)``.
+
+    A band that has that size already is returned as it is.
+
+    Args:
+        path: A file of one band.
+        height: Rows wanted.
+        width: Columns wanted.
+        nearest: For classes: take the nearest pixel's value, where bilinear interpolation would mix two.
+
+    Raises:
+        SampleError: The file cannot be read, or has several bands.
+    """
+    how = Resampling.nearest if nearest else Resampling.bilinear
+    try:
+        dataset = _cache.get(path)
+        count = dataset.count
+        pixels: NDArray[Any] = dataset.read(1, out_shape=(height, width), resampling=how)
+    except (*_FAILURES, IndexError) as error:
+        _cache.drop(path)
+        raise _unreadable(path, error) from error
+    if count != 1:
+        raise FlawError(Problem.BANDS, f"{path} has {count} bands, not one; it is not the file of a single band.")
     return pixels
 
 

@@ -1,0 +1,247 @@
+"""BigEarthNet-MM: Sentinel-2 and Sentinel-1 patches of 1.2 km with several labels each, version 2 and like version 1.
+
+Clasen et al. 2024, "reBEN: Refined BigEarthNet Dataset for Remote Sensing Image Analysis"; Sumbul et al. 2021,
+"BigEarthNet-MM". Version 2 says which files belong together, and how they are split, in ``metadata.parquet``; version 1
+in a JSON file beside each patch.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from terrasieve.archive.layout import Layout, Recognition
+from terrasieve.archive.patch_readers import BandsReader
+from terrasieve.archive.patches import Listing, PatchesArchive
+from terrasieve.archive.quality import Problem, Rejection
+from terrasieve.console import track_many
+from terrasieve.errors import ArchiveError
+from terrasieve.schema import Spec
+from terrasieve.sensors import SENSORS
+
+SIZE = (120, 120)
+S2, S1, METADATA = "BigEarthNet-S2", "BigEarthNet-S1", "metadata.parquet"
+SPLITS = {"train": "train", "validation": "val", "test": "test"}
+_COLUMNS = ("patch_id", "s1_name", "split", "labels")
+
+CLASSES_19: Mapping[str, tuple[str, ...]] = {
+    "Urban fabric": ("Continuous urban fabric", "Discontinuous urban fabric"),
+    "Industrial or commercial units": (),
+    "Arable land": ("Non-irrigated arable land", "Permanently irrigated land", "Rice fields"),
+    "Permanent crops": (
+        "Vineyards",
+        "Fruit trees and berry plantations",
+        "Olive groves",
+        "Annual crops associated with permanent crops",
+    ),
+    "Pastures": (),
+    "Complex cultivation patterns": (),
+    "Land principally occupied by agriculture, with significant areas of natural vegetation": (),
+    "Agro-forestry areas": (),
+    "Broad-leaved forest": (),
+    "Coniferous forest": (),
+    "Mixed forest": (),
+    "Natural grassland and sparsely vegetated areas": ("Natural grassland", "Sparsely vegetated areas"),
+    "Moors, heathland and sclerophyllous vegetation": ("Moors and heathland", "Sclerophyllous vegetation"),
+    "Transitional woodland, shrub": ("Transitional woodland/shrub",),
+    "Beaches, dunes, sands": (),
+    "Inland wetlands": ("Inland marshes", "Peatbogs"),
+    "Coastal wetlands": ("Salt marshes", "Salines"),
+    "Inland waters": ("Water courses", "Water bodies"),
+    "Marine waters": ("Coastal lagoons", "Estuaries", "Sea and ocean"),
+}
+"""The 19 classes, and the CORINE classes of version 1 that each gathers besides its own name; the rest are dropped."""
+
+_NEW_NAME = {old: new for new, olds in CLASSES_19.items() for old in (new, *olds)}
+
+
+class BigEarthNetSpec(Spec):
+    """A BigEarthNet folder.
+
+    Attributes:
+        root: The folder that holds ``BigEarthNet-S2`` and ``BigEarthNet-S1``, or one of them.
+        sensors: Which sensors to show; a sample must have all of them. Those that are there when None.
+    """
+
+    layout: Literal["bigearthnet"] = "bigearthnet"
+    root: Path
+    sensors: tuple[Literal["s2", "s1"], ...] | None = None
+
+
+@dataclass(frozen=True)
+class _Patch:
+    """One place: name of each sensor's folder, as far as it is stated, and what is known of it."""
+
+    names: Mapping[str, str]
+    labels: tuple[str, ...] | None
+    split: str | None = None
+
+    def name(self, wanted: Sequence[str]) -> str:
+        return self.names[wanted[0]]
+
+
+class BigEarthNetArchive(PatchesArchive):
+    """Patches of 120x120 px; all bands on the grid of those of 10 m, Sentinel-1 in decibels as float32.
+
+    A sample's id is its Sentinel-2 name, or that of Sentinel-1 where only this is shown. The column ``labels`` lists
+    the sample's classes among 19; ``split`` is there where ``metadata.parquet`` is. Patches without a partner are
+    counted under ``unpaired`` in ``source``, and patches that the metadata lists and the folder lacks under
+    ``listed_but_absent``.
+
+    Args:
+        spec: What to open.
+
+    Raises:
+        ArchiveError: Neither folder is there, metadata is damaged, or no sample has all sensors.
+    """
+
+    def __init__(self, spec: BigEarthNetSpec) -> None:
+        spec = spec.model_copy(update={"root": spec.root.resolve()})
+        there = tuple(key for key, name in (("s2", S2), ("s1", S1)) if (spec.root / name).is_dir())
+        wanted: tuple[str, ...] = spec.sensors or there
+        if not wanted:
+            raise ArchiveError(f"{spec.root} holds neither {S2} nor {S1}; name the folder that holds them.")
+        paths = {"s2": _folders(spec.root / S2), "s1": _folders(spec.root / S1)}
+        listed = (spec.root / METADATA).is_file()
+        patches = _from_metadata(spec.root) if listed else _from_folders(spec.root, paths)
+        kept, lost, facts = _present(patches, wanted, paths)
+        ids = [patch.name(wanted) for patch in kept]
+        super().__init__(
+            spec,
+            Listing(
+                ids=ids,
+                addresses={key: [paths[key][patch.names[key]] for patch in kept] for key in wanted},
+                columns={
+                    "split": [patch.split for patch in kept],
+                    "time": [_time(name) for name in ids],
+                    "labels": pa.array([patch.labels for patch in kept], pa.list_(pa.string())),
+                },
+                rejected=lost,
+                facts=facts,
+            ),
+            {key: _reader(key, spec.root) for key in wanted},
+        )
+
+
+def _reader(key: str, root: Path) -> BandsReader:
+    if key == "s2":
+        return BandsReader(root, SENSORS["s2-l2a"], _s2_file, SIZE)
+    return BandsReader(root, SENSORS["s1"], _s1_file, SIZE)
+
+
+def _s2_file(address: str, band: str) -> str:
+    return f"{S2}/{address}/{address.rpartition('/')[2]}_{band}.tif"
+
+
+def _s1_file(address: str, band: str) -> str:
+    return f"{S1}/{address}/{address.rpartition('/')[2]}_{band}.tif"
+
+
+def _from_metadata(root: Path) -> list[_Patch]:
+    path = root / METADATA
+    try:
+        rows = pq.read_table(path, columns=list(_COLUMNS)).to_pylist()
+    except (OSError, pa.ArrowInvalid, KeyError) as error:
+        raise ArchiveError(f"{path} is not BigEarthNet's metadata: {error}. Fetch it again.") from error
+    return [
+        _Patch({"s2": row["patch_id"], "s1": row["s1_name"]}, tuple(row["labels"]), SPLITS.get(row["split"]))
+        for row in rows
+    ]
+
+
+def _from_folders(root: Path, paths: Mapping[str, Mapping[str, str]]) -> list[_Patch]:
+    """Patches as the JSON files beside them say; one without such a file has no labels."""
+    notes_s2, notes_s1 = _notes(root / S2, paths["s2"]), _notes(root / S1, paths["s1"])
+    partner = {str(note.get("corresponding_s2_patch")): name for name, note in notes_s1.items()}
+    pairs = {name: {"s2": name} | ({"s1": partner[name]} if name in partner else {}) for name in notes_s2}
+    patches = [_Patch(names, _labels(notes_s2[name])) for name, names in pairs.items()]
+    alone = [name for name, note in notes_s1.items() if note.get("corresponding_s2_patch") not in notes_s2]
+    return patches + [_Patch({"s1": name}, _labels(notes_s1[name])) for name in alone]
+
+
+def _notes(folder: Path, paths: Mapping[str, str]) -> dict[str, dict[str, Any]]:
+    files = track_many(list(paths.items()), f"Labels of {folder.name}")
+    return {name: _note(folder / path / f"{name}_labels_metadata.json") for name, path in files}
+
+
+def _note(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ArchiveError(f"{path} is damaged: {error}. Fetch the file again, or remove the patch.") from error
+    if not isinstance(values, dict):
+        raise ArchiveError(f"{path} is damaged: it holds no mapping. Fetch the file again, or remove the patch.")
+    return values
+
+
+def _labels(note: Mapping[str, Any]) -> tuple[str, ...] | None:
+    """The 19 classes of a patch of version 1, None where nothing is said."""
+    said = note.get("labels")
+    if not isinstance(said, list):
+        return None
+    return tuple(sorted({_NEW_NAME[name] for name in said if name in _NEW_NAME}))
+
+
+def _folders(root: Path) -> dict[str, str]:
+    """Path below the root of each patch's folder, by its name: directly below, or below a folder of its tile."""
+    found: dict[str, str] = {}
+    if not root.is_dir():
+        return found
+    for folder in track_many(sorted(path for path in root.iterdir() if path.is_dir()), f"Folders of {root.name}"):
+        below = sorted(path.name for path in folder.iterdir() if path.is_dir())
+        found |= {name: f"{folder.name}/{name}" for name in below} if below else {folder.name: folder.name}
+    return found
+
+
+def _present(
+    patches: Sequence[_Patch], wanted: Sequence[str], paths: Mapping[str, Mapping[str, str]]
+) -> tuple[list[_Patch], tuple[Rejection, ...], dict[str, int]]:
+    """Patches whose folders are there, those that lack a folder which is stated, and how many are no matter here."""
+    kept, lost, unpaired, absent = [], [], 0, 0
+    for patch in patches:
+        there = [key for key in wanted if patch.names.get(key) in paths[key]]
+        missing = [key for key in wanted if key not in there]
+        if not missing:
+            kept.append(patch)
+        elif not there:
+            absent += 1
+        elif missing[0] not in patch.names:
+            unpaired += 1
+        else:
+            reason = (
+                f"{patch.names[missing[0]]} belongs to {patch.names[there[0]]}, and its folder is absent. Fetch it."
+            )
+            lost.append(Rejection(patch.names[there[0]], missing[0], "", reason, Problem.PARTNER))
+    return kept, tuple(lost), {"unpaired": unpaired, "listed_but_absent": absent}
+
+
+def _time(name: str) -> datetime | None:
+    """The acquisition as the name states it, such as ``S2A_MSIL2A_20170617T113321_36_85``."""
+    for part in name.split("_"):
+        try:
+            return datetime.strptime(part, "%Y%m%dT%H%M%S").replace(tzinfo=UTC)
+        except ValueError:
+            continue
+    return None
+
+
+def recognise(folder: Path) -> Recognition | None:
+    """By the names of its two folders."""
+    found = [name for name in (S2, S1) if (folder / name).is_dir()]
+    if not found:
+        return None
+    return Recognition(
+        1.0, f"folder{'s' if len(found) > 1 else ''} {' and '.join(found)}", BigEarthNetSpec(root=folder)
+    )
+
+
+LAYOUT = Layout("bigearthnet", "BigEarthNet", BigEarthNetSpec, BigEarthNetArchive, recognise)
