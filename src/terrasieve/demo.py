@@ -27,10 +27,10 @@ from terrasieve.figures import curation_chart, probe_chart, training_curves, vie
 from terrasieve.models.export import load_encoder
 from terrasieve.pretrain import online_probe, pretrain, preview_views
 from terrasieve.probes.rows import ProbeRow, input_row
-from terrasieve.probes.table import render, to_markdown
+from terrasieve.probes.table import HEADLINES, render, to_markdown
 from terrasieve.probing import ProbePlan, probe_run
 from terrasieve.report.page import write_report
-from terrasieve.samples import Samples, real_samples, simulated_samples
+from terrasieve.samples import Samples, real_samples, simulated_ocean_samples, simulated_samples
 from terrasieve.training.job import TrainingResult
 from terrasieve.training.loop import make_fabric
 from terrasieve.training.rounds import round_rows
@@ -49,6 +49,8 @@ _SETTINGS = {
         "method.teacher_temperature=0.04",
     ),
 }
+_OCEAN = 2400
+_OCEAN_RECIPE = "oceansar-small"
 _ROUNDS = ("curation.warmup=0.5", "curation.every=1")
 """A shorter rhythm than a long run would have, so that there is more than one round to see."""
 
@@ -82,6 +84,42 @@ def run_demo(
     began = time.monotonic()
     _clear(out, overwrite)
     demo = real_samples(data, seed) if data else simulated_samples(seed, _SIMULATED, out / "labelled.zarr")
+    rounds = _ROUNDS if curate == "dynamic" else ()
+    config = load_config(_RECIPES[method], [*_SETTINGS[method], *rounds, f"train.seed={seed}", *settings], curate)
+    return _run(demo, config, out, device, began)
+
+
+def run_ocean_demo(
+    out: Path,
+    *,
+    overwrite: bool,
+    seed: int,
+    device: str,
+    curate: CurationKind = "dynamic",
+    settings: Sequence[str] = (),
+) -> RenderableType:
+    """The whole job on the simulated ocean: class, wave height and wind speed, from an archive sieved by DINO.
+
+    Args:
+        out: The run folder.
+        overwrite: Replace what an earlier demo left in ``out``.
+        seed: Seed of everything.
+        device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
+        curate: Whether and how the archive is sieved while the model trains.
+        settings: Changes of the recipe, as in ``terrasieve pretrain``.
+
+    Raises:
+        ConfigError: ``out`` is in use.
+    """
+    began = time.monotonic()
+    _clear(out, overwrite)
+    rounds = _ROUNDS if curate == "dynamic" else ()
+    config = load_config(_OCEAN_RECIPE, [*_SETTINGS["dino"], *rounds, f"train.seed={seed}", *settings], curate)
+    demo = simulated_ocean_samples(seed, _OCEAN, out / "labelled.zarr")
+    return _run(demo, config, out, device, began)
+
+
+def _run(demo: Samples, config: RunConfig, out: Path, device: str, began: float) -> RenderableType:
     console.print(f"[bold]Data:[/] {demo.description}", highlight=False)
 
     console.rule("1/4 pack")
@@ -90,8 +128,6 @@ def run_demo(
     contact_sheet(packed, out / "contact-sheet.png")
 
     console.rule("2/4 pre-train")
-    rounds = _ROUNDS if curate == "dynamic" else ()
-    config = load_config(_RECIPES[method], [*_SETTINGS[method], *rounds, f"train.seed={seed}", *settings], curate)
     result = _pretrain(config, packed, demo, out, device)
 
     console.rule("3/4 embed")
@@ -103,7 +139,8 @@ def run_demo(
     write_embeddings(out / "embeddings.parquet", encoder, card, demo.labelled, shown, normaliser)
 
     console.rule("4/4 probe")
-    rows = probe_run(encoder, card, demo.labelled, out, ProbePlan(inputs=tuple(inputs), seed=seed))
+    plan = ProbePlan(inputs=tuple(inputs), targets=tuple(demo.targets), seed=config.train.seed)
+    rows = probe_run(encoder, card, demo.labelled, out, plan)
     _draw(config, packed, rows, out)
     minutes = (time.monotonic() - began) / 60
     (out / "summary.md").write_text(_summary(config, demo, result, rows, minutes, out), encoding="utf-8")
@@ -133,13 +170,28 @@ def _pretrain(config: RunConfig, packed: Archive, demo: Samples, out: Path, devi
 
 def _draw(config: RunConfig, packed: Archive, rows: Sequence[ProbeRow], out: Path) -> None:
     training_curves(out / "log.csv", out / "training.png", f"{config.name}: pre-training")
-    probe_chart(rows, out / "probes.png", f"{config.name}: frozen features beside their floors")
+    classes = [row for row in rows if row.task == "classification"]
+    probe_chart(classes, out / "probes.png", f"{config.name}: frozen features beside their floors")
     views, names = preview_views(config, packed)
     view_sheet(views, names, out / "views.png", f"{config.name}: what the model sees of eight places")
     if config.curation is not None:
         rounds = sorted((out / "curation").glob("round-*.parquet"))
         curation_chart(out / "curation", out / "curation.png", f"{config.name}: {len(rounds)} rounds of curation")
         contact_sheet(SubsetArchive(packed, read_selection(rounds[-1], packed)), out / "pool.png")
+
+
+def _scores_markdown(rows: Sequence[ProbeRow]) -> list[str]:
+    """Classes by accuracy, numbers by their errors: a table a metric, and once a target how it was measured."""
+    lines: list[str] = []
+    for target in dict.fromkeys(row.target for row in rows):
+        part = [row for row in rows if row.target == target]
+        metrics = HEADLINES["regression"] if part[0].task == "regression" else ("accuracy",)
+        written = [to_markdown(part, metric).partition("\n\n") for metric in metrics]
+        lines += [] if target == "label" else [f"{target}:", ""]
+        for table, _, _ in written:
+            lines += [table, ""]
+        lines += [written[0][2], ""]
+    return lines
 
 
 def _rounds_markdown(folder: Path) -> list[str]:
@@ -173,8 +225,7 @@ def _summary(
             f"{config.description} Backbone {config.model.name}, {result.steps} steps of {config.train.batch_size}; "
             f"{minutes:.1f} minutes in all. Every parameter: `config.yaml`.",
             "",
-            to_markdown(rows),
-            "",
+            *_scores_markdown(rows),
             *_rounds_markdown(out / "curation"),
             "![probes](probes.png)",
             "![training](training.png)",

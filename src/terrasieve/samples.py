@@ -1,4 +1,4 @@
-"""Sample data for the demo and the small benchmark: pairs of scenes to learn from, classes to measure on."""
+"""Sample data for the demos and the small benchmark: samples to learn from, and labelled ones to measure on."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from terrasieve.archive.packed import PackedArchive
 from terrasieve.archive.packing import pack
 from terrasieve.archive.protocol import Archive
 from terrasieve.archive.simulated import SimulatedSpec
+from terrasieve.archive.simulated_ocean import SENSOR_KEY, SimulatedOceanSpec
 from terrasieve.archive.subset import SubsetArchive
 from terrasieve.errors import ConfigError
 
@@ -26,16 +27,18 @@ class Samples:
     """What is learnt from and what is measured on.
 
     Attributes:
-        unlabelled: Pairs of optical and radar samples.
-        labelled: Samples with a class, never trained on.
-        inputs: What the probes show the encoder; the last is a set of three bands.
+        unlabelled: Samples of the sensors that the recipe wants.
+        labelled: Samples of which the targets are known, never trained on.
+        inputs: What the probes show the encoder; the last is what is embedded and explained.
         description: One sentence that says what it is, and that it is simulated if it is.
+        targets: Columns of the labelled archive's table that the probes predict.
     """
 
     unlabelled: Archive
     labelled: Archive
     inputs: Sequence[str]
     description: str
+    targets: Sequence[str] = ("label",)
 
 
 def real_samples(data: Path, seed: int) -> Samples:
@@ -75,6 +78,24 @@ def simulated_samples(seed: int, count: int, store: Path) -> Samples:
         PackedArchive(store),
         ("s2:B02", "s2:B03", "s2:B04", "s2:B08", "s2:B11", "s1:VV", "s1:VH", "s2:rgb"),
         "SIMULATED Sentinel-1 and Sentinel-2 samples (no --data given): the figures say nothing about real imagery",
+    )
+
+
+def simulated_ocean_samples(seed: int, count: int, store: Path) -> Samples:
+    """Simulated Wave Mode vignettes, and half as many with every phenomenon equally frequent to measure on.
+
+    Args:
+        seed: Of everything.
+        count: Vignettes to learn from.
+        store: Where the labelled vignettes are packed; see :func:`simulated_samples`.
+    """
+    pack(open_archive(SimulatedOceanSpec(seed=seed + 1, samples=count // 2, zipf=0)), store)
+    return Samples(
+        open_archive(SimulatedOceanSpec(seed=seed, samples=count)),
+        PackedArchive(store),
+        (f"{SENSOR_KEY}:VV",),
+        "SIMULATED Sentinel-1 Wave Mode vignettes: the figures say nothing about the real ocean",
+        ("label", "swh", "wind_speed"),
     )
 
 

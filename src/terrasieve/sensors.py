@@ -24,7 +24,7 @@ from pydantic import Field, ValidationError, model_validator
 from terrasieve.errors import BandError, ConfigError, nearest
 from terrasieve.schema import Spec
 
-Unit = Literal["reflectance_e4", "reflectance", "db", "linear", "dn", "class"]
+Unit = Literal["reflectance_e4", "reflectance", "db", "linear", "dn", "class", "m", "index"]
 Kind = Literal["optical", "radar", "map"]
 
 
@@ -36,7 +36,8 @@ class Band(Spec):
         common_name: STAC common name, for example ``red``; None where there is none.
         gsd: Ground sampling distance in metres.
         wavelength_um: Centre wavelength in micrometres.
-        unit: ``reflectance_e4`` is reflectance times 10,000; ``dn`` is uncalibrated.
+        unit: ``reflectance_e4`` is reflectance times 10,000; ``dn`` is uncalibrated; ``m`` is metres;
+            ``index`` is a normalised difference, -1 to 1.
         valid_range: Lowest and highest plausible value, in ``unit``.
     """
 
@@ -64,7 +65,8 @@ class Sensor(Spec):
 
     Attributes:
         name: Name of the sensor and product, for example ``s2-l2a``.
-        kind: What it sees; view recipes may ask for ``optical`` or ``radar``.
+        kind: What it sees; view recipes may ask for ``optical`` or ``radar``. A ``map`` holds what others derived, such
+            as classes or heights: probes never show it to an encoder.
         bands: The bands in the order of the pixels' first axis.
         nodata: Pixel value that means "nothing measured here"; NaN always does.
         sets: Named selections of bands, for example ``rgb``.
@@ -183,6 +185,10 @@ _RGB8 = tuple(
     for band in _S2_L1C
     if band.name == name
 )
+_PICTURE = tuple(
+    Band(name=name, common_name=colour, gsd=1, unit="dn", valid_range=(0, 255))
+    for name, colour in (("R", "red"), ("G", "green"), ("B", "blue"))
+)
 
 SENSORS: Mapping[str, Sensor] = {
     sensor.name: sensor
@@ -201,6 +207,7 @@ SENSORS: Mapping[str, Sensor] = {
             bands=_RGB8,
             sets={"rgb": ("B04", "B03", "B02"), "rs-byol": ("B02", "B03", "B04")},
         ),
+        Sensor(name="rgb8", kind="optical", bands=_PICTURE, sets={"rgb": ("R", "G", "B")}),
         Sensor(name="s1", kind="radar", bands=_radar(("VV", "VH"), "db", (-50, 30))),
         Sensor(name="s1-linear", kind="radar", bands=_radar(("VV", "VH"), "linear", (0, 1000))),
         Sensor(name="s1-vh8", kind="radar", bands=_radar(("VH",), "dn", (0, 255))),
@@ -214,9 +221,21 @@ SENSORS: Mapping[str, Sensor] = {
             kind="map",
             bands=(Band(name="class", gsd=10, unit="class", valid_range=(0, 255)),),
         ),
+        Sensor(
+            name="dem",
+            kind="map",
+            bands=(Band(name="DEM", gsd=30, unit="m", valid_range=(-500, 9000)),),
+        ),
+        Sensor(
+            name="ndvi",
+            kind="map",
+            bands=(Band(name="NDVI", gsd=10, unit="index", valid_range=(-1, 1)),),
+        ),
     )
 }
-"""Built-in sensors. ``s2-rgb8`` and ``s1-vh8`` are products stretched to 8 bits, without calibration."""
+"""Built-in sensors. ``s2-rgb8`` and ``s1-vh8`` are products stretched to 8 bits, without calibration. ``rgb8`` is a
+picture of any camera; its ground sampling distance of 1 m stands for one that nobody states. ``dem`` is the Copernicus
+DEM of 30 m."""
 
 
 def load_sensor(name_or_path: str | Path) -> Sensor:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,11 @@ import rasterio
 import shapely
 
 from terrasieve.archive.catalogue import index_archive, read_catalogue
+from terrasieve.archive.examining import BATCH
 from terrasieve.archive.geoparquet import write_geoparquet
 from terrasieve.archive.layouts.eurosat import EuroSatArchive, EuroSatSpec
+from terrasieve.archive.opening import open_archive
+from terrasieve.archive.protocol import Archive
 from terrasieve.archive.quality import QualityLimits, read_quarantine
 from terrasieve.archive.scenes import ScenesArchive, ScenesSpec, SensorFolder
 from terrasieve.archive.subset import SubsetArchive
@@ -160,3 +164,99 @@ def test_labels_and_splits_go_into_the_catalogue(data_dir: Path, tmp_path: Path)
     frame = geopandas.read_parquet(tmp_path / "c.parquet")
     assert frame.groupby("label").size().eq(700).all()
     assert frame.geometry.isna().all()
+
+
+# ------------------------------------------------------------------------------ resuming
+
+
+class Interrupted(SubsetArchive):
+    """An archive whose reading is interrupted after some samples, and which counts reads."""
+
+    def __init__(self, archive: Archive, reads: float = float("inf")) -> None:
+        super().__init__(archive, range(len(archive)))
+        self.left, self.count = reads, 0
+
+    def read(self, index: int, sensor: str, *rest: Any) -> Any:
+        if self.count >= self.left:
+            raise KeyboardInterrupt
+        self.count += sensor == "s2"
+        return super().read(index, sensor, *rest)
+
+
+@pytest.fixture
+def many(tmp_path: Path, write_tif: Any, rng: np.random.Generator) -> Archive:
+    """256 tiles, some with a few NaN, some with a constant band; 8 are NaN in VH."""
+    for name in "abcd":
+        write_tif(tmp_path / "s2" / f"{name}.tif", rng.integers(0, 256, (3, 128, 128)).astype(np.uint8))
+        radar = rng.normal(-12, 2, (2, 128, 128)).astype(np.float32)
+        radar[0, ::40, ::50] = np.nan
+        radar[1, 64:80] = np.nan if name == "c" else -20.5
+        write_tif(tmp_path / "s1" / f"{name}.tif", radar)
+    return ScenesArchive(pair_spec(tmp_path))
+
+
+def written(out: Path) -> list[bytes]:
+    return [out.with_name(out.name + end).read_bytes() for end in ("", ".quarantine.csv", ".suspicions.json")]
+
+
+@pytest.mark.parametrize("damage", ["none", "torn", "noise"])
+@pytest.mark.parametrize("reads", [0, 70, 200])
+def test_an_interrupted_index_goes_on_and_comes_to_the_same(
+    many: Archive, tmp_path: Path, reads: int, damage: str
+) -> None:
+    whole = index_archive(Interrupted(many), tmp_path / "whole" / "c.parquet", max_bad=0.5)
+    assert (whole.rejected, {one.kind.value for one in whole.suspicions}) == (8, {"missing pixels", "constant band"})
+    out = tmp_path / "out" / "c.parquet"
+    with pytest.raises(KeyboardInterrupt):
+        index_archive(Interrupted(many, reads), out, max_bad=0.5)
+    journal = out.with_name(".c.parquet.journal")
+    lines = journal.read_bytes()
+    done = (lines.count(b"\n") - 1) * BATCH
+    if damage == "torn":
+        journal.write_bytes(lines[:-5])
+        done = max(0, done - BATCH)
+    elif damage == "noise":
+        journal.write_bytes(lines + b"\x00\xff{\n[1]\n")
+    rest = Interrupted(many)
+    index_archive(rest, out, max_bad=0.5)
+    assert written(out) == written(tmp_path / "whole" / "c.parquet")
+    assert rest.count == len(many) - done
+    assert sorted(path.name for path in out.parent.iterdir()) == [
+        "c.parquet",
+        "c.parquet.quarantine.csv",
+        "c.parquet.suspicions.json",
+    ]
+
+
+def test_other_limits_begin_anew(many: Archive, tmp_path: Path) -> None:
+    out = tmp_path / "c.parquet"
+    with pytest.raises(KeyboardInterrupt):
+        index_archive(Interrupted(many, 200), out, max_bad=0.5)
+    again = Interrupted(many)
+    report = index_archive(again, out, QualityLimits(max_nodata=0), max_bad=1)
+    assert again.count == len(many)
+    assert report.rejected > 8
+    assert not out.with_name(".c.parquet.journal").exists()
+
+
+def test_a_run_that_stops_for_bad_samples_leaves_no_journal(pairs: Path, tmp_path: Path) -> None:
+    with pytest.raises(TooManyBadSamplesError):
+        index_archive(ScenesArchive(pair_spec(pairs)), tmp_path / "c.parquet")
+    assert not (tmp_path / ".c.parquet.journal").exists()
+
+
+def test_a_catalogue_gives_its_own_table(pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    archive = ScenesArchive(pair_spec(pairs))
+    report = index_archive(archive, tmp_path / "c.parquet", depth="headers")
+    stored = pq.read_table(report.path)
+    labels = pa.array([f"class {row % 3}" for row in range(len(stored))])
+    position = stored.column_names.index("label")
+    pq.write_table(stored.set_column(position, "label", labels), report.path)
+    monkeypatch.setattr(ScenesArchive, "table", lambda _: pytest.fail("computed again"))
+    opened = open_archive(report.path)
+    assert opened.table()["label"].to_pylist() == labels.to_pylist()
+    assert opened.table().column_names == [name for name in stored.column_names if name != "bbox"]
+    again = pickle.loads(pickle.dumps(opened))
+    assert b"class 2" not in pickle.dumps(opened), "rows are read again where they are needed"
+    assert again.table().equals(opened.table())
+    assert SubsetArchive(opened, [3, 1]).table()["label"].to_pylist() == ["class 0", "class 1"]

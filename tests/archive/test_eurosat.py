@@ -155,7 +155,7 @@ def test_a_file_in_two_splits_is_an_error(tmp_path: Path) -> None:
 
 def test_both_products_need_a_choice(ms_root: Path) -> None:
     make_rgb(ms_root / "2750")
-    with pytest.raises(ArchiveError, match="both as RGB and as MS"):
+    with pytest.raises(ArchiveError, match="as rgb and as ms; set product"):
         EuroSatArchive(EuroSatSpec(root=ms_root))
     assert EuroSatArchive(EuroSatSpec(root=ms_root, product="rgb")).sensors["s2"].name == "s2-rgb8"
 

@@ -137,7 +137,7 @@ def test_both_eurosat_products_are_ambiguous(tmp_path: Path, write_tif: Any) -> 
         write_tif(tmp_path / "tif" / label / f"{label}_1.tif", np.ones((13, 64, 64), np.uint16))
         (tmp_path / "2750" / label).mkdir(parents=True)
         (tmp_path / "2750" / label / f"{label}_1.jpg").write_bytes(b"")
-    with pytest.raises(ArchiveError, match="set product to rgb or ms"):
+    with pytest.raises(ArchiveError, match="as rgb and as ms; set product"):
         open_archive(tmp_path)
     assert isinstance(open_archive(EuroSatSpec(root=tmp_path, product="ms")), EuroSatArchive)
 

@@ -55,6 +55,13 @@ def test_one_empty_band_among_good_ones_is_found() -> None:
         check(pixels, L1C, QualityLimits(max_nodata=1.0))
 
 
+def test_pixels_without_a_class_are_no_flaw_of_a_map() -> None:
+    land_cover = SENSORS["land-cover"].model_copy(update={"nodata": 0})
+    check(np.zeros((1, 8, 8), np.uint8), land_cover, QualityLimits())
+    with pytest.raises(SampleError, match="NaN"):
+        check(np.full((1, 8, 8), np.nan, np.float32), SENSORS["dem"], QualityLimits())
+
+
 def test_missing_marks_nan_infinities_and_nodata() -> None:
     values = np.array([np.nan, np.inf, -np.inf, 0.0, 5.0])
     assert missing(values, None).tolist() == [True, True, True, False, False]

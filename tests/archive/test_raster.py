@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from terrasieve.archive import raster
 from terrasieve.archive.acquired import acquired, parse_time
+from terrasieve.archive.handles import Handles
 from terrasieve.archive.protocol import Window
 from terrasieve.errors import SampleError
 
@@ -88,9 +89,8 @@ def test_headers_keep_order_and_hold_errors(tmp_path: Path, write_tif: Any) -> N
     assert isinstance(second, SampleError)
 
 
-def test_no_more_than_the_limit_stays_open(tmp_path: Path, write_tif: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(raster, "_OPEN_DATASETS", 2)
-    cache = raster._OpenDatasets()
+def test_no_more_than_the_limit_stays_open(tmp_path: Path, write_tif: Any) -> None:
+    cache: Handles[Path, Any] = Handles(raster._open, 2)
     for value in range(4):
         write_tif(tmp_path / f"{value}.tif", np.full((1, 16, 16), value, np.uint8))
     opened = [cache.get(tmp_path / f"{value}.tif") for value in range(3)]
@@ -101,7 +101,7 @@ def test_no_more_than_the_limit_stays_open(tmp_path: Path, write_tif: Any, monke
 
 
 def _child(path: Path, queue: Any) -> None:
-    inherited = next(iter(raster._cache._datasets.values()))
+    inherited = next(iter(raster._cache._open.values()))
     pixels = raster.read_window(path, [0], Window(0, 0, 2, 2))
     queue.put((int(pixels[0, 0, 0]), raster._cache.get(path) is inherited))
 
@@ -109,7 +109,7 @@ def _child(path: Path, queue: Any) -> None:
 def test_a_forked_child_opens_its_own_files(tmp_path: Path, write_tif: Any) -> None:
     path = tmp_path / "a.tif"
     write_tif(path, np.full((1, 16, 16), 7, np.uint8))
-    for other in list(raster._cache._datasets):
+    for other in list(raster._cache._open):
         raster._cache.drop(other)
     raster.read_window(path, [0], Window(0, 0, 2, 2))
     context = multiprocessing.get_context("fork")

@@ -31,9 +31,9 @@ Run = Callable[..., Any]
 SCENES = {"--sensor", "--tile", "--stride", "--match"}
 BENCH = {"--data", "--out", "--run", "--baseline", "--input", "--probe", "--size", "--scratch-epochs", "--device"}
 SURFACE = {
-    "index": {"DATA", "--out", "--max-bad", "--max-nodata", *SCENES},
-    "info": {"DATA", "--sheet", *SCENES},
-    "pack": {"DATA", "--out", "--compress", "--max-bad", "--max-nodata", *SCENES},
+    "index": {"DATA", "--out", "--max-bad", "--max-nodata", "--layout", "--harmonise", "--stac", *SCENES},
+    "info": {"DATA", "--sheet", "--layout", *SCENES},
+    "pack": {"DATA", "--out", "--compress", "--max-bad", "--max-nodata", "--layout", "--harmonise", *SCENES},
     "pretrain": {
         "RECIPE",
         "--data",
@@ -84,8 +84,21 @@ SURFACE = {
     "bench": set(),
     "bench rs-byol": {*BENCH, "--small", "--seeds"},
     "bench oceansar": {*BENCH, "--target"},
+    "collocate": {"DATA", "TARGETS", "--out", "--columns", "--max-km", "--max-minutes"},
+    "wv": set(),
+    "wv ingest": {
+        "FOLDER",
+        "--out",
+        "--size",
+        "--spacing",
+        "--noise",
+        "--detrend",
+        "--polarisation",
+        "--compress",
+        "--max-bad",
+    },
     "curate": {"VECTORS", "--out", "-o", "--keep", "--curator", "--set", "--seed", "--device"},
-    "demo": {"--data", "--out", "--overwrite", "--method", "--curate", "--set", "--seed", "--device"},
+    "demo": {"--data", "--out", "--overwrite", "--method", "--ocean", "--curate", "--set", "--seed", "--device"},
 }
 
 
@@ -224,6 +237,8 @@ def test_a_wrong_curation_is_explained(options: str, message: str, run: Run, tmp
         ("pretrain rs-byol-1-smal --data simulated:0:8 --out {tmp}", "Did you mean 'rs-byol-1-small'?"),
         ("pretrain rs-byol-1-small --data simulated:0:8 --out {tmp} --device tpu", "ConfigError: --device 'tpu'"),
         ("pretrain rs-byol-1-small --data {tmp}/nowhere --out {tmp}", "ArchiveError: {tmp}/nowhere does not exist"),
+        ("demo --ocean --method byol --out {tmp}", "leave --method out"),
+        ("demo --ocean --data {tmp} --out {tmp}", "leave --data out"),
         ("pretrain rs-byol-1-150k --data simulated:0:8 --out {tmp}", "samples is 150000, but the archive holds 8"),
         ("info {tmp}/nowhere", "ArchiveError"),
         ("embed {tmp} --data simulated:0:8 --out {tmp}/e.parquet", "CheckpointError: No encoder in {tmp}"),
@@ -315,10 +330,88 @@ def test_from_an_archive_to_a_table(run: Run, tmp_path: Path) -> None:
 
 def test_a_catalogue_and_a_contact_sheet(run: Run, tmp_path: Path) -> None:
     catalogue, sheet = tmp_path / "catalogue.parquet", tmp_path / "sheet.png"
-    assert run("index", "simulated:0:16", "--out", catalogue)[0] == 0
+    items = tmp_path / "items.parquet"
+    assert run("index", "simulated:0:16", "--out", catalogue, "--stac", items)[0] == 0
     assert pq.read_table(catalogue).num_rows == 16
+    assert pq.read_table(items)["id"].to_pylist() == pq.read_table(catalogue)["id"].to_pylist()
     code, out, _ = run("info", catalogue, "--sheet", sheet)
     assert code == 0
     assert "16" in out
     assert "simulated" in out.lower()
     assert sheet.read_bytes().startswith(b"\x89PNG")
+
+
+# -------------------------------------------------------------------- silent corrupters
+
+
+SITES = ("--sensor", "s2=s2-l1c:S2L1C", "--tile", 224)
+
+
+def test_index_names_the_offset_and_harmonise_removes_it(run: Run, data_dir: Path, tmp_path: Path) -> None:
+    sites, catalogue, mended = data_dir / "terramesh_sites", tmp_path / "c.parquet", tmp_path / "h.parquet"
+    code, _, said = run("index", sites, *SITES, "--out", catalogue)
+    assert code == 0, said
+    for words in ("+1000 offset in some samples: s2, 3 of 5 samples", "for example 282D", "--harmonise"):
+        assert words in said
+    listed = json.loads((tmp_path / "c.parquet.suspicions.json").read_text())
+    assert [(one["kind"], [name.split("_")[0] for name in one["ids"]]) for one in listed] == [
+        ("+1000 offset in some samples", ["282D", "433D", "609U"])
+    ]
+    code, _, said = run("index", sites, *SITES, "--out", mended, "--harmonise")
+    assert code == 0, said
+    assert "The offset of 1,000 was subtracted from 3 of 5 samples of s2." in said
+    assert "Suspicions: none." in said
+    archive = open_archive(mended)
+    medians = [np.median(archive.read(i, "s2", ["B10"])) for i in range(5)]
+    assert np.abs(medians - np.median(medians)).max() < 60
+
+
+def test_the_sites_are_recognised_and_exactly_those_with_the_offset_flagged(
+    run: Run, data_dir: Path, tmp_path: Path
+) -> None:
+    code, _, said = run("index", data_dir / "terramesh_sites", "--out", tmp_path / "c.parquet")
+    assert code == 0, said
+    assert "(terramesh-sites), 90% sure: folders of products" in said
+    listed = json.loads((tmp_path / "c.parquet.suspicions.json").read_text())
+    # At 433D level 2A carries it too: without it the ground would be three times as bright as seen from space.
+    assert [(one["sensor"], [name.split("_")[0] for name in one["ids"]]) for one in listed] == [
+        ("s2-l1c", ["282D", "433D", "609U"]),
+        ("s2-l2a", ["433D"]),
+    ]
+
+
+@pytest.mark.parametrize("given", ["folder", "catalogue"])
+def test_pack_warns_in_a_line_and_harmonises(run: Run, data_dir: Path, tmp_path: Path, given: str) -> None:
+    sites, options = data_dir / "terramesh_sites", SITES
+    if given == "catalogue":
+        assert run("index", sites, *SITES, "--out", tmp_path / "c.parquet")[0] == 0
+        sites, options = tmp_path / "c.parquet", ()
+    code, _, said = run("pack", sites, *options, "--out", tmp_path / "raw.zarr")
+    assert code == 0, said
+    assert "Warning: +1000 offset in some samples: s2, 3 of 5 samples" in said
+    code, _, said = run("pack", sites, *options, "--out", tmp_path / "mended.zarr", "--harmonise")
+    assert code == 0, said
+    assert "Warning" not in said
+    assert "subtracted from 3 of 5 samples of s2" in said
+    assert [len(row) for row in open_archive(tmp_path / "mended.zarr").table()["offset_removed"].to_pylist()] == [
+        1,
+        0,
+        1,
+        1,
+        0,
+    ]
+
+
+def test_index_says_which_layout_it_recognised(run: Run, data_dir: Path, tmp_path: Path) -> None:
+    root, out = data_dir / "bigearthnet_sample", tmp_path / "c.parquet"
+    code, _, said = run("index", root, "--out", out)
+    assert code == 0, said
+    assert "Layout: BigEarthNet (bigearthnet), 100% sure: folders BigEarthNet-S2 and BigEarthNet-S1" in said
+    code, _, said = run("index", root, "--out", out, "--layout", "bigearthnet")
+    assert (code, "as --layout says" in said) == (0, True)
+    code, _, said = run("index", root, "--out", out, "--layout", "eurosta")
+    assert (code, "Did you mean 'eurosat'?" in said) == (1, True)
+    code, _, said = run("info", root, "--layout", "eurosat")
+    assert (code, "does not hold EuroSAT's ten class folders" in said) == (1, True)
+    code, _, said = run("index", root, "--layout", "eurosat", "--sensor", "s2=s2-l2a")
+    assert (code, "leave one out" in said) == (1, True)

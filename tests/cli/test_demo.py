@@ -58,6 +58,31 @@ def test_it_shows_the_rounds_of_a_run_that_curates(
         assert (tmp_path / figure).read_bytes().startswith(b"\x89PNG")
 
 
+def test_the_ocean_is_sieved_and_probed_for_class_waves_and_wind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(demo, "_OCEAN", 240)
+    settings = [*TINY[:1], "train.batch_size=32", "method.prototypes=32", "train.steps=16", "train.evaluate_steps=8"]
+    demo.run_ocean_demo(
+        tmp_path, overwrite=True, seed=0, device="cpu", settings=[*settings, "curation.curator.levels=[12]"]
+    )
+    summary = (tmp_path / "summary.md").read_text()
+    assert "SIMULATED" in summary
+    rows = json.loads((tmp_path / "probe.json").read_text())
+    measured = {(row["target"], row["probe"], row["model"]) for row in rows}
+    models = ("oceansar-small", "random init", "image statistics")
+    linear = {"label": "logistic", "swh": "ridge", "wind_speed": "ridge"}
+    assert measured == {
+        (target, probe, m) for target, name in linear.items() for probe in ("kNN", name) for m in models
+    }
+    waves = [row for row in rows if row["target"] == "swh"]
+    assert all({"rmse", "bias", "scatter_index"} <= row["metrics"].keys() for row in waves)
+    assert all("SIMULATED" in row["data"] for row in rows)
+    assert all(column in summary for column in ("swh:", "wind_speed:", "RMSE", "Curation: each round"))
+    assert (tmp_path / "report.html").read_text().count("SIMULATED") > 0
+    assert list((tmp_path / "curation").glob("round-*.parquet"))
+
+
 def test_a_folder_of_something_else_is_never_replaced(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("years of work")
     with pytest.raises(ConfigError, match="not a demo"):

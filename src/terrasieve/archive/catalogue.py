@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -11,16 +11,31 @@ from typing import Any, Literal
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from terrasieve.archive.examining import Examined, examine
 from terrasieve.archive.geoparquet import write_geoparquet
+from terrasieve.archive.manifest import digest
 from terrasieve.archive.protocol import Archive
-from terrasieve.archive.quality import QualityLimits, QualityReport, Quarantine, Rejection, check
-from terrasieve.archive.subset import SubsetArchive
-from terrasieve.console import progress_bar
-from terrasieve.errors import ArchiveError, SampleError
-from terrasieve.schema import Spec
+from terrasieve.archive.quality import QualityLimits, QualityReport, Quarantine
+from terrasieve.archive.subset import SubsetArchive, spec_of
+from terrasieve.archive.suspicions import Suspicion, suspicions_path, write_suspicions
+from terrasieve.errors import ArchiveError, TooManyBadSamplesError
 
 FORMAT = 1
 _KEY = "terrasieve"
+
+
+@dataclass(frozen=True)
+class IndexReport(QualityReport):
+    """What indexing found.
+
+    Attributes:
+        suspicions: What may spoil a run without stopping it; nothing was left out for it. None where only headers
+            were read.
+        listed: The JSON file that lists all ids of each; absent where only headers were read.
+    """
+
+    suspicions: tuple[Suspicion, ...] | None
+    listed: Path
 
 
 @dataclass(frozen=True)
@@ -32,28 +47,57 @@ class Catalogue:
         table: The rows; columns as ``Archive.table``, and ``bbox``.
         spec: How to open the archive, as it is written in YAML.
         source: The archive's provenance when it was indexed.
+        suspicions: What was suspected then, without the lists of ids; None where only headers were read.
     """
 
     path: Path
     table: pa.Table
     spec: Mapping[str, Any]
     source: Mapping[str, Any]
+    suspicions: tuple[Suspicion, ...] | None = None
 
-    def restrict(self, archive: Archive) -> SubsetArchive:
-        """The archive's samples that the catalogue lists, in the catalogue's order.
+    def restrict(self, archive: Archive) -> CataloguedArchive:
+        """The archive's samples that the catalogue lists, in the catalogue's order and with its table.
 
         Raises:
             ArchiveError: A listed sample is no longer in the archive.
         """
+        return CataloguedArchive(archive, self)
+
+
+class CataloguedArchive(SubsetArchive):
+    """The samples of an archive that a catalogue lists; its table is the catalogue's own.
+
+    Args:
+        archive: The whole.
+        catalogue: Names the samples.
+
+    Raises:
+        ArchiveError: A listed sample is no longer in the archive.
+    """
+
+    def __init__(self, archive: Archive, catalogue: Catalogue) -> None:
         position = {name: index for index, name in enumerate(archive.ids.tolist())}
-        wanted = self.table["id"].to_pylist()
+        wanted = catalogue.table["id"].to_pylist()
         lost = [name for name in wanted if name not in position]
         if lost:
             raise ArchiveError(
-                f"{self.path} lists {len(lost)} samples that {archive.source.get('root')} no longer has, the first "
-                f"being {lost[0]!r}. Restore the files, or run terrasieve index again."
+                f"{catalogue.path} lists {len(lost)} samples that {archive.source.get('root')} no longer has, the "
+                f"first being {lost[0]!r}. Restore the files, or run terrasieve index again."
             )
-        return SubsetArchive(archive, [position[name] for name in wanted])
+        super().__init__(archive, [position[name] for name in wanted])
+        self.suspicions = catalogue.suspicions
+        self._path = catalogue.path
+        self._rows: pa.Table | None = _without_bbox(catalogue.table)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_rows": None}
+
+    def table(self) -> pa.Table:
+        """The rows of the catalogue, without ``bbox``."""
+        if self._rows is None:
+            self._rows = _without_bbox(read_catalogue(self._path).table)
+        return self._rows
 
 
 def index_archive(
@@ -62,12 +106,16 @@ def index_archive(
     limits: QualityLimits | None = None,
     max_bad: float = 0.01,
     depth: Literal["pixels", "headers"] = "pixels",
-) -> QualityReport:
+) -> IndexReport:
     """Check every sample and write the catalogue of the good ones.
+
+    Memory does not hold more than one sample's pixels. A run that was interrupted goes on when the same call is made
+    again, from a journal beside ``out`` that is removed at the end, and comes to the same result.
 
     Args:
         archive: What to index.
-        out: The catalogue, ``.parquet``; the list of rejected samples goes to ``<out>.quarantine.csv``.
+        out: The catalogue, ``.parquet``; the list of rejected samples goes to ``<out>.quarantine.csv``, what else is
+            suspected to ``<out>.suspicions.json``.
         limits: What a sample may lack.
         max_bad: Highest share of samples that may be rejected, 0 to 1.
         depth: ``pixels`` reads every sample; ``headers`` trusts what the files say about themselves.
@@ -76,17 +124,24 @@ def index_archive(
         TooManyBadSamplesError: More than ``max_bad`` are bad; the list is written, the catalogue is not.
         ArchiveError: The archive cannot say how it is opened, or no sample is good.
     """
-    spec = _spec_of(archive)
+    spec = spec_of(archive)
     quarantine = Quarantine.of(archive, out.with_name(f"{out.name}.quarantine.csv"), max_bad)
     table = archive.table()
-    bad = _reject_bad_pixels(archive, table, limits or QualityLimits(), quarantine) if depth == "pixels" else set()
-    good = [index for index in range(len(archive)) if index not in bad]
+    limits = limits or QualityLimits()
+    found = Examined() if depth == "headers" else _examine(archive, table, limits, quarantine, out, spec)
+    good = [index for index in range(len(archive)) if index not in found.bad]
     if not good:
         raise ArchiveError(f"{archive.source.get('root')} has no good sample; see {quarantine.path}.")
     quarantine.write()
     provenance = {"format": FORMAT, "spec": spec, "source": dict(archive.source)}
+    if found.suspicions is None:
+        suspicions_path(out).unlink(missing_ok=True)
+    else:
+        write_suspicions(found.suspicions, suspicions_path(out))
+        provenance["suspicions"] = [one.summary() for one in found.suspicions]
     write_geoparquet(table.take(pa.array(good)), out, {_KEY: provenance})
-    return QualityReport(out, quarantine.path, len(good), quarantine.bad, quarantine.counts)
+    lost = quarantine.bad, quarantine.counts
+    return IndexReport(out, quarantine.path, len(good), *lost, found.suspicions, suspicions_path(out))
 
 
 def read_catalogue(path: Path) -> Catalogue:
@@ -97,46 +152,37 @@ def read_catalogue(path: Path) -> Catalogue:
     """
     try:
         table = pq.read_table(path)
-    except (OSError, pa.ArrowInvalid) as error:
+        stored = json.loads((table.schema.metadata or {}).get(_KEY.encode(), b"null"))
+    except (OSError, ValueError, pa.ArrowException) as error:
         raise ArchiveError(f"{path} cannot be read as Parquet: {error}. Run terrasieve index again.") from error
-    stored = json.loads((table.schema.metadata or {}).get(_KEY.encode(), b"null"))
-    if not isinstance(stored, dict) or "spec" not in stored:
+    if not isinstance(stored, dict) or not {"spec", "source"} <= set(stored) or "id" not in table.column_names:
         raise ArchiveError(f"{path} is not a catalogue: its metadata has no {_KEY!r}. Make one with terrasieve index.")
     if stored.get("format") != FORMAT:
         raise ArchiveError(f"{path} has format {stored.get('format')}, this version reads {FORMAT}; index it again.")
-    return Catalogue(path=path, table=table, spec=stored["spec"], source=stored["source"])
+    kept = stored.get("suspicions")
+    try:
+        suspicions = None if kept is None else tuple(Suspicion.parse(one) for one in kept)
+    except (TypeError, ValueError, KeyError) as error:
+        raise ArchiveError(f"{path} has damaged metadata: {error}. Run terrasieve index again.") from error
+    return Catalogue(path=path, table=table, spec=stored["spec"], source=stored["source"], suspicions=suspicions)
 
 
-def _reject_bad_pixels(archive: Archive, table: pa.Table, limits: QualityLimits, quarantine: Quarantine) -> set[int]:
-    bad: set[int] = set()
-    with progress_bar() as bar:
-        task = bar.add_task("Checking samples", total=len(archive), note="")
-        for index in range(len(archive)):
-            if flaws := list(_find_flaws(archive, index, table, limits)):
-                quarantine.extend(flaws)
-                bad.add(index)
-                bar.update(task, note=quarantine.summary())
-            bar.advance(task)
-    return bad
+def _without_bbox(rows: pa.Table) -> pa.Table:
+    return rows.drop_columns(["bbox"]) if "bbox" in rows.column_names else rows
 
 
-def _find_flaws(archive: Archive, index: int, table: pa.Table, limits: QualityLimits) -> Iterator[Rejection]:
-    """Read one sample whole, and say for each sensor that is not fit for use why."""
-    for key, sensor in archive.sensors.items():
-        try:
-            check(archive.read(index, key), sensor, limits)
-        except SampleError as error:
-            asset = table[f"asset:{key}"][index].as_py() or ""
-            yield Rejection.from_error(table["id"][index].as_py(), key, asset, error)
-
-
-def _spec_of(archive: Archive) -> dict[str, Any]:
-    """How to open the archive again; for a subset, the whole of which it is a part."""
-    while isinstance(archive, SubsetArchive):
-        archive = archive.archive
-    spec = getattr(archive, "spec", None)
-    if isinstance(spec, Spec):
-        return spec.model_dump(mode="json")
-    if "root" in archive.source:
-        return {"layout": archive.source["layout"], "root": archive.source["root"]}
-    raise ArchiveError(f"{type(archive).__name__} cannot say how it is opened; a catalogue of it could not be used.")
+def _examine(
+    archive: Archive,
+    table: pa.Table,
+    limits: QualityLimits,
+    quarantine: Quarantine,
+    out: Path,
+    spec: Mapping[str, Any],
+) -> Examined:
+    described = json.dumps([limits.model_dump(), spec, dict(archive.source)], sort_keys=True, default=str)
+    request = digest([described, *archive.ids.tolist()])
+    try:
+        return examine(archive, table, limits, quarantine, out.with_name(f".{out.name}.journal"), request)
+    except TooManyBadSamplesError:
+        out.with_name(f".{out.name}.journal").unlink(missing_ok=True)
+        raise

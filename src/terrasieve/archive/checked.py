@@ -38,7 +38,9 @@ def check_bands(header: Header, sensor: Sensor) -> None:
 def _all_bands(sensor: Sensor) -> Iterable[Band]:
     yield from sensor.bands
     for other in SENSORS.values():
-        yield from other.bands
+        # R, G and B may be said of any picture, also of three bands of a satellite.
+        if other.name != "rgb8":
+            yield from other.bands
 
 
 def _contradicts(said: str, band: Band, names: set[str], common_names: set[str]) -> bool:

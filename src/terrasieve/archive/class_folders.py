@@ -6,10 +6,18 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from terrasieve.archive.folders import subfolders
+from terrasieve.archive.patches import Listing
+from terrasieve.archive.split_lists import read_split_lists, split_column
 from terrasieve.errors import ArchiveError
 
 DEPTH = 3
 """Levels below the root at which class folders are looked for."""
+
+CROWDED = 500
+"""A folder with more folders than this holds one for each patch, of which there may be half a million, not classes."""
+
+_SPLITS = ("train", "val", "test")
 
 
 def find_class_folders(root: Path, classes: Sequence[str], suffixes: Sequence[str]) -> dict[str, Path]:
@@ -42,12 +50,55 @@ def list_class_folders(folder: Path, classes: Sequence[str], suffix: str) -> lis
     ]
 
 
+def list_pictures(
+    root: Path, classes: Sequence[str], suffix: str, lists: str, sensor: str, title: str
+) -> tuple[Path, Listing]:
+    """The labelled files below a root, with the split that text files beside them publish.
+
+    Args:
+        root: The folder of the class folders, or one up to :data:`DEPTH` levels above it.
+        classes: Names of the folders, which are the labels.
+        suffix: Of the files.
+        lists: What the names of the lists begin with, such as ``resisc45-`` for ``resisc45-train.txt``; they are looked
+            for from one level above the root down to the class folders. Without them the split is unknown.
+        sensor: Key of the addresses.
+        title: Name of the data set, for messages.
+
+    Returns:
+        What addresses are relative to, and the files by their stems.
+
+    Raises:
+        ArchiveError: The class folders are not there, are there twice, or a file is in two splits.
+    """
+    folder = find_class_folders(root, classes, (suffix,)).get(suffix) if root.is_dir() else None
+    if folder is None:
+        raise ArchiveError(
+            f"{root} does not hold {title}'s {len(classes)} class folders ({classes[0]} to {classes[-1]}) with "
+            f"{suffix} files within {DEPTH} levels; name the folder that the download was unpacked to."
+        )
+    found = list_class_folders(folder, classes, suffix)
+    stems = [Path(address).stem for _, address in found]
+    split_of = read_split_lists(
+        [*walk(root, DEPTH, classes), root.parent], {split: f"{lists}{split}.txt" for split in _SPLITS}
+    )
+    return folder, Listing(
+        ids=stems,
+        addresses={sensor: [address for _, address in found]},
+        columns={"label": [label for label, _ in found], "split": split_column(stems, split_of)},
+        facts={"listed_but_absent": len(set(split_of) - set(stems))},
+    )
+
+
 def walk(folder: Path, depth: int, leave_out: Sequence[str] = ()) -> Iterator[Path]:
-    """A folder and those below it to a depth, in order; folders of the names left out are not entered."""
+    """A folder and those below it to a depth, in order; folders of the names left out are not entered.
+
+    Nor are those of a folder that has more than :data:`CROWDED` of them.
+    """
     yield folder
-    if depth and folder.is_dir():
-        for below in sorted(path for path in folder.iterdir() if path.is_dir() and path.name not in leave_out):
-            yield from walk(below, depth - 1, leave_out)
+    below = subfolders(folder) if depth else []
+    for name in below if len(below) <= CROWDED else ():
+        if name not in leave_out:
+            yield from walk(folder / name, depth - 1, leave_out)
 
 
 def _by_number(path: Path) -> tuple[str, int]:

@@ -39,6 +39,7 @@ class Manifest(Spec):
         request: Digest of that archive and of the options.
         assets: Digest of the list of source files.
         chunks: By key, the BLAKE2b digest of each chunk's pixels as they were before compression.
+        suspicions: What may spoil a run on the samples, one mapping each as ``Suspicion.summary`` gives it.
     """
 
     format: Literal[1] = FORMAT
@@ -53,6 +54,7 @@ class Manifest(Spec):
     request: str
     assets: str
     chunks: Mapping[str, tuple[str, ...]]
+    suspicions: tuple[Mapping[str, Any], ...] = ()
 
     @property
     def fingerprint(self) -> str:

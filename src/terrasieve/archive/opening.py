@@ -11,30 +11,35 @@ from typing import Any, Literal
 import yaml
 from pydantic import ValidationError
 
-from terrasieve.archive.catalogue import read_catalogue
+from terrasieve.archive.catalogue import Catalogue, read_catalogue
+from terrasieve.archive.harmonised import HarmonisedSpec, harmonise, harmonise_as_listed
 from terrasieve.archive.layout import Layout, Recognition
 from terrasieve.archive.layouts import LAYOUTS
+from terrasieve.archive.layouts.plain_table import PlainTableSpec, is_table
 from terrasieve.archive.manifest import GROUP, KEY
 from terrasieve.archive.packed import PackedArchive, PackedSpec
 from terrasieve.archive.protocol import Archive
 from terrasieve.archive.scenes import ScenesArchive, ScenesSpec, SensorFolder
 from terrasieve.archive.simulated import SimulatedArchive, SimulatedSpec
+from terrasieve.archive.simulated_ocean import SimulatedOceanArchive, SimulatedOceanSpec
 from terrasieve.archive.tiling import Edge
 from terrasieve.errors import ArchiveError, ConfigError, nearest
 from terrasieve.schema import Spec
 from terrasieve.sensors import SENSORS
 
-_OWN: tuple[type[Spec], ...] = (ScenesSpec, PackedSpec, SimulatedSpec)
+_OWN: tuple[type[Spec], ...] = (ScenesSpec, PackedSpec, SimulatedSpec, SimulatedOceanSpec, HarmonisedSpec)
 _SPECS: dict[str, type[Spec]] = {spec.model_fields["layout"].default: spec for spec in _OWN}
 _SPECS |= {layout.name: layout.spec for layout in LAYOUTS}
 _BY_NAME = {layout.name: layout for layout in LAYOUTS}
 _SURE = 0.2
 """How much more confident the first recognition must be than the second to be taken without asking."""
 
-_SIMULATED = re.compile(r"simulated(?::(?P<seed>\d+))?(?::(?P<samples>\d+))?")
+_SIMULATED = re.compile(r"(?P<layout>simulated(?:-ocean)?)(?::(?P<seed>\d+))?(?::(?P<samples>\d+))?")
 _RECOGNISED = (
-    "Recognised are: a YAML file with a layout, a catalogue .parquet, a packed store, a folder of a known data set "
-    f"({', '.join(_BY_NAME)}), a folder of GeoTIFF scenes with its sensors named, and simulated[:SEED[:SAMPLES]]."
+    "Recognised are: a YAML file with a layout, a catalogue .parquet, a plain table (.csv, .parquet), a packed store, "
+    "a folder of a known data set "
+    f"({', '.join(_BY_NAME)}), a folder of GeoTIFF scenes with its sensors named, and simulated[:SEED[:SAMPLES]] or "
+    "simulated-ocean[:SEED[:SAMPLES]]."
 )
 
 
@@ -43,7 +48,8 @@ def open_archive(spec: str | Path | Spec, layout: str | None = None) -> Archive:
 
     Args:
         spec: An archive spec; or the path of a YAML spec, a catalogue, a packed store or the folder of a data set;
-            or the URL of a packed store; or ``simulated``, ``simulated:SEED``, ``simulated:SEED:SAMPLES``.
+            or the URL of a packed store; or ``simulated``, ``simulated:SEED``, ``simulated:SEED:SAMPLES``;
+            or the same with ``simulated-ocean``.
         layout: Name of the folder's layout, where it is not to be recognised; ``LAYOUT:PATH`` says the same.
 
     Raises:
@@ -53,7 +59,7 @@ def open_archive(spec: str | Path | Spec, layout: str | None = None) -> Archive:
     if isinstance(spec, Spec):
         return _build(spec)
     if match := _SIMULATED.fullmatch(str(spec)):
-        return _build(SimulatedSpec(**{key: int(value) for key, value in match.groupdict().items() if value}))
+        return _build(parse_spec({key: value for key, value in match.groupdict().items() if value}, str(spec)))
     if "://" in str(spec):
         return PackedArchive(str(spec))
     name, _, path_of_it = str(spec).partition(":")
@@ -66,9 +72,11 @@ def open_archive(spec: str | Path | Spec, layout: str | None = None) -> Archive:
         return _build(_recognise_one(path))
     if path.suffix in (".yaml", ".yml") and path.is_file():
         return _build(load_spec(path))
+    if is_table(path):
+        return _build(PlainTableSpec(root=path))
     if path.suffix == ".parquet" and path.is_file():
         catalogue = read_catalogue(path)
-        return catalogue.restrict(_build(parse_spec(catalogue.spec, str(path))))
+        return catalogue.restrict(_build_listed(catalogue))
     raise ArchiveError(f"{path} {'is not an archive' if path.exists() else 'does not exist'}. {_RECOGNISED}")
 
 
@@ -155,10 +163,22 @@ def _build(spec: Spec) -> Archive:
             return PackedArchive(spec.root)
         case SimulatedSpec():
             return SimulatedArchive(spec)
+        case SimulatedOceanSpec():
+            return SimulatedOceanArchive(spec)
+        case HarmonisedSpec():
+            return harmonise(_build(parse_spec(spec.archive, "archive")))
     layout = _BY_NAME.get(getattr(spec, "layout", ""))
     if layout is None:
         raise ArchiveError(f"{type(spec).__name__} does not describe an archive. {_RECOGNISED}")
     return layout.build(spec)
+
+
+def _build_listed(catalogue: Catalogue) -> Archive:
+    """The archive of a catalogue; from which samples the offset is to be subtracted, its rows say."""
+    spec = parse_spec(catalogue.spec, str(catalogue.path))
+    if isinstance(spec, HarmonisedSpec):
+        return harmonise_as_listed(_build(parse_spec(spec.archive, str(catalogue.path))), catalogue.table)
+    return _build(spec)
 
 
 def _recognise_one(folder: Path) -> Spec:
@@ -200,8 +220,10 @@ def _has_any(paths: Iterable[Path]) -> bool:
 
 def _anchored(spec: Spec, folder: Path) -> Spec:
     """The spec with its relative paths taken from a folder."""
-    if isinstance(spec, SimulatedSpec):
+    if isinstance(spec, SimulatedSpec | SimulatedOceanSpec):
         return spec
+    if isinstance(spec, HarmonisedSpec):
+        return HarmonisedSpec(archive=_anchored(parse_spec(spec.archive, "archive"), folder).model_dump(mode="json"))
     update: dict[str, Any] = {"root": folder / Path(spec.root)}  # type: ignore[attr-defined]  # all others have one
     if isinstance(spec, ScenesSpec):
         update["sensors"] = {key: _anchor_sensor(each, folder) for key, each in spec.sensors.items()}

@@ -21,6 +21,7 @@ from zarr.core.metadata import ArrayV3Metadata
 from terrasieve.archive.manifest import CATALOGUE, parse_manifest
 from terrasieve.archive.protocol import Window
 from terrasieve.archive.raster import check_within
+from terrasieve.archive.suspicions import Suspicion
 from terrasieve.errors import ArchiveError, BandError, SampleError, nearest
 from terrasieve.schema import Spec
 from terrasieve.sensors import BandStatistics, Sensor
@@ -79,6 +80,11 @@ class PackedArchive:
     def statistics(self) -> Mapping[str, tuple[BandStatistics, ...]]:
         """Of every band by sensor key, over all samples of the store."""
         return self.manifest.statistics
+
+    @property
+    def suspicions(self) -> tuple[Suspicion, ...]:
+        """What was suspected when the store was packed, without the lists of ids."""
+        return tuple(Suspicion.parse(one) for one in self.manifest.suspicions)
 
     @cached_property
     def ids(self) -> NDArray[np.str_]:

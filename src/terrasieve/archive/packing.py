@@ -20,7 +20,9 @@ from rich.progress import Progress as ProgressBar
 from rich.progress import TaskID
 
 from terrasieve import __version__
+from terrasieve.archive.examining import Examiner
 from terrasieve.archive.geoparquet import write_geoparquet
+from terrasieve.archive.journal import Journal
 from terrasieve.archive.manifest import (
     CATALOGUE,
     FORMAT,
@@ -45,12 +47,15 @@ from terrasieve.archive.store import (
     write_coordinates,
 )
 from terrasieve.archive.subset import SubsetArchive
+from terrasieve.archive.suspicions import Finding, Suspects, Suspicion, suspicions_path, write_suspicions
 from terrasieve.console import progress_bar
 from terrasieve.errors import ArchiveError, SampleError
 from terrasieve.schema import Spec
 
 PROGRESS = "packing.json"
 """Record of an unfinished store, replaced after every chunk and removed at the end."""
+FINDINGS = "findings.jsonl"
+"""What looks at the samples of an unfinished store found, grown by every chunk and removed at the end."""
 CHUNK_BYTES = 64 * 2**20
 """Upper bound of one chunk, unless a single sample is larger: some sixteen thousand files for a terabyte."""
 _BEST_COMPRESSION = 0.2
@@ -63,9 +68,12 @@ class PackReport(QualityReport):
 
     Attributes:
         bytes: Size of the store's files.
+        suspicions: What may spoil a run without stopping it, without the lists of ids; all are in
+            ``<out>.suspicions.json``.
     """
 
     bytes: int
+    suspicions: tuple[Suspicion, ...] = ()
 
 
 class Progress(Spec):
@@ -147,8 +155,10 @@ def pack(
         packing.run()
         done = packing.finish()
         quarantine.write()
+    (out / FINDINGS).unlink(missing_ok=True)
     size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
-    return PackReport(out, quarantine.path, done.samples, done.rejected, quarantine.counts, size)
+    suspicions = tuple(Suspicion.parse(one) for one in done.suspicions)
+    return PackReport(out, quarantine.path, done.samples, done.rejected, quarantine.counts, size, suspicions)
 
 
 class _Packing:
@@ -169,6 +179,8 @@ class _Packing:
         self.progress = progress
         self.quarantine = quarantine
         self.table = archive.table()
+        self.examiner = Examiner(archive, self.table, limits)
+        self.suspects = Suspects(archive.sensors)
         quarantine.extend(Rejection(**{**r, "problem": Problem(r["problem"])}) for r in progress.rejections)
         self.sums = {
             key: StreamingStatistics.from_state(state, archive.sensors[key].nodata)
@@ -185,10 +197,12 @@ class _Packing:
         """Fill and write chunks until the archive is read to its end."""
         arrays = self.progress.arrays.items()
         buffers = {key: np.zeros((self.progress.chunk, *layout.shape), layout.dtype) for key, layout in arrays}
-        with progress_bar() as bar:
+        with Journal(self.out / FINDINGS, self.progress.request) as findings, progress_bar() as bar:
+            self._recall(findings)
             task = bar.add_task("Packing", total=len(self.archive), completed=self.progress.position, note="")
             while self.progress.position < len(self.archive):
-                after = self._fill(buffers, bar, task)
+                after, found = self._fill(buffers, bar, task)
+                findings.write({"from": self.progress.position, "found": found})
                 with _writing(self.out):
                     self._write(buffers, after)
 
@@ -197,18 +211,40 @@ class _Packing:
         progress = self.progress
         kept = np.delete(np.arange(len(self.archive)), list(progress.rejected))
         table = self.table.take(pa.array(kept))
-        manifest = self._manifest()
+        suspicions = self.suspects.conclude(self.table)
+        manifest = self._manifest(suspicions)
         with _writing(self.out):
             trim(self.arrays, progress.kept)
             write_coordinates(self.out, self.archive.sensors, table["id"].to_pylist())
             write_geoparquet(table, self.out / CATALOGUE, {})
+            write_suspicions(suspicions, suspicions_path(self.out))
             publish(self.out, manifest)
             (self.out / PROGRESS).unlink()
         return manifest
 
-    def _fill(self, buffers: Mapping[str, NDArray[Any]], bar: ProgressBar, task: TaskID) -> Progress:
-        """Read until the buffers are full or the archive ends; what the record will be once they are written."""
+    def _recall(self, findings: Journal) -> None:
+        """Take in what was found in the chunks that are written.
+
+        Of a chunk that was not written after all, the samples are read anew, so that it may come twice.
+        """
+        done: set[int] = set()
+        for entry in findings.replay():
+            start = entry["from"]
+            if start < self.progress.position and start not in done:
+                done.add(start)
+                for position, stored in entry["found"]:
+                    self.suspects.add(position, Finding.parse(stored))
+
+    def _fill(
+        self, buffers: Mapping[str, NDArray[Any]], bar: ProgressBar, task: TaskID
+    ) -> tuple[Progress, list[tuple[int, Any]]]:
+        """Read until the buffers are full or the archive ends.
+
+        Returns:
+            What the record will be once they are written, and what the samples taken showed, by position.
+        """
         position, filled = self.progress.position, 0
+        found: list[tuple[int, Any]] = []
         rejected, rejections = list(self.progress.rejected), list(self.progress.rejections)
         while position < len(self.archive) and filled < self.progress.chunk:
             pixels, flaws = self._read(position)
@@ -219,14 +255,16 @@ class _Packing:
                 bar.update(task, note=self.quarantine.summary())
             else:
                 self._take(pixels, buffers, filled)
+                finding = self.examiner.look(position, pixels)
+                self.suspects.add(position, finding)
+                found.append((position, finding.record()))
                 filled += 1
             position += 1
             bar.update(task, completed=position)
         sums = {key: sums.state() for key, sums in self.sums.items()}
         done = {"position": position, "kept": self.progress.kept + filled, "sums": sums}
-        return self.progress.model_copy(
-            update={**done, "rejected": tuple(rejected), "rejections": tuple(rejections)},
-        )
+        update = {**done, "rejected": tuple(rejected), "rejections": tuple(rejections)}
+        return self.progress.model_copy(update=update), found
 
     def _read(self, position: int) -> tuple[dict[str, NDArray[Any]], list[Rejection]]:
         """The pixels of one sample by sensor, and what is wrong with them."""
@@ -237,8 +275,7 @@ class _Packing:
                 check(pixels[key], sensor, self.limits)
                 _check_fits(pixels[key], self.progress.arrays[key])
             except SampleError as error:
-                asset = self.table[f"asset:{key}"][position].as_py() or ""
-                flaws.append(Rejection.from_error(self.table["id"][position].as_py(), key, asset, error))
+                flaws.append(self.examiner.flaw(position, key, error))
         return pixels, flaws
 
     def _take(self, pixels: Mapping[str, NDArray[Any]], buffers: Mapping[str, NDArray[Any]], place: int) -> None:
@@ -256,7 +293,7 @@ class _Packing:
         self.progress = after.model_copy(update={"digests": digests})
         write_json(self.out / PROGRESS, self.progress.model_dump())
 
-    def _manifest(self) -> Manifest:
+    def _manifest(self, suspicions: tuple[Suspicion, ...]) -> Manifest:
         sensors, source = self.archive.sensors, self.archive.source
         assets = (str(value) for key in sensors for value in self.table[f"asset:{key}"].to_pylist())
         return Manifest(
@@ -270,6 +307,7 @@ class _Packing:
             request=self.progress.request,
             assets=digest(assets),
             chunks=self.progress.digests,
+            suspicions=tuple(one.summary() for one in suspicions),
         )
 
 

@@ -13,7 +13,7 @@ from PIL import Image
 from terrasieve.archive.checked import check_bands
 from terrasieve.archive.protocol import Window
 from terrasieve.archive.quality import FlawError, Problem
-from terrasieve.archive.raster import Header, cut, read_header, read_resampled, read_window
+from terrasieve.archive.raster import Header, cut, read_grid, read_header, read_resampled, read_window
 from terrasieve.sensors import Sensor
 
 _PICTURE_ERRORS = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
@@ -67,6 +67,8 @@ class StackReader:
 class BandsReader:
     """One GeoTIFF for each band, on the grid of the finest; coarser bands are resampled to it (bilinear).
 
+    A band of another size than its resolution gives is refused.
+
     Args:
         root: What addresses are relative to.
         sensor: The bands, in the order that pixels are given in.
@@ -78,6 +80,7 @@ class BandsReader:
         self.root, self.sensor, self.size = root, sensor, size
         self._file = file
         self._finest = min(sensor.bands, key=lambda band: band.gsd).name
+        self._sizes = native_sizes(sensor, size)
 
     def files(self, address: str) -> tuple[Path, ...]:
         """The file of each band, one of the finest first."""
@@ -91,6 +94,9 @@ class BandsReader:
     def read(self, address: str, positions: Sequence[int], window: Window | None) -> NDArray[Any]:
         """Bands by position in the sensor; see ``PatchReader.read``."""
         paths = [self.root / self._file(address, self.sensor.names[position]) for position in positions]
+        for position, path in zip(positions, paths, strict=True):
+            grid = read_grid(path)
+            check_size(path, (grid.height, grid.width), self._sizes[position])
         pixels = [cut(read_resampled(path, *self.size), window, path) for path in paths]
         kinds = {one.dtype for one in pixels}
         if len(kinds) > 1:
@@ -135,22 +141,27 @@ class PictureReader:
     def read(self, address: str, positions: Sequence[int], window: Window | None) -> NDArray[Any]:
         """Bands by position in the sensor; see ``PatchReader.read``."""
         path = self.root / address
-        pixels = decode(path, len(self.sensor.bands))
-        check_size(path, (pixels.shape[1], pixels.shape[2]), self.size)
+        pixels = decode(path, len(self.sensor.bands), self.size)
         return cut(pixels, window, path)[list(positions)]
 
     def header(self, address: str) -> None:
         """Pictures do not say where they lie."""
 
 
-def decode(path: Path, count: int) -> NDArray[np.uint8]:
+def decode(path: Path, count: int, size: tuple[int, int] | None = None) -> NDArray[np.uint8]:
     """Pixels of a picture, shape ``(count, height, width)``.
 
+    Args:
+        path: The file.
+        count: Bands that it has to have.
+        size: Height and width that it has to have; its own when None.
+
     Raises:
-        SampleError: It cannot be decoded, is not of 8 bits, or has another number of bands.
+        SampleError: It cannot be decoded, is not of 8 bits, or has another size or number of bands.
     """
     try:
         with Image.open(path) as image:
+            check_size(path, (image.height, image.width), size)
             pixels = np.asarray(image)
     except _PICTURE_ERRORS as error:
         raise _undecodable(path, error) from error
@@ -162,6 +173,12 @@ def decode(path: Path, count: int) -> NDArray[np.uint8]:
             "it is no such picture. Export it again, or remove it.",
         )
     return np.ascontiguousarray(pixels.transpose(2, 0, 1))
+
+
+def native_sizes(sensor: Sensor, size: tuple[int, int]) -> list[tuple[int, int]]:
+    """Height and width of each band of a patch at its own resolution, from those of the finest bands."""
+    finest = min(band.gsd for band in sensor.bands)
+    return [(round(size[0] * finest / band.gsd), round(size[1] * finest / band.gsd)) for band in sensor.bands]
 
 
 def check_size(path: Path, found: tuple[int, int], wanted: tuple[int, int] | None) -> None:

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -33,6 +33,9 @@ _TYPES: Mapping[str, pa.DataType] = {
     "split": pa.string(),
     "time": pa.timestamp("us", tz="UTC"),
 }
+
+Column: TypeAlias = Sequence[Any] | pa.Array
+"""One value a sample."""
 
 
 class PatchReader(Protocol):
@@ -75,14 +78,15 @@ class Listing:
         ids: A stable, unique name of each sample.
         addresses: Of each sensor, where the samples' pixels are.
         columns: What is known of the samples: ``label``, ``split`` and ``time`` where they are published, and whatever
-            else the layout says; one value a sample.
+            else the layout says; one value a sample. What takes pixels to know is a function of no argument, which is
+            called when the table is asked for; it has to be picklable.
         rejected: What was left out, and why.
         facts: JSON-able facts about the whole, for provenance.
     """
 
     ids: Sequence[str]
     addresses: Mapping[str, Sequence[str]]
-    columns: Mapping[str, Sequence[Any] | pa.Array] = field(default_factory=dict)
+    columns: Mapping[str, Column | Callable[[], Column]] = field(default_factory=dict)
     rejected: tuple[Rejection, ...] = ()
     facts: Mapping[str, Any] = field(default_factory=dict)
 
@@ -157,12 +161,13 @@ class PatchesArchive:
     @cached_property
     def _table(self) -> pa.Table:
         placed = self._places()
+        known = {name: found() if callable(found) else found for name, found in self._listing.columns.items()}
         columns = {
             "id": pa.array(list(self._listing.ids), pa.string()),
             "geometry": pa.array([_outline(one) for one in placed], pa.binary()),
         }
         for name, kind in _TYPES.items():
-            found = self._listing.columns.get(name)
+            found = known.get(name)
             columns[name] = pa.nulls(len(self), kind) if found is None else pa.array(found, kind)
         columns["crs"] = pa.array([one.crs if one else None for one in placed], pa.string())
         transforms = [list(one.transform) if one else None for one in placed]
@@ -170,7 +175,7 @@ class PatchesArchive:
         for key, reader in self._readers.items():
             addresses = self._listing.addresses[key]
             columns[f"asset:{key}"] = pa.array([str(reader.files(one)[0]) for one in addresses], pa.string())
-        columns |= {name: pa.array(found) for name, found in self._listing.columns.items() if name not in _TYPES}
+        columns |= {name: pa.array(found) for name, found in known.items() if name not in _TYPES}
         return pa.table(columns)
 
     def _places(self) -> list[Header | None]:

@@ -19,6 +19,8 @@ _MISSING_GREY = 0.5
 
 def shown_bands(sensor: Sensor) -> tuple[str, ...]:
     """The bands to look at: red, green and blue where the sensor has them, else its first."""
+    if len(sensor.sets.get("rgb", ())) == len(_TRUE_COLOUR):
+        return sensor.sets["rgb"]
     return _TRUE_COLOUR if set(_TRUE_COLOUR) <= set(sensor.names) else sensor.names[:1]
 
 
@@ -36,7 +38,7 @@ def pictures(samples: Sequence[NDArray[Any]], sensor: Sensor) -> list[NDArray[np
     Returns:
         Shape ``(height, width, 3)`` each, 0 to 1.
     """
-    if sensor.kind == "map":
+    if sensor.bands[0].unit == "class":
         palette = np.asarray(matplotlib.colormaps["tab20"](range(20)))[:, :3]
         return [palette[np.nan_to_num(sample[0]).astype(np.int64) % len(palette)] for sample in samples]
     ranges = [_range([sample[band] for sample in samples], sensor.nodata) for band in range(samples[0].shape[0])]

@@ -122,8 +122,16 @@ def check(pixels: NDArray[Any], sensor: Sensor, limits: QualityLimits) -> None:
             f"Pixels of shape {pixels.shape} cannot be the {len(sensor.bands)} bands of sensor {sensor.name!r} "
             f"({', '.join(sensor.names)}); name the sensor that fits the files.",
         )
+    if np.iscomplexobj(pixels):
+        raise FlawError(
+            Problem.UNIT,
+            f"Pixels of sensor {sensor.name!r} are {pixels.dtype}; take the power or the magnitude, and export real "
+            "numbers.",
+        )
     absent = missing(pixels, sensor.nodata)
-    _check_absent(absent, sensor, limits)
+    # A pixel without a class is left out of scores; it was measured all the same.
+    if any(band.unit != "class" for band in sensor.bands):
+        _check_absent(absent, sensor, limits)
     if limits.check_units:
         for band, values, gone in zip(sensor.bands, pixels, absent, strict=True):
             if suspicion := _suspect_unit(values, gone, band.unit):

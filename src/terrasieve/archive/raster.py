@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import threading
+import sys
 import warnings
-from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -18,16 +16,35 @@ from numpy.typing import NDArray
 from rasterio.enums import Resampling
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
+from terrasieve.archive.handles import Handles
 from terrasieve.archive.protocol import Window
 from terrasieve.archive.quality import FlawError, Problem
 from terrasieve.console import MANY, track
 
 _OPEN_DATASETS = 64
 _HEADER_THREADS = 8
+_PART = 1024
+"""Headers that are asked for at once: a pool holds more for a file that waits than the header itself takes."""
 _FAILURES = (RasterioError, OSError, ValueError)
+_MUCH = 2**28
+"""Bytes of pixels, 256 MiB, from which on a file is asked whether it can hold what its header claims."""
+_REMOTE = {
+    "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
+    "GDAL_HTTP_MAX_RETRY": 3,
+    "GDAL_HTTP_RETRY_DELAY": 0.5,
+    "GDAL_HTTP_CONNECTTIMEOUT": 10,
+    "GDAL_HTTP_TIMEOUT": 60,
+}
+"""How GDAL reads what is not a local file: neighbours are not asked for, a busy server (429, 5xx) is asked again."""
+
+Address = Path | str
+"""A local file; or, as text, a name of GDAL's virtual file systems such as ``/vsicurl/https://...``."""
+
+_DENSEST = 10_000
+"""Bytes of pixels that a byte of a file may stand for: deflate reaches 1,000 at best, on nothing but zeros."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Header:
     """What a raster file says about itself.
 
@@ -73,6 +90,7 @@ def read_header(path: Path) -> Header:
     """
     try:
         with _open(path) as dataset:
+            _check_transform(dataset, path)
             return Header(
                 path=path,
                 bytes=path.stat().st_size,
@@ -80,7 +98,7 @@ def read_header(path: Path) -> Header:
                 width=dataset.width,
                 count=dataset.count,
                 dtype=dataset.dtypes[0],
-                crs=dataset.crs.to_string() if dataset.crs else None,
+                crs=sys.intern(dataset.crs.to_string()) if dataset.crs else None,
                 transform=tuple(dataset.transform)[:6],
                 nodata=dataset.nodata,
                 descriptions=dataset.descriptions,
@@ -88,6 +106,38 @@ def read_header(path: Path) -> Header:
                 tags=dataset.tags(),
             )
     except _FAILURES as error:
+        raise _unreadable(path, error) from error
+
+
+@dataclass(frozen=True)
+class PixelGrid:
+    """Where the pixels of a file lie.
+
+    Attributes:
+        height: Rows.
+        width: Columns.
+        crs: As in :class:`Header`.
+        transform: The affine a-f from (column, row) to coordinates.
+    """
+
+    height: int
+    width: int
+    crs: str | None
+    transform: tuple[float, float, float, float, float, float]
+
+
+def read_grid(path: Address) -> PixelGrid:
+    """The grid of a file, which stays open for the next call.
+
+    Raises:
+        SampleError: The file is absent, truncated or not a raster.
+    """
+    try:
+        dataset = _cache.get(path)
+        crs = dataset.crs.to_string() if dataset.crs else None
+        return PixelGrid(dataset.height, dataset.width, crs, tuple(dataset.transform)[:6])
+    except _FAILURES as error:
+        _cache.drop(path)
         raise _unreadable(path, error) from error
 
 
@@ -99,12 +149,13 @@ def read_headers(paths: Iterable[Path], description: str) -> list[Header | FlawE
         description: What the progress bar says, shown where the files are many.
     """
     files = list(paths)
+    parts = (files[start : start + _PART] for start in range(0, len(files), _PART))
     with ThreadPoolExecutor(_HEADER_THREADS) as pool:
-        found = pool.map(_header_or_error, files)
+        found = (header for part in parts for header in pool.map(_header_or_error, part))
         return list(found) if len(files) < MANY else list(track(found, description, total=len(files)))
 
 
-def read_window(path: Path, bands: Sequence[int], window: Window) -> NDArray[Any]:
+def read_window(path: Address, bands: Sequence[int], window: Window) -> NDArray[Any]:
     """Pixels of some bands in a rectangle, touching only the blocks that it meets.
 
     The file stays open for the next call, in a cache that belongs to the calling thread and process.
@@ -125,6 +176,36 @@ def read_window(path: Path, bands: Sequence[int], window: Window) -> NDArray[Any
         check_within(window, dataset.height, dataset.width, str(path))
         rectangle = rasterio.windows.Window(window.left, window.top, window.width, window.height)
         pixels: NDArray[Any] = dataset.read([band + 1 for band in bands], window=rectangle)
+    except (*_FAILURES, IndexError) as error:
+        _cache.drop(path)
+        raise _unreadable(path, error) from error
+    return pixels
+
+
+def read_stretched(
+    path: Address, band: int, box: tuple[float, float, float, float], height: int, width: int
+) -> NDArray[Any]:
+    """A part of one band on a grid of another resolution (bilinear), touching only the blocks that it meets.
+
+    Args:
+        path: The file.
+        band: Position in the file, from 0.
+        box: Top, left, height and width of the part in pixels of the file, which need not be whole.
+        height: Rows wanted.
+        width: Columns wanted.
+
+    Returns:
+        Array of shape ``(height, width)`` in the file's type.
+
+    Raises:
+        SampleError: The file cannot be read, or lacks the band.
+    """
+    top, left, rows, columns = box
+    try:
+        rectangle = rasterio.windows.Window(left, top, columns, rows)
+        pixels: NDArray[Any] = _cache.get(path).read(
+            band + 1, window=rectangle, out_shape=(height, width), resampling=Resampling.bilinear
+        )
     except (*_FAILURES, IndexError) as error:
         _cache.drop(path)
         raise _unreadable(path, error) from error
@@ -190,51 +271,50 @@ def _header_or_error(path: Path) -> Header | FlawError:
         return error
 
 
-def _unreadable(path: Path, error: Exception) -> FlawError:
+def _unreadable(path: Address, error: Exception) -> FlawError:
     cause = error.__cause__ or error.__context__ or error
+    if isinstance(path, str):
+        address, said = path.removeprefix("/vsicurl/"), str(cause).rstrip(".")
+        advice = "Check the address and the connection, or try again later."
+        return FlawError(Problem.UNREADABLE, f"{address} cannot be read: {said}. {advice}")
     return FlawError(Problem.UNREADABLE, f"{path} cannot be read: {cause}. Fetch the file again, or remove it.")
 
 
-def _open(path: Path) -> Any:
+def _open(path: Address) -> Any:
     # TRUE: side files are still looked for by name, but a folder of 100,000 files is not listed at every open.
-    with warnings.catch_warnings(), rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN="TRUE"):
+    # NON_CACHED: or else GDAL answers from memory that a file could not be read, however often one tries.
+    local = {"GDAL_DISABLE_READDIR_ON_OPEN": "TRUE"}
+    options = {**_REMOTE, "CPL_VSIL_CURL_NON_CACHED": path} if isinstance(path, str) else local
+    with warnings.catch_warnings(), rasterio.Env(**options):
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
-        return rasterio.open(path, sharing=False)
+        dataset = rasterio.open(path, sharing=False)
+    if dataset.driver == "GTiff" and isinstance(path, Path):
+        _check_claim(dataset, path)
+    return dataset
 
 
-class _OpenDatasets(threading.local):
-    """The files that a thread holds open, least recently used closed first.
-
-    GDAL handles may be used neither by two threads nor, after a fork, by the child.
-    """
-
-    def __init__(self) -> None:
-        self._process = os.getpid()
-        self._datasets: OrderedDict[Path, Any] = OrderedDict()
-        self._inherited: list[Any] = []
-
-    def get(self, path: Path) -> Any:
-        self._forget_after_fork()
-        dataset = self._datasets.pop(path, None)
-        if dataset is None:
-            dataset = _open(path)
-            while len(self._datasets) >= _OPEN_DATASETS:
-                self._datasets.popitem(last=False)[1].close()
-        self._datasets[path] = dataset
-        return dataset
-
-    def drop(self, path: Path) -> None:
-        dataset = self._datasets.pop(path, None)
-        if dataset is not None:
-            dataset.close()
-
-    def _forget_after_fork(self) -> None:
-        if self._process == os.getpid():
-            return
-        # Kept alive but unused: closing them here could wait for a lock that a thread of the parent held at the fork.
-        self._inherited.append(self._datasets)
-        self._datasets = OrderedDict()
-        self._process = os.getpid()
+def _check_claim(dataset: Any, path: Path) -> None:
+    """Refuse a header that claims far more pixels than the file can hold, before anybody makes room for them."""
+    # GDAL's complex 16-bit integers, as in radar products, are no type of numpy's.
+    kinds = ("int32" if kind == "complex_int16" else kind for kind in dataset.dtypes)
+    claimed = dataset.height * dataset.width * sum(np.dtype(kind).itemsize for kind in kinds)
+    if claimed < _MUCH:
+        return
+    size = path.stat().st_size
+    if claimed > _DENSEST * size:
+        dataset.close()
+        raise FlawError(
+            Problem.UNREADABLE,
+            f"{path} claims {dataset.height:,}x{dataset.width:,} px in {size:,} bytes, so its header is damaged. "
+            "Fetch the file again, or remove it.",
+        )
 
 
-_cache = _OpenDatasets()
+def _check_transform(dataset: Any, path: Path) -> None:
+    """Refuse a transform that places pixels nowhere."""
+    a, b, _, d, e, _ = transform = tuple(dataset.transform)[:6]
+    if not (np.isfinite(transform).all() and a * e - b * d):
+        raise FlawError(Problem.GRID, f"{path} has the transform {transform}, which places no pixel; correct the file.")
+
+
+_cache: Handles[Address, Any] = Handles(_open, _OPEN_DATASETS)

@@ -22,6 +22,7 @@ from terrasieve.archive.landscape import Landscape, main_cover, make_landscape
 from terrasieve.archive.manifest import digest
 from terrasieve.archive.protocol import Window
 from terrasieve.archive.raster import check_within
+from terrasieve.archive.seeded import generator
 from terrasieve.archive.signatures import COVERS
 from terrasieve.console import track
 from terrasieve.errors import BandError, nearest
@@ -185,8 +186,7 @@ class SimulatedArchive:
 
 
 def _generator(spec: SimulatedSpec, index: int, purpose: int) -> np.random.Generator:
-    """A generator of its own for each seed, sample and purpose (Salmon et al. 2011, counter-based Philox)."""
-    return np.random.Generator(np.random.Philox(key=[spec.seed, index], counter=[0, 0, 0, purpose]))
+    return generator(spec.seed, index, purpose)
 
 
 def _view(spec: SimulatedSpec, index: int) -> _View:

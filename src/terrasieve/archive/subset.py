@@ -11,6 +11,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from terrasieve.archive.protocol import Archive, Window
 from terrasieve.archive.quality import Rejection
+from terrasieve.errors import ArchiveError
+from terrasieve.schema import Spec
 from terrasieve.sensors import Sensor
 
 
@@ -71,3 +73,19 @@ class SubsetArchive:
         if not 0 <= index < len(self):
             raise IndexError(f"sample {index} of a subset of {len(self)} samples")
         return int(self.indices[index])
+
+
+def spec_of(archive: Archive) -> dict[str, Any]:
+    """How to open an archive again, as it is written in YAML; for a subset, the whole of which it is a part.
+
+    Raises:
+        ArchiveError: The archive cannot say how it is opened.
+    """
+    while isinstance(archive, SubsetArchive):
+        archive = archive.archive
+    spec = getattr(archive, "spec", None)
+    if isinstance(spec, Spec):
+        return spec.model_dump(mode="json")
+    if "root" in archive.source:
+        return {"layout": archive.source["layout"], "root": archive.source["root"]}
+    raise ArchiveError(f"{type(archive).__name__} cannot say how it is opened; a catalogue of it could not be used.")

@@ -171,11 +171,13 @@ def _with_samples(
 def _unmatched(spec: ScenesSpec, item: Unmatched) -> Rejection:
     asset = str(item.header.path) if item.header else ""
     rejection = Rejection.from_error(item.name, item.sensor, asset, item.error)
-    return replace(rejection, samples=max(1, _tiles(spec, item.beside.height, item.beside.width)))
+    # Where two files disagree, the smaller one counts: a damaged header may claim any size.
+    sizes = [(one.height, one.width) for one in (item.header, item.beside) if one]
+    return replace(rejection, samples=max(1, min(_tiles(spec, *size) for size in sizes)))
 
 
 def _too_small(spec: ScenesSpec, scene: Scene) -> Rejection:
-    key, header = next(iter(scene.files.items()))
+    key, header = min(scene.files.items(), key=lambda file: min(file[1].height, file[1].width))
     reason = (
         f"Scene {scene.name} ({header.path}) covers {scene.height}x{scene.width} px, less than a tile of "
         f"{spec.tile}; choose a smaller tile."

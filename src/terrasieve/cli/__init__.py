@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import sys
 
-from terrasieve.cli import archives, benches, measuring, training
+from terrasieve.cli import archives, benches, collocating, measuring, training, wave_mode
 from terrasieve.cli.app import app
 from terrasieve.console import console
 from terrasieve.errors import TerrasieveError
 
-__all__ = ["app", "archives", "benches", "main", "measuring", "training"]
+__all__ = ["app", "archives", "benches", "collocating", "main", "measuring", "training", "wave_mode"]
 
 
 def main() -> None:

@@ -7,9 +7,20 @@ from typing import Annotated
 
 import typer
 
+from terrasieve.archive.protocol import Archive
 from terrasieve.cli.app import app
-from terrasieve.cli.naming import open_named
-from terrasieve.cli.options import Data, Match, MaxBad, MaxNodata, SensorOptions, Stride, Tile
+from terrasieve.cli.naming import open_named, say_layout
+from terrasieve.cli.options import (
+    Data,
+    Harmonise,
+    LayoutName,
+    Match,
+    MaxBad,
+    MaxNodata,
+    SensorOptions,
+    Stride,
+    Tile,
+)
 from terrasieve.console import console
 
 
@@ -23,24 +34,40 @@ def index(
     match: Match = "stem",
     max_bad: MaxBad = 0.01,
     max_nodata: MaxNodata = 0.05,
+    layout: LayoutName = None,
+    harmonise: Harmonise = False,
+    stac: Annotated[Path | None, typer.Option(help="Also write the good samples as STAC items (GeoParquet).")] = None,
 ) -> None:
     """Check every sample of an archive and write its catalogue.
 
-    Unusable samples are listed, with the reason, in `<out>.quarantine.csv` and left out.
+    Unusable samples are listed, with the reason, in `<out>.quarantine.csv` and left out. What may spoil a run
+    without stopping it is shown, and listed in `<out>.suspicions.json`. Run the same command again to go on after an
+    interruption.
 
     **Examples**
 
     ```
     terrasieve index scenes --sensor s2=s2-l2a --sensor s1=s1 --tile 128
     terrasieve index EuroSAT_RGB --out eurosat.parquet
+    terrasieve index sites --harmonise --stac sites-stac.parquet
     ```
     """
-    from terrasieve.archive.catalogue import index_archive
+    from terrasieve.archive.catalogue import index_archive, read_catalogue
     from terrasieve.archive.quality import QualityLimits
+    from terrasieve.archive.stac_out import write_stac_geoparquet
+    from terrasieve.cli.telling import tell
 
-    archive = open_named(data, sensor, tile, stride, match)
+    if said := say_layout(data, sensor, layout):
+        console.print(said, highlight=False, markup=False)
+    archive = open_named(data, sensor, tile, stride, match, layout)
+    if harmonise:
+        archive = _without_offset(archive)
     report = index_archive(archive, out, QualityLimits(max_nodata=max_nodata), max_bad=max_bad)
     console.print(f"Indexed: {report.summary()}", highlight=False)
+    if stac is not None:
+        items = write_stac_geoparquet(read_catalogue(out).restrict(archive), stac)
+        console.print(f"STAC: {items.summary()}", highlight=False)
+    tell(report.suspicions or (), report.listed)
 
 
 @app.command()
@@ -51,6 +78,7 @@ def info(
     stride: Stride = None,
     match: Match = "stem",
     sheet: Annotated[Path | None, typer.Option(help="Also write a contact sheet (PNG).")] = None,
+    layout: LayoutName = None,
 ) -> None:
     """Show what an archive holds: sensors, statistics, labels, extent, time.
 
@@ -65,7 +93,7 @@ def info(
 
     from terrasieve.archive.overview import contact_sheet, describe
 
-    archive = open_named(data, sensor, tile, stride, match)
+    archive = open_named(data, sensor, tile, stride, match, layout)
     Console().print(describe(archive))
     if sheet is not None:
         contact_sheet(archive, sheet)
@@ -83,6 +111,8 @@ def pack(
     compress: Annotated[bool, typer.Option("--compress", help="Compress, for storage and remote reading.")] = False,
     max_bad: MaxBad = 0.01,
     max_nodata: MaxNodata = 0.05,
+    layout: LayoutName = None,
+    harmonise: Harmonise = False,
 ) -> None:
     """Pack an archive into one store that training reads by band and window.
 
@@ -97,8 +127,20 @@ def pack(
     """
     from terrasieve.archive.packing import pack as pack_archive
     from terrasieve.archive.quality import QualityLimits
+    from terrasieve.cli.telling import warn
 
-    archive = open_named(data, sensor, tile, stride, match)
+    archive = open_named(data, sensor, tile, stride, match, layout)
+    if harmonise:
+        archive = _without_offset(archive)
     limits = QualityLimits(max_nodata=max_nodata)
     report = pack_archive(archive, out, compress=compress, max_bad=max_bad, limits=limits)
     console.print(f"Packed: {report.summary()} {report.bytes / 1e6:,.1f} MB", highlight=False)
+    warn(report.suspicions)
+
+
+def _without_offset(archive: Archive) -> Archive:
+    from terrasieve.archive.harmonised import harmonise
+
+    harmonised = harmonise(archive)
+    console.print(harmonised.summary(), highlight=False)
+    return harmonised

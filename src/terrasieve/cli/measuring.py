@@ -45,6 +45,7 @@ def embed(
     from terrasieve.archive.opening import open_archive
     from terrasieve.device import pick_device
     from terrasieve.embeddings import EmbedSettings, EncoderInput, normaliser_for, write_embeddings
+    from terrasieve.embeddings.collection import write_collection
     from terrasieve.models.export import load_encoder
     from terrasieve.probes.rows import default_rows, input_row
 
@@ -65,7 +66,7 @@ def embed(
         normaliser_for(statistics, card, archive, members),
         EmbedSettings(size=size, batch_size=batch_size),
     )
-    console.print(f"Embeddings: {written}", highlight=False)
+    console.print(f"Embeddings: {written}  STAC: {write_collection(written)}", highlight=False)
 
 
 @app.command()
@@ -120,7 +121,9 @@ def probe(
     """
     from rich.console import Console
 
+    from terrasieve.archive.examining import suspicions_of
     from terrasieve.archive.opening import open_archive
+    from terrasieve.cli.telling import warn
     from terrasieve.device import pick_device
     from terrasieve.embeddings import EmbedSettings, EncoderInput
     from terrasieve.models.export import load_encoder
@@ -142,7 +145,9 @@ def probe(
         split_column=split_column,
         seed=seed,
     )
-    rows = probe_run(encoder.to(pick_device(device)), card, open_archive(data), folder, plan)
+    archive = open_archive(data)
+    warn(suspicions_of(archive))
+    rows = probe_run(encoder.to(pick_device(device)), card, archive, folder, plan)
     Console().print(render(rows))
     report = write_report([folder], folder / "report.html")
     console.print(f"Written: {folder / 'probe.json'}, {folder / 'probe.csv'}, {report}", highlight=False)

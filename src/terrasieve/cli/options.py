@@ -9,13 +9,29 @@ import typer
 Data = Annotated[
     str,
     typer.Argument(
-        help="A packed store, a catalogue (.parquet), an archive description (.yaml), a EuroSAT folder, "
-        "a folder of scenes (with --sensor), or `simulated[:SEED[:SAMPLES]]`."
+        help="A packed store, a catalogue (.parquet), an archive description (.yaml), the folder of a data set, "
+        "a folder of scenes or a plain table (with --sensor), or `simulated[:SEED[:SAMPLES]]` or "
+        "`simulated-ocean[...]`."
     ),
 ]
 SensorOptions = Annotated[
     list[str] | None,
-    typer.Option("--sensor", help="For a folder of scenes: `KEY=SENSOR[:FOLDER]`, once per sensor, e.g. `s2=s2-l2a`."),
+    typer.Option(
+        "--sensor",
+        help="For a folder of scenes: `KEY=SENSOR[:FOLDER]`, once per sensor, e.g. `s2=s2-l2a`; for a plain table: "
+        "`KEY=SENSOR`.",
+    ),
+]
+LayoutName = Annotated[
+    str | None,
+    typer.Option("--layout", help="Layout of the folder, e.g. `eurosat`, where it is not to be recognised."),
+]
+Harmonise = Annotated[
+    bool,
+    typer.Option(
+        "--harmonise",
+        help="Subtract the offset of +1000 (Sentinel-2 baseline 04.00) from exactly the samples that carry it.",
+    ),
 ]
 Tile = Annotated[int, typer.Option(help="For a folder of scenes: rows and columns of a sample, in pixels.")]
 Stride = Annotated[int | None, typer.Option(help="For a folder of scenes: pixels between samples; the tile size.")]

@@ -10,6 +10,7 @@ import typer
 from terrasieve.cli.app import app
 from terrasieve.cli.options import Curate, Device, Settings
 from terrasieve.console import console
+from terrasieve.errors import ConfigError
 
 recipes_app = typer.Typer(rich_markup_mode="markdown")
 app.add_typer(recipes_app, name="recipes")
@@ -160,6 +161,7 @@ def curate(
 
 @app.command()
 def demo(
+    context: typer.Context,
     data: Annotated[
         Path | None,
         typer.Option(envvar="TERRASIEVE_DATA", help="Folder with la_texas_pairs and eurosat_rgb; else simulated."),
@@ -167,6 +169,10 @@ def demo(
     out: Annotated[Path, typer.Option(help="The run folder.")] = Path("runs/demo"),
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier demo in --out.")] = False,
     method: Annotated[Literal["byol", "dino"], typer.Option(help="The small recipe of which method.")] = "byol",
+    ocean: Annotated[
+        bool,
+        typer.Option("--ocean", help="The simulated ocean instead: DINO, curated, probed for class, waves and wind."),
+    ] = False,
     curate: Curate = None,
     seed: Annotated[int, typer.Option(help="Seed of everything.")] = 0,
     device: Device = "auto",
@@ -179,14 +185,25 @@ def demo(
     ```
     terrasieve demo
     terrasieve demo --method dino --curate dynamic
+    terrasieve demo --ocean --out runs/ocean
     terrasieve demo --data ~/sentinel-samples --out runs/demo --overwrite
     terrasieve demo --set train.epochs=1
     ```
     """
     from rich.console import Console
 
-    from terrasieve.demo import run_demo
+    from terrasieve.demo import run_demo, run_ocean_demo
 
+    if ocean:
+        for name in ("data", "method"):
+            # TERRASIEVE_DATA may be set for other demos.
+            if (source := context.get_parameter_source(name)) is not None and source.name == "COMMANDLINE":
+                raise ConfigError(f"--ocean brings data and method of its own; leave --{name} out.")
+        made = run_ocean_demo(
+            out, overwrite=overwrite, seed=seed, device=device, curate=curate or "dynamic", settings=settings or []
+        )
+        Console().print(made)
+        return
     made = run_demo(
         data,
         out,

@@ -10,13 +10,14 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from terrasieve.archive.acquired import parse_time
+from terrasieve.archive.folders import subfolders
 from terrasieve.archive.layout import Layout, Recognition
 from terrasieve.archive.patch_readers import BandsReader
 from terrasieve.archive.patches import Listing, PatchesArchive
@@ -29,7 +30,9 @@ from terrasieve.sensors import SENSORS
 SIZE = (120, 120)
 S2, S1, METADATA = "BigEarthNet-S2", "BigEarthNet-S1", "metadata.parquet"
 SPLITS = {"train": "train", "validation": "val", "test": "test"}
-_COLUMNS = ("patch_id", "s1_name", "split", "labels")
+_COLUMNS = pa.schema(
+    [("patch_id", pa.string()), ("s1_name", pa.string()), ("split", pa.string()), ("labels", pa.list_(pa.string()))]
+)
 
 CLASSES_19: Mapping[str, tuple[str, ...]] = {
     "Urban fabric": ("Continuous urban fabric", "Discontinuous urban fabric"),
@@ -92,8 +95,9 @@ class BigEarthNetArchive(PatchesArchive):
 
     A sample's id is its Sentinel-2 name, or that of Sentinel-1 where only this is shown. The column ``labels`` lists
     the sample's classes among 19; ``split`` is there where ``metadata.parquet`` is. Patches without a partner are
-    counted under ``unpaired`` in ``source``, and patches that the metadata lists and the folder lacks under
-    ``listed_but_absent``.
+    counted under ``unpaired`` in ``source``, patches that the metadata lists and the folder lacks under
+    ``listed_but_absent``, and those that are there and not listed, as version 2 does with clouded ones, under
+    ``unlisted``.
 
     Args:
         spec: What to open.
@@ -112,6 +116,7 @@ class BigEarthNetArchive(PatchesArchive):
         listed = (spec.root / METADATA).is_file()
         patches = _from_metadata(spec.root) if listed else _from_folders(spec.root, paths)
         kept, lost, facts = _present(patches, wanted, paths)
+        facts["unlisted"] = sum(len(set(paths[key]) - {patch.names.get(key) for patch in patches}) for key in wanted)
         ids = [patch.name(wanted) for patch in kept]
         super().__init__(
             spec,
@@ -120,7 +125,7 @@ class BigEarthNetArchive(PatchesArchive):
                 addresses={key: [paths[key][patch.names[key]] for patch in kept] for key in wanted},
                 columns={
                     "split": [patch.split for patch in kept],
-                    "time": [_time(name) for name in ids],
+                    "time": [parse_time(name) for name in ids],
                     "labels": pa.array([patch.labels for patch in kept], pa.list_(pa.string())),
                 },
                 rejected=lost,
@@ -147,11 +152,13 @@ def _s1_file(address: str, band: str) -> str:
 def _from_metadata(root: Path) -> list[_Patch]:
     path = root / METADATA
     try:
-        rows = pq.read_table(path, columns=list(_COLUMNS)).to_pylist()
-    except (OSError, pa.ArrowInvalid, KeyError) as error:
+        rows = pq.read_table(path).select(_COLUMNS.names).cast(_COLUMNS).to_pylist()
+    except (OSError, pa.ArrowException, KeyError, ValueError) as error:
         raise ArchiveError(f"{path} is not BigEarthNet's metadata: {error}. Fetch it again.") from error
+    if unknown := {row["split"] for row in rows} - set(SPLITS):
+        raise ArchiveError(f"{path} has the split {unknown.pop()!r}, not {', '.join(SPLITS)}. Fetch it again.")
     return [
-        _Patch({"s2": row["patch_id"], "s1": row["s1_name"]}, tuple(row["labels"]), SPLITS.get(row["split"]))
+        _Patch({"s2": row["patch_id"], "s1": row["s1_name"]}, tuple(row["labels"] or ()), SPLITS[row["split"]])
         for row in rows
     ]
 
@@ -194,11 +201,9 @@ def _labels(note: Mapping[str, Any]) -> tuple[str, ...] | None:
 def _folders(root: Path) -> dict[str, str]:
     """Path below the root of each patch's folder, by its name: directly below, or below a folder of its tile."""
     found: dict[str, str] = {}
-    if not root.is_dir():
-        return found
-    for folder in track_many(sorted(path for path in root.iterdir() if path.is_dir()), f"Folders of {root.name}"):
-        below = sorted(path.name for path in folder.iterdir() if path.is_dir())
-        found |= {name: f"{folder.name}/{name}" for name in below} if below else {folder.name: folder.name}
+    for folder in track_many(subfolders(root), f"Folders of {root.name}"):
+        below = subfolders(root / folder)
+        found |= {name: f"{folder}/{name}" for name in below} if below else {folder: folder}
     return found
 
 
@@ -212,26 +217,16 @@ def _present(
         missing = [key for key in wanted if key not in there]
         if not missing:
             kept.append(patch)
-        elif not there:
-            absent += 1
         elif missing[0] not in patch.names:
             unpaired += 1
+        elif not there:
+            absent += 1
         else:
             reason = (
                 f"{patch.names[missing[0]]} belongs to {patch.names[there[0]]}, and its folder is absent. Fetch it."
             )
             lost.append(Rejection(patch.names[there[0]], missing[0], "", reason, Problem.PARTNER))
     return kept, tuple(lost), {"unpaired": unpaired, "listed_but_absent": absent}
-
-
-def _time(name: str) -> datetime | None:
-    """The acquisition as the name states it, such as ``S2A_MSIL2A_20170617T113321_36_85``."""
-    for part in name.split("_"):
-        try:
-            return datetime.strptime(part, "%Y%m%dT%H%M%S").replace(tzinfo=UTC)
-        except ValueError:
-            continue
-    return None
 
 
 def recognise(folder: Path) -> Recognition | None:

@@ -1,0 +1,64 @@
+"""Files that stay open from one read to the next."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from typing import Generic, Protocol, TypeVar
+
+
+class Closeable(Protocol):
+    """Whatever is closed in the end."""
+
+    def close(self) -> None:
+        """Give the file back."""
+
+
+K = TypeVar("K", bound=Hashable)
+T = TypeVar("T", bound=Closeable)
+
+
+class Handles(threading.local, Generic[K, T]):
+    """The files of one kind that a thread holds open, least recently used closed first.
+
+    Handles of GDAL, HDF5, Parquet and zip files may be used neither by two threads at once nor, after a fork, by the
+    child, which would share the position in the file with its parent.
+
+    Args:
+        opener: Opens a file.
+        limit: How many a thread holds.
+    """
+
+    def __init__(self, opener: Callable[[K], T], limit: int) -> None:
+        self._opener = opener
+        self._limit = limit
+        self._process = os.getpid()
+        self._open: OrderedDict[K, T] = OrderedDict()
+        self._inherited: list[OrderedDict[K, T]] = []
+
+    def get(self, path: K) -> T:
+        """The open file; whatever its opener raises."""
+        self._forget_after_fork()
+        handle = self._open.pop(path, None)
+        if handle is None:
+            handle = self._opener(path)
+            while len(self._open) >= self._limit:
+                self._open.popitem(last=False)[1].close()
+        self._open[path] = handle
+        return handle
+
+    def drop(self, path: K) -> None:
+        """Close a file that has failed, so that the next call opens it anew."""
+        handle = self._open.pop(path, None)
+        if handle is not None:
+            handle.close()
+
+    def _forget_after_fork(self) -> None:
+        if self._process == os.getpid():
+            return
+        # Kept alive but unused: closing them here could wait for a lock that a thread of the parent held at the fork.
+        self._inherited.append(self._open)
+        self._open = OrderedDict()
+        self._process = os.getpid()

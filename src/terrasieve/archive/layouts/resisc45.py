@@ -1,0 +1,108 @@
+"""NWPU-RESISC45 as it ships: 45 class folders of 700 aerial pictures, RGB JPEG of 256x256 px.
+
+Cheng et al. 2017, "Remote Sensing Image Scene Classification: Benchmark and State of the Art", Proceedings of the IEEE
+105(10). The download has no split; that of Neumann et al. 2019, "In-domain representation learning for remote sensing",
+comes as ``resisc45-{train,val,test}.txt``.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from terrasieve.archive.class_folders import find_class_folders, list_pictures
+from terrasieve.archive.layout import Layout, Recognition
+from terrasieve.archive.patch_readers import PictureReader
+from terrasieve.archive.patches import PatchesArchive
+from terrasieve.schema import Spec
+from terrasieve.sensors import SENSORS
+
+CLASSES = (
+    "airplane",
+    "airport",
+    "baseball_diamond",
+    "basketball_court",
+    "beach",
+    "bridge",
+    "chaparral",
+    "church",
+    "circular_farmland",
+    "cloud",
+    "commercial_area",
+    "dense_residential",
+    "desert",
+    "forest",
+    "freeway",
+    "golf_course",
+    "ground_track_field",
+    "harbor",
+    "industrial_area",
+    "intersection",
+    "island",
+    "lake",
+    "meadow",
+    "medium_residential",
+    "mobile_home_park",
+    "mountain",
+    "overpass",
+    "palace",
+    "parking_lot",
+    "railway",
+    "railway_station",
+    "rectangular_farmland",
+    "river",
+    "roundabout",
+    "runway",
+    "sea_ice",
+    "ship",
+    "snowberg",
+    "sparse_residential",
+    "stadium",
+    "storage_tank",
+    "tennis_court",
+    "terrace",
+    "thermal_power_station",
+    "wetland",
+)
+SIZE = (256, 256)
+_SUFFIX, _LISTS, _TITLE = ".jpg", "resisc45-", "RESISC45"
+
+
+class Resisc45Spec(Spec):
+    """A RESISC45 folder.
+
+    Attributes:
+        root: The folder of the class folders, or one up to three levels above it.
+    """
+
+    layout: Literal["resisc45"] = "resisc45"
+    root: Path
+
+
+class Resisc45Archive(PatchesArchive):
+    """Pictures with labels; a sample's id is its file's stem, and the one sensor has the key ``rgb``.
+
+    ``split`` is that of the lists where they lie in the root, beside it or below it, else null.
+
+    Args:
+        spec: What to open.
+
+    Raises:
+        ArchiveError: The 45 class folders are not there, or the lists contradict each other.
+    """
+
+    def __init__(self, spec: Resisc45Spec) -> None:
+        spec = spec.model_copy(update={"root": spec.root.resolve()})
+        folder, listing = list_pictures(spec.root, CLASSES, _SUFFIX, _LISTS, "rgb", _TITLE)
+        super().__init__(spec, listing, {"rgb": PictureReader(folder, SENSORS["rgb8"], SIZE)})
+
+
+def recognise(folder: Path) -> Recognition | None:
+    """By the 45 class folders."""
+    found = find_class_folders(folder, CLASSES, (_SUFFIX,))
+    if not found:
+        return None
+    return Recognition(1.0, f"RESISC45's 45 class folders in {found[_SUFFIX]}", Resisc45Spec(root=folder))
+
+
+LAYOUT = Layout("resisc45", _TITLE, Resisc45Spec, Resisc45Archive, recognise)

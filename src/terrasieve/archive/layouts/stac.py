@@ -1,0 +1,212 @@
+"""A STAC item collection of cloud-optimised GeoTIFF, such as a saved API search, read by range requests.
+
+STAC 1.0 and 1.1 as JSON or STAC GeoParquet; see ``archive.stac`` for how bands and grids are found.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from terrasieve.archive.layout import Layout, Recognition
+from terrasieve.archive.patches import Listing, PatchesArchive
+from terrasieve.archive.quality import FlawError, Problem, Rejection
+from terrasieve.archive.stac.bands import find_bands
+from terrasieve.archive.stac.items import Item, locate, read_items
+from terrasieve.archive.stac.reading import Scene, TileReader, plan_scene
+from terrasieve.archive.tiling import Edge, origins
+from terrasieve.console import MANY, track
+from terrasieve.errors import ArchiveError
+from terrasieve.schema import Spec
+from terrasieve.sensors import SENSORS, Sensor, load_sensor
+
+_THREADS = 8
+_SUFFIXES = (".json", ".geojson")
+_HEAD = 4096
+"""Bytes of a file that recognition reads."""
+
+
+class StacSensor(Spec):
+    """What the items show to one sensor.
+
+    Attributes:
+        sensor: Name of a built-in sensor, path of a YAML declaration, or the declaration itself.
+        assets: By band, the asset's key, or ``KEY:N`` for the N-th band of its file, where items do not name their
+            bands or name them otherwise.
+    """
+
+    sensor: str | Sensor
+    assets: Mapping[str, str] = Field(default_factory=dict)
+
+    def load(self) -> Sensor:
+        """The sensor itself."""
+        return self.sensor if isinstance(self.sensor, Sensor) else load_sensor(self.sensor)
+
+
+class StacSpec(Spec):
+    """An item collection and how to cut it.
+
+    Attributes:
+        root: The file: ``.json``, ``.geojson`` or ``.parquet``; or a folder with one JSON file of items.
+        sensors: By the key that callers use; an item must have all bands of all of them.
+        tile: Rows and columns of a sample, in pixels of the finest band.
+        stride: Pixels from one sample to the next; ``tile`` when None.
+        edge: ``drop`` leaves out what remains at the far edges, ``overlap`` covers it with a last tile.
+    """
+
+    layout: Literal["stac"] = "stac"
+    root: Path
+    sensors: dict[str, StacSensor] = Field(default_factory=lambda: {"s2": StacSensor(sensor="s2-l2a")}, min_length=1)
+    tile: int = Field(default=256, ge=1)
+    stride: int | None = Field(default=None, ge=1)
+    edge: Edge = "drop"
+
+    def self_contained(self) -> StacSpec:
+        """The same with an absolute root and with sensors declared in YAML files written out."""
+        loaded = {
+            key: one
+            if isinstance(one.sensor, str) and one.sensor in SENSORS
+            else one.model_copy(update={"sensor": one.load()})
+            for key, one in self.sensors.items()
+        }
+        return self.model_copy(update={"root": _file(self.root), "sensors": loaded})
+
+
+@dataclass(frozen=True)
+class _Found:
+    """An item that can be cut: its scene by sensor, and the first pixels of its tiles."""
+
+    item: Item
+    scenes: Mapping[str, Scene]
+    corners: Sequence[tuple[int, int]]
+
+
+class StacArchive(PatchesArchive):
+    """Tiles of items; a sample's id is ``<item>/<row>_<column>`` of its first pixel.
+
+    Pixels are read when they are asked for. Grids are those that items state (projection extension); items without are
+    asked for their headers on opening.
+
+    Args:
+        spec: What to open.
+
+    Raises:
+        ArchiveError: The file holds no items, two have one name, or none can be used.
+        BandError: A sensor is unknown.
+    """
+
+    def __init__(self, spec: StacSpec) -> None:
+        spec = spec.self_contained()
+        sensors = {key: one.load() for key, one in spec.sensors.items()}
+        items = read_items(spec.root)
+        found: list[_Found] = []
+        lost: list[Rejection] = []
+        for one in _survey(items, spec, sensors):
+            (found if isinstance(one, _Found) else lost).append(one)  # type: ignore[arg-type]  # mypy joins the lists
+        ids = [f"{one.item.id}/{row}_{column}" for one in found for row, column in one.corners]
+        owners = [one for one in found for _ in one.corners]
+        assets = {
+            f"asset:{key}": [str(one.scenes[key].bands[0].address).removeprefix("/vsicurl/") for one in owners]
+            for key in sensors
+        }
+        hrefs = sorted(str(asset["href"]) for item in items for asset in item.assets.values())
+        super().__init__(
+            spec,
+            Listing(
+                ids=ids,
+                addresses=dict.fromkeys(sensors, ids),
+                columns={
+                    "time": [one.item.time for one in owners],
+                    "item": [one.item.id for one in owners],
+                    "collection": [one.item.collection or "" for one in owners],
+                    **assets,
+                },
+                rejected=tuple(lost),
+                facts={"items": len(items), "assets_sha256": hashlib.sha256("\n".join(hrefs).encode()).hexdigest()},
+            ),
+            {
+                key: TileReader(sensor, {one.item.id: one.scenes[key] for one in found}, spec.tile)
+                for key, sensor in sensors.items()
+            },
+        )
+
+
+def _survey(items: Sequence[Item], spec: StacSpec, sensors: Mapping[str, Sensor]) -> Iterator[_Found | Rejection]:
+    """Each item with its grids, or the reason why it cannot be used."""
+    with ThreadPoolExecutor(_THREADS) as pool:
+        found = pool.map(lambda item: _plan(item, spec, sensors), items)
+        yield from found if len(items) < MANY else track(found, f"Items of {spec.root.name}", total=len(items))
+
+
+def _plan(item: Item, spec: StacSpec, sensors: Mapping[str, Sensor]) -> _Found | Rejection:
+    key = next(iter(sensors))
+    try:
+        scenes = {}
+        for key, sensor in sensors.items():
+            scenes[key] = _scene(item, sensor, spec.sensors[key].assets, spec.root.parent)
+        first, *others = scenes.values()
+        if any(_grid(one) != _grid(first) for one in others):
+            raise FlawError(Problem.GRID, f"The sensors of item {item.id} do not have one grid; open them apart.")
+    except FlawError as error:
+        return Rejection.from_error(item.id, key, "", error)
+    corners = origins(first.height, first.width, spec.tile, spec.stride or spec.tile, spec.edge).tolist()
+    if not corners:
+        reason = f"Item {item.id} is {first.height}x{first.width} px, less than a tile of {spec.tile}; choose smaller."
+        return Rejection(item.id, key, "", reason, Problem.GRID)
+    return _Found(item, scenes, [(row, column) for row, column in corners])
+
+
+def _scene(item: Item, sensor: Sensor, explicit: Mapping[str, str], folder: Path) -> Scene:
+    places = find_bands(item, sensor, explicit)
+    files = []
+    for band in sensor.names:
+        asset = item.assets[places[band].asset]
+        files.append((locate(str(asset["href"]), folder), places[band].position, {**item.properties, **asset}))
+    return plan_scene(files, item.id)
+
+
+def _grid(scene: Scene) -> tuple[object, ...]:
+    return (scene.height, scene.width, scene.crs, scene.transform)
+
+
+def _file(root: Path) -> Path:
+    """The file of items that a root names.
+
+    Raises:
+        ArchiveError: It is a folder with none, or several.
+    """
+    if not root.is_dir():
+        return root.resolve()
+    found = [path for path in sorted(root.iterdir()) if _holds_items(path)]
+    if len(found) != 1:
+        names = ", ".join(path.name for path in found) or "none"
+        raise ArchiveError(f"{root} should hold one file of STAC items and holds {names}; name the file.")
+    return found[0].resolve()
+
+
+def _holds_items(path: Path) -> bool:
+    if path.suffix.lower() not in _SUFFIXES or not path.is_file():
+        return False
+    try:
+        with path.open("rb") as file:
+            head = file.read(_HEAD)
+    except OSError:
+        return False
+    return b'"FeatureCollection"' in head and b'"stac_version"' in head
+
+
+def recognise(folder: Path) -> Recognition | None:
+    """By the beginning of its JSON files."""
+    found = [path for path in sorted(folder.iterdir()) if _holds_items(path)]
+    if len(found) != 1:
+        return None
+    return Recognition(0.9, f"STAC items in {found[0].name}", StacSpec(root=found[0]))
+
+
+LAYOUT = Layout("stac", "STAC item collection", StacSpec, StacArchive, recognise)

@@ -1,0 +1,84 @@
+"""UC Merced Land Use as it ships: 21 class folders of 100 aerial pictures, RGB TIFF of about 256x256 px at 0.3 m.
+
+Yang and Newsam 2010, "Bag-of-Visual-Words and Spatial Extensions for Land-Use Classification", ACM SIGSPATIAL. 44 of
+the pictures are of another size. The download has no split; that of Neumann et al. 2019, "In-domain representation
+learning for remote sensing", comes as ``uc_merced-{train,val,test}.txt``.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from terrasieve.archive.class_folders import find_class_folders, list_pictures
+from terrasieve.archive.layout import Layout, Recognition
+from terrasieve.archive.patch_readers import PictureReader
+from terrasieve.archive.patches import PatchesArchive
+from terrasieve.schema import Spec
+from terrasieve.sensors import SENSORS
+
+CLASSES = (
+    "agricultural",
+    "airplane",
+    "baseballdiamond",
+    "beach",
+    "buildings",
+    "chaparral",
+    "denseresidential",
+    "forest",
+    "freeway",
+    "golfcourse",
+    "harbor",
+    "intersection",
+    "mediumresidential",
+    "mobilehomepark",
+    "overpass",
+    "parkinglot",
+    "river",
+    "runway",
+    "sparseresidential",
+    "storagetanks",
+    "tenniscourt",
+)
+_SUFFIX, _LISTS, _TITLE = ".tif", "uc_merced-", "UC Merced"
+
+
+class UcMercedSpec(Spec):
+    """A UC Merced folder.
+
+    Attributes:
+        root: The folder of the class folders, or one up to three levels above it.
+    """
+
+    layout: Literal["uc-merced"] = "uc-merced"
+    root: Path
+
+
+class UcMercedArchive(PatchesArchive):
+    """Pictures with labels, each of its own size; a sample's id is its file's stem, the one sensor's key ``rgb``.
+
+    ``split`` is that of the lists where they lie in the root, beside it or below it, else null. A packed store
+    takes pictures of one size, that of the first.
+
+    Args:
+        spec: What to open.
+
+    Raises:
+        ArchiveError: The 21 class folders are not there, or the lists contradict each other.
+    """
+
+    def __init__(self, spec: UcMercedSpec) -> None:
+        spec = spec.model_copy(update={"root": spec.root.resolve()})
+        folder, listing = list_pictures(spec.root, CLASSES, _SUFFIX, _LISTS, "rgb", _TITLE)
+        super().__init__(spec, listing, {"rgb": PictureReader(folder, SENSORS["rgb8"])})
+
+
+def recognise(folder: Path) -> Recognition | None:
+    """By the 21 class folders."""
+    found = find_class_folders(folder, CLASSES, (_SUFFIX,))
+    if not found:
+        return None
+    return Recognition(1.0, f"UC Merced's 21 class folders in {found[_SUFFIX]}", UcMercedSpec(root=folder))
+
+
+LAYOUT = Layout("uc-merced", _TITLE, UcMercedSpec, UcMercedArchive, recognise)

@@ -1,0 +1,1 @@
+"""STAC: item collections read as archives, and archives written as item collections."""

@@ -1,0 +1,147 @@
+"""Items of a collection: from a JSON FeatureCollection (or an API's search result) or from STAC GeoParquet.
+
+STAC 1.0 and 1.1 (https://github.com/radiantearth/stac-spec); STAC GeoParquet 1.0
+(https://github.com/stac-utils/stac-geoparquet/blob/main/spec/stac-geoparquet-spec.md).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from terrasieve.archive.quality import FlawError, Problem
+from terrasieve.errors import ArchiveError
+
+_SCHEMES = {
+    "http": "/vsicurl/http://",
+    "https": "/vsicurl/https://",
+    "s3": "/vsis3/",
+    "gs": "/vsigs/",
+}
+_SCHEME = re.compile(r"([a-z][a-z0-9+.-]*)://", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Item:
+    """One item.
+
+    Attributes:
+        id: Its name.
+        collection: Name of the collection, None where there is none.
+        time: Acquisition in UTC (``datetime``, else ``start_datetime``), None where it is not stated.
+        properties: All properties.
+        assets: By key, as in JSON.
+    """
+
+    id: str
+    collection: str | None
+    time: datetime | None
+    properties: Mapping[str, Any]
+    assets: Mapping[str, Mapping[str, Any]]
+
+
+def read_items(path: Path) -> list[Item]:
+    """The items of a file, in its order.
+
+    Args:
+        path: ``.json`` or ``.geojson`` (an item collection, or one item), or ``.parquet``.
+
+    Raises:
+        ArchiveError: It cannot be read, or holds no items.
+    """
+    try:
+        rows = _from_parquet(path) if path.suffix.lower() == ".parquet" else _from_json(path)
+        items = [_item(row) for row in rows]
+    except (OSError, ValueError, TypeError, KeyError, pa.ArrowInvalid) as error:
+        raise ArchiveError(f"{path} is no STAC item collection: {error!r}. Export the search again.") from error
+    if not items:
+        raise ArchiveError(f"{path} holds no item; widen the search.")
+    return items
+
+
+def locate(href: str, folder: Path) -> Path | str:
+    """Where an asset is: a name of GDAL's virtual file systems, or a file below the collection's folder.
+
+    Args:
+        href: As the item states it: ``http(s)://``, ``s3://``, ``gs://``, or relative.
+        folder: What relative ones start from.
+
+    Raises:
+        SampleError: It is of another kind, or leads out of the folder.
+    """
+    if match := _SCHEME.match(href):
+        prefix = _SCHEMES.get(match[1].lower())
+        if prefix is None:
+            raise FlawError(Problem.UNREADABLE, f"{href} is not of http, https, s3 or gs; serve it by one of these.")
+        return prefix + href[match.end() :]
+    path = (folder / href).resolve()
+    if not path.is_relative_to(folder.resolve()):
+        raise FlawError(Problem.UNREADABLE, f"{href} leads out of {folder}; items may name files beside them only.")
+    return path
+
+
+def _from_json(path: Path) -> Sequence[Mapping[str, Any]]:
+    values = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(values, dict):
+        raise TypeError("it is not a mapping")
+    if values.get("type") == "Feature":
+        return [values]
+    features = values.get("features")
+    if values.get("type") != "FeatureCollection" or not isinstance(features, list):
+        raise ValueError("it is not a FeatureCollection")
+    return features
+
+
+def _from_parquet(path: Path) -> Sequence[Mapping[str, Any]]:
+    table = pq.read_table(path)
+    if lacking := {"id", "assets"} - set(table.column_names):
+        raise ValueError(f"it has no column {sorted(lacking)[0]!r}")
+    top = [name for name in table.column_names if name not in _TOP]
+    found = table.drop_columns([name for name in ("geometry", "bbox", "links") if name in table.column_names])
+    return [
+        {
+            "id": row["id"],
+            "collection": row.get("collection"),
+            "assets": {key: _known(asset) for key, asset in dict(row["assets"] or {}).items() if asset is not None},
+            "properties": {name: row[name] for name in top if row[name] is not None},
+        }
+        for row in found.to_pylist()
+    ]
+
+
+_TOP = ("id", "type", "geometry", "bbox", "links", "assets", "collection", "stac_version", "stac_extensions")
+
+
+def _known(value: Any) -> Any:
+    """The value without what a column of structs fills in where an item has nothing."""
+    if isinstance(value, dict):
+        return {key: _known(one) for key, one in value.items() if one is not None}
+    return [_known(one) for one in value] if isinstance(value, list) else value
+
+
+def _item(row: Mapping[str, Any]) -> Item:
+    name, assets, properties = row["id"], row["assets"], row.get("properties") or {}
+    if not isinstance(name, str) or not isinstance(assets, dict) or not isinstance(properties, dict):
+        raise TypeError(f"item {name!r} is malformed")
+    return Item(
+        id=name,
+        collection=row.get("collection"),
+        time=_time(properties.get("datetime") or properties.get("start_datetime")),
+        properties=properties,
+        assets={key: asset for key, asset in assets.items() if isinstance(asset, dict) and asset.get("href")},
+    )
+
+
+def _time(said: Any) -> datetime | None:
+    if said is None:
+        return None
+    time = said if isinstance(said, datetime) else datetime.fromisoformat(str(said))
+    return time.astimezone(UTC) if time.tzinfo else time.replace(tzinfo=UTC)

@@ -1,0 +1,99 @@
+"""What a suspicion is: something that corrupts a run without stopping it."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+
+class Kind(StrEnum):
+    """What is suspected, in the words that reports use."""
+
+    OFFSET = "+1000 offset"
+    MIXED_OFFSET = "+1000 offset in some samples"
+    UNIT = "doubtful unit"
+    RANGE = "values out of range"
+    ORDER = "doubtful band order"
+    NODATA = "missing pixels"
+    CONSTANT = "constant band"
+    DUPLICATE = "duplicate samples"
+    GRID = "grids that do not line up"
+
+
+MEND: Mapping[Kind, str] = {
+    Kind.OFFSET: "--harmonise subtracts it.",
+    Kind.MIXED_OFFSET: "--harmonise subtracts it from the samples that carry it, and from no other.",
+    Kind.UNIT: "Declare the sensor in the unit that the files have, or export them anew.",
+    Kind.RANGE: "Declare the value as the sensor's nodata, or the sensor's true valid_range.",
+    Kind.ORDER: "Declare the sensor with its bands in the order of the files.",
+    Kind.NODATA: "--max-nodata 0 leaves these samples out.",
+    Kind.CONSTANT: "Fetch the files again, or remove them.",
+    Kind.DUPLICATE: "Remove the repeats: across a split they leak, within one they count twice.",
+    Kind.GRID: "Resample one sensor onto the other's grid.",
+}
+"""The switch or edit that mends each kind."""
+
+
+@dataclass(frozen=True)
+class Suspicion:
+    """One kind of trouble in one sensor of an archive. It warns: no sample is left out for it.
+
+    Attributes:
+        kind: What is suspected.
+        sensor: Key of the sensor; empty where it concerns whole samples.
+        samples: How many samples show it.
+        total: How many were looked at.
+        example: The id of one that shows it.
+        asset: That sample's file.
+        seen: What was seen in it, in numbers.
+        mend: The switch or edit that mends it.
+        ids: All samples that show it; empty where only the summary was kept.
+    """
+
+    kind: Kind
+    sensor: str
+    samples: int
+    total: int
+    example: str
+    asset: str
+    seen: str
+    mend: str
+    ids: tuple[str, ...] = ()
+
+    @property
+    def headline(self) -> str:
+        """Kind, sensor and count, such as ``+1000 offset: s2, 3 of 5 samples``."""
+        where = f"{self.sensor}, " if self.sensor else ""
+        return f"{self.kind.value}: {where}{self.samples:,} of {self.total:,} samples"
+
+    def line(self) -> str:
+        """All of it in one line."""
+        return f"{self.headline}, for example {self.example}: {self.seen} {self.mend}"
+
+    def summary(self) -> dict[str, Any]:
+        """JSON-able, without the list of all ids."""
+        return {name: value for name, value in asdict(self).items() if name != "ids"}
+
+    @classmethod
+    def parse(cls, stored: Mapping[str, Any]) -> Suspicion:
+        """From what ``summary`` or a record of :func:`write_suspicions` gave."""
+        values = {**stored, "kind": Kind(stored["kind"]), "ids": tuple(stored.get("ids", ()))}
+        return cls(**values)
+
+
+def suspicions_path(out: Path) -> Path:
+    """Where the suspicions about what becomes ``out`` are listed."""
+    return out.with_name(f"{out.name}.suspicions.json")
+
+
+def write_suspicions(suspicions: Iterable[Suspicion], path: Path) -> None:
+    """Write all of them with all their ids, also when there are none, so that a file never tells of an earlier run."""
+    partial = path.with_name(f".{path.name}.partial")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial.write_text(json.dumps([asdict(one) for one in suspicions], indent=1), encoding="utf-8")
+    os.replace(partial, path)

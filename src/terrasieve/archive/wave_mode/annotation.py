@@ -1,0 +1,127 @@
+"""What the annotation of a vignette says: when and where it was taken, its spacing and its incidence.
+
+Elements are those of the ESA "Sentinel-1 Product Specification", S1-RS-MDA-52-7441, level 1 product annotations.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+import numpy as np
+
+from terrasieve.archive.wave_mode.documents import Document
+from terrasieve.archive.wave_mode.tables import LookUpTable
+
+_HEADER = ("missionId", "polarisation", "swath", "absoluteOrbitNumber", "missionDataTakeId", "imageNumber")
+_INFORMATION = "imageAnnotation/imageInformation"
+_MOST = 100_000
+"""Lines or samples, of which a vignette has some 5,000."""
+_SPACING = (0.1, 100.0)
+"""Metres between pixels, which are some 2 to 4 apart."""
+_POINTS = "geolocationGrid/geolocationGridPointList/geolocationGridPoint"
+
+
+@dataclass(frozen=True)
+class Annotation:
+    """Facts of one vignette.
+
+    Attributes:
+        platform: ``S1A`` and so on.
+        mode: ``WV1`` or ``WV2``.
+        polarisation: ``VV`` or ``HH``.
+        orbit: Absolute orbit number.
+        direction: ``ascending`` or ``descending``.
+        heading: Of the platform, in degrees clockwise from north.
+        first: Time of the first line.
+        last: Time of the last line.
+        lines: Number of lines.
+        samples: Number of samples a line.
+        range_spacing: Metres from one sample to the next along the line of sight.
+        azimuth_spacing: Metres on the ground from one line to the next.
+        denoised: Whether the processor has taken the noise out already.
+        incidence: Degrees.
+        latitude: Degrees.
+        longitude: Degrees, without a jump within the vignette: it may pass 180.
+    """
+
+    platform: str
+    mode: str
+    polarisation: str
+    orbit: int
+    direction: str
+    heading: float
+    first: datetime
+    last: datetime
+    lines: int
+    samples: int
+    range_spacing: float
+    azimuth_spacing: float
+    denoised: bool
+    incidence: LookUpTable
+    latitude: LookUpTable
+    longitude: LookUpTable
+
+
+def read_annotation(document: Document) -> Annotation:
+    """From the parsed file.
+
+    Raises:
+        SampleError: A fact is absent or impossible.
+    """
+    lines, samples = (document.count(f"{_INFORMATION}/{name}") for name in ("numberOfLines", "numberOfSamples"))
+    spacings = [document.number(f"{_INFORMATION}/{name}PixelSpacing") for name in ("range", "azimuth")]
+    possible = min(lines, samples) > 0 and max(lines, samples) <= _MOST
+    if not possible or min(spacings) < _SPACING[0] or max(spacings) > _SPACING[1]:
+        raise document.flaw(f"states an image of {lines}x{samples} pixels, {spacings} m apart")
+    done = document.text("imageAnnotation/processingInformation/thermalNoiseCorrectionPerformed")
+    incidence, latitude, longitude = _grid(document)
+    return Annotation(
+        platform=document.text("adsHeader/missionId"),
+        mode=document.text("adsHeader/swath"),
+        polarisation=document.text("adsHeader/polarisation"),
+        orbit=document.count("adsHeader/absoluteOrbitNumber"),
+        direction=document.text("generalAnnotation/productInformation/pass").lower(),
+        heading=document.number("generalAnnotation/productInformation/platformHeading") % 360,
+        first=document.time(f"{_INFORMATION}/productFirstLineUtcTime"),
+        last=document.time(f"{_INFORMATION}/productLastLineUtcTime"),
+        lines=lines,
+        samples=samples,
+        range_spacing=spacings[0],
+        azimuth_spacing=spacings[1],
+        denoised=done.lower() == "true",
+        incidence=incidence,
+        latitude=latitude,
+        longitude=longitude,
+    )
+
+
+def check_belongs(document: Document, annotation: Document) -> None:
+    """Refuse a calibration or noise file of another vignette.
+
+    Raises:
+        SampleError: Their headers differ.
+    """
+    for name in _HEADER:
+        said, wanted = document.text(f"adsHeader/{name}"), annotation.text(f"adsHeader/{name}")
+        if said != wanted:
+            raise document.flaw(f"is of {name} {said}, {annotation.path.name} of {wanted}")
+
+
+def _grid(document: Document) -> tuple[LookUpTable, LookUpTable, LookUpTable]:
+    points = document.root.findall(_POINTS)
+    names = ("line", "pixel", "incidenceAngle", "latitude", "longitude")
+    found = np.array([[document.number(name, point) for name in names] for point in points]).reshape(-1, len(names))
+    if not len(found):
+        raise document.flaw("has no geolocation grid")
+    if not ((found[:, 2] > 0) & (found[:, 2] < 90)).all():
+        raise document.flaw("has an incidence outside 0 to 90 degrees")
+    found[:, 4] = found[0, 4] + (found[:, 4] - found[0, 4] + 180) % 360 - 180
+    found = found[np.lexsort((found[:, 1], found[:, 0]))]
+    lines, starts = np.unique(found[:, 0], return_index=True)
+    vectors = np.split(found, starts[1:])
+    if any((np.diff(vector[:, 1]) <= 0).any() for vector in vectors):
+        raise document.flaw("has a point of the geolocation grid twice")
+    pixels = tuple(vector[:, 1] for vector in vectors)
+    tables = [LookUpTable(lines, pixels, tuple(vector[:, column] for vector in vectors)) for column in (2, 3, 4)]
+    return tables[0], tables[1], tables[2]

@@ -1,0 +1,75 @@
+"""From a folder of products to one packed store."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from terrasieve.archive.geoparquet import write_geoparquet
+from terrasieve.archive.manifest import CATALOGUE
+from terrasieve.archive.packed import PackedArchive
+from terrasieve.archive.packing import PackReport, pack
+from terrasieve.archive.protocol import Archive
+from terrasieve.archive.wave_mode.vignette import FLOOR
+from terrasieve.console import track
+
+FLOORED = "floored"
+"""Column of the store's table: share of a vignette's cells that lay below the noise and were set to the floor."""
+
+
+@dataclass(frozen=True)
+class IngestReport:
+    """What became of the vignettes.
+
+    Attributes:
+        packed: What packing did.
+        floored: Share of all cells that lay below the noise, 0 to 1.
+        most: The largest share in one vignette.
+    """
+
+    packed: PackReport
+    floored: float
+    most: float
+
+    def summary(self) -> str:
+        """Two lines for the screen."""
+        return (
+            f"{self.packed.summary()} {self.packed.bytes / 1e6:,.1f} MB\n{self.floored:.2%} of the cells lay below "
+            f"{FLOOR:g} once the noise was taken out and were set to it; at most {self.most:.2%} in one vignette."
+        )
+
+
+def ingest(archive: Archive, out: Path, *, compress: bool = False, max_bad: float = 0.01) -> IngestReport:
+    """Pack an archive of vignettes, and count what lay below the noise.
+
+    An interrupted call goes on when it is made again; see ``packing.pack``. The store's table has the column
+    :data:`FLOORED` afterwards.
+
+    Args:
+        archive: Vignettes, of one sensor and one size.
+        out: Folder of the store.
+        compress: For storage and remote reading.
+        max_bad: Highest share of vignettes that may be rejected, 0 to 1.
+
+    Raises:
+        ArchiveError: As ``packing.pack``.
+        TooManyBadSamplesError: More than ``max_bad`` are bad.
+    """
+    packed = pack(archive, out, compress=compress, max_bad=max_bad)
+    store = PackedArchive(out)
+    table = store.table()
+    if FLOORED not in table.column_names:
+        table = table.append_column(FLOORED, pa.array(_shares(store), pa.float64()))
+        write_geoparquet(table, out / CATALOGUE, {})
+    shares = table[FLOORED].to_numpy()
+    return IngestReport(packed, float(shares.mean()), float(shares.max()))
+
+
+def _shares(store: PackedArchive) -> list[float]:
+    """The share of each sample that has the floor's very value, which measured cells have by chance alone."""
+    (key,) = store.sensors
+    samples = track(range(len(store)), "Counting cells below the noise", total=len(store))
+    return [float(np.mean(store.read(index, key) == np.float32(FLOOR))) for index in samples]

@@ -1,0 +1,68 @@
+"""Commands about Sentinel-1 Wave Mode: wv ingest."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from terrasieve.cli.app import app
+from terrasieve.cli.options import MaxBad
+from terrasieve.console import console
+
+wv_app = typer.Typer(rich_markup_mode="markdown", no_args_is_help=True)
+app.add_typer(wv_app, name="wv")
+
+
+@wv_app.callback()
+def _wv() -> None:
+    """Sentinel-1 Wave Mode, from the product.
+
+    **Examples**
+
+    ```
+    terrasieve wv ingest products --out wv.zarr
+    ```
+    """
+
+
+@wv_app.command("ingest")
+def wv_ingest(
+    folder: Annotated[Path, typer.Argument(help="A folder with `S1?_WV_SLC__*.SAFE` products at any depth.")],
+    out: Annotated[Path, typer.Option(help="The store to write (a Zarr v3 group).")],
+    size: Annotated[int, typer.Option(min=1, help="Rows and columns of a sample, from the vignette's middle.")] = 384,
+    spacing: Annotated[float, typer.Option(min=10, help="Metres that a pixel of a sample is long and wide.")] = 50.0,
+    noise: Annotated[
+        Literal["subtract", "keep"], typer.Option(help="Take the thermal noise out before averaging, or leave it in.")
+    ] = "subtract",
+    detrend: Annotated[
+        Literal["cmod5n", "none"],
+        typer.Option(help="Divide by what the sea gives at 10 m/s at the same incidence, or give sigma0 itself."),
+    ] = "cmod5n",
+    polarisation: Annotated[Literal["vv", "hh"], typer.Option(help="Which vignettes.")] = "vv",
+    compress: Annotated[bool, typer.Option("--compress", help="Compress, for storage and remote reading.")] = False,
+    max_bad: MaxBad = 0.01,
+) -> None:
+    """Calibrate vignettes, average them to 50 m and pack them into one store.
+
+    Unusable vignettes are listed, with the reason, in `<out>.quarantine.csv` and left out. Run the same command again
+    to go on after an interruption.
+
+    **Examples**
+
+    ```
+    terrasieve wv ingest products --out wv.zarr
+    terrasieve wv ingest products/2020 --out sigma0.zarr --detrend none --size 256 --compress
+    ```
+    """
+    from terrasieve.archive.layouts.wave_mode import WaveModeArchive, WaveModeSpec
+    from terrasieve.archive.wave_mode.ingest import ingest
+    from terrasieve.cli.telling import warn
+
+    archive = WaveModeArchive(
+        WaveModeSpec(root=folder, polarisation=polarisation, size=size, spacing=spacing, noise=noise, detrend=detrend)
+    )
+    report = ingest(archive, out, compress=compress, max_bad=max_bad)
+    console.print(f"Packed: {report.summary()}", highlight=False)
+    warn(report.packed.suspicions)

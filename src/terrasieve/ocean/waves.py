@@ -1,0 +1,240 @@
+"""Spectra of ocean waves on deep water, and random surfaces drawn from them.
+
+Frequency spectra are JONSWAP (Hasselmann et al. 1973, "Measurements of wind-wave growth and swell decay during the
+Joint North Sea Wave Project", Dtsch. Hydrogr. Z. A8 12), which without peak enhancement are Pierson-Moskowitz (1964, J.
+Geophys. Res. 69(24)). Energy spreads over directions as cos^2s of half the angle (Longuet-Higgins et al. 1963), with s
+of Goda and Suzuki 1975.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import fft
+
+GRAVITY = 9.81
+_YOUNG, _SWELL = 3.3, 7.0
+_WIND_SPREADING, _SWELL_SPREADING = 10.0, 75.0
+_FREQUENCIES = 400
+_TABLE = 4096
+_NEGLIGIBLE = np.float32(1e-7)
+
+Field = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class WaveSystem:
+    """Waves of one origin.
+
+    Attributes:
+        height: Significant wave height in m, four times the root of the surface's variance.
+        period: Of the spectrum's peak, in s.
+        direction: That the waves travel to, in radians: 0 along increasing columns, a quarter turn along
+            increasing rows.
+        enhancement: Gamma of JONSWAP; 1 is Pierson-Moskowitz.
+        spreading: s of the directional distribution; larger is narrower.
+    """
+
+    height: float
+    period: float
+    direction: float
+    enhancement: float
+    spreading: float
+
+    @property
+    def variance(self) -> float:
+        """Of the surface's elevation, in m2: the zeroth moment m0 of the spectrum."""
+        return (self.height / 4) ** 2
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Wavenumbers of a periodic square of sea.
+
+    Attributes:
+        cells: Rows and columns.
+        spacing: Of the cells, in m.
+    """
+
+    cells: int
+    spacing: float
+
+    @property
+    def highest(self) -> float:
+        """Angular frequency of the shortest wave that it resolves, of two cells, in rad/s."""
+        return math.sqrt(GRAVITY * math.pi / self.spacing)
+
+
+@dataclass(frozen=True)
+class Surface:
+    """Complex amplitudes of the waves on a grid at one moment; each of its arrays has the shape ``(cells, cells)``.
+
+    Attributes:
+        grid: The grid.
+        amplitudes: Of the waves that the grid resolves, in m; rows first, in the order of ``numpy.fft.fftfreq``.
+        unresolved: Of the waves that are shorter: variance of the elevation in m2, and of the orbital velocity's
+            vertical component in m2/s2.
+    """
+
+    grid: Grid
+    amplitudes: NDArray[np.complex64]
+    unresolved: tuple[float, float]
+
+    def elevation(self) -> Field:
+        """Height of the surface above its mean, in m."""
+        return self._real(self.amplitudes)
+
+    def slope(self) -> Field:
+        """Rise of the surface a metre towards increasing columns."""
+        return self._real(self.amplitudes * (1j * _wavenumbers(self.grid).across))
+
+    def velocity(self, incidence: float) -> Field:
+        """Orbital velocity towards a radar that looks along increasing columns, in m/s.
+
+        Deep-water waves move the surface in circles: by omega times elevation along their direction, and a quarter
+        period later upwards (Hasselmann and Hasselmann 1991, J. Geophys. Res. 96(C6)).
+
+        Args:
+            incidence: In degrees.
+        """
+        waves, angle = _wavenumbers(self.grid), math.radians(incidence)
+        towards = -math.sin(angle) * waves.cosine - 1j * math.cos(angle)
+        return self._real(self.amplitudes * (waves.frequency * towards).astype(np.complex64))
+
+    def _real(self, amplitudes: NDArray[np.complexfloating]) -> Field:
+        cells = self.grid.cells
+        field: Field = (fft.ifft2(amplitudes.astype(np.complex64)).real * np.float32(cells**2)).astype(np.float32)
+        return field
+
+
+def wind_sea(wind_speed: float, direction: float, fetch: float) -> WaveSystem:
+    """The waves that a steady wind has raised over a fetch.
+
+    Growth as JONSWAP found it, up to the fully developed sea, in the form of the Shore Protection Manual (CERC 1984,
+    equations 3-33 to 3-38) with the wind at 10 m. The peak is the sharper the younger the sea is.
+
+    Args:
+        wind_speed: At 10 m, in m/s, positive.
+        direction: That the wind blows to; see :class:`WaveSystem`.
+        fetch: In m.
+    """
+    scaled = GRAVITY * fetch / wind_speed**2
+    age = min(0.0016 * math.sqrt(scaled) / 0.2433, 1.0)
+    return WaveSystem(
+        height=0.2433 * age * wind_speed**2 / GRAVITY,
+        period=min(0.2857 * scaled ** (1 / 3), 8.134) * wind_speed / GRAVITY,
+        direction=direction,
+        enhancement=1 + (_YOUNG - 1) * (1 - age),
+        spreading=_WIND_SPREADING,
+    )
+
+
+def swell(height: float, period: float, direction: float) -> WaveSystem:
+    """Waves that have left the wind that raised them: a narrow spectrum (Goda 1983, Rep. Port Harbour Res. Inst. 22).
+
+    Args:
+        height: Significant, in m.
+        period: Of the peak, in s.
+        direction: See :class:`WaveSystem`.
+    """
+    return WaveSystem(height, period, direction, _SWELL, _SWELL_SPREADING)
+
+
+def significant_height(systems: Sequence[WaveSystem]) -> float:
+    """Of all waves together, in m: four times the root of the sum of their variances."""
+    return 4 * math.sqrt(sum(system.variance for system in systems))
+
+
+def draw_surface(systems: Sequence[WaveSystem], grid: Grid, rng: np.random.Generator) -> Surface:
+    """A random surface: independent complex Gaussian amplitudes whose expected variance is the spectrum.
+
+    Args:
+        systems: What it is made of.
+        grid: Where.
+        rng: Source of amplitudes and phases.
+    """
+    shape = (grid.cells, grid.cells)
+    variance = np.zeros(shape, dtype=np.float32)
+    elevation = velocity = 0.0
+    for system in systems:
+        resolved, rest, motion = _shares(system, grid.highest)
+        variance += _distributed(system, grid) * np.float32(resolved)
+        elevation, velocity = elevation + rest, velocity + motion
+    noise = rng.standard_normal((*shape, 2), dtype=np.float32).view(np.complex64)[..., 0]
+    return Surface(grid, noise * np.sqrt(variance), (elevation, velocity))
+
+
+def spectrum(system: WaveSystem, frequency: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Shape of a wave system's spectrum over angular frequency, not scaled.
+
+    Args:
+        system: The waves.
+        frequency: In rad/s, positive.
+    """
+    relative = np.asarray(frequency, dtype=np.float64) * system.period / (2 * math.pi)
+    width = np.where(relative > 1, 0.09, 0.07)
+    peak = np.exp(-0.5 * ((relative - 1) / width) ** 2)
+    shape: NDArray[np.float64] = relative**-5.0 * np.exp(-1.25 * relative**-4.0) * system.enhancement**peak
+    return shape
+
+
+@dataclass(frozen=True)
+class _Wavenumbers:
+    """Of a grid; each array has its shape.
+
+    Attributes:
+        across: Part of the wavenumber along the columns, in rad/m.
+        cosine: Of the wave's direction; ``sine`` likewise.
+        frequency: In rad/s.
+        place: Of the frequency in a table up to the highest that the grid resolves; one past its end where it is above.
+    """
+
+    across: Field
+    cosine: Field
+    sine: Field
+    frequency: Field
+    place: NDArray[np.int32]
+
+
+@lru_cache(maxsize=4)
+def _wavenumbers(grid: Grid) -> _Wavenumbers:
+    axis = (2 * math.pi * np.fft.fftfreq(grid.cells, grid.spacing)).astype(np.float32)
+    across, down = np.broadcast_arrays(axis[None, :], axis[:, None])
+    size: Field = np.hypot(across, down)
+    safe: Field = np.where(size > 0, size, np.float32(1))
+    frequency = np.sqrt(GRAVITY * size, dtype=np.float32)
+    place = np.minimum(frequency * (_TABLE / grid.highest), _TABLE).astype(np.int32)
+    cosine, sine = np.divide(across, safe, dtype=np.float32), np.divide(down, safe, dtype=np.float32)
+    return _Wavenumbers(across, cosine, sine, frequency, place)
+
+
+def _distributed(system: WaveSystem, grid: Grid) -> Field:
+    """Share of the resolved variance that each wavenumber carries; they sum to 1."""
+    waves = _wavenumbers(grid)
+    frequency = (np.arange(_TABLE) + 0.5) * (grid.highest / _TABLE)
+    # From frequency to the plane of wavenumbers: dw/dk = g / 2w, over the length of the circle, k = w^2 / g.
+    by_frequency = np.append(spectrum(system, frequency) / frequency**3, 0.0).astype(np.float32)
+    density: Field = by_frequency[waves.place]
+    carried = density > _NEGLIGIBLE * by_frequency.max()
+    along = waves.cosine[carried] * math.cos(system.direction) + waves.sine[carried] * math.sin(system.direction)
+    # Rounding may leave the square of the cosine of half an angle below 0 by a hair.
+    spread = np.maximum(0.5 + 0.5 * along, np.float32(0)) ** np.float32(system.spreading)
+    shares = np.zeros_like(density)
+    shares[carried] = density[carried] * spread
+    total = float(shares.sum())
+    return shares / np.float32(total) if total > 0 else shares
+
+
+def _shares(system: WaveSystem, highest: float) -> tuple[float, float, float]:
+    """Variance below a frequency, variance above it, and variance of the vertical velocity above it."""
+    peak = 2 * math.pi / system.period
+    frequency = np.geomspace(0.4 * peak, max(30 * peak, 3 * highest), _FREQUENCIES)
+    density = spectrum(system, frequency) * frequency  # per logarithm of frequency
+    density *= system.variance / density.sum()
+    above = frequency > highest
+    return float(density[~above].sum()), float(density[above].sum()), float((density * frequency**2)[above].sum())

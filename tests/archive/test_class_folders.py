@@ -1,0 +1,25 @@
+"""Class folders are found where a download puts them, and not looked for among half a million patches."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from terrasieve.archive import class_folders
+from terrasieve.archive.class_folders import find_class_folders, walk
+
+
+def test_class_folders_are_found_three_levels_down_and_no_further(tmp_path: Path) -> None:
+    for depth in ("a/b/c", "a/b/c/d"):
+        for label in ("x", "y"):
+            (tmp_path / depth / label).mkdir(parents=True)
+            (tmp_path / depth / label / "1.jpg").write_bytes(b"")
+    assert find_class_folders(tmp_path, ["x", "y"], [".jpg"]) == {".jpg": tmp_path / "a/b/c"}
+
+
+def test_a_folder_of_patches_is_not_entered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(class_folders, "CROWDED", 3)
+    for number in range(4):
+        (tmp_path / "patches" / str(number) / "inner").mkdir(parents=True)
+    assert list(walk(tmp_path, 3)) == [tmp_path, tmp_path / "patches"]
