@@ -51,6 +51,7 @@ _SETTINGS = {
 }
 _OCEAN = 2400
 _OCEAN_RECIPE = "oceansar-small"
+_OCEAN_SETTINGS = (*_SETTINGS["dino"], "train.steps=240", "train.evaluate_steps=120")
 _ROUNDS = ("curation.warmup=0.5", "curation.every=1")
 """A shorter rhythm than a long run would have, so that there is more than one round to see."""
 
@@ -114,7 +115,7 @@ def run_ocean_demo(
     began = time.monotonic()
     _clear(out, overwrite)
     rounds = _ROUNDS if curate == "dynamic" else ()
-    config = load_config(_OCEAN_RECIPE, [*_SETTINGS["dino"], *rounds, f"train.seed={seed}", *settings], curate)
+    config = load_config(_OCEAN_RECIPE, [*_OCEAN_SETTINGS, *rounds, f"train.seed={seed}", *settings], curate)
     demo = simulated_ocean_samples(seed, _OCEAN, out / "labelled.zarr")
     return _run(demo, config, out, device, began)
 
