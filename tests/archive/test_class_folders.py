@@ -10,12 +10,12 @@ from terrasieve.archive import class_folders
 from terrasieve.archive.class_folders import find_class_folders, walk
 
 
-def test_class_folders_are_found_three_levels_down_and_no_further(tmp_path: Path) -> None:
-    for depth in ("a/b/c", "a/b/c/d"):
+def test_class_folders_are_found_six_levels_down_and_no_further(tmp_path: Path) -> None:
+    for depth in ("a/b/c/d/e/f", "a/b/c/d/e/f/g"):
         for label in ("x", "y"):
             (tmp_path / depth / label).mkdir(parents=True)
             (tmp_path / depth / label / "1.jpg").write_bytes(b"")
-    assert find_class_folders(tmp_path, ["x", "y"], [".jpg"]) == {".jpg": tmp_path / "a/b/c"}
+    assert find_class_folders(tmp_path, ["x", "y"], [".jpg"]) == {".jpg": tmp_path / "a/b/c/d/e/f"}
 
 
 def test_a_folder_of_patches_is_not_entered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,8 +11,8 @@ from terrasieve.archive.patches import Listing
 from terrasieve.archive.split_lists import read_split_lists, split_column
 from terrasieve.errors import ArchiveError
 
-DEPTH = 3
-"""Levels below the root at which class folders are looked for."""
+DEPTH = 6
+"""Levels below the root at which class folders are looked for; EuroSAT's archive of 13 bands has as many."""
 
 CROWDED = 500
 """A folder with more folders than this holds one for each patch, of which there may be half a million, not classes."""

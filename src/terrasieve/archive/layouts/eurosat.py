@@ -51,7 +51,7 @@ class EuroSatSpec(Spec):
     """A EuroSAT folder.
 
     Attributes:
-        root: The folder of the class folders, or one up to three levels above it.
+        root: The folder of the class folders, or one up to six levels above it.
         product: ``rgb`` (JPEG), ``ms`` (13 bands) or ``sar`` (VV, VH); what is there when None.
     """
 

@@ -72,7 +72,7 @@ class Resisc45Spec(Spec):
     """A RESISC45 folder.
 
     Attributes:
-        root: The folder of the class folders, or one up to three levels above it.
+        root: The folder of the class folders, or one up to six levels above it.
     """
 
     layout: Literal["resisc45"] = "resisc45"

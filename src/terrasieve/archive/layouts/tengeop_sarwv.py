@@ -64,7 +64,7 @@ class TenGeoPSpec(Spec):
     """A TenGeoP-SARwv folder.
 
     Attributes:
-        root: The folder of the class folders, or one up to three levels above it.
+        root: The folder of the class folders, or one up to six levels above it.
         files: ``tiff`` or ``png``; what is there when None.
     """
 

@@ -47,7 +47,7 @@ class UcMercedSpec(Spec):
     """A UC Merced folder.
 
     Attributes:
-        root: The folder of the class folders, or one up to three levels above it.
+        root: The folder of the class folders, or one up to six levels above it.
     """
 
     layout: Literal["uc-merced"] = "uc-merced"
