@@ -257,3 +257,13 @@ def test_a_forked_worker_reads_the_same(small: Path) -> None:
     with ProcessPoolExecutor(1, mp_context=get_context("fork")) as pool:
         found = pool.submit(archive.read, 5, "s1").result(timeout=60)
     np.testing.assert_array_equal(found, expected)
+
+
+def test_seasons_may_be_views_of_a_location(published: Path) -> None:
+    samples, views = opened(published), open_archive(Ssl4eoS12V11Spec(root=published, seasons="views"))
+    names = samples.ids.tolist()
+    for index, location in enumerate(views.ids.tolist()):
+        for season in range(4):
+            theirs = samples.read(names.index(f"{location}_{season}"), "s2c", ["B04"])
+            np.testing.assert_array_equal(views.read(index, f"s2c-{season}", ["B04"]), theirs)
+    assert set(views.table()["split"].to_pylist()) <= {"train", "val"}

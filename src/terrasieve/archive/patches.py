@@ -154,6 +154,15 @@ class PatchesArchive:
         positions = declared.indices(declared.names if bands is None else bands)
         return reader.read(self._address(index, sensor), positions, None if window is None else Window(*window))
 
+    def column(self, name: str) -> Column:
+        """What the layout publishes of each sample under a name, without looking where the samples lie.
+
+        Raises:
+            KeyError: It publishes no such thing.
+        """
+        found = self._listing.columns[name]
+        return found() if callable(found) else found
+
     def table(self) -> pa.Table:
         """See ``Archive.table``; with every column that the layout publishes."""
         return self._table

@@ -20,7 +20,9 @@ from terrasieve.archive.folders import subfolders
 from terrasieve.archive.layout import Layout, Recognition
 from terrasieve.archive.patch_readers import BandsReader
 from terrasieve.archive.patches import Listing, PatchesArchive
+from terrasieve.archive.protocol import Archive
 from terrasieve.archive.quality import Problem, Rejection
+from terrasieve.archive.seasons import Seasons, seasons_as
 from terrasieve.console import track_many
 from terrasieve.errors import ArchiveError
 from terrasieve.schema import Spec
@@ -39,11 +41,14 @@ class Ssl4eoS12Spec(Spec):
     Attributes:
         root: The folder that holds ``s1``, ``s2c`` and ``s2a``, or some of them.
         sensors: Which to show; a sample must have all of them. Those that are there when None.
+        seasons: Whether each season of a location is a sample, or a location is, whose seasons are further views; see
+            :class:`terrasieve.archive.seasons.SeasonViews`.
     """
 
     layout: Literal["ssl4eo-s12"] = "ssl4eo-s12"
     root: Path
     sensors: tuple[Product, ...] | None = None
+    seasons: Seasons = "samples"
 
 
 @dataclass(frozen=True)
@@ -158,4 +163,9 @@ def recognise(folder: Path) -> Recognition | None:
     return Recognition(0.95, f"locations of seven digits in {', '.join(found)}", Ssl4eoS12Spec(root=folder))
 
 
-LAYOUT = Layout("ssl4eo-s12", "SSL4EO-S12 v1.0", Ssl4eoS12Spec, Ssl4eoS12Archive, recognise)
+def build(spec: Ssl4eoS12Spec) -> Archive:
+    """Open a spec, with the seasons as it says."""
+    return seasons_as(Ssl4eoS12Archive(spec), spec.seasons)
+
+
+LAYOUT = Layout("ssl4eo-s12", "SSL4EO-S12 v1.0", Ssl4eoS12Spec, build, recognise)

@@ -17,7 +17,9 @@ from typing import Literal
 from terrasieve.archive.inside import inside
 from terrasieve.archive.layout import Layout, Recognition
 from terrasieve.archive.patches import Listing, PatchesArchive
+from terrasieve.archive.protocol import Archive
 from terrasieve.archive.quality import FlawError, Problem, Rejection
+from terrasieve.archive.seasons import Seasons, seasons_as
 from terrasieve.archive.zarr_reader import StoredSamples, ZippedZarrReader, read_samples
 from terrasieve.console import track_many
 from terrasieve.errors import ArchiveError
@@ -50,11 +52,14 @@ class Ssl4eoS12V11Spec(Spec):
         root: The folder that holds ``train`` and ``val``, or one of them.
         sensors: Which to show; a sample must have all of them. Those that are there, less ``s2rgb``, which is drawn
             from them, when None.
+        seasons: Whether each season of a location is a sample, or a location is, whose seasons are further views; see
+            :class:`terrasieve.archive.seasons.SeasonViews`.
     """
 
     layout: Literal["ssl4eo-s12-v1.1"] = "ssl4eo-s12-v1.1"
     root: Path
     sensors: tuple[Product, ...] | None = None
+    seasons: Seasons = "samples"
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,4 +180,9 @@ def recognise(folder: Path) -> Recognition | None:
     return None
 
 
-LAYOUT = Layout("ssl4eo-s12-v1.1", "SSL4EO-S12 v1.1", Ssl4eoS12V11Spec, Ssl4eoS12V11Archive, recognise)
+def build(spec: Ssl4eoS12V11Spec) -> Archive:
+    """Open a spec, with the seasons as it says."""
+    return seasons_as(Ssl4eoS12V11Archive(spec), spec.seasons)
+
+
+LAYOUT = Layout("ssl4eo-s12-v1.1", "SSL4EO-S12 v1.1", Ssl4eoS12V11Spec, build, recognise)

@@ -1,0 +1,87 @@
+"""Seasons as views: one sample a location, each season's pixels under a sensor of its own."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from terrasieve.archive.catalogue import index_archive
+from terrasieve.archive.layouts.ssl4eo_s12 import PRODUCTS, Ssl4eoS12Archive, Ssl4eoS12Spec, build
+from terrasieve.archive.opening import open_archive
+from terrasieve.archive.seasons import SeasonViews
+from terrasieve.errors import ArchiveError, BandError
+
+DAYS = ("20200307", "20200604", "20200917", "20201206")
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory: pytest.TempPathFactory, write_tif: Any) -> Path:
+    """Two whole locations and one of three seasons; a pixel says place, season and band."""
+    root = tmp_path_factory.mktemp("seasons")
+    for place, location in enumerate(("0000000", "0000004", "0000009")):
+        for season, day in enumerate(DAYS[: 3 if place == 2 else 4]):
+            for number, band in enumerate(PRODUCTS["s2a"].bands):
+                size = 264 // {10: 1, 20: 2, 60: 6}[int(band.gsd)]
+                value = np.full((1, size, size), 1000 * place + 100 * season + number + 1, np.uint16)
+                folder = root / "s2a" / location / f"{day}T054639_{day}T054831_T43RCP"
+                write_tif(folder / f"{band.name.replace('B0', 'B')}.tif", value, resolution=2640 / size)
+    return root
+
+
+def views(root: Path) -> SeasonViews:
+    archive = build(Ssl4eoS12Spec(root=root, seasons="views"))
+    assert isinstance(archive, SeasonViews)
+    return archive
+
+
+def test_a_location_is_a_sample_with_every_seasons_pixels(published: Path) -> None:
+    archive = views(published)
+    assert archive.ids.tolist() == ["0000000", "0000004"]
+    assert list(archive.sensors) == [f"s2a-{season}" for season in range(4)]
+    for place in range(2):
+        for season in range(4):
+            pixels = archive.read(place, f"s2a-{season}", ["B03", "B12"])
+            assert np.unique(pixels[0]) == 1000 * place + 100 * season + 3
+            assert np.unique(pixels[1]) == 1000 * place + 100 * season + 12
+    assert archive.shape(1, "s2a-3") == (264, 264)
+
+
+def test_a_location_that_lacks_a_season_is_listed(published: Path) -> None:
+    (lost,) = views(published).rejected
+    assert lost.id == "0000009"
+    assert "3 of 4 seasons" in lost.reason
+
+
+def test_the_table_has_the_time_and_the_files_of_every_season(published: Path) -> None:
+    (row, _) = views(published).table().to_pylist()
+    assert row["id"] == row["location"] == "0000000"
+    assert [row[f"time:s2a-{season}"].strftime("%Y%m%d") for season in range(4)] == list(DAYS)
+    assert all(DAYS[season] in row[f"asset:s2a-{season}"] for season in range(4))
+    assert "season" not in row
+
+
+def test_as_samples_it_is_another_archive_of_the_same_files(published: Path) -> None:
+    samples = build(Ssl4eoS12Spec(root=published))
+    assert isinstance(samples, Ssl4eoS12Archive)
+    assert len(samples) == 11
+    assert samples.source["fingerprint"] != views(published).source["fingerprint"]
+
+
+def test_it_is_pickled_and_catalogued(published: Path, tmp_path: Path) -> None:
+    archive = pickle.loads(pickle.dumps(views(published)))
+    np.testing.assert_array_equal(archive.read(1, "s2a-2", ["B8A"]), views(published).read(1, "s2a-2", ["B8A"]))
+    index_archive(archive, tmp_path / "c.parquet", max_bad=0.5)
+    assert list(open_archive(tmp_path / "c.parquet").sensors) == list(archive.sensors)
+
+
+def test_wrong_questions_are_answered(published: Path, tmp_path: Path) -> None:
+    with pytest.raises(BandError, match=r"no sensor 's2a-4'"):
+        views(published).read(0, "s2a-4")
+    with pytest.raises(IndexError):
+        views(published).read(2, "s2a-0")
+    with pytest.raises(ArchiveError, match="holds none of"):
+        views(tmp_path)
