@@ -6,10 +6,10 @@ distribution of covers, near-copies, seasons, clouds, noise and speckle.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from functools import cached_property, lru_cache
-from typing import Any, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -19,14 +19,10 @@ from pydantic import Field
 from terrasieve.archive.footprints import corners, outlines
 from terrasieve.archive.imaging import OpticalSettings, see_optical, see_radar
 from terrasieve.archive.landscape import Landscape, main_cover, make_landscape
-from terrasieve.archive.manifest import digest
-from terrasieve.archive.protocol import Window
-from terrasieve.archive.raster import check_within
 from terrasieve.archive.seeded import generator
 from terrasieve.archive.signatures import COVERS
+from terrasieve.archive.simulation import Simulation, SimulationSpec, drawn_split
 from terrasieve.console import track
-from terrasieve.errors import BandError, nearest
-from terrasieve.schema import Spec
 from terrasieve.sensors import SENSORS, Sensor
 
 _SENSORS = {"s2": SENSORS["s2-l2a"], "s1": SENSORS["s1"], "land_cover": SENSORS["land-cover"]}
@@ -39,7 +35,7 @@ _YEAR = datetime(2021, 1, 1, 10, 20, tzinfo=UTC)
 _SCENE, _OPTICAL, _RADAR, _COPY, _SPLIT, _DAY, _JITTER, _CLOUDS = range(8)
 
 
-class SimulatedSpec(Spec):
+class SimulatedSpec(SimulationSpec):
     """What to simulate. Sample ``i`` depends on the settings and ``i`` only, not on ``samples``.
 
     Attributes:
@@ -56,8 +52,6 @@ class SimulatedSpec(Spec):
     """
 
     layout: Literal["simulated"] = "simulated"
-    seed: int = Field(default=0, ge=0, lt=2**64)
-    samples: int = Field(default=4096, ge=1)
     size: int = Field(default=64, ge=32, le=1024)
     zipf: float = Field(default=1.0, ge=0)
     redundancy: float = Field(default=0.3, ge=0, lt=1)
@@ -84,7 +78,7 @@ class _Facts(NamedTuple):
     split: str
 
 
-class SimulatedArchive:
+class SimulatedArchive(Simulation[SimulatedSpec]):
     """Samples that are computed when they are read: ``s2`` (s2-l2a), ``s1`` (dB) and ``land_cover``.
 
     A sample's label is the cover of more than half of its pixels. Near-copies share the split of their scene,
@@ -94,56 +88,17 @@ class SimulatedArchive:
         spec: What to simulate.
     """
 
-    def __init__(self, spec: SimulatedSpec) -> None:
-        self.spec = spec
+    name: ClassVar[str] = "simulated"
+    known_sensors: ClassVar[Mapping[str, Sensor]] = _SENSORS
+    classes: ClassVar[tuple[str, ...]] = tuple(cover.name for cover in COVERS)
 
-    def __reduce__(self) -> tuple[type[SimulatedArchive], tuple[SimulatedSpec]]:
-        return type(self), (self.spec,)
+    def generator_version(self) -> tuple[str, ...]:
+        """The version alone."""
+        return (str(_GENERATOR),)
 
-    @property
-    def sensors(self) -> Mapping[str, Sensor]:
-        """The three sensors by key."""
-        return _SENSORS
-
-    @cached_property
-    def ids(self) -> NDArray[np.str_]:
-        """``simulated-<seed>-<index>``."""
-        return np.array([f"simulated-{self.spec.seed}-{index:06d}" for index in range(len(self))])
-
-    @property
-    def source(self) -> Mapping[str, Any]:
-        """Provenance; ``simulated`` is True."""
-        options = self.spec.model_dump(mode="json", exclude={"layout"})
-        described = [str(_GENERATOR), *(f"{name}={value}" for name, value in options.items())]
-        return {
-            "layout": "simulated",
-            "root": None,
-            "options": options,
-            "sensors": {key: sensor.name for key, sensor in _SENSORS.items()},
-            "classes": [cover.name for cover in COVERS],
-            "simulated": True,
-            "fingerprint": digest(described),
-        }
-
-    def __len__(self) -> int:
-        return self.spec.samples
-
-    def shape(self, index: int, sensor: str) -> tuple[int, int]:
-        """Height and width, the same for all."""
-        self._check(index, sensor)
-        return (self.spec.size, self.spec.size)
-
-    def read(
-        self, index: int, sensor: str, bands: Sequence[str] | None = None, window: Window | None = None
-    ) -> NDArray[Any]:
-        """Pixels of one sample; see ``Archive.read``. A copy, which the caller may change."""
-        self._check(index, sensor)
-        declared = _SENSORS[sensor]
-        positions = declared.indices(declared.names if bands is None else bands)
-        part = Window(0, 0, self.spec.size, self.spec.size) if window is None else Window(*window)
-        check_within(part, self.spec.size, self.spec.size, f"sample {index}")
-        pixels = _render(self.spec, int(index), sensor)
-        return pixels[list(positions), part.top : part.top + part.height, part.left : part.left + part.width]
+    def render(self, index: int, sensor: str) -> NDArray[Any]:
+        """Shape ``(bands, size, size)``."""
+        return _render(self.spec, index, sensor)
 
     def table(self) -> pa.Table:
         """See ``Archive.table``; with ``scene``, the sample that first showed this scene."""
@@ -178,12 +133,6 @@ class SimulatedArchive:
         row, column = divmod(view.scene, int(_ACROSS // side))
         return [10.0, 0.0, _WEST + column * side + 10 * view.columns, 0.0, -10.0, _NORTH - row * side - 10 * view.rows]
 
-    def _check(self, index: int, sensor: str) -> None:
-        if sensor not in _SENSORS:
-            raise BandError(f"The simulated archive has no sensor {sensor!r}.{nearest(sensor, _SENSORS)}")
-        if not 0 <= index < len(self):
-            raise IndexError(f"sample {index} of an archive of {len(self)} samples")
-
 
 def _generator(spec: SimulatedSpec, index: int, purpose: int) -> np.random.Generator:
     return generator(spec.seed, index, purpose)
@@ -205,16 +154,12 @@ def _view(spec: SimulatedSpec, index: int) -> _View:
 
 def _facts(spec: SimulatedSpec, index: int) -> _Facts:
     view = _view(spec, index)
-    return _Facts(view, _day(spec, index, view.scene), _label(spec, view.scene), _split(spec, view.scene))
+    split = drawn_split(_generator(spec, view.scene, _SPLIT))
+    return _Facts(view, _day(spec, index, view.scene), _label(spec, view.scene), split)
 
 
 def _label(spec: SimulatedSpec, scene: int) -> str:
     return COVERS[main_cover(_generator(spec, scene, _SCENE), spec.zipf)].name
-
-
-def _split(spec: SimulatedSpec, scene: int) -> str:
-    share = _generator(spec, scene, _SPLIT).random()
-    return "train" if share < 0.7 else "val" if share < 0.85 else "test"
 
 
 def _day(spec: SimulatedSpec, index: int, scene: int) -> float:

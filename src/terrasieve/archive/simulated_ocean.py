@@ -7,9 +7,9 @@ phenomena of TenGeoP-SARwv (:mod:`terrasieve.archive.ocean_scenery`).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import cached_property, lru_cache
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -17,20 +17,16 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from terrasieve.archive.imaging import speckle
-from terrasieve.archive.manifest import digest
 from terrasieve.archive.ocean_classes import PHENOMENA
 from terrasieve.archive.ocean_conditions import Conditions, draw_conditions, outline
 from terrasieve.archive.ocean_scenery import draw_scenery
-from terrasieve.archive.protocol import Window
-from terrasieve.archive.raster import check_within
 from terrasieve.archive.seeded import generator
+from terrasieve.archive.simulation import Simulation, SimulationSpec, drawn_split
 from terrasieve.console import track
-from terrasieve.errors import BandError, nearest
 from terrasieve.ocean.bunching import wave_image
 from terrasieve.ocean.cmod5n import cmod5n, detrend
 from terrasieve.ocean.viewing import incidences
 from terrasieve.ocean.waves import Grid, Surface, draw_surface
-from terrasieve.schema import Spec
 from terrasieve.sensors import SENSORS, Sensor
 
 SENSOR_KEY = "s1"
@@ -43,14 +39,13 @@ CELLS = 4
 FLOOR = 1e-5
 """Lowest value of a pixel: below what the radar can tell from noise, and a number whose logarithm exists."""
 
-_SENSORS = {SENSOR_KEY: SENSORS["s1-wv"]}
 _GENERATOR = 1
 _CACHED = 32
 _SHOW_PROGRESS_FROM = 20_000
 _CONDITIONS, _WAVES, _SCENERY, _SPECKLE, _SPLIT = range(5)
 
 
-class SimulatedOceanSpec(Spec):
+class SimulatedOceanSpec(SimulationSpec):
     """What to simulate. Sample ``i`` depends on the settings and ``i`` only, not on ``samples``.
 
     Attributes:
@@ -64,15 +59,13 @@ class SimulatedOceanSpec(Spec):
     """
 
     layout: Literal["simulated-ocean"] = "simulated-ocean"
-    seed: int = Field(default=0, ge=0, lt=2**64)
-    samples: int = Field(default=4096, ge=1)
     size: int = Field(default=64, ge=32, le=400)
     zipf: float = Field(default=1.0, ge=0)
     looks: float = Field(default=100.0, gt=0)
     nesz: float = Field(default=-26.0, ge=-100, le=0)
 
 
-class SimulatedOceanArchive:
+class SimulatedOceanArchive(Simulation[SimulatedOceanSpec]):
     """Vignettes that are computed when they are read: ``s1`` (s1-wv), sigma0 divided by that of a moderate wind.
 
     What is divided by is CMOD5.N at the local incidence; see :func:`terrasieve.ocean.cmod5n.detrend`. The latest
@@ -82,56 +75,17 @@ class SimulatedOceanArchive:
         spec: What to simulate.
     """
 
-    def __init__(self, spec: SimulatedOceanSpec) -> None:
-        self.spec = spec
+    name: ClassVar[str] = "ocean"
+    known_sensors: ClassVar[Mapping[str, Sensor]] = {SENSOR_KEY: SENSORS["s1-wv"]}
+    classes: ClassVar[tuple[str, ...]] = tuple(phenomenon.name for phenomenon in PHENOMENA)
 
-    def __reduce__(self) -> tuple[type[SimulatedOceanArchive], tuple[SimulatedOceanSpec]]:
-        return type(self), (self.spec,)
+    def generator_version(self) -> tuple[str, ...]:
+        """Layout and version."""
+        return (self.spec.layout, str(_GENERATOR))
 
-    @property
-    def sensors(self) -> Mapping[str, Sensor]:
-        """The one sensor, by its key ``s1``."""
-        return _SENSORS
-
-    @cached_property
-    def ids(self) -> NDArray[np.str_]:
-        """``ocean-<seed>-<index>``."""
-        return np.array([f"ocean-{self.spec.seed}-{index:06d}" for index in range(len(self))])
-
-    @property
-    def source(self) -> Mapping[str, Any]:
-        """Provenance; ``simulated`` is True."""
-        options = self.spec.model_dump(mode="json", exclude={"layout"})
-        described = [self.spec.layout, str(_GENERATOR), *(f"{name}={value}" for name, value in options.items())]
-        return {
-            "layout": self.spec.layout,
-            "root": None,
-            "options": options,
-            "sensors": {key: sensor.name for key, sensor in _SENSORS.items()},
-            "classes": [phenomenon.name for phenomenon in PHENOMENA],
-            "simulated": True,
-            "fingerprint": digest(described),
-        }
-
-    def __len__(self) -> int:
-        return self.spec.samples
-
-    def shape(self, index: int, sensor: str) -> tuple[int, int]:
-        """Height and width, the same for all."""
-        self._check(index, sensor)
-        return (self.spec.size, self.spec.size)
-
-    def read(
-        self, index: int, sensor: str, bands: Sequence[str] | None = None, window: Window | None = None
-    ) -> NDArray[Any]:
-        """Pixels of one vignette; see ``Archive.read``. A copy, which the caller may change."""
-        self._check(index, sensor)
-        declared = _SENSORS[sensor]
-        positions = declared.indices(declared.names if bands is None else bands)
-        part = Window(0, 0, self.spec.size, self.spec.size) if window is None else Window(*window)
-        check_within(part, self.spec.size, self.spec.size, f"sample {index}")
-        pixels = _render(self.spec, int(index))
-        return pixels[list(positions), part.top : part.top + part.height, part.left : part.left + part.width]
+    def render(self, index: int, sensor: str) -> NDArray[Any]:
+        """Shape ``(1, size, size)``."""
+        return _render(self.spec, index)
 
     def table(self) -> pa.Table:
         """See ``Archive.table``.
@@ -148,10 +102,10 @@ class SimulatedOceanArchive:
                 "geometry": pa.array(outlines, pa.binary()),
                 "time": pa.array([each.time for each in known], pa.timestamp("us", tz="UTC")),
                 "label": pa.array([each.phenomenon.name for each in known], pa.string()),
-                "split": pa.array([_split(self.spec, index) for index in range(len(self))], pa.string()),
+                "split": pa.array(self._splits(), pa.string()),
                 "crs": pa.nulls(len(self), pa.string()),
                 "transform": pa.nulls(len(self), pa.list_(pa.float64())),
-                **{f"asset:{key}": pa.nulls(len(self), pa.string()) for key in _SENSORS},
+                **{f"asset:{key}": pa.nulls(len(self), pa.string()) for key in self.known_sensors},
                 "swh": pa.array([each.swh for each in known], pa.float64()),
                 "wind_speed": pa.array([each.known_wind for each in known], pa.float64()),
                 "wind_direction": pa.array([each.wind_direction for each in known], pa.float64()),
@@ -160,17 +114,14 @@ class SimulatedOceanArchive:
             }
         )
 
+    def _splits(self) -> list[str]:
+        return [drawn_split(generator(self.spec.seed, index, _SPLIT)) for index in range(len(self))]
+
     @cached_property
     def _conditions(self) -> list[Conditions]:
         indices = range(len(self))
         shown = track(indices, "Simulating the catalogue") if len(self) > _SHOW_PROGRESS_FROM else indices
         return [_conditions_of(self.spec, index) for index in shown]
-
-    def _check(self, index: int, sensor: str) -> None:
-        if sensor not in _SENSORS:
-            raise BandError(f"The simulated ocean has no sensor {sensor!r}.{nearest(sensor, _SENSORS)}")
-        if not 0 <= index < len(self):
-            raise IndexError(f"sample {index} of an archive of {len(self)} samples")
 
 
 def sea_surface(spec: SimulatedOceanSpec, index: int) -> Surface:
@@ -202,11 +153,6 @@ def sigma0(spec: SimulatedOceanSpec, index: int) -> NDArray[np.float32]:
 
 def _conditions_of(spec: SimulatedOceanSpec, index: int) -> Conditions:
     return draw_conditions(generator(spec.seed, index, _CONDITIONS), spec.zipf)
-
-
-def _split(spec: SimulatedOceanSpec, index: int) -> str:
-    share = generator(spec.seed, index, _SPLIT).random()
-    return "train" if share < 0.7 else "val" if share < 0.85 else "test"
 
 
 @lru_cache(maxsize=_CACHED)
