@@ -13,6 +13,7 @@ import pytest
 import rasterio
 import shapely
 
+from terrasieve.archive import workers
 from terrasieve.archive.catalogue import index_archive, read_catalogue
 from terrasieve.archive.examining import BATCH
 from terrasieve.archive.geoparquet import write_geoparquet
@@ -226,6 +227,17 @@ def test_an_interrupted_index_goes_on_and_comes_to_the_same(
         "c.parquet.quarantine.csv",
         "c.parquet.suspicions.json",
     ]
+
+
+def test_processes_come_to_the_same(many: Archive, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    index_archive(many, tmp_path / "whole" / "c.parquet", max_bad=0.5)
+    monkeypatch.setattr(workers, "MANY", 1)
+    out = tmp_path / "out" / "c.parquet"
+    with pytest.raises(KeyboardInterrupt):
+        index_archive(Interrupted(many, 70), out, max_bad=0.5, workers=2)
+    assert (out.with_name(".c.parquet.journal").read_bytes().count(b"\n") - 1) * BATCH >= BATCH
+    index_archive(many, out, max_bad=0.5, workers=2)
+    assert written(out) == written(tmp_path / "whole" / "c.parquet")
 
 
 def test_other_limits_begin_anew(many: Archive, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from terrasieve.archive import packing, store
+from terrasieve.archive import packing, store, workers
 from terrasieve.archive.packed import PackedArchive
 from terrasieve.archive.packing import PROGRESS, pack
 from terrasieve.archive.protocol import Window
@@ -79,6 +79,33 @@ def test_bad_samples_are_left_out_and_listed(tmp_path: Path) -> None:
     assert listed == dict(zip(archive.ids[list(flaws)].tolist(), kinds, strict=True))
     assert (report.samples, report.rejected) == (15, 5)
     assert "5 rejected (2 unreadable, 1 nodata, 1 mismatched grids, 1 wrong unit)" in report.summary()
+
+
+def test_processes_come_to_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    archive = Flawed({0: "unreadable", 3: "nan", 7: "short", 8: "double", 19: "unreadable"})
+    pack(archive, tmp_path / "whole", max_bad=0.5)
+    monkeypatch.setattr(workers, "MANY", 1)
+    with monkeypatch.context() as patch:
+        patch.setattr(packing, "write_json", _fail_after(3, packing.write_json))
+        with pytest.raises(ArchiveError, match="goes on from here"):
+            pack(archive, tmp_path / "out", max_bad=0.5, workers=2)
+    pack(archive, tmp_path / "out", max_bad=0.5, workers=2)
+    assert _content(tmp_path / "out") == _content(tmp_path / "whole")
+    quarantined = [(tmp_path / f"{name}.quarantine.csv").read_text() for name in ("out", "whole")]
+    assert quarantined[0] == quarantined[1]
+
+
+def _fail_after(writes: int, real: Any) -> Any:
+    """A disk that is full after some writes."""
+    left = [writes]
+
+    def write(*arguments: object) -> None:
+        left[0] -= 1
+        if left[0] < 0:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(*arguments)
+
+    return write
 
 
 def test_too_many_bad_samples_stop_the_run_which_can_go_on_with_a_higher_limit(tmp_path: Path) -> None:

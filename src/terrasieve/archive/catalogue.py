@@ -11,7 +11,7 @@ from typing import Any, Literal
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from terrasieve.archive.examining import Examined, examine
+from terrasieve.archive.examining import Examined, Examiner, examine
 from terrasieve.archive.geoparquet import write_geoparquet
 from terrasieve.archive.manifest import digest
 from terrasieve.archive.protocol import Archive
@@ -106,11 +106,13 @@ def index_archive(
     limits: QualityLimits | None = None,
     max_bad: float = 0.01,
     depth: Literal["pixels", "headers"] = "pixels",
+    workers: int = 0,
 ) -> IndexReport:
     """Check every sample and write the catalogue of the good ones.
 
-    Memory does not hold more than one sample's pixels. A run that was interrupted goes on when the same call is made
-    again, from a journal beside ``out`` that is removed at the end, and comes to the same result.
+    Memory holds the pixels of one sample for each process, and of the others a row of the table. A run that was
+    interrupted goes on when the same call is made again, from a journal beside ``out`` that is removed at the end, and
+    comes to the same result.
 
     Args:
         archive: What to index.
@@ -119,6 +121,7 @@ def index_archive(
         limits: What a sample may lack.
         max_bad: Highest share of samples that may be rejected, 0 to 1.
         depth: ``pixels`` reads every sample; ``headers`` trusts what the files say about themselves.
+        workers: Reader processes; 0 reads in this one. The result is the same.
 
     Raises:
         TooManyBadSamplesError: More than ``max_bad`` are bad; the list is written, the catalogue is not.
@@ -128,7 +131,9 @@ def index_archive(
     quarantine = Quarantine.of(archive, out.with_name(f"{out.name}.quarantine.csv"), max_bad)
     table = archive.table()
     limits = limits or QualityLimits()
-    found = Examined() if depth == "headers" else _examine(archive, table, limits, quarantine, out, spec)
+    found = (
+        Examined() if depth == "headers" else _examine(Examiner(archive, table, limits), quarantine, out, spec, workers)
+    )
     good = [index for index in range(len(archive)) if index not in found.bad]
     if not good:
         raise ArchiveError(f"{archive.source.get('root')} has no good sample; see {quarantine.path}.")
@@ -171,18 +176,13 @@ def _without_bbox(rows: pa.Table) -> pa.Table:
     return rows.drop_columns(["bbox"]) if "bbox" in rows.column_names else rows
 
 
-def _examine(
-    archive: Archive,
-    table: pa.Table,
-    limits: QualityLimits,
-    quarantine: Quarantine,
-    out: Path,
-    spec: Mapping[str, Any],
-) -> Examined:
+def _examine(examiner: Examiner, quarantine: Quarantine, out: Path, spec: Mapping[str, Any], workers: int) -> Examined:
+    archive, limits = examiner.archive, examiner.limits
     described = json.dumps([limits.model_dump(), spec, dict(archive.source)], sort_keys=True, default=str)
     request = digest([described, *archive.ids.tolist()])
+    journal = out.with_name(f".{out.name}.journal")
     try:
-        return examine(archive, table, limits, quarantine, out.with_name(f".{out.name}.journal"), request)
+        return examine(examiner, quarantine, journal, request, workers)
     except TooManyBadSamplesError:
-        out.with_name(f".{out.name}.journal").unlink(missing_ok=True)
+        journal.unlink(missing_ok=True)
         raise

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -16,9 +16,12 @@ from terrasieve.archive.protocol import Archive
 from terrasieve.archive.quality import Problem, QualityLimits, Quarantine, Rejection, check
 from terrasieve.archive.suspicions import Finding, Suspects, Suspicion, look_at
 from terrasieve.archive.suspicions.grids import worth_comparing
+from terrasieve.archive.workers import spread
 from terrasieve.console import progress_bar
 from terrasieve.errors import SampleError
 
+Verdict: TypeAlias = tuple[list[Rejection], Finding | None]
+"""What is wrong with a sample, and what it shows where nothing is."""
 BATCH = 64
 """Samples between two entries of the journal: what an interruption costs at most."""
 
@@ -36,44 +39,36 @@ class Examined:
     suspicions: tuple[Suspicion, ...] | None = None
 
 
-def examine(
-    archive: Archive, table: pa.Table, limits: QualityLimits, quarantine: Quarantine, journal: Path, request: str
-) -> Examined:
+def examine(examiner: Examiner, quarantine: Quarantine, journal: Path, request: str, workers: int = 0) -> Examined:
     """Read every sample once, check it and look at it; what an interrupted run did is not done again.
 
     Args:
-        archive: What to read.
-        table: Of the archive.
-        limits: What a sample may lack.
+        examiner: Of the archive.
         quarantine: Takes in the bad ones.
         journal: Where to record how far the pass is; removed when it is through.
         request: Digest of all that the result depends on.
+        workers: Reader processes; 0 reads in this one.
 
     Raises:
         TooManyBadSamplesError: The quarantine is full.
         ArchiveError: The journal cannot be written.
     """
-    run = _Pass(archive, table, limits, quarantine)
-    with Journal(journal, request) as record, progress_bar() as bar:
-        task = bar.add_task("Checking samples", total=len(archive), note="")
-        position = 0
-        for entry in record.replay():
-            for one in entry["samples"]:
-                run.take(position, *_parse(one))
-                position += 1
-        bar.update(task, completed=position, note=f"{position:,} were done before" if position else "")
-        while position < len(archive):
-            batch = range(position, min(position + BATCH, len(archive)))
-            done = []
-            for index in batch:
-                flaws, finding = run.read(index)
-                run.take(index, flaws, finding)
+    run, total = _Pass(examiner, quarantine), len(examiner.archive)
+    with Journal(journal, request) as record:
+        known = run.recall(record)
+        with spread(examiner.judge, range(known, total), workers) as verdicts, progress_bar() as bar:
+            note = f"{known:,} were done before" if known else ""
+            task = bar.add_task("Checking samples", total=total, completed=known, note=note)
+            done: list[Any] = []
+            for position, (flaws, finding) in zip(range(known, total), verdicts, strict=True):
+                run.take(position, flaws, finding)
                 done.append(_record(flaws, finding))
                 bar.advance(task)
-            record.write({"samples": done})
-            position = batch.stop
-            if run.bad:
-                bar.update(task, note=quarantine.summary())
+                if len(done) == BATCH or position == total - 1:
+                    record.write({"samples": done})
+                    done = []
+                if flaws:
+                    bar.update(task, note=quarantine.summary())
         found = run.conclude()
         record.discard()
     return found
@@ -92,17 +87,40 @@ class Examiner:
         self.archive = archive
         self.sensors = dict(archive.sensors)
         self.limits = limits
-        self.names = table["id"]
-        self.files = {key: table[f"asset:{key}"] for key in self.sensors}
+        self.table = table
         self._compare = worth_comparing(archive)
 
     def asset(self, index: int, key: str) -> str:
         """The file of a sample, empty where there is none."""
-        return self.files[key][index].as_py() or ""
+        return self.table[f"asset:{key}"][index].as_py() or ""
 
     def flaw(self, index: int, key: str, error: SampleError) -> Rejection:
         """The entry of the quarantine for an error."""
-        return Rejection.from_error(self.names[index].as_py(), key, self.asset(index, key), error)
+        return Rejection.from_error(self.table["id"][index].as_py(), key, self.asset(index, key), error)
+
+    def read(self, index: int) -> tuple[dict[str, NDArray[Any]], list[Rejection]]:
+        """The pixels of one sample by sensor, and what is wrong with them."""
+        pixels, flaws = {}, []
+        for key in self.sensors:
+            try:
+                pixels[key] = self.archive.read(index, key)
+                self.accept(key, pixels[key])
+            except SampleError as error:
+                flaws.append(self.flaw(index, key, error))
+        return pixels, flaws
+
+    def accept(self, key: str, pixels: NDArray[Any]) -> None:
+        """Refuse what is not fit for use.
+
+        Raises:
+            SampleError: It says why.
+        """
+        check(pixels, self.sensors[key], self.limits)
+
+    def judge(self, index: int) -> Verdict:
+        """What is wrong with one sample; what it shows where nothing is."""
+        pixels, flaws = self.read(index)
+        return flaws, None if flaws else self.look(index, pixels)
 
     def look(self, index: int, pixels: Mapping[str, NDArray[Any]]) -> Finding:
         """What the pixels of a good sample show."""
@@ -110,26 +128,23 @@ class Examiner:
         return look_at(pixels, self.sensors, assets)
 
 
-class _Pass(Examiner):
+class _Pass:
     """The running state of :func:`examine`."""
 
-    def __init__(self, archive: Archive, table: pa.Table, limits: QualityLimits, quarantine: Quarantine) -> None:
-        super().__init__(archive, table, limits)
-        self.table = table
+    def __init__(self, examiner: Examiner, quarantine: Quarantine) -> None:
+        self.table = examiner.table
         self.quarantine = quarantine
         self.bad: set[int] = set()
-        self._suspects = Suspects(self.sensors)
+        self._suspects = Suspects(examiner.sensors)
 
-    def read(self, index: int) -> tuple[list[Rejection], Finding | None]:
-        """What is wrong with one sample; what it shows where nothing is."""
-        pixels, flaws = {}, []
-        for key, sensor in self.sensors.items():
-            try:
-                pixels[key] = self.archive.read(index, key)
-                check(pixels[key], sensor, self.limits)
-            except SampleError as error:
-                flaws.append(self.flaw(index, key, error))
-        return flaws, None if flaws else self.look(index, pixels)
+    def recall(self, journal: Journal) -> int:
+        """Take in what an interrupted run found; how many samples that were."""
+        position = 0
+        for entry in journal.replay():
+            for stored in entry["samples"]:
+                self.take(position, *_parse(stored))
+                position += 1
+        return position
 
     def take(self, index: int, flaws: Sequence[Rejection], finding: Finding | None) -> None:
         if flaws:
@@ -149,7 +164,7 @@ def _record(flaws: Sequence[Rejection], finding: Finding | None) -> list[Any]:
     ]
 
 
-def _parse(stored: Sequence[Any]) -> tuple[list[Rejection], Finding | None]:
+def _parse(stored: Sequence[Any]) -> Verdict:
     flaws, finding = stored
     return (
         [Rejection(**{**flaw, "problem": Problem(flaw["problem"])}) for flaw in flaws],

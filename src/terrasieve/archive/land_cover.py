@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,10 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from terrasieve.archive.patches import PatchReader
-from terrasieve.console import MANY, track
+from terrasieve.archive.side_by_side import side_by_side
 from terrasieve.errors import SampleError
-
-_THREADS = 8
 
 CLASSES_10 = (
     "Forest",
@@ -98,11 +95,7 @@ class MajorityLabels:
 
     def __call__(self) -> list[str | None]:
         """Name of the class of each patch; None where no pixel votes, or the map cannot be read."""
-        with ThreadPoolExecutor(_THREADS) as pool:
-            found = pool.map(self._label, self.addresses)
-            if len(self.addresses) < MANY:
-                return list(found)
-            return list(track(found, self.title, total=len(self.addresses)))
+        return list(side_by_side(self._label, self.addresses, self.title))
 
     def _label(self, address: str) -> str | None:
         try:

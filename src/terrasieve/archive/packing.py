@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -48,6 +48,7 @@ from terrasieve.archive.store import (
 )
 from terrasieve.archive.subset import SubsetArchive
 from terrasieve.archive.suspicions import Finding, Suspects, Suspicion, suspicions_path, write_suspicions
+from terrasieve.archive.workers import PART, spread
 from terrasieve.console import progress_bar
 from terrasieve.errors import ArchiveError, SampleError
 from terrasieve.schema import Spec
@@ -59,6 +60,8 @@ FINDINGS = "findings.jsonl"
 CHUNK_BYTES = 64 * 2**20
 """Upper bound of one chunk, unless a single sample is larger: some sixteen thousand files for a terabyte."""
 _BEST_COMPRESSION = 0.2
+_PART_BYTES = 4 * 2**20
+"""Of pixels that a reader process sends at once."""
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -124,6 +127,7 @@ def pack(
     indices: ArrayLike | None = None,
     max_bad: float = 0.01,
     limits: QualityLimits | None = None,
+    workers: int = 0,
 ) -> PackReport:
     """Write the good samples of an archive as one packed store.
 
@@ -138,6 +142,7 @@ def pack(
         indices: Samples to pack, in this order, shape ``(n,)``; all when None.
         max_bad: Highest share of samples that may be rejected, 0 to 1.
         limits: What a sample may lack; the defaults of ``QualityLimits`` when None.
+        workers: Reader processes; 0 reads in this one. The store is the same.
 
     Raises:
         ArchiveError: ``out`` holds something else or the half of another store, the disk is full, or no
@@ -152,7 +157,7 @@ def pack(
     if done is None:
         progress = _resume(out, request) or _begin(chosen, out, request, limits)
         packing = _Packing(chosen, out, limits, progress, quarantine, compress)
-        packing.run()
+        packing.run(workers)
         done = packing.finish()
         quarantine.write()
     (out / FINDINGS).unlink(missing_ok=True)
@@ -161,8 +166,39 @@ def pack(
     return PackReport(out, quarantine.path, done.samples, done.rejected, quarantine.counts, size, suspicions)
 
 
+_Sample: TypeAlias = tuple[dict[str, NDArray[Any]], list[Rejection], Finding | None]
+"""Pixels by sensor, what is wrong with them, and what they show where nothing is."""
+
+
+class _Reader(Examiner):
+    """Reads samples that fit the store.
+
+    Args:
+        archive: What to read.
+        table: Of the archive.
+        limits: What a sample may lack.
+        arrays: Of the store, by key of the sensor.
+    """
+
+    def __init__(
+        self, archive: Archive, table: pa.Table, limits: QualityLimits, arrays: Mapping[str, ArrayLayout]
+    ) -> None:
+        super().__init__(archive, table, limits)
+        self.arrays = arrays
+
+    def accept(self, key: str, pixels: NDArray[Any]) -> None:
+        """See ``Examiner.accept``; also refused is what has another shape or type than the store."""
+        super().accept(key, pixels)
+        _check_fits(pixels, self.arrays[key])
+
+    def take(self, index: int) -> _Sample:
+        """One sample; without its pixels where it is not fit for use."""
+        pixels, flaws = self.read(index)
+        return ({}, flaws, None) if flaws else (pixels, flaws, self.look(index, pixels))
+
+
 class _Packing:
-    """One run: reads samples, fills chunks, writes them and the record of how far it is."""
+    """One run: takes samples, fills chunks, writes them and the record of how far it is."""
 
     def __init__(
         self,
@@ -175,11 +211,10 @@ class _Packing:
     ) -> None:
         self.archive = archive
         self.out = out
-        self.limits = limits
         self.progress = progress
         self.quarantine = quarantine
         self.table = archive.table()
-        self.examiner = Examiner(archive, self.table, limits)
+        self.reader = _Reader(archive, self.table, limits, progress.arrays)
         self.suspects = Suspects(archive.sensors)
         quarantine.extend(Rejection(**{**r, "problem": Problem(r["problem"])}) for r in progress.rejections)
         self.sums = {
@@ -193,15 +228,22 @@ class _Packing:
                 create_arrays(out, archive.sensors, layout, len(archive))
             self.arrays = open_arrays(out, layout)
 
-    def run(self) -> None:
+    def run(self, workers: int) -> None:
         """Fill and write chunks until the archive is read to its end."""
+        left = range(self.progress.position, len(self.archive))
+        each = sum(layout.sample_bytes for layout in self.progress.arrays.values())
+        part = max(1, min(PART, _PART_BYTES // each))
+        with spread(self.reader.take, left, workers, part) as samples:
+            self._fill_chunks(samples)
+
+    def _fill_chunks(self, samples: Iterator[_Sample]) -> None:
         arrays = self.progress.arrays.items()
         buffers = {key: np.zeros((self.progress.chunk, *layout.shape), layout.dtype) for key, layout in arrays}
         with Journal(self.out / FINDINGS, self.progress.request) as findings, progress_bar() as bar:
             self._recall(findings)
             task = bar.add_task("Packing", total=len(self.archive), completed=self.progress.position, note="")
             while self.progress.position < len(self.archive):
-                after, found = self._fill(buffers, bar, task)
+                after, found = self._fill(buffers, samples, bar, task)
                 findings.write({"from": self.progress.position, "found": found})
                 with _writing(self.out):
                     self._write(buffers, after)
@@ -236,9 +278,9 @@ class _Packing:
                     self.suspects.add(position, Finding.parse(stored))
 
     def _fill(
-        self, buffers: Mapping[str, NDArray[Any]], bar: ProgressBar, task: TaskID
+        self, buffers: Mapping[str, NDArray[Any]], samples: Iterator[_Sample], bar: ProgressBar, task: TaskID
     ) -> tuple[Progress, list[tuple[int, Any]]]:
-        """Read until the buffers are full or the archive ends.
+        """Take samples until the buffers are full or the archive ends.
 
         Returns:
             What the record will be once they are written, and what the samples taken showed, by position.
@@ -247,15 +289,14 @@ class _Packing:
         found: list[tuple[int, Any]] = []
         rejected, rejections = list(self.progress.rejected), list(self.progress.rejections)
         while position < len(self.archive) and filled < self.progress.chunk:
-            pixels, flaws = self._read(position)
-            if flaws:
+            pixels, flaws, finding = next(samples)
+            if finding is None:
                 rejected.append(position)
                 rejections += [{**asdict(flaw), "problem": flaw.problem.value} for flaw in flaws]
                 self.quarantine.extend(flaws)
                 bar.update(task, note=self.quarantine.summary())
             else:
                 self._take(pixels, buffers, filled)
-                finding = self.examiner.look(position, pixels)
                 self.suspects.add(position, finding)
                 found.append((position, finding.record()))
                 filled += 1
@@ -265,18 +306,6 @@ class _Packing:
         done = {"position": position, "kept": self.progress.kept + filled, "sums": sums}
         update = {**done, "rejected": tuple(rejected), "rejections": tuple(rejections)}
         return self.progress.model_copy(update=update), found
-
-    def _read(self, position: int) -> tuple[dict[str, NDArray[Any]], list[Rejection]]:
-        """The pixels of one sample by sensor, and what is wrong with them."""
-        pixels, flaws = {}, []
-        for key, sensor in self.archive.sensors.items():
-            try:
-                pixels[key] = self.archive.read(position, key)
-                check(pixels[key], sensor, self.limits)
-                _check_fits(pixels[key], self.progress.arrays[key])
-            except SampleError as error:
-                flaws.append(self.examiner.flaw(position, key, error))
-        return pixels, flaws
 
     def _take(self, pixels: Mapping[str, NDArray[Any]], buffers: Mapping[str, NDArray[Any]], place: int) -> None:
         for key, values in pixels.items():

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,12 +18,9 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from terrasieve.archive.handles import Handles
 from terrasieve.archive.protocol import Window
 from terrasieve.archive.quality import FlawError, Problem
-from terrasieve.console import MANY, track
+from terrasieve.archive.side_by_side import side_by_side
 
 _OPEN_DATASETS = 64
-_HEADER_THREADS = 8
-_PART = 1024
-"""Headers that are asked for at once: a pool holds more for a file that waits than the header itself takes."""
 _FAILURES = (RasterioError, OSError, ValueError)
 _MUCH = 2**28
 """Bytes of pixels, 256 MiB, from which on a file is asked whether it can hold what its header claims."""
@@ -142,17 +138,13 @@ def read_grid(path: Address) -> PixelGrid:
 
 
 def read_headers(paths: Iterable[Path], description: str) -> list[Header | FlawError]:
-    """Headers of many files, read side by side; an unreadable file gives its error in place of a header.
+    """Headers of many files; an unreadable file gives its error in place of a header.
 
     Args:
         paths: The files; the answer has their order.
         description: What the progress bar says, shown where the files are many.
     """
-    files = list(paths)
-    parts = (files[start : start + _PART] for start in range(0, len(files), _PART))
-    with ThreadPoolExecutor(_HEADER_THREADS) as pool:
-        found = (header for part in parts for header in pool.map(_header_or_error, part))
-        return list(found) if len(files) < MANY else list(track(found, description, total=len(files)))
+    return list(side_by_side(_header_or_error, list(paths), description))
 
 
 def read_window(path: Address, bands: Sequence[int], window: Window) -> NDArray[Any]:

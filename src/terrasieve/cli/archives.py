@@ -20,6 +20,7 @@ from terrasieve.cli.options import (
     SensorOptions,
     Stride,
     Tile,
+    Workers,
 )
 from terrasieve.console import console
 
@@ -37,6 +38,7 @@ def index(
     layout: LayoutName = None,
     harmonise: Harmonise = False,
     stac: Annotated[Path | None, typer.Option(help="Also write the good samples as STAC items (GeoParquet).")] = None,
+    workers: Workers = None,
 ) -> None:
     """Check every sample of an archive and write its catalogue.
 
@@ -55,6 +57,7 @@ def index(
     from terrasieve.archive.catalogue import index_archive, read_catalogue
     from terrasieve.archive.quality import QualityLimits
     from terrasieve.archive.stac_out import write_stac_geoparquet
+    from terrasieve.archive.workers import spare_cores
     from terrasieve.cli.telling import tell
 
     if said := say_layout(data, sensor, layout):
@@ -62,7 +65,8 @@ def index(
     archive = open_named(data, sensor, tile, stride, match, layout)
     if harmonise:
         archive = _without_offset(archive)
-    report = index_archive(archive, out, QualityLimits(max_nodata=max_nodata), max_bad=max_bad)
+    readers = spare_cores() if workers is None else workers
+    report = index_archive(archive, out, QualityLimits(max_nodata=max_nodata), max_bad=max_bad, workers=readers)
     console.print(f"Indexed: {report.summary()}", highlight=False)
     if stac is not None:
         items = write_stac_geoparquet(read_catalogue(out).restrict(archive), stac)
@@ -113,6 +117,7 @@ def pack(
     max_nodata: MaxNodata = 0.05,
     layout: LayoutName = None,
     harmonise: Harmonise = False,
+    workers: Workers = None,
 ) -> None:
     """Pack an archive into one store that training reads by band and window.
 
@@ -127,13 +132,15 @@ def pack(
     """
     from terrasieve.archive.packing import pack as pack_archive
     from terrasieve.archive.quality import QualityLimits
+    from terrasieve.archive.workers import spare_cores
     from terrasieve.cli.telling import warn
 
     archive = open_named(data, sensor, tile, stride, match, layout)
     if harmonise:
         archive = _without_offset(archive)
     limits = QualityLimits(max_nodata=max_nodata)
-    report = pack_archive(archive, out, compress=compress, max_bad=max_bad, limits=limits)
+    readers = spare_cores() if workers is None else workers
+    report = pack_archive(archive, out, compress=compress, max_bad=max_bad, limits=limits, workers=readers)
     console.print(f"Packed: {report.summary()} {report.bytes / 1e6:,.1f} MB", highlight=False)
     warn(report.suspicions)
 

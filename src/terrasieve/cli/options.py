@@ -40,6 +40,15 @@ Match = Annotated[
 ]
 MaxBad = Annotated[float, typer.Option(help="Stop when more than this share of samples is quarantined.")]
 MaxNodata = Annotated[float, typer.Option(help="Quarantine a sample when more than this share of a band is missing.")]
+Workers = Annotated[
+    int | None,
+    typer.Option(
+        min=0,
+        help="Reader processes; 0 reads in the main one, which helps where memory is short. By default one a core, at "
+        "most eight.",
+        show_default=False,
+    ),
+]
 Settings = Annotated[
     list[str] | None, typer.Option("--set", help="Change one setting, e.g. `--set train.epochs=20`; repeatable.")
 ]

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from terrasieve.cli.app import app
-from terrasieve.cli.options import MaxBad
+from terrasieve.cli.options import MaxBad, Workers
 from terrasieve.console import console
 
 wv_app = typer.Typer(rich_markup_mode="markdown", no_args_is_help=True)
@@ -43,6 +43,7 @@ def wv_ingest(
     polarisation: Annotated[Literal["vv", "hh"], typer.Option(help="Which vignettes.")] = "vv",
     compress: Annotated[bool, typer.Option("--compress", help="Compress, for storage and remote reading.")] = False,
     max_bad: MaxBad = 0.01,
+    workers: Workers = None,
 ) -> None:
     """Calibrate vignettes, average them to 50 m and pack them into one store.
 
@@ -58,11 +59,13 @@ def wv_ingest(
     """
     from terrasieve.archive.layouts.wave_mode import WaveModeArchive, WaveModeSpec
     from terrasieve.archive.wave_mode.ingest import ingest
+    from terrasieve.archive.workers import spare_cores
     from terrasieve.cli.telling import warn
 
     archive = WaveModeArchive(
         WaveModeSpec(root=folder, polarisation=polarisation, size=size, spacing=spacing, noise=noise, detrend=detrend)
     )
-    report = ingest(archive, out, compress=compress, max_bad=max_bad)
+    readers = spare_cores() if workers is None else workers
+    report = ingest(archive, out, compress=compress, max_bad=max_bad, workers=readers)
     console.print(f"Packed: {report.summary()}", highlight=False)
     warn(report.packed.suspicions)

@@ -6,8 +6,7 @@ STAC 1.0 and 1.1 as JSON or STAC GeoParquet; see ``archive.stac`` for how bands 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -17,16 +16,15 @@ from pydantic import Field
 from terrasieve.archive.layout import Layout, Recognition
 from terrasieve.archive.patches import Listing, PatchesArchive
 from terrasieve.archive.quality import FlawError, Problem, Rejection
+from terrasieve.archive.side_by_side import side_by_side
 from terrasieve.archive.stac.bands import find_bands
 from terrasieve.archive.stac.items import Item, locate, read_items
 from terrasieve.archive.stac.reading import Scene, TileReader, plan_scene
 from terrasieve.archive.tiling import Edge, origins
-from terrasieve.console import MANY, track
 from terrasieve.errors import ArchiveError
 from terrasieve.schema import Spec
 from terrasieve.sensors import SENSORS, Sensor, load_sensor
 
-_THREADS = 8
 _SUFFIXES = (".json", ".geojson")
 _HEAD = 4096
 """Bytes of a file that recognition reads."""
@@ -137,11 +135,9 @@ class StacArchive(PatchesArchive):
         )
 
 
-def _survey(items: Sequence[Item], spec: StacSpec, sensors: Mapping[str, Sensor]) -> Iterator[_Found | Rejection]:
+def _survey(items: Sequence[Item], spec: StacSpec, sensors: Mapping[str, Sensor]) -> Iterable[_Found | Rejection]:
     """Each item with its grids, or the reason why it cannot be used."""
-    with ThreadPoolExecutor(_THREADS) as pool:
-        found = pool.map(lambda item: _plan(item, spec, sensors), items)
-        yield from found if len(items) < MANY else track(found, f"Items of {spec.root.name}", total=len(items))
+    return side_by_side(lambda item: _plan(item, spec, sensors), items, f"Items of {spec.root.name}")
 
 
 def _plan(item: Item, spec: StacSpec, sensors: Mapping[str, Sensor]) -> _Found | Rejection:

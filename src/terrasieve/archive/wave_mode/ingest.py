@@ -42,7 +42,9 @@ class IngestReport:
         )
 
 
-def ingest(archive: Archive, out: Path, *, compress: bool = False, max_bad: float = 0.01) -> IngestReport:
+def ingest(
+    archive: Archive, out: Path, *, compress: bool = False, max_bad: float = 0.01, workers: int = 0
+) -> IngestReport:
     """Pack an archive of vignettes, and count what lay below the noise.
 
     An interrupted call goes on when it is made again; see ``packing.pack``. The store's table has the column
@@ -53,12 +55,13 @@ def ingest(archive: Archive, out: Path, *, compress: bool = False, max_bad: floa
         out: Folder of the store.
         compress: For storage and remote reading.
         max_bad: Highest share of vignettes that may be rejected, 0 to 1.
+        workers: Reader processes; 0 reads in this one.
 
     Raises:
         ArchiveError: As ``packing.pack``.
         TooManyBadSamplesError: More than ``max_bad`` are bad.
     """
-    packed = pack(archive, out, compress=compress, max_bad=max_bad)
+    packed = pack(archive, out, compress=compress, max_bad=max_bad, workers=workers)
     store = PackedArchive(out)
     table = store.table()
     if FLOORED not in table.column_names:

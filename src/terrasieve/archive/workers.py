@@ -1,0 +1,107 @@
+"""The same work on many samples, spread over processes; the answers come in order."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from itertools import islice
+from multiprocessing import connection, parent_process
+from typing import Any, TypeVar
+
+import rasterio
+
+from terrasieve.console import MANY
+from terrasieve.errors import ArchiveError
+
+T = TypeVar("T")
+
+PART = 16
+"""Samples that a process is given at once, unless a caller says otherwise."""
+_AHEAD = 2
+"""Parts that wait for each process, or wait to be fetched from it."""
+_MOST = 8
+_CACHE_BYTES = 64 * 2**20
+"""GDAL's cache of blocks in each process, which is a twentieth of the machine's memory if nobody says otherwise."""
+
+
+def spare_cores() -> int:
+    """How many processes are worth starting here: one a core that this process may use, at most eight; 0 for one."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return 0 if cores < 2 else min(cores, _MOST)
+
+
+@contextmanager
+def spread(work: Callable[[int], T], positions: Sequence[int], workers: int, part: int = PART) -> Iterator[Iterator[T]]:
+    """Call a function at each position, in processes of their own.
+
+    Use as a context manager, whose end stops the processes; they also end when this process is killed. Few positions
+    are worked on in this process.
+
+    Args:
+        work: What to do; where processes are not forked, it has to be picklable, as a method of an archive is.
+        positions: Where.
+        workers: Processes; 0 works in this one.
+        part: Positions that a process is given at once: a few of them wait in memory for each process.
+
+    Yields:
+        The answers, in the order of the positions.
+
+    Raises:
+        ArchiveError: A process was killed.
+    """
+    if workers < 1 or len(positions) < MANY:
+        yield map(work, positions)
+        return
+    pool = ProcessPoolExecutor(workers, initializer=_begin, initargs=(work,))
+    try:
+        # Submitting starts the processes. That is done before a caller's progress bar starts its thread: a fork while
+        # another thread holds a lock would leave it held for ever in the child.
+        parts = (positions[start : start + part] for start in range(0, len(positions), part))
+        waiting = deque(pool.submit(_answer, one) for one in islice(parts, workers * _AHEAD))
+        yield _collect(pool, parts, waiting)
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _collect(pool: ProcessPoolExecutor, parts: Iterator[Sequence[int]], waiting: deque[Future[list[T]]]) -> Iterator[T]:
+    try:
+        while waiting:
+            yield from waiting.popleft().result()
+            waiting.extend(pool.submit(_answer, one) for one in islice(parts, 1))
+    except BrokenProcessPool as error:
+        raise ArchiveError(
+            "A reader process was killed, most often because memory ran out. Run the same command again with fewer "
+            "--workers: it goes on from here."
+        ) from error
+
+
+_work: Callable[[int], Any]
+_environment: rasterio.Env
+
+
+def _begin(work: Callable[[int], Any]) -> None:
+    global _work, _environment  # a process of a pool has no other place for what it is to do
+    _work = work
+    _environment = rasterio.Env(GDAL_CACHEMAX=_CACHE_BYTES)
+    _environment.__enter__()
+    # An interruption is for the process that waits for the answers; it stops the others.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _answer(positions: Sequence[int]) -> list[Any]:
+    return [_work(position) for position in positions]
+
+
+def _end_with_parent() -> None:
+    """A pool's processes would wait for more work for ever if the one that started them were killed."""
+    parent = parent_process()
+    if parent is not None:
+        connection.wait([parent.sentinel])
+        os._exit(1)
