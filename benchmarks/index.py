@@ -4,16 +4,20 @@ Small GeoTIFF files (two bands of 32x32 float32, deflated) are written to a temp
 process of its own so that one's memory and open files are not the other's:
 
 - *bare*: ``os.scandir`` and rasterio's header of every file, one after the other;
-- *index*: ``index_archive`` of all files, which reads headers and pixels, checks them and writes the catalogue;
-- *tenth*: the same of a tenth of the files, so that the growth of memory with their number shows;
+- *index*: ``index_archive`` of all files, which reads headers and pixels, checks them and writes the catalogue, with
+  as many reader processes as ``terrasieve index`` starts by itself (``--workers``);
+- *tenth*: the same of a tenth of the files, so that the growth of memory with their number shows; and once more
+  without reader processes;
 - *resumed*: killed when half of the samples are recorded in the journal, then run again.
 
     python benchmarks/index.py --files 100000
 
 The last line is JSON: ``files_per_second`` of *index*; ``share_of_bare``, the same divided by that of *bare*;
-``peak_mib`` and ``peak_mib_tenth``, by how much the process grew beyond what it had after its imports;
-``kib_per_file``, the slope between the two; ``resumed_share``, the share of samples that the second run did not read
-again; ``same_result``, whether it wrote the catalogue that the uninterrupted run wrote.
+``share_of_bare_alone``, that of the tenth without reader processes; ``peak_mib`` and ``peak_mib_tenth``, by how much
+the main process grew beyond what it had after its imports; ``kib_per_file``, the slope between the two;
+``peak_mib_reader``, all that the largest reader process held, what it shares with the main one included;
+``resumed_share``, the share of samples that the second run did not read again; ``same_result``, whether it wrote the
+catalogue that the uninterrupted run wrote.
 """
 
 from __future__ import annotations
@@ -27,6 +31,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from multiprocessing import Value
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +43,7 @@ from rich.table import Table
 from terrasieve.archive.catalogue import index_archive
 from terrasieve.archive.examining import BATCH
 from terrasieve.archive.scenes import ScenesArchive, ScenesSpec, SensorFolder
+from terrasieve.archive.workers import spare_cores
 from terrasieve.console import console, track
 
 SIZE = 32
@@ -68,21 +74,28 @@ def bare(folder: Path) -> dict[str, float]:
     return {"files": count, "seconds": time.perf_counter() - start}
 
 
-def index(folder: Path, out: Path) -> dict[str, float]:
+def index(folder: Path, out: Path, workers: int) -> dict[str, float]:
     """Index a folder and count how many of its samples are read."""
     before, start = _peak_kib(), time.perf_counter()
     archive = _Counting(ScenesSpec(root=folder, sensors={"s1": SensorFolder(folder=Path("s1"), sensor="s1")}, tile=32))
-    report = index_archive(archive, out)
+    report = index_archive(archive, out, workers=workers)
     seconds = time.perf_counter() - start
     grown = (_peak_kib() - before) / 1024
-    return {"files": report.samples, "seconds": seconds, "peak_mib": grown, "read": archive.reads}
+    reader = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+    read = archive.reads.value
+    return {"files": report.samples, "seconds": seconds, "peak_mib": grown, "reader_mib": reader, "read": read}
 
 
 class _Counting(ScenesArchive):
-    reads = 0
+    """Counts what is read, by whichever process; readers inherit the counter."""
+
+    def __init__(self, spec: ScenesSpec) -> None:
+        super().__init__(spec)
+        self.reads = Value("q")
 
     def read(self, *arguments: Any, **options: Any) -> Any:
-        self.reads += 1
+        with self.reads.get_lock():
+            self.reads.value += 1
         return super().read(*arguments, **options)
 
 
@@ -95,10 +108,11 @@ def _peak_kib() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
-def apart(*arguments: str | Path) -> subprocess.Popen[str]:
+def apart(*arguments: str | Path | int) -> subprocess.Popen[str]:
     """This script in a process of its own, at one of its parts."""
+    console.print(f"{arguments[0]} {Path(arguments[1]).name}", highlight=False)
     command = [sys.executable, __file__, "--part", *map(str, arguments)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
 
 def result(process: subprocess.Popen[str]) -> dict[str, float]:
@@ -109,18 +123,18 @@ def result(process: subprocess.Popen[str]) -> dict[str, float]:
     return found
 
 
-def resume(root: Path, files: int) -> float:
+def resume(root: Path, files: int, workers: int) -> float:
     """Kill an index half way and run it again; the share of samples that were not read a second time."""
     out = root / "resumed" / "c.parquet"
     journal = out.with_name(f".{out.name}.journal")
-    process = apart("index", root / FOLDER, out)
+    process = apart("index", root / FOLDER, out, workers)
     while process.poll() is None and _lines(journal) * BATCH < files / 2:
         time.sleep(0.005)
     process.send_signal(signal.SIGKILL)
     process.communicate()
     if not journal.exists():
         raise SystemExit("the index was through before it could be killed; use more --files")
-    return 1 - result(apart("index", root / FOLDER, out))["read"] / files
+    return 1 - result(apart("index", root / FOLDER, out, workers))["read"] / files
 
 
 def _lines(path: Path) -> int:
@@ -130,18 +144,20 @@ def _lines(path: Path) -> int:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--files", type=int, default=100_000)
+    parser.add_argument("--workers", type=int, default=spare_cores(), help="reader processes")
     parser.add_argument("--part", nargs="+", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.part:
-        part, *paths = arguments.part
-        print(json.dumps(bare(Path(paths[0])) if part == "bare" else index(Path(paths[0]), Path(paths[1]))))
+        print(json.dumps(_part(*arguments.part)))
         return
     with tempfile.TemporaryDirectory() as folder:
-        measured = compare(Path(folder), arguments.files)
+        measured = compare(Path(folder), arguments.files, arguments.workers)
     table = Table("what", "files/s", "MiB more", title=f"{arguments.files:,} files of 2x{SIZE}x{SIZE} float32")
     table.add_row("os.scandir and header", f"{measured['bare_files_per_second']:,.0f}", "")
     table.add_row("index", f"{measured['files_per_second']:,.0f}", f"{measured['peak_mib']:.1f}")
+    alone = measured["share_of_bare_alone"] * measured["bare_files_per_second"]
     table.add_row("index of a tenth", "", f"{measured['peak_mib_tenth']:.1f}")
+    table.add_row("index of a tenth in one process", f"{alone:,.0f}", "")
     console.print(table)
     from machine import describe  # imports torch, which the parts do without
 
@@ -149,21 +165,29 @@ def main() -> None:
     print(json.dumps({name: round(value, 3) for name, value in measured.items()}))
 
 
-def compare(root: Path, files: int) -> dict[str, float]:
+def _part(name: str, folder: str, out: str = "", workers: str = "0") -> dict[str, float]:
+    return bare(Path(folder)) if name == "bare" else index(Path(folder), Path(out), int(workers))
+
+
+def compare(root: Path, files: int, workers: int) -> dict[str, float]:
     make_files(root, files)
-    tenth = result(apart("index", root / TENTH, root / "out" / "tenth.parquet"))
+    alone = result(apart("index", root / TENTH, root / "out" / "alone.parquet", 0))
+    tenth = result(apart("index", root / TENTH, root / "out" / "tenth.parquet", workers))
     first = result(apart("bare", root / FOLDER))
-    whole = result(apart("index", root / FOLDER, root / "out" / "c.parquet"))
+    whole = result(apart("index", root / FOLDER, root / "out" / "c.parquet", workers))
     second = result(apart("bare", root / FOLDER))
-    resumed = resume(root, files)
+    resumed = resume(root, files, workers)
     plain = files / min(first["seconds"], second["seconds"])
     same = (root / "out" / "c.parquet").read_bytes() == (root / "resumed" / "c.parquet").read_bytes()
     return {
         "files_per_second": files / whole["seconds"],
         "bare_files_per_second": plain,
         "share_of_bare": files / whole["seconds"] / plain,
+        "share_of_bare_alone": alone["files"] / alone["seconds"] / plain,
+        "workers": workers,
         "peak_mib": whole["peak_mib"],
         "peak_mib_tenth": tenth["peak_mib"],
+        "peak_mib_reader": whole["reader_mib"],
         "kib_per_file": (whole["peak_mib"] - tenth["peak_mib"]) * 1024 / (files - tenth["files"]),
         "resumed_share": resumed,
         "same_result": same,

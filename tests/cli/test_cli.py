@@ -31,9 +31,19 @@ Run = Callable[..., Any]
 SCENES = {"--sensor", "--tile", "--stride", "--match"}
 BENCH = {"--data", "--out", "--run", "--baseline", "--input", "--probe", "--size", "--scratch-epochs", "--device"}
 SURFACE = {
-    "index": {"DATA", "--out", "--max-bad", "--max-nodata", "--layout", "--harmonise", "--stac", *SCENES},
+    "index": {"DATA", "--out", "--max-bad", "--max-nodata", "--layout", "--harmonise", "--stac", "--workers", *SCENES},
     "info": {"DATA", "--sheet", "--layout", *SCENES},
-    "pack": {"DATA", "--out", "--compress", "--max-bad", "--max-nodata", "--layout", "--harmonise", *SCENES},
+    "pack": {
+        "DATA",
+        "--out",
+        "--compress",
+        "--max-bad",
+        "--max-nodata",
+        "--layout",
+        "--harmonise",
+        "--workers",
+        *SCENES,
+    },
     "pretrain": {
         "RECIPE",
         "--data",
@@ -96,6 +106,7 @@ SURFACE = {
         "--polarisation",
         "--compress",
         "--max-bad",
+        "--workers",
     },
     "curate": {"VECTORS", "--out", "-o", "--keep", "--curator", "--set", "--seed", "--device"},
     "demo": {"--data", "--out", "--overwrite", "--method", "--ocean", "--curate", "--set", "--seed", "--device"},

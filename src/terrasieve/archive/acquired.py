@@ -31,6 +31,8 @@ def acquired(header: Header) -> datetime | None:
 
 def parse_time(text: str) -> datetime | None:
     """The first date in a text: compact, ISO 8601, TIFF's form or day.month.year; None where there is none."""
+    if not text:
+        return None
     for day, clock in _COMPACT.findall(text):
         try:
             return datetime.strptime(day + (clock or "000000"), "%Y%m%d%H%M%S").replace(tzinfo=UTC)

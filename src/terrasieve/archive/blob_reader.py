@@ -22,7 +22,7 @@ from terrasieve.archive.inside import split_inside
 from terrasieve.archive.patch_readers import check_size, native_sizes
 from terrasieve.archive.protocol import Window
 from terrasieve.archive.quality import FlawError, Problem
-from terrasieve.archive.raster import Header, check_within, cut
+from terrasieve.archive.raster import Header, check_within, cut, header_of
 from terrasieve.sensors import Sensor
 
 _OPEN_FILES = 8
@@ -71,24 +71,12 @@ class BlobReader:
         column = self._columns[self._coarsest]
         blob = self._blobs(address, [self._coarsest])[self._coarsest]
         with reading(_where(address, path, column)), MemoryFile(blob) as file, file.open(driver="GTiff") as band:
-            found = Header(
-                path=path,
-                bytes=len(blob),
-                height=band.height,
-                width=band.width,
-                count=len(self.sensor.bands),
-                dtype=band.dtypes[0],
-                crs=band.crs.to_string() if band.crs else None,
-                transform=tuple(band.transform)[:6],
-                nodata=band.nodata,
-                descriptions=band.descriptions,
-                block=band.block_shapes[0],
-                tags=band.tags(),
-            )
+            found = header_of(band, path, len(blob))
         a, b, c, d, e, f = found.transform
         down, along = found.height / self.size[0], found.width / self.size[1]
         finer = (a * along, b * down, c, d * along, e * down, f)
-        return replace(found, height=self.size[0], width=self.size[1], transform=finer)
+        height, width = self.size
+        return replace(found, count=len(self.sensor.bands), height=height, width=width, transform=finer)
 
     def _blobs(self, address: str, names: Sequence[str]) -> dict[str, bytes]:
         """The bytes of some bands of a row."""

@@ -17,6 +17,8 @@ import pyarrow.parquet as pq
 import shapely
 
 _EDGES = ("xmin", "ymin", "xmax", "ymax")
+_BLOCK = 16_384
+"""Rows that are encoded at a time, and geometries that are held in memory as such."""
 _BBOX = pa.struct([(edge, pa.float64()) for edge in _EDGES])
 
 
@@ -26,9 +28,12 @@ def with_bbox(table: pa.Table) -> pa.Table:
     Args:
         table: Has a column ``geometry`` of well-known binary.
     """
-    bounds = shapely.bounds(shapely.from_wkb(table["geometry"].to_numpy(zero_copy_only=False)))
-    mask = pa.array(np.isnan(bounds[:, 0]) if len(bounds) else np.empty(0, dtype=np.bool_))
-    edges = [pa.array(column) for column in bounds.reshape(-1, 4).T]
+    bounds = np.empty((len(table), len(_EDGES)))
+    for start in range(0, len(table), _BLOCK):
+        geometries = table["geometry"].slice(start, _BLOCK).to_numpy(zero_copy_only=False)
+        bounds[start : start + _BLOCK] = shapely.bounds(shapely.from_wkb(geometries))
+    mask = pa.array(np.isnan(bounds[:, 0]))
+    edges = [pa.array(column) for column in bounds.T]
     return table.append_column("bbox", pa.StructArray.from_arrays(edges, fields=list(_BBOX), mask=mask))
 
 
@@ -60,5 +65,5 @@ def write_geoparquet(table: pa.Table, path: Path, metadata: Mapping[str, Mapping
     full = full.cast(with_metadata(full.schema, metadata))
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial")
-    pq.write_table(full, partial, compression="zstd")
+    pq.write_table(full, partial, compression="zstd", row_group_size=_BLOCK)
     os.replace(partial, path)

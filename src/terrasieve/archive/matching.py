@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import product
 
 import numpy as np
@@ -17,7 +18,7 @@ _PIXEL_TOLERANCE = 0.01
 """Pixels by which two grids may differ anywhere in a scene and still count as the same."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Scene:
     """Files of one place on one grid.
 
@@ -114,7 +115,13 @@ def _join_equal(name: str, group: Mapping[str, Header]) -> Scene | Unmatched:
         same_size = (header.height, header.width) == (reference[1].height, reference[1].width)
         if not same_size or pixel_offset(reference[1], header) != (0, 0):
             return Unmatched(name, key, header, reference[1], _grids_differ(reference[1], header))
-    return _scene(name, group, dict.fromkeys(group, (0, 0)), (reference[1].height, reference[1].width))
+    return _scene(name, group, _no_offsets(tuple(group)), (reference[1].height, reference[1].width))
+
+
+@lru_cache(maxsize=16)
+def _no_offsets(keys: tuple[str, ...]) -> Mapping[str, tuple[int, int]]:
+    """One object for all scenes: there may be a million."""
+    return dict.fromkeys(keys, (0, 0))
 
 
 def _join_overlap(name: str, group: Mapping[str, Header]) -> Scene | Unmatched:
@@ -139,7 +146,8 @@ def _scene(
     key, reference = next(iter(group.items()))
     row, column = offsets[key]
     a, b, c, d, e, f = reference.transform
-    transform = (a, b, c + a * column + b * row, d, e, f + d * column + e * row)
+    moved = (a, b, c + a * column + b * row, d, e, f + d * column + e * row)
+    transform = moved if row or column else reference.transform
     return Scene(name, dict(group), offsets, size[0], size[1], reference.crs, transform)
 
 

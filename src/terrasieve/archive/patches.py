@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -18,16 +17,15 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from terrasieve.archive.footprints import corners, outlines
+from terrasieve.archive.footprints import corners, outlines_in_systems
 from terrasieve.archive.protocol import Window
 from terrasieve.archive.quality import Rejection
 from terrasieve.archive.raster import Header
-from terrasieve.console import MANY, track
+from terrasieve.archive.side_by_side import side_by_side
 from terrasieve.errors import ArchiveError, BandError, SampleError, nearest
 from terrasieve.schema import Spec
 from terrasieve.sensors import Sensor
 
-_THREADS = 8
 _TYPES: Mapping[str, pa.DataType] = {
     "label": pa.string(),
     "split": pa.string(),
@@ -173,7 +171,7 @@ class PatchesArchive:
         known = {name: found() if callable(found) else found for name, found in self._listing.columns.items()}
         columns = {
             "id": pa.array(list(self._listing.ids), pa.string()),
-            "geometry": pa.array([_outline(one) for one in placed], pa.binary()),
+            "geometry": pa.array(_outlines(placed), pa.binary()),
         }
         for name, kind in _TYPES.items():
             found = known.get(name)
@@ -191,11 +189,7 @@ class PatchesArchive:
         """Headers of the first sensor, where they say where a patch lies; an unreadable file says nothing here."""
         key, reader = next(iter(self._readers.items()))
         addresses = self._listing.addresses[key]
-        with ThreadPoolExecutor(_THREADS) as pool:
-            found = pool.map(lambda address: _header_or_none(reader, address), addresses)
-            if len(addresses) < MANY:
-                return list(found)
-            return list(track(found, f"Headers of {self._root.name}", total=len(addresses)))
+        return list(side_by_side(lambda one: _header_or_none(reader, one), addresses, f"Headers of {self._root.name}"))
 
     def _reader(self, sensor: str) -> PatchReader:
         if sensor not in self._readers:
@@ -234,10 +228,17 @@ def _header_or_none(reader: PatchReader, address: str) -> Header | None:
     return header if header is not None and header.crs else None
 
 
-def _outline(header: Header | None) -> bytes | None:
-    if header is None:
-        return None
-    return outlines(corners(header.transform, np.array([[0, 0, header.height, header.width]])), header.crs)[0]
+def _outlines(headers: Sequence[Header | None]) -> list[bytes | None]:
+    """Of what each file covers; None where nothing says where it lies."""
+    found: list[bytes | None] = [None] * len(headers)
+    placed = {index: header for index, header in enumerate(headers) if header is not None}
+    if placed:
+        boxes = np.array([(0, 0, header.height, header.width) for header in placed.values()])
+        points = corners([header.transform for header in placed.values()], boxes)
+        made = outlines_in_systems(points, [header.crs for header in placed.values()])
+        for index, outline in zip(placed, made, strict=True):
+            found[index] = outline
+    return found
 
 
 def _size(path: Path) -> int:

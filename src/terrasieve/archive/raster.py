@@ -6,6 +6,7 @@ import sys
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,7 @@ class Header:
     """What a raster file says about itself.
 
     Attributes:
-        path: The file.
+        name: The file's path, as text: an archive of a million files holds as many of these.
         bytes: Its size on disk.
         height: Rows.
         width: Columns.
@@ -59,7 +60,7 @@ class Header:
         tags: The file's metadata.
     """
 
-    path: Path
+    name: str
     bytes: int
     height: int
     width: int
@@ -71,6 +72,11 @@ class Header:
     descriptions: tuple[str | None, ...]
     block: tuple[int, int]
     tags: Mapping[str, str]
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+        return Path(self.name)
 
     @property
     def matrix(self) -> NDArray[np.float64]:
@@ -87,22 +93,43 @@ def read_header(path: Path) -> Header:
     try:
         with _open(path) as dataset:
             _check_transform(dataset, path)
-            return Header(
-                path=path,
-                bytes=path.stat().st_size,
-                height=dataset.height,
-                width=dataset.width,
-                count=dataset.count,
-                dtype=dataset.dtypes[0],
-                crs=sys.intern(dataset.crs.to_string()) if dataset.crs else None,
-                transform=tuple(dataset.transform)[:6],
-                nodata=dataset.nodata,
-                descriptions=dataset.descriptions,
-                block=dataset.block_shapes[0],
-                tags=dataset.tags(),
-            )
+            return header_of(dataset, path, path.stat().st_size)
     except _FAILURES as error:
         raise _unreadable(path, error) from error
+
+
+def header_of(dataset: Any, path: Path, size: int) -> Header:
+    """The header of an open dataset; what files mostly have in common is kept once for all of them.
+
+    Args:
+        dataset: Of rasterio.
+        path: Its file.
+        size: In bytes.
+    """
+    return Header(
+        name=str(path),
+        bytes=size,
+        height=dataset.height,
+        width=dataset.width,
+        count=dataset.count,
+        dtype=sys.intern(dataset.dtypes[0]),
+        crs=sys.intern(dataset.crs.to_string()) if dataset.crs else None,
+        transform=tuple(dataset.transform)[:6],
+        nodata=dataset.nodata,
+        descriptions=_once(tuple(dataset.descriptions)),
+        block=_once(tuple(dataset.block_shapes[0])),
+        tags=_tags(tuple(sorted(dataset.tags().items()))),
+    )
+
+
+@lru_cache(maxsize=1024)
+def _once(value: Any) -> Any:
+    return value
+
+
+@lru_cache(maxsize=1024)
+def _tags(items: tuple[tuple[str, str], ...]) -> Mapping[str, str]:
+    return dict(items)
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from terrasieve.archive.acquired import acquired
-from terrasieve.archive.footprints import corners, outlines
+from terrasieve.archive.footprints import corners, outlines_in_systems
 from terrasieve.archive.matching import Scene
 from terrasieve.archive.protocol import Window
 from terrasieve.archive.raster import check_within, read_window
@@ -107,12 +107,12 @@ class ScenesArchive:
         times = {key: [acquired(scene.files[key]) for scene in self._scenes] for key in self._sensors}
         columns = {
             "id": pa.array(self.ids.tolist(), pa.string()),
-            "geometry": pa.array(list(self._outlines()), pa.binary()),
+            "geometry": pa.array(self._outlines(), pa.binary()),
             "time": self._spread([next(filter(None, each), None) for each in zip(*times.values(), strict=True)], _TIME),
             "label": pa.nulls(len(self), pa.string()),
             "split": pa.nulls(len(self), pa.string()),
             "crs": self._spread([scene.crs for scene in self._scenes], pa.string()),
-            "transform": pa.array(list(self._transforms()), pa.list_(pa.float64())),
+            "transform": self._transforms(),
         }
         for key in self._sensors:
             columns[f"asset:{key}"] = self._spread([str(scene.files[key].path) for scene in self._scenes], pa.string())
@@ -146,20 +146,29 @@ class ScenesArchive:
 
     def _spread(self, values: Sequence[Any], kind: pa.DataType) -> pa.Array:
         """One value a scene to one value a sample."""
-        owners = np.repeat(np.arange(len(self._scenes)), np.diff(self._ends, prepend=0))
-        return pa.array(values, kind).take(pa.array(owners))
+        return pa.array(values, kind).take(pa.array(self._owners()))
 
-    def _outlines(self) -> Iterator[bytes | None]:
-        size = self.spec.tile
-        for scene in self._scenes:
-            boxes = np.insert(self._grid(scene), [2], [size, size], axis=1)
-            yield from outlines(corners(scene.transform, boxes), scene.crs)
+    def _owners(self) -> NDArray[np.int64]:
+        """The scene of each sample."""
+        return np.repeat(np.arange(len(self._scenes)), np.diff(self._ends, prepend=0))
 
-    def _transforms(self) -> Iterator[list[float]]:
-        for scene in self._scenes:
-            a, b, c, d, e, f = scene.transform
-            for row, column in self._grid(scene).tolist():
-                yield [a, b, c + a * column + b * row, d, e, f + d * column + e * row]
+    def _placed(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Of each sample the transform of its scene, shape ``(n, 6)``, and its row and column there, ``(n, 2)``."""
+        transforms = np.array([scene.transform for scene in self._scenes], dtype=np.float64)
+        tiles = np.concatenate([self._grid(scene) for scene in self._scenes])
+        return transforms[self._owners()], tiles.astype(np.float64)
+
+    def _outlines(self) -> list[bytes | None]:
+        transforms, tiles = self._placed()
+        boxes = np.insert(tiles, [2], [self.spec.tile, self.spec.tile], axis=1)
+        systems = [scene.crs for scene in self._scenes]
+        return outlines_in_systems(corners(transforms, boxes), [systems[owner] for owner in self._owners()])
+
+    def _transforms(self) -> pa.ListArray:
+        transforms, tiles = self._placed()
+        (a, b, c, d, e, f), (row, column) = transforms.T, tiles.T
+        moved = np.stack([a, b, c + a * column + b * row, d, e, f + d * column + e * row], axis=1)
+        return pa.ListArray.from_arrays(np.arange(len(moved) + 1) * 6, moved.ravel())
 
 
 def _fingerprint(root: Path, scenes: Sequence[Scene]) -> str:

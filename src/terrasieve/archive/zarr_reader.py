@@ -194,7 +194,7 @@ class _Store:
         crs, x, y = (values[sample] for values in self._coordinates)
         a, e = float(x[1] - x[0]), float(y[1] - y[0])
         return Header(
-            path=self._path,
+            name=str(self._path),
             bytes=self._path.stat().st_size,
             height=len(y),
             width=len(x),

@@ -110,7 +110,7 @@ class TileReader:
         scene, row, column = self._scene(address)
         a, b, c, d, e, f = scene.transform
         return Header(
-            path=Path(scene.bands[0].address),
+            name=str(scene.bands[0].address),
             bytes=-1,
             height=self.tile,
             width=self.tile,
