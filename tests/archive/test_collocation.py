@@ -7,27 +7,31 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import h5netcdf
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import shapely
+import xarray
 from numpy.typing import NDArray
 from typer.testing import CliRunner
 
+from terrasieve.archive import target_grids
 from terrasieve.archive.catalogue import read_catalogue
-from terrasieve.archive.collocation import EARTH_KM, MAX_KM, MAX_MINUTES, collocate, match, sample_points
+from terrasieve.archive.collocation import MAX_KM, MAX_MINUTES, Matches, collocate, match, sample_points
 from terrasieve.archive.opening import open_archive
+from terrasieve.archive.places import EARTH_KM, MINUTE, Points, Reach
 from terrasieve.archive.subset import SubsetArchive
 from terrasieve.archive.suspicions import Suspicion
 from terrasieve.archive.suspicions.suspicion import Kind
-from terrasieve.archive.targets import Points, read_targets
+from terrasieve.archive.targets import read_targets
 from terrasieve.cli import app
 from terrasieve.errors import ArchiveError
 
-MINUTE = 60_000_000
 NOON = datetime(2020, 1, 31, 12, tzinfo=UTC)
-ALWAYS = (-(2**60), 2**60)
+ALWAYS = Reach(Points(np.zeros(1), np.zeros(1), np.zeros(1, dtype=np.int64)), 1e5, 1e9)
+"""Everywhere and at any time."""
 
 
 def micro(time: datetime) -> int:
@@ -38,6 +42,10 @@ def points(*rows: tuple[float, float, float]) -> Points:
     """Latitude, longitude and minutes after noon of each point."""
     latitude, longitude, minutes = np.array(rows, dtype=np.float64).reshape(-1, 3).T
     return Points(latitude, longitude, micro(NOON) + (minutes * MINUTE).astype(np.int64))
+
+
+def matched(samples: Points, targets: Points, max_km: float = MAX_KM, max_minutes: float = MAX_MINUTES) -> Matches:
+    return match(Reach(samples, max_km, max_minutes), targets)
 
 
 def haversine(one: Points, other: Points) -> NDArray[np.float64]:
@@ -73,7 +81,7 @@ def scattered(rng: np.random.Generator, count: int) -> Points:
 def test_the_match_is_that_of_brute_force(max_km: float, max_minutes: float) -> None:
     rng = np.random.default_rng(int(max_km))
     samples, targets = scattered(rng, 300), scattered(rng, 500)
-    found = match(samples, targets, max_km, max_minutes)
+    found = matched(samples, targets, max_km, max_minutes)
     expected = brute_force(samples, targets, max_km, max_minutes)
     assert np.count_nonzero(found.rows >= 0) > 0
     assert found.rows.tolist() == expected
@@ -89,16 +97,16 @@ def test_a_place_measured_again_and_again_gives_the_time_that_fits() -> None:
     """A buoy: far more than the first neighbours lie at the place itself, and all but a few are out of time."""
     buoy = points(*((10.0, 20.0, 10.0 * step) for step in range(3000)))
     samples = points((10.1, 20.0, 12_344.0), (10.1, 20.0, 15_005.0), (10.1, 20.0, 90_000.0))
-    found = match(samples, buoy, 50, 30)
+    found = matched(samples, buoy, 50, 30)
     assert found.rows.tolist() == [1234, 1500, -1]
     assert found.minutes[:2].tolist() == [-4.0, -5.0]
 
 
 def test_equally_near_targets_are_told_apart_by_time_and_then_by_order() -> None:
     sample = points((0, 0, 0))
-    assert match(sample, points((0, 0.1, 20), (0, 0.1, -10), (0, -0.1, 25))).rows.tolist() == [1]
-    assert match(sample, points((0, 0.3, 0), (0, 0.1, 10), (0, 0.1, -10), (0, 0.1, 10))).rows.tolist() == [1]
-    assert match(sample, points((0, 0.2, 0), (0, 0.1, 30))).rows.tolist() == [1]
+    assert matched(sample, points((0, 0.1, 20), (0, 0.1, -10), (0, -0.1, 25))).rows.tolist() == [1]
+    assert matched(sample, points((0, 0.3, 0), (0, 0.1, 10), (0, 0.1, -10), (0, 0.1, 10))).rows.tolist() == [1]
+    assert matched(sample, points((0, 0.2, 0), (0, 0.1, 30))).rows.tolist() == [1]
 
 
 @pytest.mark.parametrize(
@@ -112,7 +120,7 @@ def test_equally_near_targets_are_told_apart_by_time_and_then_by_order() -> None
     ],
 )
 def test_the_globe_has_no_seam(sample: tuple[float, float], target: tuple[float, float], km: float) -> None:
-    found = match(points((*sample, 0)), points((45, 45, 0), (*target, 0)))
+    found = matched(points((*sample, 0)), points((45, 45, 0), (*target, 0)))
     assert found.rows.tolist() == [1]
     assert found.km[0] == pytest.approx(km * math.pi / 180 * EARTH_KM, abs=1e-6)
 
@@ -121,20 +129,20 @@ def test_the_globe_has_no_seam(sample: tuple[float, float], target: tuple[float,
 def test_the_time_limit_is_inclusive_to_the_microsecond(late: float, row: int) -> None:
     sample = points((0, 0, 0))
     target = Points(np.zeros(1), np.zeros(1), sample.time + round(late * MINUTE))
-    assert match(sample, target, 50, 30).rows.tolist() == [row]
+    assert matched(sample, target, 50, 30).rows.tolist() == [row]
 
 
 def test_the_distance_limit_is_inclusive() -> None:
     degree = math.pi / 180 * EARTH_KM
     targets = points((0.1, 0, 0))
-    assert match(points((0, 0, 0)), targets, degree * 0.1 * (1 + 1e-12), 1).rows.tolist() == [0]
-    assert match(points((0, 0, 0)), targets, degree * 0.0999, 1).rows.tolist() == [-1]
-    assert match(points((5, 5, 0)), points((5, 5, 0)), 0, 0).rows.tolist() == [0]
+    assert matched(points((0, 0, 0)), targets, degree * 0.1 * (1 + 1e-12), 1).rows.tolist() == [0]
+    assert matched(points((0, 0, 0)), targets, degree * 0.0999, 1).rows.tolist() == [-1]
+    assert matched(points((5, 5, 0)), points((5, 5, 0)), 0, 0).rows.tolist() == [0]
 
 
 def test_no_target_is_no_match() -> None:
-    assert match(points((0, 0, 0)), points()).rows.tolist() == [-1]
-    assert len(match(points(), points((0, 0, 0))).rows) == 0
+    assert matched(points((0, 0, 0)), points()).rows.tolist() == [-1]
+    assert len(matched(points(), points((0, 0, 0))).rows) == 0
 
 
 # ------------------------------------------------------------------------------- files
@@ -164,7 +172,6 @@ def test_parquet_times_of_any_kind(tmp_path: Path, kind: pa.DataType) -> None:
 
 
 def test_netcdf_tracks_and_grids(tmp_path: Path) -> None:
-    xarray: Any = pytest.importorskip("xarray")
     times = np.array([NOON.replace(tzinfo=None) + timedelta(hours=hour) for hour in range(3)], dtype="datetime64[ns]")
     along = {"lat": ("n", [1.0, 2, 3]), "lon": ("n", [4.0, 5, 6]), "time": ("n", times), "swh": ("n", [7.0, 8, 9])}
     xarray.Dataset(along).to_netcdf(tmp_path / "track.nc", engine="scipy")
@@ -176,11 +183,88 @@ def test_netcdf_tracks_and_grids(tmp_path: Path) -> None:
     coordinates = {"time": times, "latitude": [10.0, 11], "longitude": [20.0, 21]}
     grid = xarray.DataArray(values, coordinates, ["time", "latitude", "longitude"], name="swh")
     grid.to_netcdf(tmp_path / "grid.nc", engine="scipy")
-    hour = micro(NOON) + 60 * MINUTE
-    found = read_targets(tmp_path / "grid.nc", ["swh"], (hour, hour))
+    found = read_targets(tmp_path / "grid.nc", ["swh"], Reach(points((10.4, 20.4, 65)), 500, 30))
     assert found.values["swh"].tolist() == [4, 5, 6, 7]
     assert found.points.latitude.tolist() == [10, 10, 11, 11]
     assert found.points.longitude.tolist() == [20, 21, 20, 21]
+    assert found.points.time.tolist() == [micro(NOON) + 60 * MINUTE] * 4
+    near = read_targets(tmp_path / "grid.nc", ["swh"], Reach(points((10.4, 20.4, 65)), 45, 30))
+    assert near.values["swh"].tolist() == [4]
+
+
+def make_grid(path: Path, values: NDArray[Any], latitude: Any, longitude: Any, hours: Any, **axes: Any) -> None:
+    """A grid as reanalyses ship it: hours since a day, north first, packed as integers."""
+    time = np.datetime64("2020-01-31T12:00", "ns") + (np.asarray(hours) * 3600e9).astype("timedelta64[ns]")
+    places = {"valid_time": time, "latitude": latitude, "longitude": longitude, **axes}
+    named = xarray.DataArray(values, places, [*axes, "valid_time", "latitude", "longitude"], name="swh")
+    packed = {"dtype": "int16", "scale_factor": 0.01, "_FillValue": -32767, "zlib": True}
+    named.to_netcdf(path, engine="h5netcdf", encoding={"swh": packed})
+
+
+@pytest.mark.parametrize("west", [-180.0, 0.0])
+@pytest.mark.parametrize("max_km", [0.0, 50, 700, 6000])
+def test_a_grid_gives_what_all_its_cells_would_give(
+    tmp_path: Path, rng: np.random.Generator, west: float, max_km: float
+) -> None:
+    latitude, longitude = np.linspace(90, -90, 37), west + np.arange(0, 360, 7.5)
+    values = rng.uniform(0, 12, (5, len(latitude), len(longitude))).round(2)
+    values[rng.random(values.shape) < 0.3] = np.nan
+    make_grid(tmp_path / "grid.nc", values, latitude, longitude, np.arange(5))
+    samples = points(*[(*place, late) for place in EDGES for late in (-31, -30, 0, 29.5, 30, 200, 400)])
+    reach = Reach(samples, max_km, 30)
+    found = read_targets(tmp_path / "grid.nc", ["swh"], reach)
+    step, row, column = (axis.ravel() for axis in np.indices(values.shape))
+    everything = Points(latitude[row], longitude[column], micro(NOON) + step * 60 * MINUTE)
+    valued, all_valued = np.isfinite(found.values["swh"]), np.isfinite(values.ravel())
+    taken, wanted = match(reach, found.points.take(valued)), match(reach, everything.take(all_valued))
+    np.testing.assert_array_equal(taken.km, wanted.km)
+    np.testing.assert_array_equal(taken.minutes, wanted.minutes)
+    hit = wanted.rows >= 0
+    assert hit.any()
+    assert (taken.rows >= 0).tolist() == hit.tolist()
+    np.testing.assert_allclose(
+        found.values["swh"][valued][taken.rows[hit]], values.ravel()[all_valued][wanted.rows[hit]], atol=1e-6
+    )
+
+
+EDGES = [(0.0, 0.0), (90.0, 10.0), (-90.0, 0.0), (88.0, 179.9), (12.3, -179.99), (-45.0, 180.0), (2.4, 359.9)]
+
+
+def test_an_ensemble_of_one_is_a_grid_and_blocks_of_steps_change_nothing(
+    tmp_path: Path, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = rng.uniform(0, 12, (1, 6, 4, 5)).round(2)
+    make_grid(tmp_path / "grid.nc", values, np.arange(4.0), np.arange(5.0), np.arange(6), number=[0])
+    reach = Reach(points((0.1, 0.2, 0), (2.2, 3.1, 70), (2.2, 3.1, 300)), 200, 60)
+    whole = read_targets(tmp_path / "grid.nc", ["swh"], reach)
+    monkeypatch.setattr(target_grids, "_BLOCK_BYTES", 1)
+    steps = read_targets(tmp_path / "grid.nc", ["swh"], reach)
+    assert 0 < len(whole.points) < values.size
+    np.testing.assert_array_equal(whole.values["swh"], steps.values["swh"])
+    np.testing.assert_array_equal(whole.points.time, steps.points.time)
+
+
+def test_a_year_of_a_global_hourly_grid_is_read_in_little_memory(tmp_path: Path) -> None:
+    with h5netcdf.File(tmp_path / "era5.nc", "w") as file:
+        file.dimensions = {"time": 8760, "latitude": 721, "longitude": 1440}
+        for name, values in {"latitude": np.linspace(90, -90, 721), "longitude": np.arange(0, 360, 0.25)}.items():
+            file.create_variable(name, (name,), data=values)
+        time = file.create_variable("time", ("time",), data=np.arange(8760))
+        time.attrs["units"] = "hours since 2020-01-01"
+        waves = file.create_variable(
+            "swh", ("time", "latitude", "longitude"), "f4", fillvalue=np.nan, chunks=(1, 721, 1440), compression="gzip"
+        )
+        waves[732] = 2.5  # noon on 31 January; what was never written takes no room
+    found = read_targets(tmp_path / "era5.nc", ["swh"], Reach(points((40.1, -20.3, 10), (40, -20, 60 * 24)), 50, 30))
+    near = np.isfinite(found.values["swh"])
+    assert 0 < near.sum() < 50
+    assert len(found.points) < 100
+
+
+def test_a_grid_off_the_globe_is_named(tmp_path: Path) -> None:
+    make_grid(tmp_path / "grid.nc", np.ones((1, 2, 2)), [0.0, 100.0], [0.0, 1.0], [0])
+    with pytest.raises(ArchiveError, match=r"not on the globe, the first at latitude 100"):
+        read_targets(tmp_path / "grid.nc", ["swh"], ALWAYS)
 
 
 @pytest.mark.parametrize(

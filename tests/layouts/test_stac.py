@@ -45,6 +45,7 @@ class RangeServer(ThreadingHTTPServer):
         drops: Answers to break off.
         busy: Answers to give as 503.
         sent: Bytes of files that were sent.
+        signature: What an address has to carry after ``?``, as signed ones do.
     """
 
     daemon_threads = True
@@ -53,6 +54,7 @@ class RangeServer(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), RangeHandler)
         self.folder = folder
         self.drops, self.busy, self.sent = 0, 0, 0
+        self.signature = ""
 
     @property
     def url(self) -> str:
@@ -73,9 +75,13 @@ class RangeHandler(BaseHTTPRequestHandler):
         self._answer(send=True)
 
     def _answer(self, send: bool) -> None:
-        path = self.server.folder / self.path.lstrip("/")
+        name, _, signature = self.path.partition("?")
+        path = self.server.folder / name.lstrip("/")
         if not path.is_file():
             self._empty(404)
+            return
+        if signature != self.server.signature:
+            self._empty(403)
             return
         if self.server.busy > 0:
             self.server.busy -= 1
@@ -230,6 +236,15 @@ def test_a_line_that_stays_down_is_a_clear_error(scene: tuple[Path, NDArray[Any]
         archive.read(10, "s2")
     server.drops = 0
     np.testing.assert_array_equal(archive.read(10, "s2"), scene[1][:, 256:384, 256:384])
+
+
+def test_signed_addresses_are_asked_as_they_are(scene: tuple[Path, NDArray[Any]], server: RangeServer) -> None:
+    server.signature = "se=2026-11-22T00%3A00%3A00Z&sp=rl&sig=a%2Fb%2B%3D"
+    path, pixels = scene
+    with pytest.raises(ArchiveError, match="403"):
+        opened(path)
+    path.write_text(path.read_text().replace('.tif"', f'.tif?{server.signature}"'))
+    np.testing.assert_array_equal(opened(path).read(6, "s2"), pixels[:, 128:256, 256:384])
 
 
 def test_an_absent_file_rejects_its_item(scene: tuple[Path, NDArray[Any]], server: RangeServer) -> None:
@@ -406,3 +421,28 @@ def test_a_scene_smaller_than_a_tile_is_rejected(tmp_path: Path) -> None:
     path = collection(tmp_path / "i.json", item("a", {band: asset(f"{band}.tif", band) for band in RGB.names}))
     with pytest.raises(ArchiveError, match="less than a tile of 600"):
         opened(path, tile=600)
+
+
+NEXT = [{"rel": "self", "href": "x"}, {"rel": "next", "href": "x?page=2"}]
+
+
+@pytest.mark.parametrize(
+    ("said", "pattern"),
+    [
+        ({"links": NEXT, "numberMatched": 1203}, r"one page of a search result: 1 of 1203 items. Save all pages"),
+        ({"links": NEXT, "context": {"matched": 7, "returned": 1}}, "1 of 7 items"),
+        ({"links": NEXT}, "1 of more items"),
+    ],
+)
+def test_one_page_of_a_search_is_not_taken_for_all_of_it(tmp_path: Path, said: dict[str, Any], pattern: str) -> None:
+    path = collection(tmp_path / "items.json", item("a", {"b04": asset("a.tif", "B04")}))
+    path.write_text(json.dumps(json.loads(path.read_text()) | said))
+    with pytest.raises(ArchiveError, match=pattern):
+        read_items(path)
+
+
+@pytest.mark.parametrize("said", [{"links": NEXT, "numberMatched": 1}, {"links": NEXT[:1]}, {"links": None}, {}])
+def test_the_last_page_is_taken(tmp_path: Path, said: dict[str, Any]) -> None:
+    path = collection(tmp_path / "items.json", item("a", {"b04": asset("a.tif", "B04")}))
+    path.write_text(json.dumps(json.loads(path.read_text()) | said))
+    assert [one.id for one in read_items(path)] == ["a"]

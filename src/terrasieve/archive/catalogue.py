@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from terrasieve.archive.examining import Examined, Examiner, examine
 from terrasieve.archive.geoparquet import write_geoparquet
-from terrasieve.archive.manifest import digest
+from terrasieve.archive.manifest import KEY, digest
 from terrasieve.archive.protocol import Archive
 from terrasieve.archive.quality import QualityLimits, QualityReport, Quarantine
 from terrasieve.archive.subset import SubsetArchive, spec_of
@@ -21,7 +21,6 @@ from terrasieve.archive.suspicions import Suspicion, suspicions_path, write_susp
 from terrasieve.errors import ArchiveError, TooManyBadSamplesError
 
 FORMAT = 1
-_KEY = "terrasieve"
 
 
 @dataclass(frozen=True)
@@ -138,15 +137,31 @@ def index_archive(
     if not good:
         raise ArchiveError(f"{archive.source.get('root')} has no good sample; see {quarantine.path}.")
     quarantine.write()
-    provenance = {"format": FORMAT, "spec": spec, "source": dict(archive.source)}
     if found.suspicions is None:
         suspicions_path(out).unlink(missing_ok=True)
     else:
         write_suspicions(found.suspicions, suspicions_path(out))
-        provenance["suspicions"] = [one.summary() for one in found.suspicions]
-    write_geoparquet(table.take(pa.array(good)), out, {_KEY: provenance})
+    write_catalogue(archive, table.take(pa.array(good)), found.suspicions, out)
     lost = quarantine.bad, quarantine.counts
     return IndexReport(out, quarantine.path, len(good), *lost, found.suspicions, suspicions_path(out))
+
+
+def write_catalogue(archive: Archive, rows: pa.Table, suspicions: Sequence[Suspicion] | None, out: Path) -> None:
+    """Write a catalogue.
+
+    Args:
+        archive: Of which it lists samples.
+        rows: Of the samples listed; columns as ``Archive.table``, and perhaps more.
+        suspicions: What is suspected of them; None where nobody looked.
+        out: The file.
+
+    Raises:
+        ArchiveError: The archive cannot say how it is opened.
+    """
+    provenance = {"format": FORMAT, "spec": spec_of(archive), "source": dict(archive.source)}
+    if suspicions is not None:
+        provenance["suspicions"] = [one.summary() for one in suspicions]
+    write_geoparquet(rows, out, {KEY: provenance})
 
 
 def read_catalogue(path: Path) -> Catalogue:
@@ -157,11 +172,11 @@ def read_catalogue(path: Path) -> Catalogue:
     """
     try:
         table = pq.read_table(path)
-        stored = json.loads((table.schema.metadata or {}).get(_KEY.encode(), b"null"))
+        stored = json.loads((table.schema.metadata or {}).get(KEY.encode(), b"null"))
     except (OSError, ValueError, pa.ArrowException) as error:
         raise ArchiveError(f"{path} cannot be read as Parquet: {error}. Run terrasieve index again.") from error
     if not isinstance(stored, dict) or not {"spec", "source"} <= set(stored) or "id" not in table.column_names:
-        raise ArchiveError(f"{path} is not a catalogue: its metadata has no {_KEY!r}. Make one with terrasieve index.")
+        raise ArchiveError(f"{path} is not a catalogue: its metadata has no {KEY!r}. Make one with terrasieve index.")
     if stored.get("format") != FORMAT:
         raise ArchiveError(f"{path} has format {stored.get('format')}, this version reads {FORMAT}; index it again.")
     kept = stored.get("suspicions")

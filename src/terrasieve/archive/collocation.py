@@ -13,12 +13,10 @@ import shapely
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from terrasieve.archive.catalogue import FORMAT
-from terrasieve.archive.geoparquet import write_geoparquet
-from terrasieve.archive.manifest import KEY
+from terrasieve.archive.catalogue import write_catalogue
+from terrasieve.archive.places import EARTH_KM, MINUTE, Points, Reach
 from terrasieve.archive.protocol import Archive
-from terrasieve.archive.subset import spec_of
-from terrasieve.archive.targets import Points, Targets, read_targets
+from terrasieve.archive.targets import Targets, read_targets
 from terrasieve.console import track_many
 from terrasieve.errors import ArchiveError
 
@@ -28,10 +26,6 @@ MAX_MINUTES = 30.0
 altimeter estimates of wind speed and significant wave height and their implications on buoy-altimeter comparisons",
 J. Geophys. Res. 93(C3): wider ones add more by the sea's own variation than they gain by pairs."""
 
-EARTH_KM = 6371.0088
-"""Mean radius (IUGG); on the ellipsoid great circles differ by at most 0.6 %."""
-
-_MINUTE = 60_000_000
 _NEIGHBOURS = 16
 _SAMPLES = 4096
 """Samples that are looked up at once."""
@@ -123,13 +117,12 @@ def collocate(
     places, known = sample_points(table)
     if not known.any():
         raise ArchiveError(f"No sample of {archive.source.get('root')} has both a place and a time; nothing can match.")
-    window = _window(max_minutes)
-    samples = places.take(known)
-    targets = read_targets(path, columns, (int(samples.time.min()) - window, int(samples.time.max()) + window))
+    reach = Reach(places.take(known), max_km, max_minutes)
+    targets = read_targets(path, columns, reach)
     added: dict[str, pa.Array] = {}
     matched: dict[str, int] = {}
     for name in columns:
-        found, values = _match_column(samples, targets, name, max_km, max_minutes)
+        found, values = _match_column(reach, targets, name)
         added |= {
             name: _spread(values, known),
             f"{name}:km": _spread(found.km, known),
@@ -143,20 +136,18 @@ def collocate(
     )
 
 
-def match(samples: Points, targets: Points, max_km: float = MAX_KM, max_minutes: float = MAX_MINUTES) -> Matches:
-    """The nearest target in space of each sample, among those within the limits, which are inclusive.
+def match(reach: Reach, targets: Points) -> Matches:
+    """The nearest target in space of each sample, among those within reach.
 
     Of several equally near ones the nearest in time is taken, of these the first in order.
 
     Args:
-        samples: Where and when.
+        reach: The samples and the limits.
         targets: Where and when.
-        max_km: Largest great-circle distance on the sphere of :data:`EARTH_KM`.
-        max_minutes: Longest time between.
     """
+    samples, window = reach.samples, reach.window
     rows = np.full(len(samples), -1, dtype=np.int64)
     km, minutes = np.full((2, len(samples)), np.nan)
-    window = _window(max_minutes)
     by_time = np.argsort(targets.time, kind="stable")
     times = targets.time[by_time]
     for block in _blocks(samples.time, window):
@@ -164,12 +155,12 @@ def match(samples: Points, targets: Points, max_km: float = MAX_KM, max_minutes:
         near = np.sort(by_time[np.searchsorted(times, span[0], "left") : np.searchsorted(times, span[1], "right")])
         if not near.size:
             continue
-        finder = _Finder(targets.take(near), max_km, window)
+        finder = _Finder(targets.take(near), reach.max_km, window)
         for part in np.array_split(block, -(-len(block) // _SAMPLES)):
             found, distance, late = finder.nearest(samples.take(part))
             hit = found >= 0
             rows[part[hit]] = near[found[hit]]
-            km[part[hit]], minutes[part[hit]] = distance[hit], late[hit] / _MINUTE
+            km[part[hit]], minutes[part[hit]] = distance[hit], late[hit] / MINUTE
     return Matches(rows, km, minutes)
 
 
@@ -192,13 +183,11 @@ def sample_points(table: pa.Table) -> tuple[Points, NDArray[np.bool_]]:
     return Points(latitude, longitude, time), known
 
 
-def _match_column(
-    samples: Points, targets: Targets, name: str, max_km: float, max_minutes: float
-) -> tuple[Matches, NDArray[np.float64]]:
+def _match_column(reach: Reach, targets: Targets, name: str) -> tuple[Matches, NDArray[np.float64]]:
     """Matches among the rows that have a value, and the values; NaN where there is none."""
     valued = np.flatnonzero(np.isfinite(targets.values[name]))
-    found = match(samples, targets.points.take(valued), max_km, max_minutes)
-    values = np.full(len(samples), np.nan)
+    found = match(reach, targets.points.take(valued))
+    values = np.full(len(reach.samples), np.nan)
     hit = found.rows >= 0
     values[hit] = targets.values[name][valued[found.rows[hit]]]
     return found, values
@@ -215,20 +204,14 @@ def _write(archive: Archive, table: pa.Table, added: Mapping[str, pa.Array], out
     """The catalogue, which keeps what an earlier one suspected."""
     for name, values in added.items():
         table = table.append_column(name, values)
-    suspicions = [one.summary() for one in getattr(archive, "suspicions", ())]
-    provenance = {"format": FORMAT, "spec": spec_of(archive), "source": dict(archive.source), "suspicions": suspicions}
-    write_geoparquet(table, out, {KEY: provenance})
-
-
-def _window(max_minutes: float) -> int:
-    return round(max_minutes * _MINUTE)
+    write_catalogue(archive, table, getattr(archive, "suspicions", None), out)
 
 
 def _blocks(times: NDArray[np.int64], window: int) -> Iterator[NDArray[np.int64]]:
     """Positions in order of time, in blocks so short that most targets of a block are in time for most of it."""
     order = np.argsort(times, kind="stable")
     ordered = times[order]
-    length = max(2 * window, _MINUTE)
+    length = max(2 * window, MINUTE)
     starts = []
     start = 0
     while start < len(order):

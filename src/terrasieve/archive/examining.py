@@ -20,7 +20,7 @@ from terrasieve.archive.workers import spread
 from terrasieve.console import progress_bar
 from terrasieve.errors import SampleError
 
-Verdict: TypeAlias = tuple[list[Rejection], Finding | None]
+Judgement: TypeAlias = tuple[list[Rejection], Finding | None]
 """What is wrong with a sample, and what it shows where nothing is."""
 BATCH = 64
 """Samples between two entries of the journal: what an interruption costs at most."""
@@ -117,7 +117,7 @@ class Examiner:
         """
         check(pixels, self.sensors[key], self.limits)
 
-    def judge(self, index: int) -> Verdict:
+    def judge(self, index: int) -> Judgement:
         """What is wrong with one sample; what it shows where nothing is."""
         pixels, flaws = self.read(index)
         return flaws, None if flaws else self.look(index, pixels)
@@ -164,7 +164,7 @@ def _record(flaws: Sequence[Rejection], finding: Finding | None) -> list[Any]:
     ]
 
 
-def _parse(stored: Sequence[Any]) -> Verdict:
+def _parse(stored: Sequence[Any]) -> Judgement:
     flaws, finding = stored
     return (
         [Rejection(**{**flaw, "problem": Problem(flaw["problem"])}) for flaw in flaws],

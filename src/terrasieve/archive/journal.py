@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -12,10 +13,11 @@ from terrasieve.errors import ArchiveError
 
 
 class Journal:
-    """Lines of JSON, each appended when what it tells of is done; a line that was cut off counts as not written.
+    """Lines of JSON, each appended when what it tells of is done, and each after a checksum of it.
 
-    The first line says what the run was asked to do. A journal of another request is not gone on from: it is begun
-    anew. Use as a context manager; the file stays until :meth:`discard`.
+    A line that was cut off or altered counts as not written, as does whatever follows it. The first line says what the
+    run was asked to do. A journal of another request is not gone on from: it is begun anew. Use as a context manager;
+    the file stays until :meth:`discard`.
 
     Args:
         path: The file.
@@ -68,7 +70,8 @@ class Journal:
         """
         file = self._open()
         try:
-            file.write(json.dumps(entry, separators=(",", ":")).encode() + b"\n")
+            said = json.dumps(entry, separators=(",", ":")).encode()
+            file.write(b"%s %s\n" % (_checksum(said), said))
             file.flush()
         except OSError as error:
             raise ArchiveError(
@@ -87,11 +90,16 @@ class Journal:
 
 
 def _parse(line: bytes) -> dict[str, Any] | None:
-    """An entry, or None where the line is not whole."""
-    if not line.endswith(b"\n"):
+    """An entry, or None where the line is not as it was written."""
+    checksum, _, said = line.partition(b" ")
+    if not said.endswith(b"\n") or checksum != _checksum(said[:-1]):
         return None
     try:
-        entry = json.loads(line)
+        entry = json.loads(said)
     except ValueError:
         return None
     return entry if isinstance(entry, dict) else None
+
+
+def _checksum(said: bytes) -> bytes:
+    return b"%08x" % zlib.crc32(said)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,10 +14,12 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from pyarrow import csv
 
+from terrasieve.archive.places import Points, Reach
+from terrasieve.archive.target_grids import is_grid, near_cells
 from terrasieve.errors import ArchiveError, nearest
 
 NAMES: Mapping[str, tuple[str, ...]] = {
-    "time": ("time", "datetime", "timestamp"),
+    "time": ("time", "datetime", "timestamp", "valid_time"),
     "latitude": ("latitude", "lat"),
     "longitude": ("longitude", "lon"),
 }
@@ -26,28 +28,6 @@ NAMES: Mapping[str, tuple[str, ...]] = {
 NETCDF = (".nc", ".nc4", ".netcdf", ".cdf")
 
 _ZONE = r"(Z|[+-]\d{2}:?\d{2})$"
-
-
-@dataclass(frozen=True)
-class Points:
-    """Where and when something was measured; all shape ``(n,)``.
-
-    Attributes:
-        latitude: Degrees, -90 to 90.
-        longitude: Degrees, in either convention.
-        time: Microseconds since 1970 in UTC.
-    """
-
-    latitude: NDArray[np.float64]
-    longitude: NDArray[np.float64]
-    time: NDArray[np.int64]
-
-    def __len__(self) -> int:
-        return len(self.time)
-
-    def take(self, rows: NDArray[Any]) -> Points:
-        """Some of them, by position or mask."""
-        return Points(self.latitude[rows], self.longitude[rows], self.time[rows])
 
 
 @dataclass(frozen=True)
@@ -65,16 +45,16 @@ class Targets:
     incomplete: int
 
 
-def read_targets(path: Path, columns: Sequence[str], span: tuple[int, int]) -> Targets:
+def read_targets(path: Path, columns: Sequence[str], reach: Reach) -> Targets:
     """Read columns of a file, and place and time of each row.
 
-    Times without an offset are UTC. A NetCDF file may hold a track (one dimension) or a grid: all combinations of its
-    dimensions are rows then, of the steps within ``span`` only.
+    Times without an offset are UTC. A NetCDF file may hold a grid: its cells near the samples are rows then. All
+    combinations of its dimensions are where it holds something else, such as a track.
 
     Args:
         path: ``.csv``, ``.parquet`` or one of :data:`NETCDF`.
         columns: What was measured.
-        span: First and last time that matter, microseconds since 1970.
+        reach: What matters; a file may hold more that is not read.
 
     Raises:
         ArchiveError: The file cannot be read, a column is absent or holds no numbers, or a place is impossible.
@@ -82,7 +62,7 @@ def read_targets(path: Path, columns: Sequence[str], span: tuple[int, int]) -> T
     if not path.is_file():
         raise ArchiveError(f"{path} does not exist; name the file with the targets.")
     if path.suffix.lower() in NETCDF:
-        table = _read_netcdf(path, columns, span)
+        table = _read_netcdf(path, columns, reach)
     elif path.suffix.lower() in (".csv", ".parquet"):
         table = _read_table(path)
     else:
@@ -109,7 +89,7 @@ def _read_table(path: Path) -> pa.Table:
         raise ArchiveError(f"{path} cannot be read: {error}. Export it again.") from error
 
 
-def _read_netcdf(path: Path, columns: Sequence[str], span: tuple[int, int]) -> pa.Table:
+def _read_netcdf(path: Path, columns: Sequence[str], reach: Reach) -> pa.Table:
     try:
         import xarray
     except ImportError as error:
@@ -117,21 +97,34 @@ def _read_netcdf(path: Path, columns: Sequence[str], span: tuple[int, int]) -> p
     try:
         with xarray.open_dataset(path) as dataset:
             known = [str(name) for name in dataset.variables]
-            names = [_find(wanted, known, path) for wanted in NAMES]
+            names = {wanted: _find(wanted, known, path) for wanted in NAMES}
             chosen = [_exactly(name, known, path) for name in columns]
-            kept = dataset[[*dict.fromkeys([*chosen, *names])]]
-            time = kept[names[0]]
-            if time.ndim == 1:
-                first, last = (np.datetime64(edge, "us") for edge in span)
-                steps = time.values.astype("datetime64[us]")
-                inside = (steps >= first) & (steps <= last)
-                kept = kept.isel({time.dims[0]: np.flatnonzero(inside)})
-            frame = kept.to_dataframe().reset_index()
+            kept = _without_single_axes(dataset[[*dict.fromkeys([*chosen, *names.values()])]], names.values())
+            if is_grid(kept, names, chosen):
+                _check_axes(kept[names["latitude"]].values, kept[names["longitude"]].values, path)
+                return near_cells(kept, names, chosen, reach)
+            frame = _within(kept, names["time"], reach.span).to_dataframe().reset_index()
     except (OSError, ValueError, TypeError, LookupError, EOFError, RuntimeError, MemoryError) as error:
         raise ArchiveError(
             f"{path} cannot be read as NetCDF: {error}. Where an engine is missing: pip install 'terrasieve[netcdf]'."
         ) from error
-    return pa.Table.from_pandas(frame[[*dict.fromkeys([*chosen, *names])]], preserve_index=False)
+    return pa.Table.from_pandas(frame[[*dict.fromkeys([*chosen, *names.values()])]], preserve_index=False)
+
+
+def _without_single_axes(dataset: Any, places: Iterable[str]) -> Any:
+    """Without axes of length one that say neither where nor when, such as the member of an ensemble of one."""
+    kept = {dim for name in places for dim in dataset[name].dims}
+    return dataset.squeeze([dim for dim, size in dataset.sizes.items() if size == 1 and dim not in kept], drop=True)
+
+
+def _within(dataset: Any, name: str, span: tuple[int, int]) -> Any:
+    """The part between two times, where time is an axis."""
+    time = dataset[name]
+    if time.ndim != 1:
+        return dataset
+    first, last = (np.datetime64(edge, "us") for edge in span)
+    steps = time.values.astype("datetime64[us]")
+    return dataset.isel({time.dims[0]: np.flatnonzero((steps >= first) & (steps <= last))})
 
 
 def _find(wanted: str, names: Sequence[str], path: Path) -> str:
@@ -173,6 +166,11 @@ def _times(column: pa.ChunkedArray, path: Path) -> tuple[NDArray[np.int64], NDAr
     micro = column.cast(pa.timestamp("us", tz=column.type.tz), safe=False)
     known = np.asarray(micro.is_valid().to_numpy(), dtype=np.bool_)
     return np.asarray(micro.cast(pa.int64()).fill_null(0).to_numpy(), dtype=np.int64), known
+
+
+def _check_axes(latitude: NDArray[Any], longitude: NDArray[Any], path: Path) -> None:
+    rows, columns = np.meshgrid(latitude.astype(np.float64), longitude.astype(np.float64), indexing="ij")
+    _check_places(Points(rows.ravel(), columns.ravel(), np.zeros(rows.size, dtype=np.int64)), path)
 
 
 def _check_places(points: Points, path: Path) -> None:

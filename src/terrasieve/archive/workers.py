@@ -90,8 +90,8 @@ def _begin(work: Callable[[int], Any]) -> None:
     _work = work
     _environment = rasterio.Env(GDAL_CACHEMAX=_CACHE_BYTES)
     _environment.__enter__()
-    # An interruption is for the process that waits for the answers; it stops the others.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # An interruption ends this process at once, without a word: the one that waits for its answers says what is to say.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 

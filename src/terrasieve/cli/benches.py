@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from terrasieve.cli.app import app
-from terrasieve.cli.options import Device
+from terrasieve.cli.options import Device, Size
 from terrasieve.console import console
 
 if TYPE_CHECKING:
@@ -30,7 +30,6 @@ Inputs = Annotated[
     typer.Option("--input", help="Bands of one line, e.g. `s2:B04` or `s2:rgb`; every band and triple by default."),
 ]
 Probes = Annotated[list[str] | None, typer.Option("--probe", help="`knn`, `logistic`, `mlp` or `ridge`; repeatable.")]
-Size = Annotated[int | None, typer.Option(help="Resize samples to this many pixels; their own size.")]
 Out = Annotated[Path, typer.Option(help="The benchmark's folder; what is measured in it is not measured again.")]
 
 

@@ -8,13 +8,13 @@ from typing import Annotated, Literal
 import typer
 
 from terrasieve.cli.app import app
-from terrasieve.cli.options import Device, Match, SensorOptions, Stride, Tile
+from terrasieve.cli.options import Device, Match, ProbedInputs, RunFolder, SensorOptions, Size, Stride, Tile
 from terrasieve.console import console
 
 
 @app.command()
 def embed(
-    run: Annotated[Path, typer.Argument(help="A run folder, or a folder with encoder.safetensors.")],
+    run: RunFolder,
     data: Annotated[str, typer.Option(help="The archive to embed.")],
     out: Annotated[Path, typer.Option(help="The file to write (GeoParquet).")],
     inputs: Annotated[
@@ -27,7 +27,7 @@ def embed(
         Literal["encoder", "archive"],
         typer.Option(help="Standardise as in training, or by the archive's own statistics (other stretch or unit)."),
     ] = "encoder",
-    size: Annotated[int | None, typer.Option(help="Resize samples to this many pixels; their own size.")] = None,
+    size: Size = None,
     batch_size: Annotated[int, typer.Option(help="Samples per forward pass.")] = 256,
     device: Device = "auto",
 ) -> None:
@@ -71,12 +71,9 @@ def embed(
 
 @app.command()
 def probe(
-    run: Annotated[Path, typer.Argument(help="A run folder, or a folder with encoder.safetensors.")],
+    run: RunFolder,
     data: Annotated[str, typer.Option(help="A labelled archive.")],
-    inputs: Annotated[
-        list[str] | None,
-        typer.Option("--input", help="Bands to probe, e.g. `s2:B04`; every band or triple by default."),
-    ] = None,
+    inputs: ProbedInputs = None,
     probes: Annotated[
         list[str] | None,
         typer.Option("--probe", help="`knn`, `logistic`, `mlp` or, for numbers, `ridge`; repeatable. kNN and linear."),
@@ -101,7 +98,7 @@ def probe(
         int, typer.Option(min=0, help="Also train a copy of the encoder on the labels, for this many epochs; 0: not.")
     ] = 0,
     split_column: Annotated[str, typer.Option(help="Column with the published split, e.g. `split_spatial`.")] = "split",
-    size: Annotated[int | None, typer.Option(help="Resize samples to this many pixels; their own size.")] = None,
+    size: Size = None,
     seed: Annotated[
         int, typer.Option(help="Seed of the random-initialisation floor, and of splits that are not published.")
     ] = 0,
@@ -155,13 +152,10 @@ def probe(
 
 @app.command()
 def segment(
-    run: Annotated[Path, typer.Argument(help="A run folder, or a folder with encoder.safetensors.")],
+    run: RunFolder,
     data: Annotated[str, typer.Option(help="An archive, or a folder of scenes (with --sensor).")],
     labels: Annotated[str, typer.Option(help="The sensor of kind `map` that holds a class for each pixel.")],
-    inputs: Annotated[
-        list[str] | None,
-        typer.Option("--input", help="Bands to probe, e.g. `s2:B04`; every band or triple by default."),
-    ] = None,
+    inputs: ProbedInputs = None,
     probes: Annotated[
         list[str] | None,
         typer.Option("--probe", help="`patch` (linear on dense features) or `deeplab` (DeepLabV3 head); repeatable."),
@@ -175,7 +169,7 @@ def segment(
     tile: Tile = 64,
     stride: Stride = None,
     match: Match = "stem",
-    size: Annotated[int | None, typer.Option(help="Resize samples to this many pixels; their own size.")] = None,
+    size: Size = None,
     seed: Annotated[int, typer.Option(help="Of the untrained network and of everything drawn.")] = 0,
     out: Annotated[Path | None, typer.Option(help="Folder for the results and the report; RUN/segment.")] = None,
     device: Device = "auto",

@@ -55,12 +55,12 @@ def read_items(path: Path) -> list[Item]:
         path: ``.json`` or ``.geojson`` (an item collection, or one item), or ``.parquet``.
 
     Raises:
-        ArchiveError: It cannot be read, or holds no items.
+        ArchiveError: It cannot be read, holds no items, or only those of one page of a search.
     """
     try:
         rows = _from_parquet(path) if path.suffix.lower() == ".parquet" else _from_json(path)
         items = [_item(row) for row in rows]
-    except (OSError, ValueError, TypeError, KeyError, pa.ArrowInvalid) as error:
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, pa.ArrowInvalid) as error:
         raise ArchiveError(f"{path} is no STAC item collection: {error!r}. Export the search again.") from error
     if not items:
         raise ArchiveError(f"{path} holds no item; widen the search.")
@@ -97,7 +97,22 @@ def _from_json(path: Path) -> Sequence[Mapping[str, Any]]:
     features = values.get("features")
     if values.get("type") != "FeatureCollection" or not isinstance(features, list):
         raise ValueError("it is not a FeatureCollection")
+    _check_whole(values, len(features), path)
     return features
+
+
+def _check_whole(values: Mapping[str, Any], count: int, path: Path) -> None:
+    """Refuse one page of a search result that has more: what is missing would be missed by nobody.
+
+    STAC API 1.0.0, Item Search: a link ``next`` leads to the next page, ``numberMatched`` counts the items of all.
+    """
+    matched = values.get("numberMatched", (values.get("context") or {}).get("matched"))
+    if count == matched or not any(link.get("rel") == "next" for link in values.get("links") or ()):
+        return
+    raise ArchiveError(
+        f"{path} is one page of a search result: {count} of {matched or 'more'} items. Save all pages, as "
+        "search.item_collection().save_object(...) of pystac-client does; or, for these alone, remove the link 'next'."
+    )
 
 
 def _from_parquet(path: Path) -> Sequence[Mapping[str, Any]]:
