@@ -22,6 +22,7 @@ from typer.testing import CliRunner
 
 import terrasieve
 from terrasieve.archive.opening import open_archive
+from terrasieve.archive.simulated import SimulatedArchive
 from terrasieve.cli import app, main
 from terrasieve.config import load_config, recipe_names
 
@@ -181,6 +182,28 @@ def test_the_examples_are_valid(line: str) -> None:
 
 def test_the_version_is_printed(run: Run) -> None:
     assert run("--version")[:2] == (0, f"terrasieve {terrasieve.__version__}\n")
+
+
+@pytest.mark.parametrize(("name", "out"), [("index", "c.parquet"), ("pack", "c.zarr")])
+def test_an_interrupted_command_says_that_it_goes_on(
+    name: str, out: str, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, left = SimulatedArchive.read, [150]
+
+    def interrupted(*arguments: Any) -> Any:
+        left[0] -= 1
+        if left[0] < 0:
+            raise KeyboardInterrupt
+        return read(*arguments)
+
+    monkeypatch.setattr(SimulatedArchive, "read", interrupted)
+    code, _, said = run(name, "simulated:0:80", "--out", tmp_path / out)
+    assert code == 130
+    assert "Stopped. Run the same command again to go on from here." in said
+    monkeypatch.setattr(SimulatedArchive, "read", read)
+    code, _, said = run(name, "simulated:0:80", "--out", tmp_path / out)
+    assert code == 0, said
+    assert "80 samples" in said
 
 
 # ---------------------------------------------------------------------------- curation

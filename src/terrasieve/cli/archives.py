@@ -58,7 +58,7 @@ def index(
     from terrasieve.archive.quality import QualityLimits
     from terrasieve.archive.stac_out import write_stac_geoparquet
     from terrasieve.archive.workers import spare_cores
-    from terrasieve.cli.telling import tell
+    from terrasieve.cli.telling import resumable, tell
 
     if said := say_layout(data, sensor, layout):
         console.print(said, highlight=False, markup=False)
@@ -66,7 +66,8 @@ def index(
     if harmonise:
         archive = _without_offset(archive)
     readers = spare_cores() if workers is None else workers
-    report = index_archive(archive, out, QualityLimits(max_nodata=max_nodata), max_bad=max_bad, workers=readers)
+    with resumable():
+        report = index_archive(archive, out, QualityLimits(max_nodata=max_nodata), max_bad=max_bad, workers=readers)
     console.print(f"Indexed: {report.summary()}", highlight=False)
     if stac is not None:
         items = write_stac_geoparquet(read_catalogue(out).restrict(archive), stac)
@@ -133,14 +134,15 @@ def pack(
     from terrasieve.archive.packing import pack as pack_archive
     from terrasieve.archive.quality import QualityLimits
     from terrasieve.archive.workers import spare_cores
-    from terrasieve.cli.telling import warn
+    from terrasieve.cli.telling import resumable, warn
 
     archive = open_named(data, sensor, tile, stride, match, layout)
     if harmonise:
         archive = _without_offset(archive)
     limits = QualityLimits(max_nodata=max_nodata)
     readers = spare_cores() if workers is None else workers
-    report = pack_archive(archive, out, compress=compress, max_bad=max_bad, limits=limits, workers=readers)
+    with resumable():
+        report = pack_archive(archive, out, compress=compress, max_bad=max_bad, limits=limits, workers=readers)
     console.print(f"Packed: {report.summary()} {report.bytes / 1e6:,.1f} MB", highlight=False)
     warn(report.suspicions)
 

@@ -43,6 +43,7 @@ def embed(
     ```
     """
     from terrasieve.archive.opening import open_archive
+    from terrasieve.cli.telling import resumable
     from terrasieve.device import pick_device
     from terrasieve.embeddings import EmbedSettings, EncoderInput, normaliser_for, write_embeddings
     from terrasieve.embeddings.collection import write_collection
@@ -57,15 +58,16 @@ def embed(
     console.print(
         f"Inputs: {', '.join(map(str, members))}; standardised by the {statistics}'s statistics", highlight=False
     )
-    written = write_embeddings(
-        out,
-        encoder.to(pick_device(device)),
-        card,
-        archive,
-        members,
-        normaliser_for(statistics, card, archive, members),
-        EmbedSettings(size=size, batch_size=batch_size),
-    )
+    with resumable():
+        written = write_embeddings(
+            out,
+            encoder.to(pick_device(device)),
+            card,
+            archive,
+            members,
+            normaliser_for(statistics, card, archive, members),
+            EmbedSettings(size=size, batch_size=batch_size),
+        )
     console.print(f"Embeddings: {written}  STAC: {write_collection(written)}", highlight=False)
 
 

@@ -1,14 +1,25 @@
-"""Suspicions on the screen."""
+"""What several commands say on the screen: suspicions, and that an interrupted command goes on."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from rich.text import Text
 
 from terrasieve.archive.suspicions import Suspicion
 from terrasieve.console import console
+
+
+@contextmanager
+def resumable() -> Iterator[None]:
+    """Say on Ctrl-C that nothing is lost."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        console.print("Stopped. Run the same command again to go on from here.", highlight=False)
+        raise
 
 
 def tell(suspicions: Sequence[Suspicion], listed: Path) -> None:

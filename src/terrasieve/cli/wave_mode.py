@@ -60,12 +60,13 @@ def wv_ingest(
     from terrasieve.archive.layouts.wave_mode import WaveModeArchive, WaveModeSpec
     from terrasieve.archive.wave_mode.ingest import ingest
     from terrasieve.archive.workers import spare_cores
-    from terrasieve.cli.telling import warn
+    from terrasieve.cli.telling import resumable, warn
 
     archive = WaveModeArchive(
         WaveModeSpec(root=folder, polarisation=polarisation, size=size, spacing=spacing, noise=noise, detrend=detrend)
     )
     readers = spare_cores() if workers is None else workers
-    report = ingest(archive, out, compress=compress, max_bad=max_bad, workers=readers)
+    with resumable():
+        report = ingest(archive, out, compress=compress, max_bad=max_bad, workers=readers)
     console.print(f"Packed: {report.summary()}", highlight=False)
     warn(report.packed.suspicions)
