@@ -18,6 +18,7 @@ from terrasieve.archive.packing import pack
 from terrasieve.archive.protocol import Archive
 from terrasieve.archive.selection import read_selection
 from terrasieve.archive.subset import SubsetArchive
+from terrasieve.archive.workers import spare_cores
 from terrasieve.config import CurationKind, RunConfig, load_config
 from terrasieve.console import console
 from terrasieve.device import pick_device
@@ -124,7 +125,7 @@ def _run(demo: Samples, config: RunConfig, out: Path, device: str, began: float)
     console.print(f"[bold]Data:[/] {demo.description}", highlight=False)
 
     console.rule("1/4 pack")
-    pack(demo.unlabelled, out / "packed.zarr")
+    pack(demo.unlabelled, out / "packed.zarr", workers=spare_cores())
     packed = PackedArchive(out / "packed.zarr")
     contact_sheet(packed, out / "contact-sheet.png")
 

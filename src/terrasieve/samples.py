@@ -15,6 +15,7 @@ from terrasieve.archive.protocol import Archive
 from terrasieve.archive.simulated import SimulatedSpec
 from terrasieve.archive.simulated_ocean import SENSOR_KEY, SimulatedOceanSpec
 from terrasieve.archive.subset import SubsetArchive
+from terrasieve.archive.workers import spare_cores
 from terrasieve.errors import ConfigError
 
 TILE = 64
@@ -72,7 +73,7 @@ def simulated_samples(seed: int, count: int, store: Path) -> Samples:
         store: Where the labelled samples are packed: probes read each several times, and simulating one takes longer
             than reading it.
     """
-    pack(open_archive(SimulatedSpec(seed=seed + 1, samples=count // 2)), store)
+    pack(open_archive(SimulatedSpec(seed=seed + 1, samples=count // 2)), store, workers=spare_cores())
     return Samples(
         open_archive(SimulatedSpec(seed=seed, samples=count)),
         PackedArchive(store),
@@ -89,7 +90,7 @@ def simulated_ocean_samples(seed: int, count: int, store: Path) -> Samples:
         count: Vignettes to learn from.
         store: Where the labelled vignettes are packed; see :func:`simulated_samples`.
     """
-    pack(open_archive(SimulatedOceanSpec(seed=seed + 1, samples=count // 2, zipf=0)), store)
+    pack(open_archive(SimulatedOceanSpec(seed=seed + 1, samples=count // 2, zipf=0)), store, workers=spare_cores())
     return Samples(
         open_archive(SimulatedOceanSpec(seed=seed, samples=count)),
         PackedArchive(store),

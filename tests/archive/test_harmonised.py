@@ -9,6 +9,7 @@ import pytest
 import rasterio
 import yaml
 
+from terrasieve.archive import workers
 from terrasieve.archive.catalogue import index_archive
 from terrasieve.archive.harmonised import HarmonisedArchive, HarmonisedSpec, harmonise
 from terrasieve.archive.opening import open_archive, scenes_spec_from_options
@@ -52,6 +53,13 @@ def test_the_offset_is_gone_from_exactly_those_that_carry_it(mixed: Archive) -> 
         np.testing.assert_array_equal(pixels, expected(mixed, index))
         np.testing.assert_array_equal(archive.read(index, "s1"), mixed.read(index, "s1"))
     assert archive.summary() == "The offset of 1,000 was subtracted from 8 of 16 samples of s2."
+
+
+def test_processes_find_the_same(mixed: Archive, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers, "MANY", 1)
+    alone, together = harmonise(mixed), harmonise(mixed, workers=2)
+    assert together.source == alone.source
+    assert any(carry.any() for carry in together.carriers.values())
 
 
 def test_windows_and_bands_equal_slices(mixed: Archive) -> None:

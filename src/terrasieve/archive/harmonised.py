@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -16,6 +17,7 @@ from terrasieve.archive.subset import spec_of
 from terrasieve.archive.suspicions import offset
 from terrasieve.archive.suspicions.look import Look
 from terrasieve.archive.suspicions.offset import OFFSET, Verdict
+from terrasieve.archive.workers import spread
 from terrasieve.console import track
 from terrasieve.errors import ArchiveError, SampleError
 from terrasieve.schema import Spec
@@ -128,10 +130,14 @@ class HarmonisedArchive:
         return f"The offset of {OFFSET:,} was subtracted from {'; '.join(parts) or 'nothing: no sensor can carry it'}."
 
 
-def harmonise(archive: Archive) -> HarmonisedArchive:
+def harmonise(archive: Archive, workers: int = 0) -> HarmonisedArchive:
     """Read every sample of the sensors that may carry the offset, and subtract it from those that do.
 
     A sample that cannot be read is left as it is; reading it will say why.
+
+    Args:
+        archive: The whole.
+        workers: Reader processes; 0 reads in this one.
 
     Raises:
         ArchiveError: It was harmonised before.
@@ -140,8 +146,8 @@ def harmonise(archive: Archive) -> HarmonisedArchive:
     table = archive.table() if keys else None
     carriers, unsure = {}, {}
     for key in keys:
-        samples = track(range(len(archive)), f"Looking for the offset in {key}", total=len(archive))
-        verdicts = np.array([_judge(archive, index, key) for index in samples], np.int8)
+        with spread(partial(_judge, archive, key), range(len(archive)), workers) as found:
+            verdicts = np.array(list(track(found, f"Looking for the offset in {key}", total=len(archive))), np.int8)
         settled = offset.settle(verdicts, table[f"asset:{key}"])  # type: ignore[index]  # there is one where keys are
         carriers[key] = settled == Verdict.CARRIES
         unsure[key] = int((settled == Verdict.UNSURE).sum())
@@ -163,7 +169,7 @@ def harmonise_as_listed(archive: Archive, rows: pa.Table) -> HarmonisedArchive:
     )
 
 
-def _judge(archive: Archive, index: int, key: str) -> int:
+def _judge(archive: Archive, key: str, index: int) -> int:
     sensor = archive.sensors[key]
     try:
         pixels = archive.read(index, key)

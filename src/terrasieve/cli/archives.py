@@ -63,9 +63,9 @@ def index(
     if said := say_layout(data, sensor, layout):
         console.print(said, highlight=False, markup=False)
     archive = open_named(data, sensor, tile, stride, match, layout)
-    if harmonise:
-        archive = _without_offset(archive)
     readers = spare_cores() if workers is None else workers
+    if harmonise:
+        archive = _without_offset(archive, readers)
     with resumable():
         report = index_archive(archive, out, QualityLimits(max_nodata=max_nodata), max_bad=max_bad, workers=readers)
     console.print(f"Indexed: {report.summary()}", highlight=False)
@@ -137,19 +137,19 @@ def pack(
     from terrasieve.cli.telling import resumable, warn
 
     archive = open_named(data, sensor, tile, stride, match, layout)
-    if harmonise:
-        archive = _without_offset(archive)
-    limits = QualityLimits(max_nodata=max_nodata)
     readers = spare_cores() if workers is None else workers
+    if harmonise:
+        archive = _without_offset(archive, readers)
+    limits = QualityLimits(max_nodata=max_nodata)
     with resumable():
         report = pack_archive(archive, out, compress=compress, max_bad=max_bad, limits=limits, workers=readers)
     console.print(f"Packed: {report.summary()} {report.bytes / 1e6:,.1f} MB", highlight=False)
     warn(report.suspicions)
 
 
-def _without_offset(archive: Archive) -> Archive:
+def _without_offset(archive: Archive, readers: int) -> Archive:
     from terrasieve.archive.harmonised import harmonise
 
-    harmonised = harmonise(archive)
+    harmonised = harmonise(archive, readers)
     console.print(harmonised.summary(), highlight=False)
     return harmonised
