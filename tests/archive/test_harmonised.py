@@ -56,7 +56,7 @@ def test_the_offset_is_gone_from_exactly_those_that_carry_it(mixed: Archive) -> 
 
 
 def test_processes_find_the_same(mixed: Archive, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(workers, "MANY", 1)
+    monkeypatch.setattr(workers, "_FEW", 1)
     alone, together = harmonise(mixed), harmonise(mixed, workers=2)
     assert together.source == alone.source
     assert any(carry.any() for carry in together.carriers.values())

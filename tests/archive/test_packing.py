@@ -84,7 +84,7 @@ def test_bad_samples_are_left_out_and_listed(tmp_path: Path) -> None:
 def test_processes_come_to_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     archive = Flawed({0: "unreadable", 3: "nan", 7: "short", 8: "double", 19: "unreadable"})
     pack(archive, tmp_path / "whole", max_bad=0.5)
-    monkeypatch.setattr(workers, "MANY", 1)
+    monkeypatch.setattr(workers, "_FEW", 1)
     with monkeypatch.context() as patch:
         patch.setattr(packing, "write_json", _fail_after(3, packing.write_json))
         with pytest.raises(ArchiveError, match="goes on from here"):

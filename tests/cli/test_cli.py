@@ -188,7 +188,7 @@ def test_the_version_is_printed(run: Run) -> None:
 def test_an_interrupted_command_says_that_it_goes_on(
     name: str, out: str, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    read, left = SimulatedArchive.read, [150]
+    read, left = SimulatedArchive.read, [100]
 
     def interrupted(*arguments: Any) -> Any:
         left[0] -= 1
@@ -197,13 +197,13 @@ def test_an_interrupted_command_says_that_it_goes_on(
         return read(*arguments)
 
     monkeypatch.setattr(SimulatedArchive, "read", interrupted)
-    code, _, said = run(name, "simulated:0:80", "--out", tmp_path / out)
+    code, _, said = run(name, "simulated:0:60", "--out", tmp_path / out)
     assert code == 130
     assert "Stopped. Run the same command again to go on from here." in said
     monkeypatch.setattr(SimulatedArchive, "read", read)
-    code, _, said = run(name, "simulated:0:80", "--out", tmp_path / out)
+    code, _, said = run(name, "simulated:0:60", "--out", tmp_path / out)
     assert code == 0, said
-    assert "80 samples" in said
+    assert "60 samples" in said
 
 
 # ---------------------------------------------------------------------------- curation

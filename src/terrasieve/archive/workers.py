@@ -16,7 +16,6 @@ from typing import Any, TypeVar
 
 import rasterio
 
-from terrasieve.console import MANY
 from terrasieve.errors import ArchiveError
 
 T = TypeVar("T")
@@ -25,6 +24,8 @@ PART = 16
 """Samples that a process is given at once, unless a caller says otherwise."""
 _AHEAD = 2
 """Parts that wait for each process, or wait to be fetched from it."""
+_FEW = 64
+"""Positions below which starting processes takes longer than they save, unless samples are very large."""
 _MOST = 8
 _CACHE_BYTES = 64 * 2**20
 """GDAL's cache of blocks in each process, which is a twentieth of the machine's memory if nobody says otherwise."""
@@ -47,7 +48,7 @@ def spread(work: Callable[[int], T], positions: Sequence[int], workers: int, par
         work: What to do; where processes are not forked, it has to be picklable, as a method of an archive is.
         positions: Where.
         workers: Processes; 0 works in this one.
-        part: Positions that a process is given at once: a few of them wait in memory for each process.
+        part: Most positions that a process is given at once: the answers of a few parts wait in memory for each.
 
     Yields:
         The answers, in the order of the positions.
@@ -55,13 +56,14 @@ def spread(work: Callable[[int], T], positions: Sequence[int], workers: int, par
     Raises:
         ArchiveError: A process was killed.
     """
-    if workers < 1 or len(positions) < MANY:
+    if workers < 1 or len(positions) < _FEW:
         yield map(work, positions)
         return
     pool = ProcessPoolExecutor(workers, initializer=_begin, initargs=(work,))
     try:
         # Submitting starts the processes. That is done before a caller's progress bar starts its thread: a fork while
         # another thread holds a lock would leave it held for ever in the child.
+        part = max(1, min(part, len(positions) // (workers * _AHEAD)))
         parts = (positions[start : start + part] for start in range(0, len(positions), part))
         waiting = deque(pool.submit(_answer, one) for one in islice(parts, workers * _AHEAD))
         yield _collect(pool, parts, waiting)
