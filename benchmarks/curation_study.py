@@ -180,6 +180,8 @@ def report(
     }
     results = {arm: runs for arm, runs in finished.items() if runs}
     Console(width=150).print(study_report.table(results))
+    if "uncurated" in results:
+        Console(width=150).print(study_report.ahead_table(results))
     summary = {**study_report.summarise(results), **parts}
     on = describe(arguments.seeds[0])
     print(on)

@@ -12,6 +12,8 @@ from matplotlib.figure import Figure
 from rich.table import Table
 from scipy import stats
 
+from terrasieve.probes.significance import holm
+
 Results = Mapping[str, Sequence[Mapping[str, Any]]]
 """By arm the results of its runs, one for each seed."""
 
@@ -67,6 +69,43 @@ def overhead(runs: Sequence[Mapping[str, Any]]) -> float:
     return float(np.mean([run["curation_seconds"] / (run["seconds"] - run["curation_seconds"]) for run in runs]))
 
 
+def ahead(results: Results, probe: str, group: str) -> dict[str, dict[str, Any]]:
+    """By how much each arm's final accuracy is above that of the uncurated run of the same seed.
+
+    Returns:
+        By arm the mean over the seeds that both have, its 95 % interval of Student's t, and the p value of the paired
+        t test after Holm's correction over the arms; None where there are not two such seeds.
+    """
+    goal = {run["seed"]: run for run in results["uncurated"]}
+    found: dict[str, dict[str, Any]] = {}
+    for arm, runs in results.items():
+        pairs = [(run, goal[run["seed"]]) for run in runs if run["seed"] in goal]
+        if arm == "uncurated" or len(pairs) < 2:
+            continue
+        gains = [_final([run], probe, group)[0] - _final([other], probe, group)[0] for run, other in pairs]
+        mean, half = interval(gains)
+        bounds = None if half is None else [round(mean - half, 4), round(mean + half, 4)]
+        found[arm] = {"mean": round(mean, 4), "ci95": bounds, "p": float(stats.ttest_1samp(gains, 0).pvalue)}
+    for one, corrected in zip(found.values(), holm([one["p"] for one in found.values()]), strict=True):
+        one["p"], one["p_holm"] = round(one["p"], 4), _rounded(corrected)
+    return found
+
+
+def ahead_table(results: Results) -> Table:
+    """What :func:`ahead` finds, for both probes."""
+    shown = Table(title="Ahead of uncurated, paired by seed: mean, 95 % interval, p after Holm over the arms")
+    which = [(probe, group) for probe in PROBES for group in ("tail", "all")]
+    for name in ("arm", *(f"{_PROBE_NAMES[probe]} {group}" for probe, group in which)):
+        shown.add_column(name, no_wrap=True)
+    columns = [ahead(results, *one) for one in which]
+    for arm in columns[0]:
+        cells = [column[arm] for column in columns]
+        shown.add_row(
+            arm, *(f"{c['mean']:+.3f} {c['ci95'][0]:+.3f}..{c['ci95'][1]:+.3f} p {c['p_holm']}" for c in cells)
+        )
+    return shown
+
+
 def summarise(results: Results) -> dict[str, Any]:
     """The figures of the last line."""
     summary: dict[str, Any] = {"arms": {arm: _summary_of(runs) for arm, runs in results.items()}}
@@ -74,6 +113,9 @@ def summarise(results: Results) -> dict[str, Any]:
         summary[f"overhead_{_key(arm)}"] = _rounded(overhead(results[arm]))
     if "uncurated" not in results:
         return summary
+    summary["ahead_of_uncurated"] = {
+        f"{probe}_{group}": ahead(results, probe, group) for probe in PROBES for group in ("tail", "all")
+    }
     for arm in [arm for arm in results if arm != "uncurated"]:
         for probe in PROBES:
             reached = _rounded(share_of_steps(results, arm, probe))
