@@ -10,12 +10,13 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
 from terrasieve.archive import side_by_side
+from terrasieve.archive.catalogue import index_archive
 from terrasieve.archive.examining import Examiner
 from terrasieve.archive.quality import QualityLimits
 from terrasieve.archive.simulated import SimulatedArchive, SimulatedSpec
@@ -148,6 +149,24 @@ def test_an_examiner_can_be_sent_to_a_process_that_was_not_forked() -> None:
     examiner = Examiner(archive, archive.table(), QualityLimits())
     again = pickle.loads(pickle.dumps(examiner.judge))
     assert [again(index) for index in range(4)] == [examiner.judge(index) for index in range(4)]
+
+
+@pytest.fixture
+def spawned() -> Iterator[None]:
+    """New processes are not forked, as on macOS, on Windows and from Python 3.14 on."""
+    before = multiprocessing.get_start_method()
+    multiprocessing.set_start_method("spawn", force=True)
+    yield
+    multiprocessing.set_start_method(before, force=True)
+
+
+@pytest.mark.usefixtures("spawned")
+def test_processes_that_were_not_forked_find_the_same(tmp_path: Path) -> None:
+    archive = SimulatedArchive(SimulatedSpec(seed=3, samples=70, size=32))
+    one, two = tmp_path / "one" / "c.parquet", tmp_path / "two" / "c.parquet"
+    index_archive(archive, one)
+    index_archive(archive, two, workers=2)
+    assert two.read_bytes() == one.read_bytes()
 
 
 def test_one_core_needs_no_process_and_many_start_a_few(monkeypatch: pytest.MonkeyPatch) -> None:
