@@ -384,3 +384,8 @@ def test_the_command_says_what_it_did(tmp_path: Path, targets: Path) -> None:
     assert result.exit_code == 0, result.output
     assert f"within {MAX_KM:g} km and {MAX_MINUTES:g} minutes" in " ".join(result.stderr.split())
     assert pq.read_table(tmp_path / "c.parquet")["swh"].null_count < 4
+
+
+def test_an_archive_without_files_is_named_by_its_layout(tmp_path: Path, targets: Path) -> None:
+    with pytest.raises(ArchiveError, match="the simulated-ocean archive already has a column 'swh'; rename that of"):
+        collocate(open_archive("simulated-ocean:0:4"), targets, ["swh"], tmp_path / "c.parquet")

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from terrasieve.archive.examining import Examined, Examiner, examine
 from terrasieve.archive.geoparquet import write_geoparquet
 from terrasieve.archive.manifest import KEY, digest
-from terrasieve.archive.protocol import Archive
+from terrasieve.archive.protocol import Archive, source_place
 from terrasieve.archive.quality import QualityLimits, QualityReport, Quarantine
 from terrasieve.archive.subset import SubsetArchive, spec_of
 from terrasieve.archive.suspicions import Suspicion, suspicions_path, write_suspicions
@@ -81,7 +81,7 @@ class CataloguedArchive(SubsetArchive):
         lost = [name for name in wanted if name not in position]
         if lost:
             raise ArchiveError(
-                f"{catalogue.path} lists {len(lost)} samples that {archive.source.get('root')} no longer has, the "
+                f"{catalogue.path} lists {len(lost)} samples that {source_place(archive.source)} no longer has, the "
                 f"first being {lost[0]!r}. Restore the files, or run terrasieve index again."
             )
         super().__init__(archive, [position[name] for name in wanted])
@@ -135,7 +135,7 @@ def index_archive(
     )
     good = [index for index in range(len(archive)) if index not in found.bad]
     if not good:
-        raise ArchiveError(f"{archive.source.get('root')} has no good sample; see {quarantine.path}.")
+        raise ArchiveError(f"{source_place(archive.source)} has no good sample; see {quarantine.path}.")
     quarantine.write()
     if found.suspicions is None:
         suspicions_path(out).unlink(missing_ok=True)

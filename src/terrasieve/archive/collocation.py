@@ -15,7 +15,7 @@ from scipy.spatial import cKDTree
 
 from terrasieve.archive.catalogue import write_catalogue
 from terrasieve.archive.places import EARTH_KM, MINUTE, Points, Reach
-from terrasieve.archive.protocol import Archive
+from terrasieve.archive.protocol import Archive, source_place
 from terrasieve.archive.targets import Targets, read_targets
 from terrasieve.console import track_many
 from terrasieve.errors import ArchiveError
@@ -111,12 +111,12 @@ def collocate(
     Raises:
         ArchiveError: A column is absent or there already, or no sample has a place and a time.
     """
-    table = archive.table()
+    table, where = archive.table(), source_place(archive.source)
     if doubled := [name for name in columns if {name, f"{name}:km", f"{name}:minutes"} & set(table.column_names)]:
-        raise ArchiveError(f"{archive.source.get('root')} already has a column {doubled[0]!r}; rename that of {path}.")
+        raise ArchiveError(f"{where} already has a column {doubled[0]!r}; rename that of {path}.")
     places, known = sample_points(table)
     if not known.any():
-        raise ArchiveError(f"No sample of {archive.source.get('root')} has both a place and a time; nothing can match.")
+        raise ArchiveError(f"No sample of {where} has both a place and a time; nothing can match.")
     reach = Reach(places.take(known), max_km, max_minutes)
     targets = read_targets(path, columns, reach)
     added: dict[str, pa.Array] = {}

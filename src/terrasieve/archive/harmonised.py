@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from terrasieve.archive.protocol import Archive, Window
+from terrasieve.archive.protocol import Archive, Window, source_place
 from terrasieve.archive.quality import Rejection
 from terrasieve.archive.subset import spec_of
 from terrasieve.archive.suspicions import offset
@@ -58,7 +58,7 @@ class HarmonisedArchive:
         self, archive: Archive, carriers: Mapping[str, NDArray[np.bool_]], unsure: Mapping[str, int] | None = None
     ) -> None:
         if COLUMN in archive.source or COLUMN in archive.source.get("packed_from", {}):
-            raise ArchiveError(f"{archive.source.get('root')} is harmonised already; leave out --harmonise.")
+            raise ArchiveError(f"{source_place(archive.source)} is harmonised already; leave out --harmonise.")
         self.archive = archive
         self.carriers = dict(carriers)
         self.unsure = dict(unsure or {})

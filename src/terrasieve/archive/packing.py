@@ -33,7 +33,7 @@ from terrasieve.archive.manifest import (
     read_attributes,
     write_json,
 )
-from terrasieve.archive.protocol import Archive
+from terrasieve.archive.protocol import Archive, source_place
 from terrasieve.archive.quality import FlawError, Problem, QualityLimits, QualityReport, Quarantine, Rejection, check
 from terrasieve.archive.statistics import StreamingStatistics
 from terrasieve.archive.store import (
@@ -410,7 +410,7 @@ def _survey(archive: Archive, limits: QualityLimits) -> dict[str, ArrayLayout]:
             key: ArrayLayout(dtype=values.dtype.newbyteorder("<").str, shape=values.shape)
             for key, values in pixels.items()
         }
-    raise ArchiveError(f"{archive.source.get('root')} has no good sample: {reason}")
+    raise ArchiveError(f"{source_place(archive.source)} has no good sample: {reason}")
 
 
 def _check_fits(pixels: NDArray[Any], layout: ArrayLayout) -> None:

@@ -87,3 +87,12 @@ def source_name(source: Mapping[str, Any]) -> str:
         source: :attr:`Archive.source`.
     """
     return f"{source.get('layout')} {Path(str(source.get('root') or '')).name}".strip()
+
+
+def source_place(source: Mapping[str, Any]) -> str:
+    """Where an archive lies, as an error names it; its layout where it lies in no file.
+
+    Args:
+        source: :attr:`Archive.source`.
+    """
+    return str(source.get("root") or f"the {source.get('layout')} archive")
