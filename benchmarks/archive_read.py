@@ -30,15 +30,15 @@ from rich.console import Console
 from rich.table import Table
 
 from machine import describe
-from terrasieve.archive.packed import ZARRS, PackedArchive
-from terrasieve.archive.packing import pack
+from terrasieve.archive.derived.subset import SubsetArchive
+from terrasieve.archive.packed.packing import pack
+from terrasieve.archive.packed.reading import ZARRS, PackedArchive
 from terrasieve.archive.protocol import Archive, Window
-from terrasieve.archive.quality import QualityLimits
-from terrasieve.archive.scenes import ScenesArchive
-from terrasieve.archive.simulated import SimulatedArchive, SimulatedSpec
-from terrasieve.archive.subset import SubsetArchive
-from terrasieve.archive.surveying import ScenesSpec, SensorFolder
+from terrasieve.archive.quality.limits import QualityLimits
+from terrasieve.archive.scenes.survey import ScenesSpec, SensorFolder
+from terrasieve.archive.scenes.tiled import ScenesArchive
 from terrasieve.console import track
+from terrasieve.simulation.land import SimulatedArchive, SimulatedSpec
 
 SEED = 0
 SIZE, WINDOW = 128, 64

@@ -37,7 +37,7 @@ import study_radar
 import study_report
 from machine import describe
 from study_arms import ARMS, RECIPE, Settings, Study, run
-from terrasieve.archive.packed import PackedArchive
+from terrasieve.archive.packed.reading import PackedArchive
 from terrasieve.console import console
 from terrasieve.errors import ConfigError, TerrasieveError
 

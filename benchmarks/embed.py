@@ -23,14 +23,14 @@ import torch
 from rich.table import Table
 
 from machine import describe
-from terrasieve.archive.packed import PackedArchive
-from terrasieve.archive.packing import pack
+from terrasieve.archive.packed.packing import pack
+from terrasieve.archive.packed.reading import PackedArchive
 from terrasieve.archive.protocol import Archive
-from terrasieve.archive.simulated import SimulatedArchive, SimulatedSpec
 from terrasieve.archive.statistics import statistics_of
 from terrasieve.console import console, track
 from terrasieve.embeddings import EmbedSettings, EncoderInput, embed_batches
 from terrasieve.models.backbone import BackboneSpec, Encoder, build_encoder
+from terrasieve.simulation.land import SimulatedArchive, SimulatedSpec
 from terrasieve.views.normalise import Normaliser
 
 BAND = EncoderInput(sensor="s2", bands=("B03",))

@@ -41,10 +41,10 @@ from rasterio.transform import Affine
 from rich.table import Table
 
 from terrasieve.archive.catalogue import index_archive
-from terrasieve.archive.examining import BATCH
-from terrasieve.archive.scenes import ScenesArchive, ScenesSpec, SensorFolder
-from terrasieve.archive.workers import spare_cores
+from terrasieve.archive.quality.audit import BATCH
+from terrasieve.archive.scenes.tiled import ScenesArchive, ScenesSpec, SensorFolder
 from terrasieve.console import console, track
+from terrasieve.parallel import spare_cores
 
 SIZE = 32
 FOLDER, TENTH = "all", "tenth"

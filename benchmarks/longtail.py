@@ -20,9 +20,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from pydantic import Field
 
-from terrasieve.archive.manifest import digest
+from terrasieve.archive.packed.manifest import digest
 from terrasieve.archive.protocol import Archive, Window
-from terrasieve.archive.raster import check_within
+from terrasieve.archive.readers.geotiff import check_within
 from terrasieve.errors import ArchiveError
 from terrasieve.schema import Spec
 from terrasieve.sensors import Sensor

@@ -29,8 +29,8 @@ from rich.table import Table
 from machine import describe
 from peer_lightly import Peer, ScenePairs
 from terrasieve.archive.opening import open_archive, scenes_spec_from_options
-from terrasieve.archive.packed import PackedArchive
-from terrasieve.archive.packing import pack
+from terrasieve.archive.packed.packing import pack
+from terrasieve.archive.packed.reading import PackedArchive
 from terrasieve.config import RunConfig, load_config
 from terrasieve.console import console
 from terrasieve.pretrain import make_job

@@ -41,9 +41,9 @@ from sklearn.linear_model import LogisticRegression
 from machine import describe
 from terrasieve.console import console, progress_bar, track
 from terrasieve.probes.knn import KnnProbe
-from terrasieve.probes.logistic import LogisticProbe
-from terrasieve.probes.protocol import Labelled
-from terrasieve.probes.softmax import minimise, objective, prepare
+from terrasieve.probes.linear.logistic import LogisticProbe
+from terrasieve.probes.linear.solver import minimise, objective, prepare
+from terrasieve.probes.probe import Labelled
 
 CLASSES, CHANNELS, LATENT, TELLING, PLACES = 10, 2048, 256, 32, 4
 KNN_CLASSES, KNN_LENGTH = 100, 384

@@ -27,8 +27,8 @@ from rich.console import Console
 
 from machine import describe
 from terrasieve.archive.opening import open_archive, scenes_spec_from_options
-from terrasieve.archive.packed import PackedArchive
-from terrasieve.archive.packing import pack
+from terrasieve.archive.packed.packing import pack
+from terrasieve.archive.packed.reading import PackedArchive
 from terrasieve.archive.protocol import Archive
 from terrasieve.config import load_config
 from terrasieve.console import console
@@ -36,11 +36,11 @@ from terrasieve.embeddings import EncoderInput
 from terrasieve.figures import probe_chart, training_curves
 from terrasieve.models.export import load_encoder
 from terrasieve.pretrain import online_probe, pretrain
-from terrasieve.probes.candidates import RANDOM_INIT
-from terrasieve.probes.catalogue import probes_named
-from terrasieve.probes.evaluate import evaluate
-from terrasieve.probes.rows import ProbeRow
-from terrasieve.probes.table import render, write_csv, write_json
+from terrasieve.probes.compare import evaluate
+from terrasieve.probes.models import RANDOM_INIT
+from terrasieve.probes.named import probes_named
+from terrasieve.probes.results import ProbeRow
+from terrasieve.probes.row_tables import render, write_csv, write_json
 from terrasieve.training.loop import make_fabric
 
 VARIANTS = {"optical-radar": "rs-byol-1-small", "optical-only": "rs-byol-1-ms-only-small"}

@@ -34,17 +34,18 @@ from rich.console import Console
 
 from machine import describe
 from terrasieve.archive.opening import scenes_spec_from_options
-from terrasieve.archive.packed import PackedArchive
-from terrasieve.archive.packing import pack
+from terrasieve.archive.packed.packing import pack
+from terrasieve.archive.packed.reading import PackedArchive
 from terrasieve.archive.protocol import Archive, Window
-from terrasieve.archive.scenes import ScenesArchive
+from terrasieve.archive.scenes.tiled import ScenesArchive
 from terrasieve.config import load_config
 from terrasieve.console import console
 from terrasieve.embeddings import EncoderInput
 from terrasieve.models.export import load_encoder
 from terrasieve.pretrain import pretrain
-from terrasieve.probes.candidates import Candidate
-from terrasieve.probes.rows import ProbeRow
+from terrasieve.probes.models import Candidate
+from terrasieve.probes.results import ProbeRow
+from terrasieve.probes.row_tables import render, write_json
 from terrasieve.probes.segmentation import (
     DeepLabProbe,
     PatchLinear,
@@ -55,8 +56,7 @@ from terrasieve.probes.segmentation import (
     with_pixel_floor,
 )
 from terrasieve.probes.segmentation.folds import Folds
-from terrasieve.probes.segmentation.protocol import SegmentationProbe
-from terrasieve.probes.table import render, write_json
+from terrasieve.probes.segmentation.map_probe import SegmentationProbe
 from terrasieve.training.loop import make_fabric
 
 RECIPE, STEPS = "rs-byol-1-small", 100

@@ -19,20 +19,19 @@ from pydantic import Field, model_validator
 from longtail import LongTailArchive, LongTailSpec
 from study_probe import Split, StudyProbe, read_measurements
 from terrasieve.archive.opening import open_archive
-from terrasieve.archive.packed import PackedArchive
-from terrasieve.archive.packing import pack
+from terrasieve.archive.packed.packing import pack
+from terrasieve.archive.packed.reading import PackedArchive
 from terrasieve.archive.protocol import Archive
 from terrasieve.config import RunConfig, load_config, load_curator
 from terrasieve.curation.diagnostics import diagnose
 from terrasieve.curation.sampling import water_fill
-from terrasieve.embeddings.inputs import EncoderInput
-from terrasieve.embeddings.joining import join
+from terrasieve.embeddings.inputs import EncoderInput, join
 from terrasieve.embeddings.stream import EmbedSettings, embed_vectors
 from terrasieve.models.export import load_encoder
 from terrasieve.pretrain import pretrain
 from terrasieve.schema import Spec
+from terrasieve.training.checkpoints import write_text
 from terrasieve.training.loop import make_fabric
-from terrasieve.training.state import write_text
 from terrasieve.views.normalise import Normaliser
 
 ARMS: Mapping[str, str] = {

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from terrasieve.archive.protocol import Archive
 from terrasieve.config import load_config
-from terrasieve.curation.plan import CurationPlan
+from terrasieve.curation.pacing import CurationPlan
 from terrasieve.pretrain import pretrain
 from terrasieve.training.loop import make_fabric
 

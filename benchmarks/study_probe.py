@@ -13,11 +13,10 @@ from torch import nn
 
 from terrasieve.archive.protocol import Archive
 from terrasieve.archive.statistics import measure
-from terrasieve.embeddings.inputs import EncoderInput
-from terrasieve.embeddings.joining import join
+from terrasieve.embeddings.inputs import EncoderInput, join
 from terrasieve.embeddings.stream import EmbedSettings, embed_batch, inference_copy, read_batches
 from terrasieve.probes.knn import KnnProbe
-from terrasieve.probes.logistic import LogisticProbe
+from terrasieve.probes.linear.logistic import LogisticProbe
 from terrasieve.probes.splits import make_splits
 from terrasieve.views.normalise import Normaliser
 

@@ -19,12 +19,12 @@ from rich.table import Table
 
 from study_arms import final_pool
 from terrasieve.archive.opening import open_archive, scenes_spec_from_options
-from terrasieve.archive.packed import PackedArchive
-from terrasieve.archive.packing import pack
+from terrasieve.archive.packed.packing import pack
+from terrasieve.archive.packed.reading import PackedArchive
 from terrasieve.archive.protocol import Archive
 from terrasieve.config import load_config, load_curator
+from terrasieve.curation.curator import Selection
 from terrasieve.curation.diagnostics import diagnose
-from terrasieve.curation.selection import Selection
 from terrasieve.embeddings.inputs import EncoderInput
 from terrasieve.embeddings.stream import EmbedSettings, embed_vectors
 from terrasieve.models.export import load_encoder

@@ -18,8 +18,7 @@ from terrasieve.methods.byol import ByolSpec
 from terrasieve.methods.dino import DinoSpec
 from terrasieve.models.backbone import BackboneSpec
 from terrasieve.schema import Spec
-from terrasieve.training.curating import CurationSpec
-from terrasieve.training.spec import TrainSpec
+from terrasieve.training.spec import CurationSpec, TrainSpec
 from terrasieve.views.recipe import ViewRecipe
 
 _SCIENTIFIC = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+")

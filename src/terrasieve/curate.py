@@ -10,9 +10,9 @@ from rich.table import Table
 
 from terrasieve import __version__
 from terrasieve.archive.selection import write_selection
+from terrasieve.curation.curator import Selection
 from terrasieve.curation.curators import CuratorSpec
 from terrasieve.curation.diagnostics import Diagnostics, diagnose
-from terrasieve.curation.selection import Selection
 from terrasieve.embeddings.vectors import open_vectors
 from terrasieve.errors import CurationError
 

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import Tensor
 
-from terrasieve.probes.rows import ProbeRow
+from terrasieve.probes.results import ProbeRow
 
 _COLOURS = ("#1b6ca8", "#b0b7bf", "#d9a441", "#5b8c5a")
 _CURVES = (

@@ -25,20 +25,17 @@ from terrasieve.errors import ConfigError
 from terrasieve.methods.base import Method
 from terrasieve.methods.byol import build_byol
 from terrasieve.methods.dino import DinoSpec, build_dino
-from terrasieve.models.backbone import Encoder, build_encoder
+from terrasieve.models.backbone import Encoder, build_encoder, check_sizes
 from terrasieve.models.export import EncoderCard, save_encoder
-from terrasieve.models.patches import check_sizes
 from terrasieve.probes.online import OnlineKnn
-from terrasieve.probes.rows import default_rows, input_row
+from terrasieve.probes.results import default_rows, input_row
 from terrasieve.sensors import BandStatistics
-from terrasieve.training.curating import FeatureBank
 from terrasieve.training.job import Curation, Evaluator, TrainingJob, TrainingResult
 from terrasieve.training.loader import ViewReader
 from terrasieve.training.loop import train
 from terrasieve.training.pool import Batch
-from terrasieve.training.schedules import off_boundary_warning
-from terrasieve.training.spec import WarmRestarts
-from terrasieve.training.timeline import make_timeline
+from terrasieve.training.schedules import make_timeline, off_boundary_warning
+from terrasieve.training.spec import FeatureBank, WarmRestarts
 from terrasieve.views.normalise import Normaliser
 from terrasieve.views.plan import ViewPlanner
 from terrasieve.views.render import render

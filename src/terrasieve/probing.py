@@ -17,14 +17,13 @@ from terrasieve.explain.explaining import explain
 from terrasieve.explain.record import write_explanation
 from terrasieve.models.backbone import Encoder
 from terrasieve.models.export import EncoderCard
-from terrasieve.probes.candidates import Candidate, check_names, showing, with_floors
-from terrasieve.probes.catalogue import probes_named
-from terrasieve.probes.end_to_end import EndToEndSettings, train_end_to_end
-from terrasieve.probes.evaluate import Embedded, ProbeTask, compare, embed_candidate, fit_probes, prepare
-from terrasieve.probes.predictions import PREDICTIONS, Measured, predictions_table
-from terrasieve.probes.rows import ProbeRow, default_inputs
+from terrasieve.probes.compare import Embedded, ProbeTask, compare, embed_candidate, fit_probes, prepare
+from terrasieve.probes.finetune import EndToEndSettings, train_end_to_end
+from terrasieve.probes.models import Candidate, check_names, showing, with_floors
+from terrasieve.probes.named import probes_named
+from terrasieve.probes.results import PREDICTIONS, Measured, ProbeRow, default_inputs, predictions_table
+from terrasieve.probes.row_tables import write_csv, write_json
 from terrasieve.probes.splits import make_splits
-from terrasieve.probes.table import write_csv, write_json
 
 
 @dataclass(frozen=True)

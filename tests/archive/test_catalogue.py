@@ -13,16 +13,16 @@ import pytest
 import rasterio
 import shapely
 
-from terrasieve.archive import workers
+from terrasieve import parallel as workers
 from terrasieve.archive.catalogue import index_archive, read_catalogue
-from terrasieve.archive.examining import BATCH
+from terrasieve.archive.derived.subset import SubsetArchive
 from terrasieve.archive.geoparquet import write_geoparquet
 from terrasieve.archive.layouts.eurosat import EuroSatArchive, EuroSatSpec
 from terrasieve.archive.opening import open_archive
 from terrasieve.archive.protocol import Archive
-from terrasieve.archive.quality import QualityLimits, read_quarantine
-from terrasieve.archive.scenes import ScenesArchive, ScenesSpec, SensorFolder
-from terrasieve.archive.subset import SubsetArchive
+from terrasieve.archive.quality.audit import BATCH
+from terrasieve.archive.quality.limits import QualityLimits, read_quarantine
+from terrasieve.archive.scenes.tiled import ScenesArchive, ScenesSpec, SensorFolder
 from terrasieve.errors import ArchiveError, TooManyBadSamplesError
 
 

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from terrasieve.archive.checked import check_bands
-from terrasieve.archive.raster import read_header
+from terrasieve.archive.readers.band_validation import check_bands
+from terrasieve.archive.readers.geotiff import read_header
 from terrasieve.errors import SampleError
 from terrasieve.sensors import SENSORS
 

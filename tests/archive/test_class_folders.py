@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from terrasieve.archive import class_folders
-from terrasieve.archive.class_folders import find_class_folders, walk
+from terrasieve.archive.patches import class_folders
+from terrasieve.archive.patches.class_folders import find_class_folders, walk
 
 
 def test_class_folders_are_found_six_levels_down_and_no_further(tmp_path: Path) -> None:

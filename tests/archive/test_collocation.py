@@ -17,15 +17,14 @@ import xarray
 from numpy.typing import NDArray
 from typer.testing import CliRunner
 
-from terrasieve.archive import target_grids
 from terrasieve.archive.catalogue import read_catalogue
-from terrasieve.archive.collocation import MAX_KM, MAX_MINUTES, Matches, collocate, match, sample_points
+from terrasieve.archive.collocation import grids as target_grids
+from terrasieve.archive.collocation.measurements import read_targets
+from terrasieve.archive.collocation.nearest import MAX_KM, MAX_MINUTES, Matches, collocate, match, sample_points
+from terrasieve.archive.collocation.points import EARTH_KM, MINUTE, Points, Reach
+from terrasieve.archive.derived.subset import SubsetArchive
 from terrasieve.archive.opening import open_archive
-from terrasieve.archive.places import EARTH_KM, MINUTE, Points, Reach
-from terrasieve.archive.subset import SubsetArchive
-from terrasieve.archive.suspicions import Suspicion
-from terrasieve.archive.suspicions.suspicion import Kind
-from terrasieve.archive.targets import read_targets
+from terrasieve.archive.quality.suspicion import Kind, Suspicion
 from terrasieve.cli import app
 from terrasieve.errors import ArchiveError
 

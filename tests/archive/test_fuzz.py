@@ -32,7 +32,7 @@ from terrasieve.archive.layouts.eurosat import CLASSES, EuroSatSpec
 from terrasieve.archive.layouts.plain_table import PlainTableSpec
 from terrasieve.archive.opening import open_archive, scenes_spec_from_options
 from terrasieve.archive.protocol import Archive
-from terrasieve.archive.quality import read_quarantine
+from terrasieve.archive.quality.limits import read_quarantine
 from terrasieve.errors import TerrasieveError
 from terrasieve.schema import Spec
 from terrasieve.sensors import SENSORS

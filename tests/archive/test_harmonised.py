@@ -9,16 +9,16 @@ import pytest
 import rasterio
 import yaml
 
-from terrasieve.archive import workers
+from terrasieve import parallel as workers
 from terrasieve.archive.catalogue import index_archive
-from terrasieve.archive.harmonised import HarmonisedArchive, HarmonisedSpec, harmonise
+from terrasieve.archive.derived.harmonised import HarmonisedArchive, HarmonisedSpec, harmonise
+from terrasieve.archive.derived.subset import SubsetArchive
 from terrasieve.archive.opening import open_archive, scenes_spec_from_options
-from terrasieve.archive.packing import pack
+from terrasieve.archive.packed.packing import pack
 from terrasieve.archive.protocol import Archive, Window
-from terrasieve.archive.simulated import SimulatedArchive, SimulatedSpec
-from terrasieve.archive.subset import SubsetArchive
 from terrasieve.errors import ArchiveError
 from terrasieve.sensors import SENSORS
+from terrasieve.simulation.land import SimulatedArchive, SimulatedSpec
 
 L1C = SENSORS["s2-l1c"]
 LIFTED = {"b", "d"}

@@ -8,15 +8,15 @@ import pytest
 import yaml
 
 from terrasieve.archive.catalogue import index_archive
+from terrasieve.archive.derived.subset import SubsetArchive
 from terrasieve.archive.layouts.eurosat import CLASSES, EuroSatArchive, EuroSatSpec
 from terrasieve.archive.opening import load_spec, open_archive, parse_spec, scenes_spec_from_options
-from terrasieve.archive.packed import PackedArchive
-from terrasieve.archive.packing import pack
+from terrasieve.archive.packed.packing import pack
+from terrasieve.archive.packed.reading import PackedArchive
 from terrasieve.archive.protocol import source_name
-from terrasieve.archive.scenes import ScenesArchive, ScenesSpec
-from terrasieve.archive.simulated import SimulatedArchive, SimulatedSpec
-from terrasieve.archive.subset import SubsetArchive
+from terrasieve.archive.scenes.tiled import ScenesArchive, ScenesSpec
 from terrasieve.errors import ArchiveError, BandError, ConfigError
+from terrasieve.simulation.land import SimulatedArchive, SimulatedSpec
 
 SENSORS = ["s2=s2-rgb8", "s1=s1-vh8"]
 

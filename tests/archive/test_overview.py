@@ -14,8 +14,8 @@ from rich.console import Console
 from terrasieve.archive.layouts.eurosat import EuroSatArchive, EuroSatSpec
 from terrasieve.archive.opening import open_archive
 from terrasieve.archive.overview import contact_sheet, describe, spread
-from terrasieve.archive.picture import pictures, shown_bands
-from terrasieve.archive.scenes import ScenesArchive, ScenesSpec, SensorFolder
+from terrasieve.archive.quicklook import pictures, shown_bands
+from terrasieve.archive.scenes.tiled import ScenesArchive, ScenesSpec, SensorFolder
 from terrasieve.sensors import SENSORS
 
 

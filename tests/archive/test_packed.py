@@ -13,13 +13,13 @@ import pytest
 import xarray as xr
 import zarr
 
-from terrasieve.archive import packing
 from terrasieve.archive.opening import open_archive
-from terrasieve.archive.packed import PackedArchive
+from terrasieve.archive.packed import packing
+from terrasieve.archive.packed.reading import PackedArchive
 from terrasieve.archive.protocol import Window
-from terrasieve.archive.simulated import SimulatedArchive, SimulatedSpec
 from terrasieve.archive.statistics import measure
 from terrasieve.errors import ArchiveError, BandError, SampleError
+from terrasieve.simulation.land import SimulatedArchive, SimulatedSpec
 
 SAMPLES = 11
 PART = Window(3, 5, 9, 20)

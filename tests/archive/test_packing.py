@@ -17,16 +17,18 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from terrasieve.archive import packing, store, workers
-from terrasieve.archive.packed import PackedArchive
-from terrasieve.archive.packing import PROGRESS, pack
+from terrasieve import parallel as workers
+from terrasieve.archive.derived.subset import SubsetArchive
+from terrasieve.archive.packed import arrays as store
+from terrasieve.archive.packed import packing
+from terrasieve.archive.packed.packing import PROGRESS, pack
+from terrasieve.archive.packed.reading import PackedArchive
 from terrasieve.archive.protocol import Window
-from terrasieve.archive.quality import Problem, QualityLimits, Rejection, read_quarantine
-from terrasieve.archive.scenes import ScenesArchive, ScenesSpec, SensorFolder
-from terrasieve.archive.simulated import SimulatedArchive, SimulatedSpec
+from terrasieve.archive.quality.limits import Problem, QualityLimits, Rejection, read_quarantine
+from terrasieve.archive.scenes.tiled import ScenesArchive, ScenesSpec, SensorFolder
 from terrasieve.archive.statistics import measure
-from terrasieve.archive.subset import SubsetArchive
 from terrasieve.errors import ArchiveError, SampleError, TooManyBadSamplesError
+from terrasieve.simulation.land import SimulatedArchive, SimulatedSpec
 
 SAMPLES = 20
 SPEC = SimulatedSpec(seed=9, samples=SAMPLES, size=32)
@@ -132,8 +134,8 @@ def test_kill_leaves_no_trace(tmp_path: Path, compress: bool, writes: int) -> No
     """Killed while the record of chunk ``writes`` is written; what was written by then is then damaged as well."""
     script = f"""
 import os, signal
-from terrasieve.archive import packing
-from terrasieve.archive.simulated import SimulatedArchive, SimulatedSpec
+from terrasieve.archive.packed import packing
+from terrasieve.simulation.land import SimulatedArchive, SimulatedSpec
 packing.CHUNK_BYTES = {packing.CHUNK_BYTES}
 real, left = packing.write_json, [{writes}]
 def write(path, value):

@@ -9,7 +9,7 @@ import rasterio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from terrasieve.archive.quality import (
+from terrasieve.archive.quality.limits import (
     FlawError,
     Problem,
     QualityLimits,

@@ -11,10 +11,10 @@ import rasterio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from terrasieve.archive import raster
-from terrasieve.archive.acquired import acquired, parse_time
-from terrasieve.archive.handles import Handles
+from terrasieve.archive.acquisition_time import acquired, parse_time
 from terrasieve.archive.protocol import Window
+from terrasieve.archive.readers import geotiff as raster
+from terrasieve.archive.readers.handles import Handles
 from terrasieve.errors import SampleError
 
 

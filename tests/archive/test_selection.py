@@ -11,9 +11,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from terrasieve.archive.derived.subset import SubsetArchive
 from terrasieve.archive.opening import open_archive
 from terrasieve.archive.selection import read_selection, write_selection
-from terrasieve.archive.subset import SubsetArchive
 from terrasieve.errors import CurationError
 
 ARCHIVE = open_archive("simulated:0:12")

@@ -12,15 +12,15 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import stats
 
-from terrasieve.archive.imaging import OpticalSettings, see_optical, speckle
-from terrasieve.archive.landscape import Landscape, cover_shares, make_landscape, random_field
 from terrasieve.archive.opening import open_archive
 from terrasieve.archive.protocol import Window
-from terrasieve.archive.quality import QualityLimits, check
-from terrasieve.archive.signatures import COVERS, MATERIALS
-from terrasieve.archive.simulated import SimulatedArchive, SimulatedSpec, _generator
+from terrasieve.archive.quality.limits import QualityLimits, check
 from terrasieve.errors import BandError, SampleError
 from terrasieve.sensors import SENSORS
+from terrasieve.simulation.imaging import OpticalSettings, see_optical, speckle
+from terrasieve.simulation.land import SimulatedArchive, SimulatedSpec, _generator
+from terrasieve.simulation.landscape import Landscape, cover_shares, make_landscape, random_field
+from terrasieve.simulation.signatures import COVERS, MATERIALS
 
 NAMES = [cover.name for cover in COVERS]
 SMALL = {"size": 32, "samples": 300}

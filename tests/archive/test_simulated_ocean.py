@@ -14,22 +14,21 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from terrasieve.archive.ocean_classes import PHENOMENA
-from terrasieve.archive.ocean_conditions import draw_conditions, outline, phenomenon_shares
-from terrasieve.archive.ocean_scenery import draw_scenery
 from terrasieve.archive.opening import open_archive
 from terrasieve.archive.protocol import Window
-from terrasieve.archive.quality import QualityLimits, check
-from terrasieve.archive.simulated_ocean import (
+from terrasieve.archive.quality.limits import QualityLimits, check
+from terrasieve.errors import BandError, ConfigError, SampleError
+from terrasieve.ocean.cmod5n import cmod5n
+from terrasieve.ocean.viewing import INCIDENCE, incidences
+from terrasieve.simulation.conditions import PHENOMENA, draw_conditions, outline, phenomenon_shares
+from terrasieve.simulation.scenery import draw_scenery
+from terrasieve.simulation.sea import (
     PIXEL,
     SimulatedOceanArchive,
     SimulatedOceanSpec,
     sea_surface,
     sigma0,
 )
-from terrasieve.errors import BandError, ConfigError, SampleError
-from terrasieve.ocean.cmod5n import cmod5n
-from terrasieve.ocean.viewing import INCIDENCE, incidences
 
 NAMES = [phenomenon.name for phenomenon in PHENOMENA]
 

@@ -14,7 +14,7 @@ import shapely
 
 from terrasieve.archive.opening import open_archive
 from terrasieve.archive.stac.items import read_items
-from terrasieve.archive.stac_out import write_stac_geoparquet
+from terrasieve.archive.stac.publishing import write_stac_geoparquet
 from terrasieve.errors import ArchiveError
 
 NOON = datetime(2020, 1, 31, 12, tzinfo=UTC)

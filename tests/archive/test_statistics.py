@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from terrasieve.archive.simulated import SimulatedArchive, SimulatedSpec
 from terrasieve.archive.statistics import StreamingStatistics, measure, statistics_of
 from terrasieve.errors import BandError
+from terrasieve.simulation.land import SimulatedArchive, SimulatedSpec
 
 BANDS = ("a", "b", "c")
 

@@ -12,16 +12,16 @@ import rasterio
 from numpy.typing import NDArray
 
 from terrasieve.archive.catalogue import index_archive, read_catalogue
-from terrasieve.archive.examining import suspicions_of
 from terrasieve.archive.opening import open_archive, scenes_spec_from_options
-from terrasieve.archive.packing import pack
-from terrasieve.archive.quality import QualityLimits, check
-from terrasieve.archive.scenes import ScenesArchive
-from terrasieve.archive.simulated import SimulatedArchive, SimulatedSpec
-from terrasieve.archive.suspicions import Finding, Kind, Suspects, Suspicion, look_at
-from terrasieve.archive.suspicions.look import Look
-from terrasieve.archive.suspicions.offset import Verdict, judge, remove, settle
+from terrasieve.archive.packed.packing import pack
+from terrasieve.archive.quality.audit import suspicions_of
+from terrasieve.archive.quality.limits import QualityLimits, check
+from terrasieve.archive.quality.look import Look
+from terrasieve.archive.quality.offset import Verdict, judge, remove, settle
+from terrasieve.archive.quality.suspicion import Finding, Kind, Suspects, Suspicion, look_at
+from terrasieve.archive.scenes.tiled import ScenesArchive
 from terrasieve.sensors import SENSORS, Sensor
+from terrasieve.simulation.land import SimulatedArchive, SimulatedSpec
 
 L1C, L2A, S1 = SENSORS["s2-l1c"], SENSORS["s2-l2a"], SENSORS["s1"]
 MS = L1C.select(*(name for name in L1C.names if name != "B8A"), "B8A")

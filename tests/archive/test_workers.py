@@ -15,13 +15,13 @@ from pathlib import Path
 
 import pytest
 
-from terrasieve.archive import side_by_side
+from terrasieve import parallel as side_by_side
 from terrasieve.archive.catalogue import index_archive
-from terrasieve.archive.examining import Examiner
-from terrasieve.archive.quality import QualityLimits
-from terrasieve.archive.simulated import SimulatedArchive, SimulatedSpec
-from terrasieve.archive.workers import spare_cores, spread
+from terrasieve.archive.quality.audit import Examiner
+from terrasieve.archive.quality.limits import QualityLimits
 from terrasieve.errors import ArchiveError, SampleError
+from terrasieve.parallel import spare_cores, spread
+from terrasieve.simulation.land import SimulatedArchive, SimulatedSpec
 
 SAMPLES = 600
 
@@ -108,7 +108,7 @@ def test_the_processes_end_when_the_one_that_started_them_is_killed(tmp_path: Pa
     script = f"""
 import os, time
 from pathlib import Path
-from terrasieve.archive.workers import spread
+from terrasieve.parallel import spread
 def work(position):
     (Path({str(tmp_path)!r}) / str(os.getpid())).touch()
     time.sleep(0.05)

@@ -11,10 +11,10 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torchvision.models.segmentation import DeepLabV3
 
-from terrasieve.baselines import keys
+from terrasieve.baselines import state_dicts as keys
 from terrasieve.baselines.accounting import fill
 from terrasieve.baselines.baseline import Baseline
-from terrasieve.baselines.deeplab import load_classifier
+from terrasieve.baselines.coco_deeplab import load_classifier
 from terrasieve.baselines.loading import load_baseline
 from terrasieve.errors import CheckpointError
 from terrasieve.models.backbone import BackboneSpec, build_encoder

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from terrasieve.baselines import loading
+from terrasieve.baselines.baseline import FORMS, BaselineSpec, parse_baseline
 from terrasieve.baselines.loading import load_baseline
-from terrasieve.baselines.spec import FORMS, BaselineSpec, parse_baseline
 from terrasieve.baselines.timm_files import published
 from terrasieve.errors import CheckpointError, ConfigError
 from terrasieve.models.backbone import BackboneSpec, build_encoder

@@ -7,7 +7,7 @@ import copy
 import pytest
 import torch
 
-from terrasieve.baselines.showing import Repeated
+from terrasieve.baselines.baseline import Repeated
 from terrasieve.errors import BandError
 from terrasieve.models.backbone import BackboneSpec, build_encoder
 

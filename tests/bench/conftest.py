@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from terrasieve.archive.packed import PackedArchive
-from terrasieve.archive.packing import pack
+from terrasieve.archive.packed.packing import pack
+from terrasieve.archive.packed.reading import PackedArchive
 from terrasieve.archive.protocol import Archive
-from terrasieve.archive.simulated import SimulatedArchive, SimulatedSpec
 from terrasieve.models.backbone import BackboneSpec, build_encoder
 from terrasieve.models.export import EncoderCard, save_encoder
+from terrasieve.simulation.land import SimulatedArchive, SimulatedSpec
 
 
 @pytest.fixture(scope="session")

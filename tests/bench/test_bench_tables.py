@@ -16,14 +16,15 @@ from terrasieve.archive.protocol import Archive
 from terrasieve.bench import running
 from terrasieve.bench.cells import run_cells
 from terrasieve.bench.comparing import comparisons
-from terrasieve.bench.layouts import bands_by_models, models_by_targets
+from terrasieve.bench.forms import bands_by_models, models_by_targets
 from terrasieve.bench.planning import make_plan
 from terrasieve.bench.published import OCEANSAR, RS_BYOL, lines_for
-from terrasieve.bench.running import BenchPlan, run_plan
+from terrasieve.bench.planning import BenchPlan
+from terrasieve.bench.running import run_plan
 from terrasieve.bench.sheet import Sheet
 from terrasieve.bench.suites import oceansar, rs_byol
 from terrasieve.errors import ArchiveError, BandError, ConfigError
-from terrasieve.probes.rows import ProbeRow
+from terrasieve.probes.results import ProbeRow
 
 CPU = torch.device("cpu")
 LINES = ["s2:B04", "s1:VV", "s2:rgb"]

@@ -22,9 +22,9 @@ from typer.testing import CliRunner
 
 import terrasieve
 from terrasieve.archive.opening import open_archive
-from terrasieve.archive.simulated import SimulatedArchive
 from terrasieve.cli import app, main
 from terrasieve.config import load_config, recipe_names
+from terrasieve.simulation.land import SimulatedArchive
 
 Run = Callable[..., Any]
 

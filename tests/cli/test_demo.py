@@ -9,7 +9,7 @@ import geopandas
 import pytest
 from rich.console import Console
 
-from terrasieve import demo
+from terrasieve.demo import end_to_end as demo
 from terrasieve.errors import ConfigError
 
 TINY = ["model.name=test_resnet", "train.epochs=1", "train.batch_size=16", "train.log_every=2"]

@@ -15,9 +15,8 @@ from pydantic import BaseModel
 from terrasieve.config import load_config, load_curator, recipe_names, to_yaml, validate
 from terrasieve.curation.balanced import BalancedClusters
 from terrasieve.errors import ConfigError
-from terrasieve.training.curating import CurationSpec
 from terrasieve.training.schedules import off_boundary_warning
-from terrasieve.training.spec import AdamW, Cosine, Sgd, WarmRestarts
+from terrasieve.training.spec import AdamW, Cosine, CurationSpec, Sgd, WarmRestarts
 from terrasieve.views.recipe import BandPick
 
 PAPER = {

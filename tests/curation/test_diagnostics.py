@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from terrasieve.curation.candidates import unit_rows
+from terrasieve.curation.curator import Selection
 from terrasieve.curation.diagnostics import Occupancy, diagnose, occupancy
 from terrasieve.curation.peers import RandomPruning
-from terrasieve.curation.selection import Selection
 from terrasieve.errors import CurationError
 
 

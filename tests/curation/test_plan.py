@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from terrasieve.curation.plan import CurationPlan
+from terrasieve.curation.pacing import CurationPlan
 
 plans = st.builds(
     CurationPlan,

@@ -15,7 +15,7 @@ import pytest
 
 import terrasieve
 from terrasieve.embeddings import EmbedSettings, EncoderInput, embed, read_embeddings, write_embeddings
-from terrasieve.embeddings.writing import hilbert_order
+from terrasieve.embeddings.embedding_file import hilbert_order
 from terrasieve.errors import ArchiveError, ConfigError, SampleError
 from terrasieve.models.backbone import Encoder
 from terrasieve.models.export import EncoderCard

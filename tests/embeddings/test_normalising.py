@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 
-from terrasieve.archive.simulated import SimulatedArchive, SimulatedSpec
 from terrasieve.archive.statistics import measure
 from terrasieve.embeddings import EncoderInput, normaliser_for
 from terrasieve.errors import BandError
 from terrasieve.models.backbone import BackboneSpec
 from terrasieve.models.export import EncoderCard
+from terrasieve.simulation.land import SimulatedArchive, SimulatedSpec
 
 ARCHIVE = SimulatedArchive(SimulatedSpec(samples=4, size=32))
 GREEN = EncoderInput(sensor="s2", bands=("B03",))

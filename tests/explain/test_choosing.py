@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from terrasieve.explain.choosing import a_few_of_each, right_and_wrong, stratified
+from terrasieve.explain.subject import a_few_of_each, right_and_wrong, stratified
 
 
 def test_stratified_keeps_proportions() -> None:

@@ -12,17 +12,17 @@ import torch
 from terrasieve.embeddings import EmbedSettings, EncoderInput
 from terrasieve.embeddings.stream import embed_vectors
 from terrasieve.errors import ConfigError
-from terrasieve.explain.bands import attribute_bands
+from terrasieve.explain.attribution import attribute_bands
+from terrasieve.explain.class_scores import affine_head, probabilities
 from terrasieve.explain.explaining import explain
 from terrasieve.explain.record import Explanation, read_explanation, write_explanation
 from terrasieve.explain.saliency import make_saliency
-from terrasieve.explain.scoring import affine_head, probabilities
 from terrasieve.explain.subject import Subject, make_subject
 from terrasieve.models.backbone import BackboneSpec, Encoder, build_encoder
-from terrasieve.probes.evaluate import used_samples
-from terrasieve.probes.logistic import LogisticProbe
-from terrasieve.probes.protocol import Labelled
-from terrasieve.probes.rows import InputRow
+from terrasieve.probes.compare import used_samples
+from terrasieve.probes.linear.logistic import LogisticProbe
+from terrasieve.probes.probe import Labelled
+from terrasieve.probes.results import InputRow
 from terrasieve.probes.splits import make_splits
 
 FLOAT32 = EmbedSettings(precision="32", batch_size=64)

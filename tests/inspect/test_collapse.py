@@ -12,7 +12,7 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from terrasieve.errors import CollapseError, NonFiniteError
-from terrasieve.inspect.collapse import CollapseMonitor, effective_rank, feature_std, uniformity
+from terrasieve.methods.collapse import CollapseMonitor, effective_rank, feature_std, uniformity
 from terrasieve.models.backbone import BackboneSpec, build_encoder
 
 

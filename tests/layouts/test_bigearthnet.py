@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from terrasieve.archive.layouts.bigearthnet import CLASSES_19, METADATA, S1, S2, BigEarthNetArchive, BigEarthNetSpec
 from terrasieve.archive.opening import open_archive, recognise
 from terrasieve.archive.protocol import Window
-from terrasieve.archive.quality import Problem
+from terrasieve.archive.quality.limits import Problem
 from terrasieve.cli import app
 from terrasieve.errors import ArchiveError, SampleError
 

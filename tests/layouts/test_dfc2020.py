@@ -11,17 +11,17 @@ import pytest
 import rasterio
 from numpy.typing import NDArray
 
-from terrasieve.archive.land_cover import CLASSES_10
 from terrasieve.archive.layouts import dfc2020
 from terrasieve.archive.layouts.dfc2020 import Dfc2020Archive, Dfc2020Spec
 from terrasieve.archive.opening import load_spec, open_archive, recognise
-from terrasieve.archive.packing import pack
+from terrasieve.archive.packed.packing import pack
+from terrasieve.archive.patches.land_cover import CLASSES_10
 from terrasieve.archive.protocol import Window
-from terrasieve.archive.quality import Problem
+from terrasieve.archive.quality.limits import Problem
 from terrasieve.errors import ArchiveError, SampleError
+from terrasieve.probes.metrics.segmentation import IGNORE
 from terrasieve.probes.segmentation.folds import make_folds
 from terrasieve.probes.segmentation.labels import read_labels
-from terrasieve.probes.segmentation.metrics import IGNORE
 from terrasieve.sensors import SENSORS
 
 Site = Callable[..., NDArray[Any]]

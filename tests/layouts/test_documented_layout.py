@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from terrasieve.archive.layouts import LAYOUTS
-from terrasieve.archive.packed import PackedArchive
-from terrasieve.archive.packing import pack
+from terrasieve.archive.packed.packing import pack
+from terrasieve.archive.packed.reading import PackedArchive
 
 PAGE = Path(__file__).parents[2] / "docs" / "design.md"
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from terrasieve.archive.drawn_splits import grouped_split, stratified_split
-from terrasieve.archive.handles import Handles
-from terrasieve.archive.inside import inside, split_inside
+from terrasieve.archive.patches.split_columns import grouped_split, stratified_split
+from terrasieve.archive.readers.addresses import inside, split_inside
+from terrasieve.archive.readers.handles import Handles
 
 SHARES = {"train": 0.8, "val": 0.05, "test": 0.15}
 

@@ -19,7 +19,7 @@ from rasterio.transform import Affine
 from terrasieve.archive.layouts.major_tom import FOLDERS, MajorTomArchive, MajorTomSpec
 from terrasieve.archive.opening import open_archive, recognise
 from terrasieve.archive.protocol import Window
-from terrasieve.archive.quality import Problem, QualityLimits, check
+from terrasieve.archive.quality.limits import Problem, QualityLimits, check
 from terrasieve.errors import ArchiveError, SampleError
 
 CELLS = ("433U_46L", "434U_47L")

@@ -11,8 +11,8 @@ from PIL import Image
 from terrasieve.archive.layouts import eurosat, resisc45, uc_merced
 from terrasieve.archive.layouts.resisc45 import CLASSES, Resisc45Archive, Resisc45Spec
 from terrasieve.archive.opening import open_archive, recognise
-from terrasieve.archive.picture import shown_bands
 from terrasieve.archive.protocol import Window
+from terrasieve.archive.quicklook import shown_bands
 from terrasieve.errors import ArchiveError, SampleError
 from terrasieve.probes.splits import make_splits
 

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from terrasieve.archive.catalogue import index_archive
+from terrasieve.archive.derived.seasons import SeasonViews
 from terrasieve.archive.layouts.ssl4eo_s12 import PRODUCTS, Ssl4eoS12Archive, Ssl4eoS12Spec, build
 from terrasieve.archive.opening import open_archive
-from terrasieve.archive.seasons import SeasonViews
 from terrasieve.errors import ArchiveError, BandError
 
 DAYS = ("20200307", "20200604", "20200917", "20201206")

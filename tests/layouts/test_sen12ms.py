@@ -13,13 +13,13 @@ import rasterio
 from numpy.typing import NDArray
 
 from terrasieve.archive.catalogue import index_archive
-from terrasieve.archive.land_cover import IGBP
 from terrasieve.archive.layouts import sen12ms
 from terrasieve.archive.layouts.sen12ms import Sen12MsArchive, Sen12MsSpec, scene_split
 from terrasieve.archive.opening import open_archive, recognise
-from terrasieve.archive.patch_readers import StackReader
+from terrasieve.archive.patches.land_cover import IGBP
 from terrasieve.archive.protocol import Window
-from terrasieve.archive.quality import Problem
+from terrasieve.archive.quality.limits import Problem
+from terrasieve.archive.readers.patch_files import StackReader
 from terrasieve.errors import ArchiveError, SampleError
 from terrasieve.sensors import SENSORS
 

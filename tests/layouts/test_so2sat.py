@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from terrasieve.archive.layouts.so2sat import CLASSES, S1, S2, So2SatArchive, So2SatSpec
 from terrasieve.archive.opening import open_archive, recognise
 from terrasieve.archive.protocol import Window
-from terrasieve.archive.quality import QualityLimits, check
+from terrasieve.archive.quality.limits import QualityLimits, check
 from terrasieve.errors import ArchiveError, SampleError
 from terrasieve.sensors import RS_BYOL_BANDS, SENSORS
 

@@ -15,7 +15,7 @@ from rasterio.enums import Resampling
 from terrasieve.archive.layouts.ssl4eo_s12 import PRODUCTS, Ssl4eoS12Archive, Ssl4eoS12Spec
 from terrasieve.archive.opening import open_archive, recognise
 from terrasieve.archive.protocol import Window
-from terrasieve.archive.quality import Problem
+from terrasieve.archive.quality.limits import Problem
 from terrasieve.errors import ArchiveError, SampleError
 
 SITES = {"s1": "S1RTC", "s2c": "S2L1C", "s2a": "S2L2A"}

@@ -20,7 +20,7 @@ from zarr.storage import ZipStore
 from terrasieve.archive.layouts.ssl4eo_s12_v11 import FOLDERS, Ssl4eoS12V11Archive, Ssl4eoS12V11Spec
 from terrasieve.archive.opening import open_archive, recognise
 from terrasieve.archive.protocol import Window
-from terrasieve.archive.quality import Problem
+from terrasieve.archive.quality.limits import Problem
 from terrasieve.errors import ArchiveError, SampleError
 
 SITES = {"s1": "S1RTC", "s2c": "S2L1C", "s2a": "S2L2A"}

@@ -22,14 +22,14 @@ from rasterio.enums import Resampling
 from rasterio.transform import Affine
 
 from terrasieve.archive.catalogue import index_archive
+from terrasieve.archive.derived.subset import SubsetArchive
 from terrasieve.archive.layouts.stac import StacArchive, StacSensor, StacSpec, recognise
 from terrasieve.archive.opening import open_archive
 from terrasieve.archive.protocol import Window
-from terrasieve.archive.quality import Problem
-from terrasieve.archive.stac import reading
-from terrasieve.archive.stac.bands import Place, find_bands
+from terrasieve.archive.quality.limits import Problem
+from terrasieve.archive.stac import tiles as reading
+from terrasieve.archive.stac.assets import Place, find_bands
 from terrasieve.archive.stac.items import Item, locate, read_items
-from terrasieve.archive.subset import SubsetArchive
 from terrasieve.errors import ArchiveError, SampleError
 from terrasieve.sensors import SENSORS, Sensor
 

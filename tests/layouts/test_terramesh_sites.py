@@ -17,9 +17,9 @@ from terrasieve.archive.layouts import terramesh_sites
 from terrasieve.archive.layouts.terramesh_sites import LULC_CLASSES, PRODUCTS, TerraMeshSitesArchive, TerraMeshSitesSpec
 from terrasieve.archive.opening import open_archive, recognise
 from terrasieve.archive.overview import contact_sheet
-from terrasieve.archive.packing import pack
+from terrasieve.archive.packed.packing import pack
 from terrasieve.archive.protocol import Window
-from terrasieve.archive.quality import Problem
+from terrasieve.archive.quality.limits import Problem
 from terrasieve.errors import ArchiveError, SampleError
 from terrasieve.probes.segmentation.labels import read_labels
 from terrasieve.sensors import SENSORS, find_sensor

@@ -17,12 +17,12 @@ import shapely
 from numpy.typing import NDArray
 from typer.testing import CliRunner
 
-from terrasieve.archive.collocation import collocate
+from terrasieve.archive.collocation.nearest import collocate
 from terrasieve.archive.layouts.wave_mode import WaveModeArchive, WaveModeSpec, recognise
 from terrasieve.archive.opening import open_archive
-from terrasieve.archive.packed import PackedArchive
+from terrasieve.archive.packed.reading import PackedArchive
 from terrasieve.archive.protocol import Window
-from terrasieve.archive.quality import Problem
+from terrasieve.archive.quality.limits import Problem
 from terrasieve.archive.wave_mode import documents
 from terrasieve.archive.wave_mode.ingest import FLOORED, ingest
 from terrasieve.archive.wave_mode.vignette import FLOOR

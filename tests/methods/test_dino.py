@@ -16,7 +16,7 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from terrasieve.errors import BandError, CollapseError, ConfigError
-from terrasieve.inspect.collapse import CollapseMonitor
+from terrasieve.methods.collapse import CollapseMonitor
 from terrasieve.methods.dino import Dino, DinoSpec, build_dino, warmed_up
 from terrasieve.methods.dino_loss import dino_loss, dino_targets
 from terrasieve.methods.koleo import koleo_loss

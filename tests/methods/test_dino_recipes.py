@@ -11,8 +11,7 @@ from terrasieve.archive.opening import open_archive
 from terrasieve.config import load_config
 from terrasieve.errors import ConfigError
 from terrasieve.methods.dino import Dino, DinoSpec
-from terrasieve.models.backbone import build_encoder
-from terrasieve.models.patches import check_sizes
+from terrasieve.models.backbone import build_encoder, check_sizes
 from terrasieve.pretrain import make_job
 from terrasieve.training.spec import AdamW, Sgd
 

@@ -13,8 +13,8 @@ import timm  # isort: skip
 import torch
 from torch import Tensor, nn
 
-from terrasieve.models.apart import pass_views, take_apart
 from terrasieve.models.backbone import BackboneSpec, Encoder, build_encoder
+from terrasieve.models.split_batchnorm import pass_views, take_apart
 
 
 def encoder(name: str = "test_resnet") -> Encoder:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 
 from terrasieve.errors import ConfigError
-from terrasieve.models.backbone import BackboneSpec, build_encoder
-from terrasieve.models.patches import check_sizes
+from terrasieve.models.backbone import BackboneSpec, build_encoder, check_sizes
 
 
 @pytest.mark.parametrize(("size", "proposed"), [(30, 32), (17, 16), (7, 16), (65, 64)])

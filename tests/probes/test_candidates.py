@@ -13,11 +13,11 @@ import torch
 from terrasieve.embeddings import EmbedSettings, EncoderInput
 from terrasieve.errors import BandError, ConfigError
 from terrasieve.models.backbone import BackboneSpec, build_encoder
-from terrasieve.probes.candidates import Candidate, fits, showing
-from terrasieve.probes.evaluate import compare, prepare
+from terrasieve.probes.compare import compare, prepare
 from terrasieve.probes.knn import KnnProbe
-from terrasieve.probes.logistic import LogisticProbe
-from terrasieve.probes.predictions import write_predictions
+from terrasieve.probes.linear.logistic import LogisticProbe
+from terrasieve.probes.models import Candidate, fits, showing
+from terrasieve.probes.results import write_predictions
 from terrasieve.probes.splits import make_splits
 from terrasieve.sensors import SENSORS
 

@@ -11,11 +11,10 @@ import torch
 
 from terrasieve.embeddings import EmbedSettings, EncoderInput
 from terrasieve.models.backbone import BackboneSpec, Encoder, build_encoder
-from terrasieve.probes import end_to_end
-from terrasieve.probes.end_to_end import EndToEndSettings, laid_down, train_end_to_end
-from terrasieve.probes.evaluate import ProbeTask, prepare
-from terrasieve.probes.predictions import Measured
-from terrasieve.probes.rows import InputRow
+from terrasieve.probes import finetune as end_to_end
+from terrasieve.probes.compare import ProbeTask, prepare
+from terrasieve.probes.finetune import EndToEndSettings, laid_down, train_end_to_end
+from terrasieve.probes.results import InputRow, Measured
 from terrasieve.probes.splits import make_splits
 
 RGB = InputRow((EncoderInput(sensor="s2", bands=("B04", "B03", "B02")),))

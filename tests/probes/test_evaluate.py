@@ -10,19 +10,19 @@ import numpy as np
 import pytest
 import torch
 
+from terrasieve.archive.derived.subset import SubsetArchive
 from terrasieve.archive.layouts.eurosat import EuroSatArchive, EuroSatSpec
-from terrasieve.archive.subset import SubsetArchive
 from terrasieve.embeddings import EmbedSettings, EncoderInput, embed_batches
-from terrasieve.embeddings.joining import join
+from terrasieve.embeddings.inputs import join
 from terrasieve.errors import BandError
 from terrasieve.models.backbone import BackboneSpec, Encoder, build_encoder
 from terrasieve.models.export import EncoderCard
-from terrasieve.probes import evaluate as evaluation
-from terrasieve.probes.evaluate import evaluate
-from terrasieve.probes.floors import ImageStatistics
+from terrasieve.probes import compare as evaluation
+from terrasieve.probes.compare import evaluate
 from terrasieve.probes.knn import KnnProbe
 from terrasieve.probes.mlp import MlpProbe
-from terrasieve.probes.rows import InputRow, default_rows
+from terrasieve.probes.models import ImageStatistics
+from terrasieve.probes.results import InputRow, default_rows
 from terrasieve.sensors import SENSORS
 
 MakeLabelled = Callable[..., Any]

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from sklearn.neighbors import KNeighborsClassifier
 
 from terrasieve.errors import ConfigError
-from terrasieve.probes import knn, similarity
-from terrasieve.probes.knn import KnnProbe
-from terrasieve.probes.similarity import nearest_neighbours
+from terrasieve.probes import knn
+from terrasieve.probes import knn as similarity
+from terrasieve.probes.knn import KnnProbe, nearest_neighbours
 
 
 def blobs(seed: int, n: int, spread: float = 1.5) -> tuple[np.ndarray, np.ndarray]:

@@ -13,11 +13,12 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
 from terrasieve.errors import ConfigError
-from terrasieve.probes import covariance, logistic, softmax
-from terrasieve.probes.covariance import covariance_blocks, principal_axes
-from terrasieve.probes.logistic import LogisticProbe
-from terrasieve.probes.protocol import Labelled
-from terrasieve.probes.softmax import Fit, minimise, objective, prepare
+from terrasieve.probes.linear import covariance, logistic
+from terrasieve.probes.linear import solver as softmax
+from terrasieve.probes.linear.covariance import covariance_blocks, principal_axes
+from terrasieve.probes.linear.logistic import LogisticProbe
+from terrasieve.probes.linear.solver import Fit, minimise, objective, prepare
+from terrasieve.probes.probe import Labelled
 
 
 def blobs(seed: int, n: int) -> Labelled:

@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score
 
 from terrasieve.errors import ConfigError
-from terrasieve.probes.multilabel import MultilabelLogistic
-from terrasieve.probes.multilabel_metrics import average_precision_metrics, multilabel_intervals
-from terrasieve.probes.neighbours import KnnMultilabel
-from terrasieve.probes.protocol import Labelled
+from terrasieve.probes.knn import KnnMultilabel
+from terrasieve.probes.linear.multilabel import MultilabelLogistic
+from terrasieve.probes.metrics.average_precision import average_precision_metrics, multilabel_intervals
+from terrasieve.probes.probe import Labelled
 
 
 @given(st.integers(2, 40), st.integers(1, 5), st.integers(1, 6), st.integers(0, 10_000))

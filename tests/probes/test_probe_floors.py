@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from terrasieve.probes.floors import STATISTICS, ImageStatistics
+from terrasieve.probes.models import STATISTICS, ImageStatistics
 
 
 def measured(pixels: torch.Tensor) -> dict[str, np.ndarray]:

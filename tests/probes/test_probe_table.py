@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from terrasieve.probes.rows import ProbeRow
-from terrasieve.probes.table import render, write_csv, write_json
+from terrasieve.probes.results import ProbeRow
+from terrasieve.probes.row_tables import render, write_csv, write_json
 
 
 def row(model: str, inputs: str, probe: str, accuracy: float) -> ProbeRow:

@@ -9,8 +9,7 @@ import pyarrow as pa
 import pytest
 
 from terrasieve.errors import ArchiveError, ConfigError
-from terrasieve.probes.low_label import thin
-from terrasieve.probes.splits import make_splits
+from terrasieve.probes.splits import make_splits, thin
 from terrasieve.probes.targets import read_target
 
 

@@ -10,10 +10,10 @@ from sklearn.linear_model import Ridge
 from sklearn.metrics import mean_absolute_error, r2_score, root_mean_squared_error
 
 from terrasieve.errors import ConfigError
-from terrasieve.probes.neighbours import KnnRegression
-from terrasieve.probes.protocol import Labelled
-from terrasieve.probes.regression_metrics import regression_intervals, regression_metrics
-from terrasieve.probes.ridge import RidgeProbe
+from terrasieve.probes.knn import KnnRegression
+from terrasieve.probes.linear.ridge import RidgeProbe
+from terrasieve.probes.metrics.regression import regression_intervals, regression_metrics
+from terrasieve.probes.probe import Labelled
 
 
 def sea(seed: int, n: int, features: int) -> Labelled:

@@ -34,12 +34,11 @@ from terrasieve.explain.record import (
 )
 from terrasieve.models.backbone import BackboneSpec
 from terrasieve.models.export import EncoderCard
-from terrasieve.probes.metrics import bootstrap_intervals, classification_metrics, confusion_matrix
-from terrasieve.probes.predictions import PREDICTIONS
-from terrasieve.probes.rows import ProbeRow
+from terrasieve.probes.metrics.classification import bootstrap_intervals, classification_metrics, confusion_matrix
+from terrasieve.probes.results import PREDICTIONS, ProbeRow
+from terrasieve.probes.row_tables import write_json
 from terrasieve.probes.significance import Comparison, compare_all
 from terrasieve.probes.statements import COMPARISONS, write_comparisons
-from terrasieve.probes.table import write_json
 from terrasieve.sensors import SENSORS, BandStatistics
 
 CLASSES = ("Forest", "River", "SeaLake")

@@ -13,7 +13,7 @@ import yaml
 from terrasieve.errors import ArchiveError, ConfigError
 from terrasieve.models.backbone import BackboneSpec, build_encoder
 from terrasieve.models.export import save_encoder
-from terrasieve.probes.table import write_json
+from terrasieve.probes.row_tables import write_json
 from terrasieve.report.card import write_card
 
 

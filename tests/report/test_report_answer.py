@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from terrasieve.probes.table import write_json
+from terrasieve.probes.row_tables import write_json
 from terrasieve.report.answer import answer
 from terrasieve.report.grouping import groups_of
 from terrasieve.report.paired import read_predictions

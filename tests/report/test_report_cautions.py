@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from terrasieve.probes.table import write_json
+from terrasieve.probes.row_tables import write_json
 from terrasieve.report.cautions import LEVELS, cautions
 from terrasieve.report.grouping import groups_of
 from terrasieve.report.run import read_runs

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from terrasieve.errors import ArchiveError, TerrasieveError
-from terrasieve.probes.table import write_json
+from terrasieve.probes.row_tables import write_json
 from terrasieve.report.page import write_report
 
 HOSTILE = "</script><img src=x onerror=alert(1)>"

@@ -16,18 +16,18 @@ from terrasieve.errors import ArchiveError
 from terrasieve.explain.record import Explanation
 from terrasieve.probes.significance import compare_paired
 from terrasieve.probes.statements import sentence
-from terrasieve.report import tested as comparisons
-from terrasieve.report.comparison import comparison
-from terrasieve.report.curation import curation
-from terrasieve.report.explained import bands, neighbours, projection, saliency
 from terrasieve.report.grouping import groups_of
 from terrasieve.report.page import charts_in
-from terrasieve.report.places import places
-from terrasieve.report.ran import ran
-from terrasieve.report.rounds import read_round
+from terrasieve.report.round_record import read_round
 from terrasieve.report.run import read_runs, short_names
-from terrasieve.report.scores import scores
-from terrasieve.report.training import curves, training
+from terrasieve.report.sections import tested as comparisons
+from terrasieve.report.sections.comparison import comparison
+from terrasieve.report.sections.curation import curation
+from terrasieve.report.sections.explained import bands, neighbours, projection, saliency
+from terrasieve.report.sections.places import places
+from terrasieve.report.sections.ran import ran
+from terrasieve.report.sections.scores import scores
+from terrasieve.report.sections.training import curves, training
 
 
 def check(section: Any) -> None:

@@ -15,7 +15,8 @@ from terrasieve.embeddings import EmbedSettings, EncoderInput
 from terrasieve.errors import BandError, ConfigError
 from terrasieve.models.backbone import BackboneSpec, Encoder, build_encoder
 from terrasieve.models.export import EncoderCard
-from terrasieve.probes.candidates import Candidate
+from terrasieve.probes.models import Candidate
+from terrasieve.probes.row_tables import render, to_markdown
 from terrasieve.probes.segmentation import (
     PER_PIXEL,
     DeepLabProbe,
@@ -27,9 +28,8 @@ from terrasieve.probes.segmentation import (
     segment,
     segmentation_probes_named,
 )
+from terrasieve.probes.segmentation.map_probe import LabelledImages, SegmentationProbe
 from terrasieve.probes.segmentation.maps import FeatureMaps
-from terrasieve.probes.segmentation.protocol import LabelledImages, SegmentationProbe
-from terrasieve.probes.table import render, to_markdown
 
 MakeMapped = Callable[..., Any]
 FLOAT32 = EmbedSettings(precision="32", batch_size=8)

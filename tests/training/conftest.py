@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from terrasieve.archive.opening import open_archive
-from terrasieve.archive.packing import pack
+from terrasieve.archive.packed.packing import pack
 from terrasieve.archive.protocol import Archive
 from terrasieve.config import RunConfig, load_config
 from terrasieve.methods.byol import Byol

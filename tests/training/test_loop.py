@@ -26,10 +26,10 @@ from terrasieve.methods.base import StepOutput
 from terrasieve.methods.byol import Byol
 from terrasieve.models.backbone import Encoder
 from terrasieve.pretrain import make_job, online_probe
+from terrasieve.training.checkpoints import checkpoints
 from terrasieve.training.job import TrainingJob, TrainingResult
 from terrasieve.training.loop import make_fabric, train
 from terrasieve.training.session import Session
-from terrasieve.training.state import checkpoints
 
 MakeConfig = Callable[..., RunConfig]
 MakeJob = Callable[[RunConfig, Archive, Path], TrainingJob]

@@ -26,10 +26,10 @@ from terrasieve.config import RunConfig
 from terrasieve.errors import CheckpointError, ConfigError, TrainingError
 from terrasieve.models.backbone import Encoder
 from terrasieve.pretrain import pretrain
-from terrasieve.training import state
+from terrasieve.training import checkpoints as state
+from terrasieve.training.checkpoints import Snapshot, checkpoints, read_checkpoint, write_checkpoint
 from terrasieve.training.job import Evaluator, TrainingResult
 from terrasieve.training.loop import make_fabric
-from terrasieve.training.state import Snapshot, checkpoints, read_checkpoint, write_checkpoint
 
 MakeConfig = Callable[..., RunConfig]
 EVERY_STEP = "train.checkpoint_minutes=1e-9"

@@ -23,20 +23,19 @@ from terrasieve.archive.protocol import Archive
 from terrasieve.archive.selection import read_selection
 from terrasieve.config import RunConfig
 from terrasieve.curation.balanced import BalancedClusters
-from terrasieve.curation.selection import Selection
-from terrasieve.embeddings.inputs import EncoderInput
-from terrasieve.embeddings.joining import join
+from terrasieve.curation.curator import Selection
+from terrasieve.embeddings.inputs import EncoderInput, join
 from terrasieve.embeddings.stream import EmbedSettings, embed_batches
 from terrasieve.errors import ConfigError, CurationError
 from terrasieve.methods.byol import Byol
 from terrasieve.models.backbone import Encoder
 from terrasieve.pretrain import make_job, pretrain
 from terrasieve.training.bank import FeatureMemory
+from terrasieve.training.checkpoints import checkpoints
 from terrasieve.training.job import TrainingJob, TrainingResult
 from terrasieve.training.loader import ViewReader
 from terrasieve.training.loop import make_fabric, train
 from terrasieve.training.pool import Batch
-from terrasieve.training.state import checkpoints
 
 MakeConfig = Callable[..., RunConfig]
 MakeJob = Callable[[RunConfig, Archive, Path], TrainingJob]

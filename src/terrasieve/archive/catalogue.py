@@ -11,13 +11,13 @@ from typing import Any, Literal
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from terrasieve.archive.examining import Examined, Examiner, examine
+from terrasieve.archive.derived.subset import SubsetArchive, spec_of
 from terrasieve.archive.geoparquet import write_geoparquet
-from terrasieve.archive.manifest import KEY, digest
+from terrasieve.archive.packed.manifest import KEY, digest
 from terrasieve.archive.protocol import Archive, source_place
-from terrasieve.archive.quality import QualityLimits, QualityReport, Quarantine
-from terrasieve.archive.subset import SubsetArchive, spec_of
-from terrasieve.archive.suspicions import Suspicion, suspicions_path, write_suspicions
+from terrasieve.archive.quality.audit import Examined, Examiner, examine
+from terrasieve.archive.quality.limits import QualityLimits, QualityReport, Quarantine
+from terrasieve.archive.quality.suspicion import Suspicion, suspicions_path, write_suspicions
 from terrasieve.errors import ArchiveError, TooManyBadSamplesError
 
 FORMAT = 1

@@ -12,20 +12,20 @@ import yaml
 from pydantic import ValidationError
 
 from terrasieve.archive.catalogue import Catalogue, read_catalogue
-from terrasieve.archive.harmonised import HarmonisedSpec, harmonise, harmonise_as_listed
+from terrasieve.archive.derived.harmonised import HarmonisedSpec, harmonise, harmonise_as_listed
 from terrasieve.archive.layout import Layout, Recognition
 from terrasieve.archive.layouts import LAYOUTS
 from terrasieve.archive.layouts.plain_table import PlainTableSpec, is_table
-from terrasieve.archive.manifest import GROUP, KEY
-from terrasieve.archive.packed import PackedArchive, PackedSpec
+from terrasieve.archive.packed.manifest import GROUP, KEY
+from terrasieve.archive.packed.reading import PackedArchive, PackedSpec
 from terrasieve.archive.protocol import Archive
-from terrasieve.archive.scenes import ScenesArchive, ScenesSpec, SensorFolder
-from terrasieve.archive.simulated import SimulatedArchive, SimulatedSpec
-from terrasieve.archive.simulated_ocean import SimulatedOceanArchive, SimulatedOceanSpec
-from terrasieve.archive.tiling import Edge
+from terrasieve.archive.scenes.tiled import ScenesArchive, ScenesSpec, SensorFolder
+from terrasieve.archive.scenes.tiling import Edge
 from terrasieve.errors import ArchiveError, ConfigError, nearest
 from terrasieve.schema import Spec
 from terrasieve.sensors import SENSORS
+from terrasieve.simulation.land import SimulatedArchive, SimulatedSpec
+from terrasieve.simulation.sea import SimulatedOceanArchive, SimulatedOceanSpec
 
 _OWN: tuple[type[Spec], ...] = (ScenesSpec, PackedSpec, SimulatedSpec, SimulatedOceanSpec, HarmonisedSpec)
 _SPECS: dict[str, type[Spec]] = {spec.model_fields["layout"].default: spec for spec in _OWN}

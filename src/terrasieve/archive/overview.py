@@ -18,8 +18,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from terrasieve.archive.picture import pictures, shown_bands
 from terrasieve.archive.protocol import Archive, source_name
+from terrasieve.archive.quicklook import pictures, shown_bands
 from terrasieve.archive.statistics import measure
 from terrasieve.sensors import BandStatistics
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from terrasieve.archive.protocol import Archive
-from terrasieve.archive.quality import missing
+from terrasieve.archive.quality.limits import missing
 from terrasieve.console import track
 from terrasieve.errors import BandError, nearest
 from terrasieve.sensors import BandStatistics, Sensor

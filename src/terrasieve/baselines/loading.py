@@ -13,16 +13,15 @@ import timm  # isort: skip
 import torch
 from torch import Tensor
 
-from terrasieve.baselines import keys
+from terrasieve.baselines import state_dicts as keys
 from terrasieve.baselines.accounting import fill, naming
-from terrasieve.baselines.baseline import RGB, Baseline, Facts
-from terrasieve.baselines.deeplab import dilated_resnet50
-from terrasieve.baselines.files import read_weights
+from terrasieve.baselines.baseline import RGB, Baseline, BaselineSpec, Facts, Source, parse_baseline
+from terrasieve.baselines.coco_deeplab import dilated_resnet50
 from terrasieve.baselines.hugging_face import build_resnet, find_weights, read_config
-from terrasieve.baselines.spec import BaselineSpec, Source, parse_baseline
 from terrasieve.baselines.timm_files import load_timm_file, published
 from terrasieve.baselines.torchgeo_weights import known_weights, listed_weights
 from terrasieve.baselines.unwrapping import find_entry
+from terrasieve.baselines.weights_files import read_weights
 from terrasieve.errors import CheckpointError
 from terrasieve.models.backbone import BackboneSpec, Encoder, build_encoder
 from terrasieve.models.pixel import spare_padding
@@ -53,7 +52,7 @@ def load_baseline(spec: BaselineSpec | str) -> Baseline:
     """Load a baseline, on the CPU and in eval mode.
 
     Args:
-        spec: Which one, or its text form (:func:`terrasieve.baselines.spec.parse_baseline`). Only ``imagenet`` and
+        spec: Which one, or its text form (:func:`terrasieve.baselines.baseline.parse_baseline`). Only ``imagenet`` and
             ``torchgeo`` without a file use the network.
 
     Raises:

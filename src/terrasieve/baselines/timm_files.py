@@ -13,8 +13,8 @@ import timm  # isort: skip
 from torch import Tensor
 
 from terrasieve.baselines.accounting import fill, first, naming
-from terrasieve.baselines.files import read_weights
 from terrasieve.baselines.unwrapping import find_entry, own_keys
+from terrasieve.baselines.weights_files import read_weights
 from terrasieve.errors import CheckpointError, ConfigError, nearest
 from terrasieve.models.backbone import BackboneSpec, Encoder, build_encoder
 

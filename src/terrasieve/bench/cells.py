@@ -17,9 +17,9 @@ from torch import nn
 from terrasieve import __version__
 from terrasieve.console import console
 from terrasieve.errors import ArchiveError
-from terrasieve.probes.evaluate import ProbeTask
-from terrasieve.probes.predictions import Measured
-from terrasieve.probes.table import row_from_values
+from terrasieve.probes.compare import ProbeTask
+from terrasieve.probes.results import Measured
+from terrasieve.probes.row_tables import row_from_values
 
 
 @dataclass(frozen=True)

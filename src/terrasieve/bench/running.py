@@ -3,54 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
-from terrasieve.archive.protocol import Archive
 from terrasieve.bench.cells import Cell, model_key, run_cells, task_key
-from terrasieve.bench.entries import Entry, seeds_of
+from terrasieve.bench.planning import BenchPlan, Entry, seeds_of
 from terrasieve.embeddings.inputs import EncoderInput
-from terrasieve.embeddings.stream import EmbedSettings
 from terrasieve.errors import ConfigError
 from terrasieve.models.backbone import BackboneSpec, build_encoder
-from terrasieve.probes.candidates import Candidate, fits
-from terrasieve.probes.catalogue import probes_named
-from terrasieve.probes.end_to_end import EndToEndSettings, train_end_to_end
-from terrasieve.probes.evaluate import ProbeTask, compare, prepare
-from terrasieve.probes.predictions import Measured
-from terrasieve.probes.rows import InputRow
+from terrasieve.probes.compare import ProbeTask, compare, prepare
+from terrasieve.probes.finetune import train_end_to_end
+from terrasieve.probes.models import Candidate, fits
+from terrasieve.probes.named import probes_named
+from terrasieve.probes.results import InputRow, Measured
 from terrasieve.probes.splits import make_splits
 
 SCRATCH = "from scratch"
-
-
-@dataclass(frozen=True)
-class BenchPlan:
-    """What a benchmark measures.
-
-    Attributes:
-        entries: The columns; the first is the one in question.
-        archive: The labelled archive.
-        inputs: The lines.
-        target: Column of the archive's table that is predicted.
-        probes: Names of the probes; the quick ones of the target's kind where empty.
-        settings: Size, batch size and precision.
-        split_column: Column with the published split.
-        scratch: Network that is also trained from scratch on the labels; None leaves that out.
-        end_to_end: How.
-    """
-
-    entries: tuple[Entry, ...]
-    archive: Archive
-    inputs: tuple[EncoderInput, ...]
-    target: str = "label"
-    probes: tuple[str, ...] = ()
-    settings: EmbedSettings = field(default_factory=EmbedSettings)
-    split_column: str = "split"
-    scratch: BackboneSpec | None = None
-    end_to_end: EndToEndSettings = field(default_factory=EndToEndSettings)
 
 
 def run_plan(plan: BenchPlan, out: Path, device: torch.device) -> list[Measured]:

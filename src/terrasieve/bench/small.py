@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from terrasieve.archive.packed import PackedArchive
-from terrasieve.archive.packing import pack
+from terrasieve.archive.packed.packing import pack
+from terrasieve.archive.packed.reading import PackedArchive
 from terrasieve.config import load_config
 from terrasieve.console import console
+from terrasieve.demo.samples import Samples
 from terrasieve.pretrain import pretrain
-from terrasieve.samples import Samples
 from terrasieve.training.loop import make_fabric
 
 RECIPES = ("rs-byol-1-small", "rs-byol-3-small")

@@ -11,18 +11,17 @@ import pyarrow.parquet as pq
 import torch
 
 from terrasieve.bench.comparing import comparisons, statements
-from terrasieve.bench.entries import Entry
-from terrasieve.bench.layouts import bands_by_models, models_by_targets, write_long
+from terrasieve.bench.forms import bands_by_models, models_by_targets, write_long
+from terrasieve.bench.planning import BenchPlan, Entry
 from terrasieve.bench.published import OCEANSAR, RS_BYOL
-from terrasieve.bench.running import BenchPlan, make_task, run_plan
+from terrasieve.bench.running import make_task, run_plan
 from terrasieve.bench.sheet import Sheet
-from terrasieve.probes.candidates import FLOORS
-from terrasieve.probes.catalogue import probes_named
-from terrasieve.probes.predictions import PREDICTIONS, Measured, predictions_table
-from terrasieve.probes.rows import ProbeRow
+from terrasieve.probes.models import FLOORS
+from terrasieve.probes.named import probes_named
+from terrasieve.probes.results import PREDICTIONS, Measured, ProbeRow, predictions_table
+from terrasieve.probes.row_tables import HEADLINES, write_csv, write_json
 from terrasieve.probes.significance import Comparison
 from terrasieve.probes.statements import COMPARISONS, write_comparisons
-from terrasieve.probes.table import HEADLINES, write_csv, write_json
 from terrasieve.report.page import write_report
 
 RS_BYOL_PROBES = ("mlp", "knn")

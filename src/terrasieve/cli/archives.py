@@ -55,10 +55,10 @@ def index(
     ```
     """
     from terrasieve.archive.catalogue import index_archive, read_catalogue
-    from terrasieve.archive.quality import QualityLimits
-    from terrasieve.archive.stac_out import write_stac_geoparquet
-    from terrasieve.archive.workers import spare_cores
+    from terrasieve.archive.quality.limits import QualityLimits
+    from terrasieve.archive.stac.publishing import write_stac_geoparquet
     from terrasieve.cli.telling import resumable, tell
+    from terrasieve.parallel import spare_cores
 
     if said := say_layout(data, sensor, layout):
         console.print(said, highlight=False, markup=False)
@@ -131,10 +131,10 @@ def pack(
     terrasieve pack catalogue.parquet --out pairs.zarr --compress
     ```
     """
-    from terrasieve.archive.packing import pack as pack_archive
-    from terrasieve.archive.quality import QualityLimits
-    from terrasieve.archive.workers import spare_cores
+    from terrasieve.archive.packed.packing import pack as pack_archive
+    from terrasieve.archive.quality.limits import QualityLimits
     from terrasieve.cli.telling import resumable, warn
+    from terrasieve.parallel import spare_cores
 
     archive = open_named(data, sensor, tile, stride, match, layout)
     readers = spare_cores() if workers is None else workers
@@ -148,7 +148,7 @@ def pack(
 
 
 def _without_offset(archive: Archive, readers: int) -> Archive:
-    from terrasieve.archive.harmonised import harmonise
+    from terrasieve.archive.derived.harmonised import harmonise
 
     harmonised = harmonise(archive, readers)
     console.print(harmonised.summary(), highlight=False)

@@ -84,8 +84,8 @@ def bench_rs_byol(
     from terrasieve.bench.planning import make_plan
     from terrasieve.bench.small import SIZE, small_runs
     from terrasieve.bench.suites import rs_byol
+    from terrasieve.demo.samples import real_samples
     from terrasieve.device import pick_device
-    from terrasieve.samples import real_samples
 
     if small:
         samples = real_samples(Path(data), seed=0)

@@ -40,7 +40,7 @@ def collocate(
     terrasieve collocate wv.zarr era5.nc --columns swh --max-km 30 --max-minutes 30 --out targets.parquet
     ```
     """
-    from terrasieve.archive.collocation import collocate as join
+    from terrasieve.archive.collocation.nearest import collocate as join
     from terrasieve.archive.opening import open_archive
 
     names = [name.strip() for name in columns.split(",") if name.strip()]

@@ -48,7 +48,7 @@ def embed(
     from terrasieve.embeddings import EmbedSettings, EncoderInput, normaliser_for, write_embeddings
     from terrasieve.embeddings.collection import write_collection
     from terrasieve.models.export import load_encoder
-    from terrasieve.probes.rows import default_rows, input_row
+    from terrasieve.probes.results import default_rows, input_row
 
     encoder, card = load_encoder(run)
     archive = open_archive(data)
@@ -120,14 +120,14 @@ def probe(
     """
     from rich.console import Console
 
-    from terrasieve.archive.examining import suspicions_of
     from terrasieve.archive.opening import open_archive
+    from terrasieve.archive.quality.audit import suspicions_of
     from terrasieve.cli.telling import warn
     from terrasieve.device import pick_device
     from terrasieve.embeddings import EmbedSettings, EncoderInput
     from terrasieve.models.export import load_encoder
-    from terrasieve.probes.end_to_end import EndToEndSettings
-    from terrasieve.probes.table import render
+    from terrasieve.probes.finetune import EndToEndSettings
+    from terrasieve.probes.row_tables import render
     from terrasieve.probing import ProbePlan, probe_run
     from terrasieve.report.page import write_report
 
@@ -192,9 +192,9 @@ def segment(
     from terrasieve.device import pick_device
     from terrasieve.embeddings import EmbedSettings, EncoderInput
     from terrasieve.models.export import load_encoder
+    from terrasieve.probes.row_tables import render, write_csv, write_json
     from terrasieve.probes.segmentation.segment import segment as run_segmentation
     from terrasieve.probes.segmentation.segment import segmentation_probes_named
-    from terrasieve.probes.table import render, write_csv, write_json
     from terrasieve.report.page import write_report
 
     encoder, card = load_encoder(run)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rich.text import Text
 
-from terrasieve.archive.suspicions import Suspicion
+from terrasieve.archive.quality.suspicion import Suspicion
 from terrasieve.console import console
 
 

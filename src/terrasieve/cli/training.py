@@ -192,7 +192,7 @@ def demo(
     """
     from rich.console import Console
 
-    from terrasieve.demo import run_demo, run_ocean_demo
+    from terrasieve.demo.end_to_end import run_demo, run_ocean_demo
 
     if ocean:
         for name in ("data", "method"):

@@ -59,8 +59,8 @@ def wv_ingest(
     """
     from terrasieve.archive.layouts.wave_mode import WaveModeArchive, WaveModeSpec
     from terrasieve.archive.wave_mode.ingest import ingest
-    from terrasieve.archive.workers import spare_cores
     from terrasieve.cli.telling import resumable, warn
+    from terrasieve.parallel import spare_cores
 
     archive = WaveModeArchive(
         WaveModeSpec(root=folder, polarisation=polarisation, size=size, spacing=spacing, noise=noise, detrend=detrend)

@@ -9,11 +9,11 @@ import numpy as np
 from pydantic import Field, field_validator
 
 from terrasieve.curation.candidates import ROWS_PER_CLUSTER, Candidates, Indices, Vectors, candidates
+from terrasieve.curation.curator import Selection, Stopwatch, assign_units, make_selection
 from terrasieve.curation.hierarchy import HierarchicalKMeans, levels_fall
 from terrasieve.curation.keys import Keys
 from terrasieve.curation.kmeans import Precision
 from terrasieve.curation.sampling import draw, tree_quotas
-from terrasieve.curation.selection import Selection, Stopwatch, assign_units, make_selection
 from terrasieve.schema import Spec
 
 
@@ -52,7 +52,7 @@ class BalancedClusters(Spec):
     def select(
         self, vectors: Vectors, keep: int, seed: int, device: str = "cpu", numbers: Indices | None = None
     ) -> Selection:
-        """Choose rows; see :class:`~terrasieve.curation.selection.Curator`."""
+        """Choose rows; see :class:`~terrasieve.curation.curator.Curator`."""
         watch = Stopwatch()
         with watch.stage("read"):
             pool = candidates(vectors, keep, seed, numbers)

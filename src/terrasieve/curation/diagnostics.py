@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from terrasieve.curation.candidates import Indices, Vectors, squared_distances, to_device, unit_rows
+from terrasieve.curation.curator import Selection
 from terrasieve.curation.keys import chunks
-from terrasieve.curation.selection import Selection
 from terrasieve.errors import CurationError
 
 

@@ -21,9 +21,9 @@ from terrasieve.curation.candidates import (
     squared_distances,
     to_device,
 )
+from terrasieve.curation.curator import Selection, Stopwatch, assign_units, make_selection, meter, shown
 from terrasieve.curation.keys import Keys, rekey, smallest, uniform
 from terrasieve.curation.kmeans import KMeans, Precision
-from terrasieve.curation.selection import Selection, Stopwatch, assign_units, make_selection, meter, shown
 from terrasieve.schema import Spec
 
 _TILE = 4096
@@ -53,7 +53,7 @@ class RandomPruning(Spec):
     def select(
         self, vectors: Vectors, keep: int, seed: int, device: str = "cpu", numbers: Indices | None = None
     ) -> Selection:
-        """Choose rows; see :class:`~terrasieve.curation.selection.Curator`."""
+        """Choose rows; see :class:`~terrasieve.curation.curator.Curator`."""
         watch = Stopwatch()
         with watch.stage("draw"):
             pool = candidates(vectors, keep, seed, numbers)
@@ -87,7 +87,7 @@ class NearDuplicates(Spec):
     def select(
         self, vectors: Vectors, keep: int, seed: int, device: str = "cpu", numbers: Indices | None = None
     ) -> Selection:
-        """Choose rows; see :class:`~terrasieve.curation.selection.Curator`."""
+        """Choose rows; see :class:`~terrasieve.curation.curator.Curator`."""
         watch = Stopwatch()
         with watch.stage("read"):
             pool = candidates(vectors, keep, seed, numbers)
@@ -179,7 +179,7 @@ class FarthestPoint(Spec):
     def select(
         self, vectors: Vectors, keep: int, seed: int, device: str = "cpu", numbers: Indices | None = None
     ) -> Selection:
-        """Choose rows; see :class:`~terrasieve.curation.selection.Curator`.
+        """Choose rows; see :class:`~terrasieve.curation.curator.Curator`.
 
         The provenance adds ``radius``, the largest distance of any row from the nearest chosen one, in [0, 2].
         """
@@ -290,7 +290,7 @@ class DensityFlattening(Spec):
     def select(
         self, vectors: Vectors, keep: int, seed: int, device: str = "cpu", numbers: Indices | None = None
     ) -> Selection:
-        """Choose rows; see :class:`~terrasieve.curation.selection.Curator`.
+        """Choose rows; see :class:`~terrasieve.curation.curator.Curator`.
 
         The provenance adds the ``radius`` used and the ``references`` there were.
         """

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+from terrasieve.embeddings.embedding_file import write_embeddings
 from terrasieve.embeddings.inputs import EncoderInput
-from terrasieve.embeddings.normalising import normaliser_for
-from terrasieve.embeddings.stream import EmbedSettings, embed_batches
+from terrasieve.embeddings.stream import EmbedSettings, embed_batches, normaliser_for
 from terrasieve.embeddings.table import EmbeddingTable, embed, read_embeddings
-from terrasieve.embeddings.writing import write_embeddings
 
 __all__ = [
     "EmbedSettings",

@@ -14,7 +14,7 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from terrasieve.archive.protocol import source_name
-from terrasieve.archive.stac_out import collection_of
+from terrasieve.archive.stac.publishing import collection_of
 from terrasieve.errors import ArchiveError
 
 SCHEMA = "https://stac-extensions.github.io/embedding/v1.0.0/schema.json"

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from terrasieve.console import track
-from terrasieve.embeddings.joining import join
+from terrasieve.embeddings.inputs import join
 from terrasieve.errors import CurationError
 
 VECTORS = ("embedding", "embeddings")

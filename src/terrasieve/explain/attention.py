@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from terrasieve.embeddings.stream import inference_copy
 from terrasieve.errors import ConfigError
-from terrasieve.explain.scoring import as_array, upsample
+from terrasieve.explain.class_scores import as_array, upsample
 from terrasieve.models.backbone import Encoder
 
 

@@ -9,11 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from terrasieve.archive.protocol import Archive
-from terrasieve.embeddings.joining import join
+from terrasieve.embeddings.inputs import join
 from terrasieve.embeddings.stream import EmbedSettings, device_of
 from terrasieve.errors import TerrasieveError
-from terrasieve.explain.bands import attribute_bands
-from terrasieve.explain.choosing import a_few_of_each, stratified
+from terrasieve.explain.attribution import attribute_bands
 from terrasieve.explain.projection import describe_tsne, tsne
 from terrasieve.explain.record import (
     Explanation,
@@ -24,11 +23,11 @@ from terrasieve.explain.record import (
     Query,
 )
 from terrasieve.explain.saliency import make_saliency
-from terrasieve.explain.subject import Subject, make_subject
+from terrasieve.explain.subject import Subject, a_few_of_each, make_subject, stratified
 from terrasieve.explain.thumbnails import GALLERY_PIXELS, POINT_PIXELS, read_album
 from terrasieve.models.backbone import Encoder
-from terrasieve.probes.rows import InputRow
-from terrasieve.probes.similarity import nearest_neighbours
+from terrasieve.probes.knn import nearest_neighbours
+from terrasieve.probes.results import InputRow
 from terrasieve.probes.splits import Splits
 from terrasieve.views.normalise import Normaliser
 

@@ -27,7 +27,7 @@ from torch.nn.modules.conv import _ConvNd
 
 from terrasieve.embeddings.stream import inference_copy
 from terrasieve.errors import ConfigError
-from terrasieve.explain.scoring import as_array, class_scores, upsample
+from terrasieve.explain.class_scores import as_array, class_scores, upsample
 
 AFFINE = (_ConvNd, nn.Linear, _BatchNorm)
 """Layers that may have a bias."""

@@ -15,7 +15,7 @@ from torch.nn import functional
 from terrasieve.embeddings.stream import inference_copy
 from terrasieve.errors import ConfigError
 from terrasieve.explain.attention import attention_layers
-from terrasieve.explain.scoring import as_array, class_scores, upsample
+from terrasieve.explain.class_scores import as_array, class_scores, upsample
 
 
 def grad_cam(network: nn.Module, pixels: Tensor, classes: NDArray[np.int64]) -> NDArray[np.float64]:

@@ -13,12 +13,11 @@ from terrasieve.console import track
 from terrasieve.embeddings.stream import device_of
 from terrasieve.errors import ConfigError
 from terrasieve.explain.attention import attention_layers, attention_maps
-from terrasieve.explain.choosing import right_and_wrong
+from terrasieve.explain.class_scores import affine_head, probabilities
 from terrasieve.explain.fullgrad import full_gradient
 from terrasieve.explain.gradcam import grad_cam
 from terrasieve.explain.record import Saliency, SaliencyGallery, SaliencyMap
-from terrasieve.explain.scoring import affine_head, probabilities
-from terrasieve.explain.subject import Subject, fit_probe, read_pixels
+from terrasieve.explain.subject import Subject, fit_probe, read_pixels, right_and_wrong
 from terrasieve.explain.thumbnails import GALLERY_PIXELS, Album, data_uri, overlay, read_album
 from terrasieve.models.backbone import Encoder
 

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from terrasieve.archive.picture import pictures, shown_bands
 from terrasieve.archive.protocol import Archive
+from terrasieve.archive.quicklook import pictures, shown_bands
 from terrasieve.console import track
 from terrasieve.explain.record import Thumbnail
 from terrasieve.probes.splits import Splits
@@ -56,7 +56,7 @@ class Album:
 
 
 def read_album(archive: Archive, sensor: str, indices: NDArray[np.int64], splits: Splits, size: int) -> Album:
-    """Pictures of samples as one sensor saw them; see :func:`terrasieve.archive.picture.pictures`.
+    """Pictures of samples as one sensor saw them; see :func:`terrasieve.archive.quicklook.pictures`.
 
     Args:
         archive: Where pixels come from.

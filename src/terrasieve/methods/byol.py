@@ -14,11 +14,11 @@ from pydantic import Field
 from torch import Generator, Tensor, nn
 from torch.nn import functional
 
-from terrasieve.inspect.collapse import feature_std
 from terrasieve.methods.base import Method, StepOutput
-from terrasieve.models.apart import pass_views, take_apart
+from terrasieve.methods.collapse import feature_std
 from terrasieve.models.backbone import Encoder
 from terrasieve.models.heads import mlp_head
+from terrasieve.models.split_batchnorm import pass_views, take_apart
 from terrasieve.models.teacher import Teacher, momentum_at
 from terrasieve.schema import Spec
 

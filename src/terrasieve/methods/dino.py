@@ -15,9 +15,9 @@ from terrasieve.errors import ConfigError
 from terrasieve.methods.base import Method, StepOutput
 from terrasieve.methods.dino_loss import Centre, dino_loss, dino_targets
 from terrasieve.methods.koleo import koleo_loss
-from terrasieve.models.apart import pass_views, take_apart
 from terrasieve.models.backbone import Encoder
 from terrasieve.models.heads import DinoHead, dino_head
+from terrasieve.models.split_batchnorm import pass_views, take_apart
 from terrasieve.models.teacher import Teacher, momentum_at
 from terrasieve.schema import Spec
 

@@ -8,6 +8,8 @@ from typing import Any
 import terrasieve._torchvision  # noqa: F401  (must come first: timm imports torchvision)
 
 import timm  # isort: skip
+from collections.abc import Mapping
+
 import torch
 from pydantic import Field
 from torch import Tensor, nn
@@ -123,3 +125,29 @@ def _create(spec: BackboneSpec, sized: bool, seed: int) -> nn.Module:
                 f"Choose another network, for example {COMMON[0]}."
             ) from error
     return model
+
+
+# --------------------------------------------------------------------- patches
+# Which image sizes a backbone takes.
+
+
+def check_sizes(encoder: Encoder, sizes: Mapping[str, int]) -> None:
+    """Refuse views that a ViT cannot cut into whole patches.
+
+    Args:
+        encoder: Any; one that does not cut its input into patches takes every size.
+        sizes: Height and width in pixels of each kind of view, by name.
+
+    Raises:
+        ConfigError: A size is no multiple of the patch size.
+    """
+    patch: tuple[int, int] | None = getattr(getattr(encoder.model, "patch_embed", None), "patch_size", None)
+    if patch is None:
+        return
+    for name, size in sizes.items():
+        if size % patch[0] or size % patch[1]:
+            nearest = max(1, round(size / patch[0])) * patch[0]
+            raise ConfigError(
+                f"View {name!r} is {size} pixels wide, but the backbone cuts images into patches of {patch[0]} pixels. "
+                f"Set views.branches.{name}.size={nearest}, or choose a backbone with other patches."
+            )

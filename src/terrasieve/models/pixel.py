@@ -9,7 +9,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional
 
-from terrasieve.models.exchange import exchange_layers
+from terrasieve.models.replace_modules import exchange_layers
 
 
 class PixelConv2d(nn.Conv2d):

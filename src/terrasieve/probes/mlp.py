@@ -12,7 +12,7 @@ from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
 from torch.nn import functional
 
-from terrasieve.probes.protocol import Features, Labelled, Labels, Probe, check_labelled
+from terrasieve.probes.probe import Features, Labelled, Labels, Probe, check_labelled
 
 
 class MlpProbe(Probe):

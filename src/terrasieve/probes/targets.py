@@ -10,7 +10,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from terrasieve.errors import ArchiveError, ConfigError, nearest
-from terrasieve.probes.metrics import Task
+from terrasieve.probes.metrics.classification import Task
 
 STRATA = 10
 """Bands of equal count that a number is cut into, so that every part of a split covers its whole range."""

@@ -14,16 +14,16 @@ import yaml
 
 from terrasieve.errors import ArchiveError, ConfigError
 from terrasieve.models.export import CARD, WEIGHTS, EncoderCard
-from terrasieve.probes.metrics import METRIC_INFO
-from terrasieve.probes.rows import ProbeRow
-from terrasieve.probes.table import HEADLINES, to_markdown
+from terrasieve.probes.metrics.classification import METRIC_INFO
+from terrasieve.probes.results import ProbeRow
+from terrasieve.probes.row_tables import HEADLINES, to_markdown
 from terrasieve.report.answer import answer
 from terrasieve.report.cautions import cautions
 from terrasieve.report.citations import CITATIONS
 from terrasieve.report.grouping import groups_of
-from terrasieve.report.ran import statistics_table
 from terrasieve.report.run import Run, read_runs
-from terrasieve.report.writing import write_whole
+from terrasieve.report.sections.ran import statistics_table
+from terrasieve.writing import write_whole
 
 README = "README.md"
 _LICENSE = re.compile(r"[a-z0-9][a-z0-9.+-]*")

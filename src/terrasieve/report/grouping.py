@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from terrasieve.probes.candidates import FLOORS
-from terrasieve.probes.metrics import METRIC_INFO, Task
-from terrasieve.probes.rows import ProbeRow
+from terrasieve.probes.metrics.classification import METRIC_INFO, Task
+from terrasieve.probes.models import FLOORS
+from terrasieve.probes.results import ProbeRow
+from terrasieve.probes.row_tables import HEADLINES, best, shown, subject_of
 from terrasieve.probes.significance import Difference
-from terrasieve.probes.table import HEADLINES, best, shown, subject_of
 from terrasieve.report.paired import Predictions
 from terrasieve.report.wording import span
 

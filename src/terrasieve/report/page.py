@@ -21,18 +21,18 @@ from terrasieve.explain.record import EXPLANATION
 from terrasieve.report.answer import Answer, answer
 from terrasieve.report.cautions import Caution, cautions
 from terrasieve.report.charts import Chart
-from terrasieve.report.comparison import comparison
-from terrasieve.report.curation import Curation, curation
-from terrasieve.report.explained import Bands, Gallery, Scatter, bands, neighbours, projection, saliency
 from terrasieve.report.grouping import groups_of
-from terrasieve.report.places import Places, places
-from terrasieve.report.ran import Ran, ran
 from terrasieve.report.run import EMBEDDINGS, LOG, PROBE, Run, read_runs
-from terrasieve.report.scores import Scores, scores
-from terrasieve.report.tested import Tested, tested
-from terrasieve.report.training import Training, training
+from terrasieve.report.sections.comparison import comparison
+from terrasieve.report.sections.curation import Curation, curation
+from terrasieve.report.sections.explained import Bands, Gallery, Scatter, bands, neighbours, projection, saliency
+from terrasieve.report.sections.places import Places, places
+from terrasieve.report.sections.ran import Ran, ran
+from terrasieve.report.sections.scores import Scores, scores
+from terrasieve.report.sections.tested import Tested, tested
+from terrasieve.report.sections.training import Training, training
 from terrasieve.report.wording import day, listed
-from terrasieve.report.writing import write_whole
+from terrasieve.writing import write_whole
 
 _TITLES = {
     "scores": "Scores",

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from terrasieve.errors import ArchiveError
-from terrasieve.probes.rows import ProbeRow
+from terrasieve.probes.results import ProbeRow
 from terrasieve.probes.significance import Difference, paired_bootstrap
 
 _KEYS = ["model", "inputs", "probe", "target", "train_share", "seed"]

@@ -14,14 +14,13 @@ import yaml
 from terrasieve.errors import ArchiveError
 from terrasieve.explain.record import EXPLANATION, Explanation, read_explanation
 from terrasieve.models.export import CARD, WEIGHTS, EncoderCard, read_card
-from terrasieve.probes.predictions import PREDICTIONS
-from terrasieve.probes.rows import ProbeRow
+from terrasieve.probes.results import PREDICTIONS, ProbeRow
+from terrasieve.probes.row_tables import read_json
 from terrasieve.probes.significance import Comparison
 from terrasieve.probes.statements import COMPARISONS, read_comparisons
-from terrasieve.probes.table import read_json
 from terrasieve.report.digests import sha256_of
 from terrasieve.report.paired import Predictions, read_predictions
-from terrasieve.report.rounds import Round, read_round
+from terrasieve.report.round_record import Round, read_round
 
 CONFIG = "config.yaml"
 LOG = "log.csv"

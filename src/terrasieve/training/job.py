@@ -14,8 +14,7 @@ from terrasieve.archive.protocol import Archive
 from terrasieve.embeddings.inputs import EncoderInput
 from terrasieve.methods.base import Method
 from terrasieve.models.backbone import Encoder
-from terrasieve.training.curating import CurationSpec
-from terrasieve.training.spec import TrainSpec
+from terrasieve.training.spec import CurationSpec, TrainSpec
 from terrasieve.views.normalise import Normaliser
 from terrasieve.views.plan import ViewPlanner
 

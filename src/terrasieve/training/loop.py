@@ -11,12 +11,12 @@ from lightning_fabric.utilities.exceptions import MisconfigurationException
 
 from terrasieve.device import bf16_is_fast, pick_device
 from terrasieve.errors import ConfigError, TrainingError
+from terrasieve.training.checkpoints import checkpoints
 from terrasieve.training.display import TrainingDisplay
 from terrasieve.training.interrupt import StopRequest
 from terrasieve.training.job import TrainingJob, TrainingResult
 from terrasieve.training.session import Session
 from terrasieve.training.spec import TrainSpec
-from terrasieve.training.state import checkpoints
 
 _PRECISION = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
 

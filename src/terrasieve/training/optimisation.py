@@ -7,9 +7,8 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from terrasieve.training.schedules import cosine, warm_restarts
+from terrasieve.training.schedules import Timeline, cosine, warm_restarts
 from terrasieve.training.spec import Cosine, Sgd, TrainSpec
-from terrasieve.training.timeline import Timeline
 
 
 def build_optimiser(method: nn.Module, spec: TrainSpec) -> torch.optim.Optimizer:

@@ -18,16 +18,16 @@ from torch import Tensor
 
 from terrasieve.archive.selection import write_selection
 from terrasieve.console import console, track
+from terrasieve.curation.curator import Selection
 from terrasieve.curation.diagnostics import Diagnostics, diagnose
-from terrasieve.curation.selection import Selection
-from terrasieve.embeddings.joining import join
+from terrasieve.embeddings.inputs import join
 from terrasieve.embeddings.stream import EmbedSettings, embed_batches
 from terrasieve.errors import CurationError
 from terrasieve.models.backbone import Encoder
 from terrasieve.training.bank import FeatureMemory
-from terrasieve.training.curating import FeatureBank
+from terrasieve.training.checkpoints import write_text
 from terrasieve.training.job import Curation, TrainingJob
-from terrasieve.training.state import write_text
+from terrasieve.training.spec import FeatureBank
 
 FOLDER = "curation"
 

@@ -12,17 +12,24 @@ from lightning_fabric import Fabric
 from torch import Tensor
 
 from terrasieve.errors import CheckpointError, ConfigError, NonFiniteError
-from terrasieve.inspect.collapse import CollapseMonitor
 from terrasieve.methods.base import StepOutput
+from terrasieve.methods.collapse import CollapseMonitor
+from terrasieve.training.checkpoints import (
+    Snapshot,
+    checkpoints,
+    read_checkpoint,
+    read_facts,
+    write_checkpoint,
+    write_text,
+)
 from terrasieve.training.job import TrainingJob
 from terrasieve.training.loader import Batches, ViewReader
 from terrasieve.training.logs import MetricLog, open_logs
 from terrasieve.training.optimisation import build_optimiser, learning_rates, set_rates, weight_decays
 from terrasieve.training.pool import PoolSampler
 from terrasieve.training.rounds import Rounds
+from terrasieve.training.schedules import make_timeline
 from terrasieve.training.spec import TrainSpec
-from terrasieve.training.state import Snapshot, checkpoints, read_checkpoint, read_facts, write_checkpoint, write_text
-from terrasieve.training.timeline import make_timeline
 from terrasieve.views.read import RawView
 from terrasieve.views.render import render
 

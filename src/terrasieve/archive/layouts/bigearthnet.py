@@ -16,12 +16,12 @@ from typing import Any, Literal
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from terrasieve.archive.acquired import parse_time
-from terrasieve.archive.folders import subfolders
+from terrasieve.archive.acquisition_time import parse_time
 from terrasieve.archive.layout import Layout, Recognition
-from terrasieve.archive.patch_readers import BandsReader
-from terrasieve.archive.patches import Listing, PatchesArchive
-from terrasieve.archive.quality import Problem, Rejection
+from terrasieve.archive.patches.class_folders import subfolders
+from terrasieve.archive.patches.listing import Listing, PatchesArchive
+from terrasieve.archive.quality.limits import Problem, Rejection
+from terrasieve.archive.readers.patch_files import BandsReader
 from terrasieve.console import track_many
 from terrasieve.errors import ArchiveError
 from terrasieve.schema import Spec

@@ -14,12 +14,12 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from terrasieve.archive.land_cover import CLASSES_10, MajorityLabels
 from terrasieve.archive.layout import Layout, Recognition
-from terrasieve.archive.patch_readers import StackReader
-from terrasieve.archive.patches import PatchesArchive, PatchReader
+from terrasieve.archive.patches.land_cover import CLASSES_10, MajorityLabels
+from terrasieve.archive.patches.listing import PatchesArchive, PatchReader
+from terrasieve.archive.patches.sensor_folders import list_parts, parts_there
 from terrasieve.archive.protocol import Window
-from terrasieve.archive.sensor_parts import list_parts, parts_there
+from terrasieve.archive.readers.patch_files import StackReader
 from terrasieve.errors import ArchiveError
 from terrasieve.schema import Spec
 from terrasieve.sensors import SENSORS, Band, Sensor

@@ -11,12 +11,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
-from terrasieve.archive.class_folders import DEPTH, find_class_folders, list_class_folders, walk
 from terrasieve.archive.layout import Layout, Recognition
-from terrasieve.archive.patch_readers import PictureReader, StackReader
-from terrasieve.archive.patches import Listing, PatchesArchive, PatchReader
-from terrasieve.archive.raster import read_header
-from terrasieve.archive.split_lists import read_split_lists, split_column
+from terrasieve.archive.patches.class_folders import DEPTH, find_class_folders, list_class_folders, walk
+from terrasieve.archive.patches.listing import Listing, PatchesArchive, PatchReader
+from terrasieve.archive.patches.split_columns import read_split_lists, split_column
+from terrasieve.archive.readers.geotiff import read_header
+from terrasieve.archive.readers.patch_files import PictureReader, StackReader
 from terrasieve.errors import ArchiveError, SampleError
 from terrasieve.schema import Spec
 from terrasieve.sensors import SENSORS, Sensor

@@ -14,12 +14,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import Literal
 
-from terrasieve.archive.acquired import parse_time
-from terrasieve.archive.blob_reader import BlobReader, open_parquet, reading
-from terrasieve.archive.inside import inside
+from terrasieve.archive.acquisition_time import parse_time
 from terrasieve.archive.layout import Layout, Recognition
-from terrasieve.archive.patches import Listing, PatchesArchive
-from terrasieve.archive.quality import FlawError, Problem, Rejection
+from terrasieve.archive.patches.listing import Listing, PatchesArchive
+from terrasieve.archive.quality.limits import FlawError, Problem, Rejection
+from terrasieve.archive.readers.addresses import inside
+from terrasieve.archive.readers.parquet import BlobReader, open_parquet, reading
 from terrasieve.console import track_many
 from terrasieve.errors import ArchiveError
 from terrasieve.schema import Spec

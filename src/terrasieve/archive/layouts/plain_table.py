@@ -19,11 +19,11 @@ import pyarrow.parquet as pq
 from pyarrow import csv
 from pydantic import Field
 
-from terrasieve.archive.acquired import parse_time
+from terrasieve.archive.acquisition_time import parse_time
 from terrasieve.archive.layout import Layout, Recognition
-from terrasieve.archive.patches import Listing, PatchesArchive
-from terrasieve.archive.quality import Problem, Rejection
-from terrasieve.archive.suffix_reader import SUFFIXES, SuffixReader
+from terrasieve.archive.patches.listing import Listing, PatchesArchive
+from terrasieve.archive.quality.limits import Problem, Rejection
+from terrasieve.archive.readers.patch_files import SUFFIXES, SuffixReader
 from terrasieve.console import track_many
 from terrasieve.errors import ArchiveError, ConfigError
 from terrasieve.schema import Spec

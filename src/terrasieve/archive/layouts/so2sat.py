@@ -14,11 +14,11 @@ from typing import Literal
 
 import numpy as np
 
-from terrasieve.archive.hdf5_reader import Hdf5Reader, check_array, require_h5py, shape_of, values_of
-from terrasieve.archive.inside import inside
 from terrasieve.archive.layout import Layout, Recognition
-from terrasieve.archive.patches import Listing, PatchesArchive
-from terrasieve.archive.quality import FlawError
+from terrasieve.archive.patches.listing import Listing, PatchesArchive
+from terrasieve.archive.quality.limits import FlawError
+from terrasieve.archive.readers.addresses import inside
+from terrasieve.archive.readers.hdf5 import Hdf5Reader, check_array, require_h5py, shape_of, values_of
 from terrasieve.errors import ArchiveError
 from terrasieve.schema import Spec
 from terrasieve.sensors import RS_BYOL_BANDS, SENSORS, Band, Sensor

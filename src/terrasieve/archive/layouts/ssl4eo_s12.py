@@ -15,14 +15,14 @@ from itertools import islice
 from pathlib import Path
 from typing import Literal
 
-from terrasieve.archive.acquired import parse_time
-from terrasieve.archive.folders import subfolders
+from terrasieve.archive.acquisition_time import parse_time
+from terrasieve.archive.derived.seasons import Seasons, seasons_as
 from terrasieve.archive.layout import Layout, Recognition
-from terrasieve.archive.patch_readers import BandsReader
-from terrasieve.archive.patches import Listing, PatchesArchive
+from terrasieve.archive.patches.class_folders import subfolders
+from terrasieve.archive.patches.listing import Listing, PatchesArchive
 from terrasieve.archive.protocol import Archive
-from terrasieve.archive.quality import Problem, Rejection
-from terrasieve.archive.seasons import Seasons, seasons_as
+from terrasieve.archive.quality.limits import Problem, Rejection
+from terrasieve.archive.readers.patch_files import BandsReader
 from terrasieve.console import track_many
 from terrasieve.errors import ArchiveError
 from terrasieve.schema import Spec
@@ -42,7 +42,7 @@ class Ssl4eoS12Spec(Spec):
         root: The folder that holds ``s1``, ``s2c`` and ``s2a``, or some of them.
         sensors: Which to show; a sample must have all of them. Those that are there when None.
         seasons: Whether each season of a location is a sample, or a location is, whose seasons are further views; see
-            :class:`terrasieve.archive.seasons.SeasonViews`.
+            :class:`terrasieve.archive.derived.seasons.SeasonViews`.
     """
 
     layout: Literal["ssl4eo-s12"] = "ssl4eo-s12"

@@ -14,13 +14,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import Literal
 
-from terrasieve.archive.inside import inside
+from terrasieve.archive.derived.seasons import Seasons, seasons_as
 from terrasieve.archive.layout import Layout, Recognition
-from terrasieve.archive.patches import Listing, PatchesArchive
+from terrasieve.archive.patches.listing import Listing, PatchesArchive
 from terrasieve.archive.protocol import Archive
-from terrasieve.archive.quality import FlawError, Problem, Rejection
-from terrasieve.archive.seasons import Seasons, seasons_as
-from terrasieve.archive.zarr_reader import StoredSamples, ZippedZarrReader, read_samples
+from terrasieve.archive.quality.limits import FlawError, Problem, Rejection
+from terrasieve.archive.readers.addresses import inside
+from terrasieve.archive.readers.zarr import StoredSamples, ZippedZarrReader, read_samples
 from terrasieve.console import track_many
 from terrasieve.errors import ArchiveError
 from terrasieve.schema import Spec
@@ -53,7 +53,7 @@ class Ssl4eoS12V11Spec(Spec):
         sensors: Which to show; a sample must have all of them. Those that are there, less ``s2rgb``, which is drawn
             from them, when None.
         seasons: Whether each season of a location is a sample, or a location is, whose seasons are further views; see
-            :class:`terrasieve.archive.seasons.SeasonViews`.
+            :class:`terrasieve.archive.derived.seasons.SeasonViews`.
     """
 
     layout: Literal["ssl4eo-s12-v1.1"] = "ssl4eo-s12-v1.1"

@@ -14,14 +14,14 @@ from typing import Literal
 from pydantic import Field
 
 from terrasieve.archive.layout import Layout, Recognition
-from terrasieve.archive.patches import Listing, PatchesArchive
-from terrasieve.archive.quality import FlawError, Problem, Rejection
-from terrasieve.archive.side_by_side import side_by_side
-from terrasieve.archive.stac.bands import find_bands
+from terrasieve.archive.patches.listing import Listing, PatchesArchive
+from terrasieve.archive.quality.limits import FlawError, Problem, Rejection
+from terrasieve.archive.scenes.tiling import Edge, origins
+from terrasieve.archive.stac.assets import find_bands
 from terrasieve.archive.stac.items import Item, locate, read_items
-from terrasieve.archive.stac.reading import Scene, TileReader, plan_scene
-from terrasieve.archive.tiling import Edge, origins
+from terrasieve.archive.stac.tiles import Scene, TileReader, plan_scene
 from terrasieve.errors import ArchiveError
+from terrasieve.parallel import side_by_side
 from terrasieve.schema import Spec
 from terrasieve.sensors import SENSORS, Sensor, load_sensor
 

@@ -18,12 +18,12 @@ from typing import Literal
 
 import pyarrow as pa
 
-from terrasieve.archive.acquired import parse_time
-from terrasieve.archive.class_folders import DEPTH, find_class_folders, list_class_folders, walk
-from terrasieve.archive.drawn_splits import SEED, grouped_split, stratified_split
+from terrasieve.archive.acquisition_time import parse_time
 from terrasieve.archive.layout import Layout, Recognition
-from terrasieve.archive.patch_readers import StackReader
-from terrasieve.archive.patches import Listing, PatchesArchive
+from terrasieve.archive.patches.class_folders import DEPTH, find_class_folders, list_class_folders, walk
+from terrasieve.archive.patches.listing import Listing, PatchesArchive
+from terrasieve.archive.patches.split_columns import SEED, grouped_split, stratified_split
+from terrasieve.archive.readers.patch_files import StackReader
 from terrasieve.errors import ArchiveError
 from terrasieve.schema import Spec
 from terrasieve.sensors import Band, Sensor

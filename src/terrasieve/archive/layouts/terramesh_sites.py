@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Literal
 
 from terrasieve.archive.layout import Layout, Recognition
-from terrasieve.archive.matching import pixel_offset
-from terrasieve.archive.patch_readers import StackReader
-from terrasieve.archive.patches import Listing, PatchesArchive
-from terrasieve.archive.quality import FlawError, Problem, Rejection
-from terrasieve.archive.raster import Header, read_header
+from terrasieve.archive.patches.listing import Listing, PatchesArchive
+from terrasieve.archive.quality.limits import FlawError, Problem, Rejection
+from terrasieve.archive.readers.geotiff import Header, read_header
+from terrasieve.archive.readers.patch_files import StackReader
+from terrasieve.archive.scenes.matching import pixel_offset
 from terrasieve.errors import ArchiveError
 from terrasieve.schema import Spec
 from terrasieve.sensors import SENSORS, Sensor

@@ -10,10 +10,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from terrasieve.archive.class_folders import find_class_folders, list_pictures
 from terrasieve.archive.layout import Layout, Recognition
-from terrasieve.archive.patch_readers import PictureReader
-from terrasieve.archive.patches import PatchesArchive
+from terrasieve.archive.patches.class_folders import find_class_folders, list_pictures
+from terrasieve.archive.patches.listing import PatchesArchive
+from terrasieve.archive.readers.patch_files import PictureReader
 from terrasieve.schema import Spec
 from terrasieve.sensors import SENSORS
 

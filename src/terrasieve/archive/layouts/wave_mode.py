@@ -18,8 +18,8 @@ import pyarrow as pa
 from pydantic import Field
 
 from terrasieve.archive.layout import Layout, Recognition
-from terrasieve.archive.patches import Listing, PatchesArchive
-from terrasieve.archive.quality import Problem, Rejection
+from terrasieve.archive.patches.listing import Listing, PatchesArchive
+from terrasieve.archive.quality.limits import Problem, Rejection
 from terrasieve.archive.wave_mode.reader import COLUMNS, VignetteReader
 from terrasieve.archive.wave_mode.safe import PRODUCT, Vignette, find_products, is_product, list_vignettes
 from terrasieve.archive.wave_mode.vignette import Averaging, Detrending, NoiseHandling

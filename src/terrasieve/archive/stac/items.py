@@ -17,7 +17,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from terrasieve.archive.quality import FlawError, Problem
+from terrasieve.archive.quality.limits import FlawError, Problem
 from terrasieve.errors import ArchiveError
 
 _SCHEMES = {

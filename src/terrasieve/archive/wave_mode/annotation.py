@@ -11,7 +11,7 @@ from datetime import datetime
 import numpy as np
 
 from terrasieve.archive.wave_mode.documents import Document
-from terrasieve.archive.wave_mode.tables import LookUpTable
+from terrasieve.archive.wave_mode.look_up import LookUpTable
 
 _HEADER = ("missionId", "polarisation", "swath", "absoluteOrbitNumber", "missionDataTakeId", "imageNumber")
 _INFORMATION = "imageAnnotation/imageInformation"

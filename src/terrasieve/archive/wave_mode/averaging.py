@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
-from terrasieve.archive.quality import FlawError, Problem
+from terrasieve.archive.quality.limits import FlawError, Problem
 from terrasieve.archive.wave_mode.annotation import Annotation
 
 _ROUNDING = 1e-9

@@ -7,7 +7,7 @@ Miranda and Meadows 2015, "Radiometric Calibration of S-1 Level-1 Products Gener
 from __future__ import annotations
 
 from terrasieve.archive.wave_mode.documents import Document
-from terrasieve.archive.wave_mode.tables import LookUpTable, read_vectors
+from terrasieve.archive.wave_mode.look_up import LookUpTable, read_vectors
 
 
 def read_calibration(document: Document) -> LookUpTable:

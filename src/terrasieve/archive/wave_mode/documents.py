@@ -13,7 +13,7 @@ from xml.parsers import expat
 import numpy as np
 from numpy.typing import NDArray
 
-from terrasieve.archive.quality import FlawError, Problem
+from terrasieve.archive.quality.limits import FlawError, Problem
 
 MAX_BYTES = 64 * 2**20
 """Largest file that is parsed: some hundred times what the annotation of a vignette has."""

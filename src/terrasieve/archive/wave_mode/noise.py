@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from terrasieve.archive.wave_mode.documents import Document
-from terrasieve.archive.wave_mode.tables import LookUpTable, read_vectors
+from terrasieve.archive.wave_mode.look_up import LookUpTable, read_vectors
 
 MISSCALED = ("2.90", "2.91")
 """Versions of the processor whose noise of Wave Mode is out of scale."""

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from terrasieve.archive.footprints import outlines
 from terrasieve.archive.protocol import Window
-from terrasieve.archive.raster import cut
+from terrasieve.archive.readers.geotiff import cut
 from terrasieve.archive.wave_mode.annotation import Annotation, read_annotation
 from terrasieve.archive.wave_mode.averaging import Grid, plan_grid
 from terrasieve.archive.wave_mode.documents import parse

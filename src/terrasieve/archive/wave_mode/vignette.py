@@ -10,15 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from terrasieve.archive.protocol import Window
-from terrasieve.archive.quality import FlawError, Problem
-from terrasieve.archive.raster import read_header, read_window
+from terrasieve.archive.quality.limits import FlawError, Problem
+from terrasieve.archive.readers.geotiff import read_header, read_window
 from terrasieve.archive.wave_mode.annotation import Annotation, check_belongs, read_annotation
 from terrasieve.archive.wave_mode.averaging import Grid, plan_grid, weights
 from terrasieve.archive.wave_mode.calibration import read_calibration
 from terrasieve.archive.wave_mode.documents import Document, parse
+from terrasieve.archive.wave_mode.look_up import LookUpTable
 from terrasieve.archive.wave_mode.noise import Noise, read_noise
 from terrasieve.archive.wave_mode.safe import VignetteFiles, processor_version
-from terrasieve.archive.wave_mode.tables import LookUpTable
 from terrasieve.ocean.cmod5n import detrend
 
 FLOOR = 1e-5

@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from terrasieve.archive.protocol import Archive
-from terrasieve.archive.quality import missing
+from terrasieve.archive.quality.limits import missing
 from terrasieve.console import track
 from terrasieve.errors import ArchiveError, BandError, SampleError
+from terrasieve.probes.metrics.segmentation import IGNORE
 from terrasieve.probes.segmentation.folds import Folds
-from terrasieve.probes.segmentation.metrics import IGNORE
 from terrasieve.sensors import Band, Sensor, find_sensor
 
 

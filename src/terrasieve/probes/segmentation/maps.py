@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from terrasieve.baselines.showing import Repeated
+from terrasieve.baselines.baseline import Repeated
 from terrasieve.embeddings.stream import Precision, device_of, inference_copy
 from terrasieve.models.backbone import Encoder
 from terrasieve.models.dense import dense_encoder, sample_maps
@@ -37,7 +37,7 @@ class FeatureMaps(nn.Module):
 class EncoderMaps(FeatureMaps):
     """Maps of a frozen encoder; of several parts, each scaled to unit length per cell and joined.
 
-    The joining is that of :func:`terrasieve.embeddings.joining.join`, cell by cell.
+    The joining is that of :func:`terrasieve.embeddings.inputs.join`, cell by cell.
 
     Args:
         encoder: Left as it is.

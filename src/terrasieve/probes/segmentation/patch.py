@@ -11,11 +11,11 @@ from sklearn.decomposition import PCA
 from torch import Tensor
 
 from terrasieve.embeddings.stream import device_of
-from terrasieve.probes.logistic import LogisticProbe
-from terrasieve.probes.protocol import Labelled
+from terrasieve.probes.linear.logistic import LogisticProbe
+from terrasieve.probes.metrics.segmentation import IGNORE
+from terrasieve.probes.probe import Labelled
+from terrasieve.probes.segmentation.map_probe import LabelledImages, Report, SegmentationProbe, silent
 from terrasieve.probes.segmentation.maps import FeatureMaps, label_places
-from terrasieve.probes.segmentation.metrics import IGNORE
-from terrasieve.probes.segmentation.protocol import LabelledImages, Report, SegmentationProbe, silent
 
 MAX_ITER = 1000
 """Of L-BFGS; far more than it needs where the penalty is not tiny."""

@@ -10,11 +10,11 @@ import numpy as np
 from terrasieve.archive.protocol import Archive, source_name
 from terrasieve.embeddings.stream import EmbedSettings
 from terrasieve.models.dense import OUTPUT_STRIDE
+from terrasieve.probes.metrics.segmentation import IGNORE, describe_bootstrap
 from terrasieve.probes.segmentation.folds import Folds
 from terrasieve.probes.segmentation.labels import LabelMaps, learnable, read_labels
-from terrasieve.probes.segmentation.metrics import IGNORE, describe_bootstrap
+from terrasieve.probes.segmentation.map_probe import SegmentationProbe
 from terrasieve.probes.segmentation.patch import PatchLinear
-from terrasieve.probes.segmentation.protocol import SegmentationProbe
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""Measurements joined to samples by place and time."""

@@ -1,0 +1,183 @@
+"""Measurements at points in place and time, from a CSV, Parquet or NetCDF file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+from pyarrow import csv
+
+from terrasieve.archive.collocation.grids import is_grid, near_cells
+from terrasieve.archive.collocation.points import Points, Reach
+from terrasieve.errors import ArchiveError, nearest
+
+NAMES: Mapping[str, tuple[str, ...]] = {
+    "time": ("time", "datetime", "timestamp", "valid_time"),
+    "latitude": ("latitude", "lat"),
+    "longitude": ("longitude", "lon"),
+}
+"""What the columns of place and time may be called, in any case; the first that is there counts."""
+
+NETCDF = (".nc", ".nc4", ".netcdf", ".cdf")
+
+_ZONE = r"(Z|[+-]\d{2}:?\d{2})$"
+
+
+@dataclass(frozen=True)
+class Targets:
+    """Measured values.
+
+    Attributes:
+        points: Of each row.
+        values: By column; NaN where nothing was measured.
+        incomplete: Rows of the file that were left out as their place or time is missing.
+    """
+
+    points: Points
+    values: Mapping[str, NDArray[np.float64]]
+    incomplete: int
+
+
+def read_targets(path: Path, columns: Sequence[str], reach: Reach) -> Targets:
+    """Read columns of a file, and place and time of each row.
+
+    Times without an offset are UTC. A NetCDF file may hold a grid: its cells near the samples are rows then. All
+    combinations of its dimensions are where it holds something else, such as a track.
+
+    Args:
+        path: ``.csv``, ``.parquet`` or one of :data:`NETCDF`.
+        columns: What was measured.
+        reach: What matters; a file may hold more that is not read.
+
+    Raises:
+        ArchiveError: The file cannot be read, a column is absent or holds no numbers, or a place is impossible.
+    """
+    if not path.is_file():
+        raise ArchiveError(f"{path} does not exist; name the file with the targets.")
+    if path.suffix.lower() in NETCDF:
+        table = _read_netcdf(path, columns, reach)
+    elif path.suffix.lower() in (".csv", ".parquet"):
+        table = _read_table(path)
+    else:
+        raise ArchiveError(f"{path} is neither .csv nor .parquet nor NetCDF ({', '.join(NETCDF)}); convert it.")
+    names = {wanted: _find(wanted, table.column_names, path) for wanted in NAMES}
+    time, known = _times(table[names["time"]], path)
+    latitude, longitude = (_numbers(table, names[name], path) for name in ("latitude", "longitude"))
+    known = known & np.isfinite(latitude) & np.isfinite(longitude)
+    points = Points(latitude, longitude, time).take(known)
+    _check_places(points, path)
+    values = {name: _numbers(table, _exactly(name, table.column_names, path), path)[known] for name in columns}
+    return Targets(points, values, int(np.count_nonzero(~known)))
+
+
+def _read_table(path: Path) -> pa.Table:
+    try:
+        if path.suffix.lower() == ".parquet":
+            return pq.read_table(path)
+        with csv.open_csv(path) as reader:
+            times = [name for name in reader.schema.names if name.lower() in NAMES["time"]]
+        as_text = csv.ConvertOptions(column_types=dict.fromkeys(times, pa.string()), strings_can_be_null=True)
+        return csv.read_csv(path, convert_options=as_text)
+    except (OSError, pa.ArrowInvalid) as error:
+        raise ArchiveError(f"{path} cannot be read: {error}. Export it again.") from error
+
+
+def _read_netcdf(path: Path, columns: Sequence[str], reach: Reach) -> pa.Table:
+    try:
+        import xarray
+    except ImportError as error:
+        raise ArchiveError(f"{path} needs xarray: pip install 'terrasieve[netcdf]'.") from error
+    try:
+        with xarray.open_dataset(path) as dataset:
+            known = [str(name) for name in dataset.variables]
+            names = {wanted: _find(wanted, known, path) for wanted in NAMES}
+            chosen = [_exactly(name, known, path) for name in columns]
+            kept = _without_single_axes(dataset[[*dict.fromkeys([*chosen, *names.values()])]], names.values())
+            if is_grid(kept, names, chosen):
+                _check_axes(kept[names["latitude"]].values, kept[names["longitude"]].values, path)
+                return near_cells(kept, names, chosen, reach)
+            frame = _within(kept, names["time"], reach.span).to_dataframe().reset_index()
+    except (OSError, ValueError, TypeError, LookupError, EOFError, RuntimeError, MemoryError) as error:
+        raise ArchiveError(
+            f"{path} cannot be read as NetCDF: {error}. Where an engine is missing: pip install 'terrasieve[netcdf]'."
+        ) from error
+    return pa.Table.from_pandas(frame[[*dict.fromkeys([*chosen, *names.values()])]], preserve_index=False)
+
+
+def _without_single_axes(dataset: Any, places: Iterable[str]) -> Any:
+    """Without axes of length one that say neither where nor when, such as the member of an ensemble of one."""
+    kept = {dim for name in places for dim in dataset[name].dims}
+    return dataset.squeeze([dim for dim, size in dataset.sizes.items() if size == 1 and dim not in kept], drop=True)
+
+
+def _within(dataset: Any, name: str, span: tuple[int, int]) -> Any:
+    """The part between two times, where time is an axis."""
+    time = dataset[name]
+    if time.ndim != 1:
+        return dataset
+    first, last = (np.datetime64(edge, "us") for edge in span)
+    steps = time.values.astype("datetime64[us]")
+    return dataset.isel({time.dims[0]: np.flatnonzero((steps >= first) & (steps <= last))})
+
+
+def _find(wanted: str, names: Sequence[str], path: Path) -> str:
+    by_lower = {name.lower(): name for name in reversed(names)}
+    for alias in NAMES[wanted]:
+        if alias in by_lower:
+            return by_lower[alias]
+    raise ArchiveError(
+        f"{path} has no column for the {wanted}; call it {' or '.join(NAMES[wanted])}. It has {', '.join(names)}."
+    )
+
+
+def _exactly(name: str, names: Sequence[str], path: Path) -> str:
+    if name not in names:
+        raise ArchiveError(f"{path} has no column {name!r}.{nearest(name, names)}")
+    return name
+
+
+def _numbers(table: pa.Table, name: str, path: Path) -> NDArray[np.float64]:
+    try:
+        found = table[name].cast(pa.float64())
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise ArchiveError(f"{path} has values in column {name!r} that are no numbers: {error}.") from error
+    return np.asarray(found.to_numpy(), dtype=np.float64)
+
+
+def _times(column: pa.ChunkedArray, path: Path) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Microseconds since 1970, and where they are known."""
+    if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+        zoned = pc.if_else(
+            pc.match_substring_regex(column, _ZONE), column, pc.binary_join_element_wise(column, "Z", "")
+        )
+        try:
+            column = zoned.cast(pa.timestamp("us", tz="UTC"))
+        except pa.ArrowInvalid as error:
+            raise ArchiveError(f"{path} has a time that is none: {error}. Write it as 2020-01-31T12:00:00Z.") from error
+    if not pa.types.is_timestamp(column.type):
+        raise ArchiveError(f"{path} has times of type {column.type}; write them as 2020-01-31T12:00:00Z.")
+    micro = column.cast(pa.timestamp("us", tz=column.type.tz), safe=False)
+    known = np.asarray(micro.is_valid().to_numpy(), dtype=np.bool_)
+    return np.asarray(micro.cast(pa.int64()).fill_null(0).to_numpy(), dtype=np.int64), known
+
+
+def _check_axes(latitude: NDArray[Any], longitude: NDArray[Any], path: Path) -> None:
+    rows, columns = np.meshgrid(latitude.astype(np.float64), longitude.astype(np.float64), indexing="ij")
+    _check_places(Points(rows.ravel(), columns.ravel(), np.zeros(rows.size, dtype=np.int64)), path)
+
+
+def _check_places(points: Points, path: Path) -> None:
+    wrong = np.flatnonzero((np.abs(points.latitude) > 90) | (np.abs(points.longitude) > 360))
+    if wrong.size:
+        row = wrong[0]
+        raise ArchiveError(
+            f"{path} has {wrong.size} places that are not on the globe, the first at latitude "
+            f"{points.latitude[row]:g}, longitude {points.longitude[row]:g}. Correct them; were the two exchanged?"
+        )

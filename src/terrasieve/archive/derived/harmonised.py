@@ -1,0 +1,178 @@
+"""An archive whose Sentinel-2 samples are all without the offset of processing baseline 04.00."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from terrasieve.archive.derived.subset import spec_of
+from terrasieve.archive.protocol import Archive, Window, source_place
+from terrasieve.archive.quality import offset
+from terrasieve.archive.quality.limits import Rejection
+from terrasieve.archive.quality.look import Look
+from terrasieve.archive.quality.offset import OFFSET, Verdict
+from terrasieve.console import track
+from terrasieve.errors import ArchiveError, SampleError
+from terrasieve.parallel import spread
+from terrasieve.schema import Spec
+from terrasieve.sensors import Sensor
+
+COLUMN = "offset_removed"
+"""Column of the table: keys of the sensors from whose pixels of a sample the offset was subtracted."""
+
+
+class HarmonisedSpec(Spec):
+    """An archive, and that the offset is to be subtracted from the samples that carry it.
+
+    Attributes:
+        archive: How the archive is opened, as it is written in YAML.
+    """
+
+    layout: Literal["harmonised"] = "harmonised"
+    archive: Mapping[str, Any]
+
+
+class HarmonisedArchive:
+    """The samples of an archive, less the offset of +1000 where they carry it; an ``Archive``.
+
+    Missing pixels stay missing; what would fall below the lowest reflectance is clipped
+    (:func:`terrasieve.archive.quality.offset.remove`). ``source`` says of how many samples it was subtracted, and
+    the column ``offset_removed`` of the table from which of each.
+
+    Args:
+        archive: The whole.
+        carriers: For each sensor that may carry the offset, which samples do, shape ``(n,)``.
+        unsure: How many samples of each sensor are too bright to tell; they are left as they are.
+
+    Raises:
+        ArchiveError: It was harmonised before.
+    """
+
+    def __init__(
+        self, archive: Archive, carriers: Mapping[str, NDArray[np.bool_]], unsure: Mapping[str, int] | None = None
+    ) -> None:
+        if COLUMN in archive.source or COLUMN in archive.source.get("packed_from", {}):
+            raise ArchiveError(f"{source_place(archive.source)} is harmonised already; leave out --harmonise.")
+        self.archive = archive
+        self.carriers = dict(carriers)
+        self.unsure = dict(unsure or {})
+        self.rejected: tuple[Rejection, ...] = getattr(archive, "rejected", ())
+        self._lifted = {
+            key: np.array([name in offset.offset_bands(archive.sensors[key]) for name in archive.sensors[key].names])
+            for key in self.carriers
+        }
+
+    @property
+    def spec(self) -> HarmonisedSpec:
+        """How it is opened again.
+
+        Raises:
+            ArchiveError: The archive within cannot say how.
+        """
+        return HarmonisedSpec(archive=spec_of(self.archive))
+
+    @property
+    def sensors(self) -> Mapping[str, Sensor]:
+        """Those of the archive."""
+        return self.archive.sensors
+
+    @property
+    def ids(self) -> NDArray[np.str_]:
+        """Those of the archive."""
+        return self.archive.ids
+
+    @property
+    def source(self) -> Mapping[str, Any]:
+        """Provenance of the archive, with what was subtracted from how many samples of each sensor."""
+        digest = hashlib.sha256(str(self.archive.source.get("fingerprint")).encode())
+        for key, carry in sorted(self.carriers.items()):
+            digest.update(key.encode() + np.packbits(carry).tobytes())
+        done = {"value": OFFSET, "samples": {key: int(carry.sum()) for key, carry in self.carriers.items()}}
+        return {**self.archive.source, COLUMN: done, "fingerprint": digest.hexdigest()}
+
+    def __len__(self) -> int:
+        return len(self.archive)
+
+    def shape(self, index: int, sensor: str) -> tuple[int, int]:
+        """Height and width of a sample's pixels for one sensor."""
+        return self.archive.shape(index, sensor)
+
+    def read(
+        self, index: int, sensor: str, bands: Sequence[str] | None = None, window: Window | None = None
+    ) -> NDArray[Any]:
+        """Pixels of one sample, without the offset; see ``Archive.read``."""
+        pixels = self.archive.read(index, sensor, bands, window)
+        if sensor not in self.carriers or not self.carriers[sensor][index]:
+            return pixels
+        declared = self.archive.sensors[sensor]
+        positions = declared.indices(declared.names if bands is None else bands)
+        return offset.remove(pixels, self._lifted[sensor][list(positions)], declared.nodata)
+
+    def table(self) -> pa.Table:
+        """The archive's table with the column ``offset_removed``: a list of sensor keys."""
+        columns = [np.where(carry, key, "") for key, carry in self.carriers.items()]
+        removed = [[key for key in row if key] for row in zip(*columns, strict=True)] or [[]] * len(self)
+        return self.archive.table().append_column(COLUMN, pa.array(removed, pa.list_(pa.string())))
+
+    def summary(self) -> str:
+        """What was done, in one line."""
+        parts = []
+        for key, carry in self.carriers.items():
+            unsure = self.unsure.get(key, 0)
+            left = f", {unsure:,} too bright to tell and left as they are" if unsure else ""
+            parts.append(f"{int(carry.sum()):,} of {len(self):,} samples of {key}{left}")
+        return f"The offset of {OFFSET:,} was subtracted from {'; '.join(parts) or 'nothing: no sensor can carry it'}."
+
+
+def harmonise(archive: Archive, workers: int = 0) -> HarmonisedArchive:
+    """Read every sample of the sensors that may carry the offset, and subtract it from those that do.
+
+    A sample that cannot be read is left as it is; reading it will say why.
+
+    Args:
+        archive: The whole.
+        workers: Reader processes; 0 reads in this one.
+
+    Raises:
+        ArchiveError: It was harmonised before.
+    """
+    keys = [key for key, sensor in archive.sensors.items() if offset.may_carry(sensor)]
+    table = archive.table() if keys else None
+    carriers, unsure = {}, {}
+    for key in keys:
+        with spread(partial(_judge, archive, key), range(len(archive)), workers) as found:
+            verdicts = np.array(list(track(found, f"Looking for the offset in {key}", total=len(archive))), np.int8)
+        settled = offset.settle(verdicts, table[f"asset:{key}"])  # type: ignore[index]  # there is one where keys are
+        carriers[key] = settled == Verdict.CARRIES
+        unsure[key] = int((settled == Verdict.UNSURE).sum())
+    return HarmonisedArchive(archive, carriers, unsure)
+
+
+def harmonise_as_listed(archive: Archive, rows: pa.Table) -> HarmonisedArchive:
+    """Subtract the offset from the samples that a catalogue names, without looking at their pixels again.
+
+    Args:
+        archive: As it is on disk. Samples that are not listed are left as they are.
+        rows: Of the catalogue: ``id`` and ``offset_removed``.
+    """
+    removed = {name: keys for name, keys in zip(rows["id"].to_pylist(), rows[COLUMN].to_pylist(), strict=True) if keys}
+    names = archive.ids.tolist()
+    keys = [key for key, sensor in archive.sensors.items() if offset.may_carry(sensor)]
+    return HarmonisedArchive(
+        archive, {key: np.array([key in removed.get(name, ()) for name in names], np.bool_) for key in keys}
+    )
+
+
+def _judge(archive: Archive, key: str, index: int) -> int:
+    sensor = archive.sensors[key]
+    try:
+        pixels = archive.read(index, key)
+    except SampleError:
+        return int(Verdict.UNSURE)
+    return int(offset.judge(Look(pixels, sensor)))

@@ -1,0 +1,459 @@
+"""Writing a packed store: chunk by chunk, so that an interrupted run goes on where it stopped."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Self, TypeAlias
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import ArrayLike, NDArray
+from pydantic import ValidationError
+from rich.progress import Progress as ProgressBar
+from rich.progress import TaskID
+
+from terrasieve import __version__
+from terrasieve.archive.derived.subset import SubsetArchive
+from terrasieve.archive.geoparquet import write_geoparquet
+from terrasieve.archive.journal import Journal
+from terrasieve.archive.packed.arrays import (
+    ArrayLayout,
+    StoreLayout,
+    create_arrays,
+    is_reserved,
+    open_arrays,
+    publish,
+    trim,
+    write_coordinates,
+)
+from terrasieve.archive.packed.manifest import (
+    CATALOGUE,
+    FORMAT,
+    GROUP,
+    Manifest,
+    digest,
+    parse_manifest,
+    read_attributes,
+    write_json,
+)
+from terrasieve.archive.protocol import Archive, source_place
+from terrasieve.archive.quality.audit import Examiner
+from terrasieve.archive.quality.limits import (
+    FlawError,
+    Problem,
+    QualityLimits,
+    QualityReport,
+    Quarantine,
+    Rejection,
+    check,
+)
+from terrasieve.archive.quality.suspicion import Finding, Suspects, Suspicion, suspicions_path, write_suspicions
+from terrasieve.archive.statistics import StreamingStatistics
+from terrasieve.console import progress_bar
+from terrasieve.errors import ArchiveError, SampleError
+from terrasieve.parallel import PART, spread
+from terrasieve.schema import Spec
+
+PROGRESS = "packing.json"
+"""Record of an unfinished store, replaced after every chunk and removed at the end."""
+FINDINGS = "findings.jsonl"
+"""What looks at the samples of an unfinished store found, grown by every chunk and removed at the end."""
+CHUNK_BYTES = 64 * 2**20
+"""Upper bound of one chunk, unless a single sample is larger: some sixteen thousand files for a terabyte."""
+_BEST_COMPRESSION = 0.2
+_PART_BYTES = 4 * 2**20
+"""Of pixels that a reader process sends at once."""
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+@dataclass(frozen=True)
+class PackReport(QualityReport):
+    """What packing did.
+
+    Attributes:
+        bytes: Size of the store's files.
+        suspicions: What may spoil a run without stopping it, without the lists of ids; all are in
+            ``<out>.suspicions.json``.
+    """
+
+    bytes: int
+    suspicions: tuple[Suspicion, ...] = ()
+
+
+class Progress(Spec):
+    """How far packing is, and all that going on needs: the state after the last whole chunk.
+
+    Attributes:
+        request: Digest of the archive and the options; another archive or option must not go on from here.
+        arrays: Layouts by sensor key.
+        chunk: Samples a chunk.
+        position: Samples of the archive that were read.
+        kept: Samples in the store.
+        rejected: Positions in the archive of the samples left out so far.
+        rejections: What the quarantine says of them.
+        sums: State of the streaming statistics by sensor key.
+        digests: Of the chunks, by sensor key.
+    """
+
+    request: str
+    arrays: Mapping[str, ArrayLayout]
+    chunk: int
+    position: int = 0
+    kept: int = 0
+    rejected: tuple[int, ...] = ()
+    rejections: tuple[Mapping[str, Any], ...] = ()
+    sums: Mapping[str, Mapping[str, Sequence[float]]]
+    digests: Mapping[str, tuple[str, ...]]
+
+    @classmethod
+    def read(cls, path: Path) -> Self | None:
+        """From its file; None where there is none.
+
+        Raises:
+            ArchiveError: The file is damaged.
+        """
+        try:
+            return cls.model_validate(json.loads(path.read_text(encoding="utf-8")))
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, ValidationError) as error:
+            raise ArchiveError(f"{path} cannot be read: {error}. Remove {path.parent} and pack again.") from error
+
+
+def pack(
+    archive: Archive,
+    out: Path,
+    *,
+    compress: bool = False,
+    indices: ArrayLike | None = None,
+    max_bad: float = 0.01,
+    limits: QualityLimits | None = None,
+    workers: int = 0,
+) -> PackReport:
+    """Write the good samples of an archive as one packed store.
+
+    Every sample is read once and checked; those not fit for use are listed in ``<out>.quarantine.csv``. A run
+    that was interrupted in any way goes on when the same call is made again, and its store, statistics
+    included, equals that of an uninterrupted run. A finished store is left as it is.
+
+    Args:
+        archive: What to pack. All samples must have the size and type of the first good one.
+        out: Folder of the store.
+        compress: Zstandard in shards, for storage and remote reading; otherwise plain chunks to be mapped.
+        indices: Samples to pack, in this order, shape ``(n,)``; all when None.
+        max_bad: Highest share of samples that may be rejected, 0 to 1.
+        limits: What a sample may lack; the defaults of ``QualityLimits`` when None.
+        workers: Reader processes; 0 reads in this one. The store is the same.
+
+    Raises:
+        ArchiveError: ``out`` holds something else or the half of another store, the disk is full, or no
+            sample is good.
+        TooManyBadSamplesError: More than ``max_bad`` are bad; mend them or allow more, and run again.
+    """
+    chosen = archive if indices is None else SubsetArchive(archive, indices)
+    limits = limits or QualityLimits()
+    request = _request(chosen, compress, limits)
+    quarantine = Quarantine.of(chosen, out.with_name(f"{out.name}.quarantine.csv"), max_bad)
+    done = _finished(out, request)
+    if done is None:
+        progress = _resume(out, request) or _begin(chosen, out, request, limits)
+        packing = _Packing(chosen, out, limits, progress, quarantine, compress)
+        packing.run(workers)
+        done = packing.finish()
+        quarantine.write()
+    (out / FINDINGS).unlink(missing_ok=True)
+    size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
+    suspicions = tuple(Suspicion.parse(one) for one in done.suspicions)
+    return PackReport(out, quarantine.path, done.samples, done.rejected, quarantine.counts, size, suspicions)
+
+
+_Sample: TypeAlias = tuple[dict[str, NDArray[Any]], list[Rejection], Finding | None]
+"""Pixels by sensor, what is wrong with them, and what they show where nothing is."""
+
+
+class _Reader(Examiner):
+    """Reads samples that fit the store.
+
+    Args:
+        archive: What to read.
+        table: Of the archive.
+        limits: What a sample may lack.
+        arrays: Of the store, by key of the sensor.
+    """
+
+    def __init__(
+        self, archive: Archive, table: pa.Table, limits: QualityLimits, arrays: Mapping[str, ArrayLayout]
+    ) -> None:
+        super().__init__(archive, table, limits)
+        self.arrays = arrays
+
+    def accept(self, key: str, pixels: NDArray[Any]) -> None:
+        """See ``Examiner.accept``; also refused is what has another shape or type than the store."""
+        super().accept(key, pixels)
+        _check_fits(pixels, self.arrays[key])
+
+    def take(self, index: int) -> _Sample:
+        """One sample; without its pixels where it is not fit for use."""
+        pixels, flaws = self.read(index)
+        return ({}, flaws, None) if flaws else (pixels, flaws, self.look(index, pixels))
+
+
+class _Packing:
+    """One run: takes samples, fills chunks, writes them and the record of how far it is."""
+
+    def __init__(
+        self,
+        archive: Archive,
+        out: Path,
+        limits: QualityLimits,
+        progress: Progress,
+        quarantine: Quarantine,
+        compress: bool,
+    ) -> None:
+        self.archive = archive
+        self.out = out
+        self.progress = progress
+        self.quarantine = quarantine
+        self.table = archive.table()
+        self.reader = _Reader(archive, self.table, limits, progress.arrays)
+        self.suspects = Suspects(archive.sensors)
+        quarantine.extend(Rejection(**{**r, "problem": Problem(r["problem"])}) for r in progress.rejections)
+        self.sums = {
+            key: StreamingStatistics.from_state(state, archive.sensors[key].nodata)
+            for key, state in progress.sums.items()
+        }
+        _check_space(out, progress, len(archive), compress)
+        layout = StoreLayout(progress.arrays, progress.chunk, compress)
+        with _writing(out):
+            if not progress.kept:
+                create_arrays(out, archive.sensors, layout, len(archive))
+            self.arrays = open_arrays(out, layout)
+
+    def run(self, workers: int) -> None:
+        """Fill and write chunks until the archive is read to its end."""
+        left = range(self.progress.position, len(self.archive))
+        each = sum(layout.sample_bytes for layout in self.progress.arrays.values())
+        part = max(1, min(PART, _PART_BYTES // each))
+        with spread(self.reader.take, left, workers, part) as samples:
+            self._fill_chunks(samples)
+
+    def _fill_chunks(self, samples: Iterator[_Sample]) -> None:
+        arrays = self.progress.arrays.items()
+        buffers = {key: np.zeros((self.progress.chunk, *layout.shape), layout.dtype) for key, layout in arrays}
+        with Journal(self.out / FINDINGS, self.progress.request) as findings, progress_bar() as bar:
+            self._recall(findings)
+            task = bar.add_task("Packing", total=len(self.archive), completed=self.progress.position, note="")
+            while self.progress.position < len(self.archive):
+                after, found = self._fill(buffers, samples, bar, task)
+                findings.write({"from": self.progress.position, "found": found})
+                with _writing(self.out):
+                    self._write(buffers, after)
+
+    def finish(self) -> Manifest:
+        """Trim the arrays to the samples kept, and turn the folder into a finished store."""
+        progress = self.progress
+        kept = np.delete(np.arange(len(self.archive)), list(progress.rejected))
+        table = self.table.take(pa.array(kept))
+        suspicions = self.suspects.conclude(self.table)
+        manifest = self._manifest(suspicions)
+        with _writing(self.out):
+            trim(self.arrays, progress.kept)
+            write_coordinates(self.out, self.archive.sensors, table["id"].to_pylist())
+            write_geoparquet(table, self.out / CATALOGUE, {})
+            write_suspicions(suspicions, suspicions_path(self.out))
+            publish(self.out, manifest)
+            (self.out / PROGRESS).unlink()
+        return manifest
+
+    def _recall(self, findings: Journal) -> None:
+        """Take in what was found in the chunks that are written.
+
+        Of a chunk that was not written after all, the samples are read anew, so that it may come twice.
+        """
+        done: set[int] = set()
+        for entry in findings.replay():
+            start = entry["from"]
+            if start < self.progress.position and start not in done:
+                done.add(start)
+                for position, stored in entry["found"]:
+                    self.suspects.add(position, Finding.parse(stored))
+
+    def _fill(
+        self, buffers: Mapping[str, NDArray[Any]], samples: Iterator[_Sample], bar: ProgressBar, task: TaskID
+    ) -> tuple[Progress, list[tuple[int, Any]]]:
+        """Take samples until the buffers are full or the archive ends.
+
+        Returns:
+            What the record will be once they are written, and what the samples taken showed, by position.
+        """
+        position, filled = self.progress.position, 0
+        found: list[tuple[int, Any]] = []
+        rejected, rejections = list(self.progress.rejected), list(self.progress.rejections)
+        while position < len(self.archive) and filled < self.progress.chunk:
+            pixels, flaws, finding = next(samples)
+            if finding is None:
+                rejected.append(position)
+                rejections += [{**asdict(flaw), "problem": flaw.problem.value} for flaw in flaws]
+                self.quarantine.extend(flaws)
+                bar.update(task, note=self.quarantine.summary())
+            else:
+                self._take(pixels, buffers, filled)
+                self.suspects.add(position, finding)
+                found.append((position, finding.record()))
+                filled += 1
+            position += 1
+            bar.update(task, completed=position)
+        sums = {key: sums.state() for key, sums in self.sums.items()}
+        done = {"position": position, "kept": self.progress.kept + filled, "sums": sums}
+        update = {**done, "rejected": tuple(rejected), "rejections": tuple(rejections)}
+        return self.progress.model_copy(update=update), found
+
+    def _take(self, pixels: Mapping[str, NDArray[Any]], buffers: Mapping[str, NDArray[Any]], place: int) -> None:
+        for key, values in pixels.items():
+            buffers[key][place] = values
+            self.sums[key].update(values)
+
+    def _write(self, buffers: Mapping[str, NDArray[Any]], after: Progress) -> None:
+        start, filled = self.progress.kept, after.kept - self.progress.kept
+        digests = dict(self.progress.digests)
+        for key, buffer in buffers.items() if filled else ():
+            buffer[filled:] = 0
+            self.arrays[key][start : start + len(buffer)] = buffer
+            digests[key] = (*digests[key], hashlib.blake2b(buffer[:filled].data, digest_size=16).hexdigest())
+        self.progress = after.model_copy(update={"digests": digests})
+        write_json(self.out / PROGRESS, self.progress.model_dump())
+
+    def _manifest(self, suspicions: tuple[Suspicion, ...]) -> Manifest:
+        sensors, source = self.archive.sensors, self.archive.source
+        assets = (str(value) for key in sensors for value in self.table[f"asset:{key}"].to_pylist())
+        return Manifest(
+            version=__version__,
+            simulated=bool(source.get("simulated")),
+            samples=self.progress.kept,
+            rejected=self.quarantine.bad,
+            sensors=dict(sensors),
+            statistics={key: sums.result(sensors[key].names) for key, sums in self.sums.items()},
+            source=dict(source),
+            request=self.progress.request,
+            assets=digest(assets),
+            chunks=self.progress.digests,
+            suspicions=tuple(one.summary() for one in suspicions),
+        )
+
+
+def _request(archive: Archive, compress: bool, limits: QualityLimits) -> str:
+    options = {"format": FORMAT, "compress": compress, "limits": limits.model_dump()}
+    sensors = {key: sensor.model_dump(mode="json") for key, sensor in archive.sensors.items()}
+    described = json.dumps([options, sensors, dict(archive.source)], sort_keys=True, default=str)
+    return digest([described, *archive.ids.tolist()])
+
+
+def _finished(out: Path, request: str) -> Manifest | None:
+    """The manifest of a store that this very call finished before; None where there is work to do.
+
+    Raises:
+        ArchiveError: The folder holds something that packing must not touch.
+    """
+    if not out.exists() or (out / PROGRESS).exists() or (out.is_dir() and not any(out.iterdir())):
+        return None
+    if not (out / GROUP).is_file():
+        raise ArchiveError(f"{out} exists and is not a packed store; choose another --out.")
+    manifest = parse_manifest(read_attributes(out), out)
+    if manifest.request != request:
+        raise ArchiveError(
+            f"{out} is a finished store of another archive, or with other options; remove it or choose another --out."
+        )
+    return manifest
+
+
+def _resume(out: Path, request: str) -> Progress | None:
+    progress = Progress.read(out / PROGRESS)
+    if progress is not None and progress.request != request:
+        raise ArchiveError(
+            f"{out} is the half of a store of another archive, or with other options; remove it or choose another "
+            "--out."
+        )
+    return progress
+
+
+def _begin(archive: Archive, out: Path, request: str, limits: QualityLimits) -> Progress:
+    """The record of a store that nothing is written to yet, shaped after the archive's first good sample."""
+    if reserved := [key for key in archive.sensors if is_reserved(key)]:
+        raise ArchiveError(f"A packed store cannot have a sensor with the key {reserved[0]!r}; give it another.")
+    arrays = _survey(archive, limits)
+    longest = max(1, CHUNK_BYTES // max(layout.sample_bytes for layout in arrays.values()))
+    # As many chunks as the bound asks for, but of even length: less of the last one is padding.
+    chunks = -(-len(archive) // longest)
+    progress = Progress(
+        request=request,
+        arrays=arrays,
+        chunk=-(-len(archive) // chunks),
+        sums={key: StreamingStatistics(layout.shape[0]).state() for key, layout in arrays.items()},
+        digests=dict.fromkeys(arrays, ()),
+    )
+    with _writing(out):
+        out.mkdir(parents=True, exist_ok=True)
+        write_json(out / PROGRESS, progress.model_dump())
+    return progress
+
+
+def _survey(archive: Archive, limits: QualityLimits) -> dict[str, ArrayLayout]:
+    reason: SampleError | str = "it is empty."
+    for index in range(len(archive)):
+        try:
+            pixels = {key: archive.read(index, key) for key in archive.sensors}
+            for key, sensor in archive.sensors.items():
+                check(pixels[key], sensor, limits)
+        except SampleError as error:
+            reason = error
+            continue
+        return {
+            key: ArrayLayout(dtype=values.dtype.newbyteorder("<").str, shape=values.shape)
+            for key, values in pixels.items()
+        }
+    raise ArchiveError(f"{source_place(archive.source)} has no good sample: {reason}")
+
+
+def _check_fits(pixels: NDArray[Any], layout: ArrayLayout) -> None:
+    if pixels.shape != layout.shape:
+        raise FlawError(
+            Problem.GRID,
+            f"Its shape {pixels.shape} is not {layout.shape}, that of the first good sample; pack one size at a time.",
+        )
+    if not np.can_cast(pixels.dtype, layout.dtype, "safe"):
+        raise FlawError(
+            Problem.UNIT,
+            f"Its type {pixels.dtype} does not fit into {layout.dtype}, that of the first good sample; convert it.",
+        )
+
+
+def _check_space(out: Path, progress: Progress, samples: int, compress: bool) -> None:
+    """Refuse to begin what certainly does not fit."""
+    each = sum(layout.sample_bytes for layout in progress.arrays.values())
+    needed = each * (samples - progress.position) * (_BEST_COMPRESSION if compress else 1)
+    free = shutil.disk_usage(out).free
+    if needed > free:
+        raise ArchiveError(
+            f"{out} needs {needed / 1e9:,.2f} GB more and its disk has {free / 1e9:,.2f} GB free. Make room and run "
+            "the same command again, or choose another --out."
+        )
+
+
+@contextmanager
+def _writing(out: Path) -> Iterator[None]:
+    """Say what to do about an error of the file system; zarrs reports them as RuntimeError."""
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        if getattr(error, "errno", None) in _DISK_FULL or f"os error {errno.ENOSPC}" in str(error):
+            raise ArchiveError(
+                f"The disk is full, {out} cannot grow. Make room and run the same command again: it goes on from here."
+            ) from error
+        raise ArchiveError(f"{out} cannot be written: {error}. Mend that and run the same command again.") from error

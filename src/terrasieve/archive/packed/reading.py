@@ -1,0 +1,298 @@
+"""The packed store: a Zarr v3 group with one array ``(sample, band, y, x)`` for each sensor."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import zarr
+from numpy.typing import NDArray
+from zarr.codecs import BytesCodec, Endian
+from zarr.core.buffer import default_buffer_prototype
+from zarr.core.metadata import ArrayV3Metadata
+
+from terrasieve.archive.packed.manifest import CATALOGUE, parse_manifest
+from terrasieve.archive.protocol import Window
+from terrasieve.archive.quality.suspicion import Suspicion
+from terrasieve.archive.readers.geotiff import check_within
+from terrasieve.errors import ArchiveError, BandError, SampleError, nearest
+from terrasieve.schema import Spec
+from terrasieve.sensors import BandStatistics, Sensor
+
+ZARRS = {"codec_pipeline.path": "zarrs.ZarrsCodecPipeline"}
+"""zarr configuration that decodes in compiled code."""
+
+Reader = Callable[[int, Window | None], NDArray[Any]]
+
+
+class PackedSpec(Spec):
+    """A packed store on the local file system."""
+
+    layout: Literal["packed"] = "packed"
+    root: Path
+
+
+class PackedArchive:
+    """Samples of a packed store.
+
+    A local store without compression is memory-mapped, chunk file by chunk file as they are first needed, so
+    that a read touches only the bands and the window asked for. Any other store is read through zarr-python
+    with the zarrs codec pipeline. ``read`` returns a copy, which the caller may change and which outlives the
+    store. A pickled archive is its root only.
+
+    Args:
+        root: Folder of the store, or a URL that fsspec understands.
+
+    Attributes:
+        root: The same, absolute.
+        spec: How to open it again, None for a URL.
+        manifest: What the store says about itself.
+
+    Raises:
+        ArchiveError: It is not a packed store, or packing was not finished.
+    """
+
+    def __init__(self, root: str | Path) -> None:
+        self.root = str(root) if "://" in str(root) else Path(root).resolve()
+        self.spec = PackedSpec(root=self.root) if isinstance(self.root, Path) else None
+        group = _open_group(self.root)
+        self.manifest = parse_manifest(group.attrs, self.root)
+        self._arrays = {key: _array(group, key, self.root) for key in self.manifest.sensors}
+        self._sources = {key: _source(array, key, self.root) for key, array in self._arrays.items()}
+        self._readers: dict[tuple[str, tuple[str, ...] | None], Reader] = {}
+
+    def __reduce__(self) -> tuple[type[PackedArchive], tuple[str | Path]]:
+        return type(self), (self.root,)
+
+    @property
+    def sensors(self) -> Mapping[str, Sensor]:
+        """The sensors by key."""
+        return self.manifest.sensors
+
+    @property
+    def statistics(self) -> Mapping[str, tuple[BandStatistics, ...]]:
+        """Of every band by sensor key, over all samples of the store."""
+        return self.manifest.statistics
+
+    @property
+    def suspicions(self) -> tuple[Suspicion, ...]:
+        """What was suspected when the store was packed, without the lists of ids."""
+        return tuple(Suspicion.parse(one) for one in self.manifest.suspicions)
+
+    @cached_property
+    def ids(self) -> NDArray[np.str_]:
+        """Names of the samples, as in the archive that was packed."""
+        return np.array(self.table()["id"].to_pylist(), dtype=np.str_)
+
+    @property
+    def source(self) -> Mapping[str, Any]:
+        """Provenance; ``packed_from`` is that of the archive that was packed."""
+        return {
+            "layout": "packed",
+            "root": str(self.root),
+            "sensors": {key: sensor.name for key, sensor in self.sensors.items()},
+            "simulated": self.manifest.simulated,
+            "fingerprint": self.manifest.fingerprint,
+            "packed_from": dict(self.manifest.source),
+        }
+
+    def __len__(self) -> int:
+        return self.manifest.samples
+
+    def shape(self, index: int, sensor: str) -> tuple[int, int]:
+        """Height and width, the same for all samples."""
+        if not 0 <= index < len(self):
+            raise IndexError(f"sample {index} of an archive of {len(self)} samples")
+        height, width = self._array(sensor).shape[2:]
+        return height, width
+
+    def read(
+        self, index: int, sensor: str, bands: Sequence[str] | None = None, window: Window | None = None
+    ) -> NDArray[Any]:
+        """A copy of the pixels asked for; see ``Archive.read``. Fastest where ``bands`` is a tuple."""
+        if bands is not None and bands.__class__ is not tuple:
+            bands = tuple(bands)
+        reader = self._readers.get((sensor, bands))
+        if reader is None:
+            reader = self._make_reader(sensor, bands)
+        return reader(index, window)
+
+    def table(self) -> pa.Table:
+        """See ``Archive.table``; the assets are the files that were packed."""
+        return _read_catalogue(self.root).drop_columns(["bbox"])
+
+    def _array(self, sensor: str) -> zarr.Array[ArrayV3Metadata]:
+        if sensor not in self._arrays:
+            raise BandError(f"{self.root} has no sensor {sensor!r}.{nearest(sensor, self._arrays)}")
+        return self._arrays[sensor]
+
+    def _make_reader(self, sensor: str, bands: Sequence[str] | None) -> Reader:
+        shape = self._array(sensor).shape
+        declared = self.sensors[sensor]
+        positions = declared.indices(declared.names if bands is None else bands)
+        if not positions:
+            raise BandError(f"No band of sensor {sensor!r} is asked for; name at least one.")
+        reader = self._sources[sensor].reader(positions, shape)
+        self._readers[sensor, None if bands is None else tuple(bands)] = reader
+        return reader
+
+
+class _MappedChunks:
+    """The chunk files of an uncompressed array, each mapped when it is first needed."""
+
+    def __init__(self, folder: Path, chunk: tuple[int, ...], dtype: np.dtype[Any], samples: int) -> None:
+        self._folder = folder
+        self._chunk = chunk
+        self._dtype = dtype
+        self.samples = chunk[0]
+        self.chunks: list[NDArray[Any] | None] = [None] * -(-samples // chunk[0])
+
+    def reader(self, positions: Sequence[int], shape: tuple[int, ...]) -> Reader:
+        """A function that reads these bands of a sample."""
+        return _MappedBands(self, positions, shape)
+
+    def map(self, number: int) -> NDArray[Any]:
+        """The pixels of one chunk, shape ``(samples, bands, height, width)``."""
+        path = self._folder / "c" / str(number) / "0" / "0" / "0"
+        expected = int(np.prod(self._chunk)) * self._dtype.itemsize
+        try:
+            found = path.stat().st_size
+            if found != expected:
+                raise SampleError(f"{path} has {found} bytes, its array needs {expected}. Pack the archive again.")
+            mapped = np.memmap(path, self._dtype, "r", shape=self._chunk)
+        except OSError as error:
+            raise SampleError(f"{path} cannot be mapped: {error}. Pack the archive again.") from error
+        # The base class: slicing np.memmap itself takes twice as long, for an attribute nobody asks for.
+        chunk = self.chunks[number] = mapped.view(np.ndarray)
+        return chunk
+
+
+class _MappedBands:
+    """Reads some bands from mapped chunks. Called once a view, so it does nothing that can be done before."""
+
+    __slots__ = ("_bands", "_chunks", "_height", "_per_chunk", "_source", "_total", "_width")
+
+    def __init__(self, source: _MappedChunks, positions: Sequence[int], shape: tuple[int, ...]) -> None:
+        self._source = source
+        self._chunks = source.chunks
+        self._per_chunk = source.samples
+        self._bands = _as_slice(positions)
+        self._total, _, self._height, self._width = shape
+
+    def __call__(self, index: int, window: Window | None) -> NDArray[Any]:
+        if not 0 <= index < self._total:
+            raise IndexError(f"sample {index} of an archive of {self._total} samples")
+        number, row = divmod(index, self._per_chunk)
+        chunk = self._chunks[number]
+        if chunk is None:
+            chunk = self._source.map(number)
+        if window is None:
+            return chunk[row, self._bands].copy()
+        top, left, height, width = window
+        bottom, right = top + height, left + width
+        if top < 0 or left < 0 or height < 1 or width < 1 or bottom > self._height or right > self._width:
+            check_within(Window(top, left, height, width), self._height, self._width, f"sample {index}")
+        return chunk[row, self._bands, top:bottom, left:right].copy()
+
+
+class _ZarrArray:
+    """An array that zarr decodes; opened anew in each process, as its threads do not survive a fork."""
+
+    def __init__(self, root: str | Path, key: str) -> None:
+        self._root = root
+        self._key = key
+        self._process = -1
+        self._opened: zarr.Array[ArrayV3Metadata] | None = None
+
+    def reader(self, positions: Sequence[int], shape: tuple[int, ...]) -> Reader:
+        """A function that reads these bands of a sample."""
+        runs = list(_runs(positions))
+
+        def read(index: int, window: Window | None) -> NDArray[Any]:
+            if not 0 <= index < shape[0]:
+                raise IndexError(f"sample {index} of an archive of {shape[0]} samples")
+            top, left, height, width = part = Window(0, 0, *shape[2:]) if window is None else Window(*window)
+            check_within(part, shape[2], shape[3], f"sample {index}")
+            rows, columns = slice(top, top + height), slice(left, left + width)
+            return np.concatenate([self._decode(index, run, rows, columns) for run in runs])
+
+        return read
+
+    def _decode(self, index: int, bands: slice, rows: slice, columns: slice) -> NDArray[Any]:
+        try:
+            return np.asarray(self._array()[index, bands, rows, columns])
+        except (OSError, ValueError, RuntimeError) as error:
+            where = f"{self._root}, sensor {self._key!r}, sample {index}"
+            raise SampleError(f"{where} cannot be decoded: {error}. Fetch or pack the store again.") from error
+
+    def _array(self) -> zarr.Array[ArrayV3Metadata]:
+        if self._opened is None or self._process != os.getpid():
+            with zarr.config.set(ZARRS):
+                self._opened = _array(_open_group(self._root), self._key, self._root)
+            self._process = os.getpid()
+        return self._opened
+
+
+def _open_group(root: str | Path) -> zarr.Group:
+    try:
+        return zarr.open_group(root, mode="r", zarr_format=3)
+    except (OSError, ValueError) as error:
+        raise ArchiveError(f"{root} is not a packed store: {error}. Make one with terrasieve pack.") from error
+
+
+def _array(group: zarr.Group, key: str, root: str | Path) -> zarr.Array[ArrayV3Metadata]:
+    array = group.get(key)
+    if not isinstance(array, zarr.Array):
+        raise ArchiveError(f"{root} declares a sensor {key!r} but has no array of that name; pack the archive again.")
+    return array
+
+
+def _source(array: zarr.Array[ArrayV3Metadata], key: str, root: str | Path) -> _MappedChunks | _ZarrArray:
+    """Mapped where the chunks are plain little-endian files of whole samples, decoded by zarr elsewhere."""
+    codecs = array.metadata.codecs if isinstance(array.metadata, ArrayV3Metadata) else ()
+    plain = len(codecs) == 1 and isinstance(codecs[0], BytesCodec) and codecs[0].endian != Endian.big
+    whole = array.chunks[1:] == array.shape[1:]
+    if isinstance(root, Path) and plain and whole:
+        return _MappedChunks(root / key, array.chunks, array.dtype.newbyteorder("<"), array.shape[0])
+    return _ZarrArray(root, key)
+
+
+def _read_catalogue(root: str | Path) -> pa.Table:
+    try:
+        if isinstance(root, Path):
+            return pq.read_table(root / CATALOGUE)
+        store_path = _open_group(root).store_path / CATALOGUE
+        found = zarr.core.sync.sync(store_path.get(default_buffer_prototype()))
+        if found is None:
+            raise FileNotFoundError(CATALOGUE)
+        return pq.read_table(io.BytesIO(found.to_bytes()))
+    except (OSError, pa.ArrowInvalid) as error:
+        raise ArchiveError(f"{root}/{CATALOGUE} cannot be read: {error}. Pack the archive again.") from error
+
+
+def _as_slice(positions: Sequence[int]) -> slice | NDArray[np.intp]:
+    """The positions as a slice where they are evenly spaced, which numpy copies fastest."""
+    steps = set(np.diff(positions).tolist()) or {1}
+    step = steps.pop()
+    if steps or step == 0:
+        return np.array(positions, dtype=np.intp)
+    stop = positions[-1] + (1 if step > 0 else -1)
+    return slice(positions[0], None if stop < 0 else stop, step)
+
+
+def _runs(positions: Sequence[int]) -> Iterator[slice]:
+    """Slices of neighbouring ascending positions, which zarr reads in one go."""
+    start = previous = positions[0]
+    for position in positions[1:]:
+        if position != previous + 1:
+            yield slice(start, previous + 1)
+            start = position
+        previous = position
+    yield slice(start, previous + 1)

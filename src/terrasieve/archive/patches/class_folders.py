@@ -1,0 +1,123 @@
+"""Patches that lie in a folder for each class."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from terrasieve.archive.patches.listing import Listing
+from terrasieve.archive.patches.split_columns import read_split_lists, split_column
+from terrasieve.errors import ArchiveError
+
+DEPTH = 6
+"""Levels below the root at which class folders are looked for; EuroSAT's archive of 13 bands has as many."""
+
+CROWDED = 500
+"""A folder with more folders than this holds one for each patch, of which there may be half a million, not classes."""
+
+_SPLITS = ("train", "val", "test")
+
+
+def find_class_folders(root: Path, classes: Sequence[str], suffixes: Sequence[str]) -> dict[str, Path]:
+    """The folders below a root (or the root) that hold all class folders, by the suffix of what lies in them.
+
+    Raises:
+        ArchiveError: Two folders hold files of one suffix.
+    """
+    found: dict[str, Path] = {}
+    for folder in walk(root, DEPTH, classes):
+        if not all((folder / label).is_dir() for label in classes):
+            continue
+        for suffix in suffixes:
+            if not any(next((folder / label).glob(f"*{suffix}"), None) for label in classes):
+                continue
+            if suffix in found:
+                raise ArchiveError(
+                    f"{found[suffix]} and {folder} both hold these classes ({suffix}); name one as root."
+                )
+            found[suffix] = folder
+    return found
+
+
+def list_class_folders(folder: Path, classes: Sequence[str], suffix: str) -> list[tuple[str, str]]:
+    """Class and file of each patch, the file relative to the folder, by class and then by number."""
+    return [
+        (label, f"{label}/{path.name}")
+        for label in classes
+        for path in sorted((folder / label).glob(f"*{suffix}"), key=_by_number)
+    ]
+
+
+def list_pictures(
+    root: Path, classes: Sequence[str], suffix: str, lists: str, sensor: str, title: str
+) -> tuple[Path, Listing]:
+    """The labelled files below a root, with the split that text files beside them publish.
+
+    Args:
+        root: The folder of the class folders, or one up to :data:`DEPTH` levels above it.
+        classes: Names of the folders, which are the labels.
+        suffix: Of the files.
+        lists: What the names of the lists begin with, such as ``resisc45-`` for ``resisc45-train.txt``; they are looked
+            for from one level above the root down to the class folders. Without them the split is unknown.
+        sensor: Key of the addresses.
+        title: Name of the data set, for messages.
+
+    Returns:
+        What addresses are relative to, and the files by their stems.
+
+    Raises:
+        ArchiveError: The class folders are not there, are there twice, or a file is in two splits.
+    """
+    folder = find_class_folders(root, classes, (suffix,)).get(suffix) if root.is_dir() else None
+    if folder is None:
+        raise ArchiveError(
+            f"{root} does not hold {title}'s {len(classes)} class folders ({classes[0]} to {classes[-1]}) with "
+            f"{suffix} files within {DEPTH} levels; name the folder that the download was unpacked to."
+        )
+    found = list_class_folders(folder, classes, suffix)
+    stems = [Path(address).stem for _, address in found]
+    split_of = read_split_lists(
+        [*walk(root, DEPTH, classes), root.parent], {split: f"{lists}{split}.txt" for split in _SPLITS}
+    )
+    return folder, Listing(
+        ids=stems,
+        addresses={sensor: [address for _, address in found]},
+        columns={"label": [label for label, _ in found], "split": split_column(stems, split_of)},
+        facts={"listed_but_absent": len(set(split_of) - set(stems))},
+    )
+
+
+def walk(folder: Path, depth: int, leave_out: Sequence[str] = ()) -> Iterator[Path]:
+    """A folder and those below it to a depth, in order; folders of the names left out are not entered.
+
+    Nor are those of a folder that has more than :data:`CROWDED` of them.
+    """
+    yield folder
+    below = subfolders(folder) if depth else []
+    for name in below if len(below) <= CROWDED else ():
+        if name not in leave_out:
+            yield from walk(folder / name, depth - 1, leave_out)
+
+
+def _by_number(path: Path) -> tuple[str, int]:
+    match = re.fullmatch(r"(.*?)(\d*)", path.stem)
+    return (match[1], int(match[2] or 0)) if match else (path.stem, 0)
+
+
+# --------------------------------------------------------------------- folders
+# What a folder holds, by the names in it.
+
+
+def subfolders(folder: Path) -> list[str]:
+    """Names of the folders directly below, in order; none where the folder is absent.
+
+    ``os.scandir`` knows what is a folder without asking for each entry, which for the half million folders of
+    BigEarthNet or SSL4EO-S12 takes most of the time.
+    """
+    try:
+        with os.scandir(folder) as entries:
+            return sorted(entry.name for entry in entries if entry.is_dir())
+    except (FileNotFoundError, NotADirectoryError):
+        return []

@@ -1,0 +1,248 @@
+"""Archives of ready-cut patches: a listing of what there is, and for each sensor a reader of its files.
+
+A layout on disk is then a scan that fills a :class:`Listing`, and a choice of readers; everything else is said here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Protocol, TypeAlias
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from terrasieve.archive.footprints import corners, outlines_in_systems
+from terrasieve.archive.protocol import Window
+from terrasieve.archive.quality.limits import Rejection
+from terrasieve.archive.readers.geotiff import Header
+from terrasieve.errors import ArchiveError, BandError, SampleError, nearest
+from terrasieve.parallel import side_by_side
+from terrasieve.schema import Spec
+from terrasieve.sensors import Sensor
+
+_TYPES: Mapping[str, pa.DataType] = {
+    "label": pa.string(),
+    "split": pa.string(),
+    "time": pa.timestamp("us", tz="UTC"),
+}
+
+Column: TypeAlias = Sequence[Any] | pa.Array
+"""One value a sample."""
+
+
+class PatchReader(Protocol):
+    """Reads the pixels of one sensor.
+
+    An address is what the listing says of one patch: usually a path below the root. Implementations are cheap to
+    pickle and safe in forked workers: they keep paths, never handles.
+    """
+
+    @property
+    def sensor(self) -> Sensor:
+        """What the pixels are."""
+
+    def files(self, address: str) -> Sequence[Path]:
+        """The files that hold a patch, the one that stands for it first."""
+
+    def shape(self, address: str) -> tuple[int, int]:
+        """Height and width of a patch."""
+
+    def read(self, address: str, positions: Sequence[int], window: Window | None) -> NDArray[Any]:
+        """Pixels ``(positions, height, width)`` of bands of the sensor, by their position in it, from 0.
+
+        Raises:
+            SampleError: They cannot be read, are not those of the sensor, or the window leaves the patch.
+        """
+
+    def header(self, address: str) -> Header | None:
+        """What says where a patch lies; None where its files do not.
+
+        Raises:
+            SampleError: The file is absent, truncated or not a raster.
+        """
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What a scan of a layout found.
+
+    Attributes:
+        ids: A stable, unique name of each sample.
+        addresses: Of each sensor, where the samples' pixels are.
+        columns: What is known of the samples: ``label``, ``split`` and ``time`` where they are published, and whatever
+            else the layout says; one value a sample. What takes pixels to know is a function of no argument, which is
+            called when the table is asked for; it has to be picklable.
+        rejected: What was left out, and why.
+        facts: JSON-able facts about the whole, for provenance.
+    """
+
+    ids: Sequence[str]
+    addresses: Mapping[str, Sequence[str]]
+    columns: Mapping[str, Column | Callable[[], Column]] = field(default_factory=dict)
+    rejected: tuple[Rejection, ...] = ()
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+class PatchesArchive:
+    """Patches with a reader for each sensor; an ``Archive``.
+
+    Args:
+        spec: How the archive is opened; has ``layout`` and ``root``.
+        listing: The samples.
+        readers: By key of the sensor; the listing has an address for each.
+
+    Raises:
+        ArchiveError: There is no sample, or two have one name.
+    """
+
+    def __init__(self, spec: Spec, listing: Listing, readers: Mapping[str, PatchReader]) -> None:
+        self.spec = spec
+        self.rejected = listing.rejected
+        self._layout, self._root = str(spec.layout), Path(spec.root)  # type: ignore[attr-defined]  # every layout's
+        self._listing = listing
+        self._readers = dict(readers)
+        _check(listing, f"{self._root} with the layout {self._layout}")
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name not in ("ids", "_table")}
+
+    @property
+    def sensors(self) -> Mapping[str, Sensor]:
+        """The sensors by key."""
+        return {key: reader.sensor for key, reader in self._readers.items()}
+
+    @cached_property
+    def ids(self) -> NDArray[np.str_]:
+        """One name a sample."""
+        return np.array(self._listing.ids)
+
+    @property
+    def source(self) -> Mapping[str, Any]:
+        """Provenance; ``fingerprint`` covers each sample's name and the size of its first file in bytes."""
+        return {
+            "layout": self._layout,
+            "root": str(self._root),
+            "options": self.spec.model_dump(mode="json", exclude={"layout", "root"}),
+            "sensors": {key: sensor.name for key, sensor in self.sensors.items()},
+            "rejected": len(self.rejected),
+            **self._listing.facts,
+            "simulated": False,
+            "fingerprint": self._fingerprint,
+        }
+
+    def __len__(self) -> int:
+        return len(self._listing.ids)
+
+    def shape(self, index: int, sensor: str) -> tuple[int, int]:
+        """Height and width of a patch; see ``Archive.shape``."""
+        return self._reader(sensor).shape(self._address(index, sensor))
+
+    def read(
+        self, index: int, sensor: str, bands: Sequence[str] | None = None, window: Window | None = None
+    ) -> NDArray[Any]:
+        """Pixels of one patch; see ``Archive.read``."""
+        reader = self._reader(sensor)
+        declared = reader.sensor
+        positions = declared.indices(declared.names if bands is None else bands)
+        return reader.read(self._address(index, sensor), positions, None if window is None else Window(*window))
+
+    def column(self, name: str) -> Column:
+        """What the layout publishes of each sample under a name, without looking where the samples lie.
+
+        Raises:
+            KeyError: It publishes no such thing.
+        """
+        found = self._listing.columns[name]
+        return found() if callable(found) else found
+
+    def table(self) -> pa.Table:
+        """See ``Archive.table``; with every column that the layout publishes."""
+        return self._table
+
+    @cached_property
+    def _table(self) -> pa.Table:
+        placed = self._places()
+        known = {name: found() if callable(found) else found for name, found in self._listing.columns.items()}
+        columns = {
+            "id": pa.array(list(self._listing.ids), pa.string()),
+            "geometry": pa.array(_outlines(placed), pa.binary()),
+        }
+        for name, kind in _TYPES.items():
+            found = known.get(name)
+            columns[name] = pa.nulls(len(self), kind) if found is None else pa.array(found, kind)
+        columns["crs"] = pa.array([one.crs if one else None for one in placed], pa.string())
+        transforms = [list(one.transform) if one else None for one in placed]
+        columns["transform"] = pa.array(transforms, pa.list_(pa.float64()))
+        for key, reader in self._readers.items():
+            addresses = self._listing.addresses[key]
+            columns[f"asset:{key}"] = pa.array([str(reader.files(one)[0]) for one in addresses], pa.string())
+        columns |= {name: pa.array(found) for name, found in known.items() if name not in _TYPES}
+        return pa.table(columns)
+
+    def _places(self) -> list[Header | None]:
+        """Headers of the first sensor, where they say where a patch lies; an unreadable file says nothing here."""
+        key, reader = next(iter(self._readers.items()))
+        addresses = self._listing.addresses[key]
+        return list(side_by_side(lambda one: _header_or_none(reader, one), addresses, f"Headers of {self._root.name}"))
+
+    def _reader(self, sensor: str) -> PatchReader:
+        if sensor not in self._readers:
+            raise BandError(f"{self._root} has no sensor {sensor!r}.{nearest(sensor, self._readers)}")
+        return self._readers[sensor]
+
+    def _address(self, index: int, sensor: str) -> str:
+        if not 0 <= index < len(self):
+            raise IndexError(f"sample {index} of an archive of {len(self)} samples")
+        return self._listing.addresses[sensor][index]
+
+    @cached_property
+    def _fingerprint(self) -> str:
+        digest = hashlib.sha256(self._layout.encode())
+        for position, name in enumerate(self._listing.ids):
+            digest.update(name.encode())
+            for key, reader in self._readers.items():
+                digest.update(b" %d" % _size(reader.files(self._listing.addresses[key][position])[0]))
+        return digest.hexdigest()
+
+
+def _check(listing: Listing, what: str) -> None:
+    if not listing.ids:
+        first = f" All {len(listing.rejected)} were left out: {listing.rejected[0].reason}" if listing.rejected else ""
+        raise ArchiveError(f"{what} holds no sample.{first}")
+    name, count = Counter(listing.ids).most_common(1)[0]
+    if count > 1:
+        raise ArchiveError(f"{what} holds {count} samples called {name!r}; keep one, or open a folder that has one.")
+
+
+def _header_or_none(reader: PatchReader, address: str) -> Header | None:
+    try:
+        header = reader.header(address)
+    except SampleError:
+        return None
+    return header if header is not None and header.crs else None
+
+
+def _outlines(headers: Sequence[Header | None]) -> list[bytes | None]:
+    """Of what each file covers; None where nothing says where it lies."""
+    found: list[bytes | None] = [None] * len(headers)
+    placed = {index: header for index, header in enumerate(headers) if header is not None}
+    if placed:
+        boxes = np.array([(0, 0, header.height, header.width) for header in placed.values()])
+        points = corners([header.transform for header in placed.values()], boxes)
+        made = outlines_in_systems(points, [header.crs for header in placed.values()])
+        for index, outline in zip(placed, made, strict=True):
+            found[index] = outline
+    return found
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return -1

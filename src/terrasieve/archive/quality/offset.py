@@ -1,0 +1,136 @@
+"""The offset of +1000 that Sentinel-2 products have since processing baseline 04.00.
+
+ESA's Sentinel-2 products of that baseline store ``reflectance * 10,000 + 1,000`` (``RADIO_ADD_OFFSET`` and
+``BOA_ADD_OFFSET`` of -1000 in the metadata). Reprocessed scenes of earlier years have it too, so the date of
+acquisition decides nothing, and patches cut from products seldom keep the metadata: the pixels have to tell.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import IntEnum
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from terrasieve.archive.quality.limits import missing
+from terrasieve.archive.quality.look import Look
+from terrasieve.sensors import SENSORS, Sensor
+
+OFFSET = 1000
+_S2_BANDS = frozenset(SENSORS["s2-l1c"].names)
+
+# The offset lifts every band. The darkest hundredth of a band may then lie a little below 1,000, as surface
+# reflectances come out slightly negative over water and in shadow, but not as low as -0.005; a sample with a lower
+# band does not carry it, whatever the other bands show.
+FLOOR = 950
+# A band whose darkest hundredth is below a reflectance of -0.02, were there an offset, rules it out.
+_RULED_OUT = 800
+# B10 sees no ground: water vapour absorbs it, and clear air shows 0.001 to 0.005, high and dry ground to 0.02. So
+# with the offset its darkest hundredth lies at 1,000 to 1,200. Without, only cirrus of a reflectance of 0.1 over
+# the whole sample gets there. Between the two nothing is said.
+CLEAR_AIR = 200
+_CIRRUS_FREE = 500
+# Without B10 two bands that see the ground must both be dark. Red: water, shadow and plants have 0.00 to 0.04, and
+# 0.04 more allows for sparse cover; B12: water and shadow 0.00 to 0.02, plants 0.04 to 0.10. Bright ground is told
+# apart by one of the two: a desert without the offset has red above 0.20 and B12 above 0.35, snow has red above 0.6,
+# a cloud both; where its blue happens to lie near 1,000 that is not enough. Only evenly grey ground of a
+# reflectance of 0.10 to 0.14 in all bands, without a hundredth of shadow, could be mistaken.
+_RED_CARRIES, _SWIR_CARRIES = 1400, 2000
+
+
+class Verdict(IntEnum):
+    """Whether a sample carries the offset."""
+
+    UNSURE = 0
+    FREE = 1
+    CARRIES = 2
+
+
+def may_carry(sensor: Sensor) -> bool:
+    """Whether a sensor has bands of Sentinel-2 in reflectance times 10,000."""
+    return sensor.kind == "optical" and bool(offset_bands(sensor))
+
+
+def offset_bands(sensor: Sensor) -> frozenset[str]:
+    """Names of the bands that the offset lifts, where there is one."""
+    return frozenset(b.name for b in sensor.bands if b.unit == "reflectance_e4" and b.name in _S2_BANDS)
+
+
+def judge(look: Look) -> Verdict:
+    """Whether the pixels carry the offset.
+
+    Args:
+        look: Pixels of a sensor that :func:`may_carry` it.
+    """
+    low = _lows(look)
+    darkest = min(low.values())
+    if darkest < _RULED_OUT or low.get("B10", np.inf) < _CIRRUS_FREE:
+        return Verdict.FREE
+    if not darkest >= FLOOR:
+        return Verdict.UNSURE
+    if "B10" in low:
+        return Verdict.CARRIES if low["B10"] <= OFFSET + CLEAR_AIR else Verdict.UNSURE
+    dark = low.get("B04", np.inf) <= _RED_CARRIES and low.get("B12", np.inf) <= _SWIR_CARRIES
+    return Verdict.CARRIES if dark else Verdict.UNSURE
+
+
+def describe(look: Look) -> str:
+    """What :func:`judge` went by, in numbers."""
+    low = _lows(look)
+    if "B10" in low:
+        middle = look.middle[look.sensor.names.index("B10")]
+        return f"B10 has the median {middle:,.0f}, clear air shows 10 to 60."
+    return (
+        f"the darkest hundredth of B04 lies at {low['B04']:,.0f} and of B12 at {low['B12']:,.0f}, "
+        f"and no band goes below {min(low.values()):,.0f}."
+    )
+
+
+def settle(verdicts: NDArray[np.int8], assets: pa.ChunkedArray | pa.Array) -> NDArray[np.int8]:
+    """Verdicts in which a sample that is unsure takes that of the other samples of its file: a product has it or not.
+
+    Args:
+        verdicts: One :class:`Verdict` a sample, shape ``(n,)``.
+        assets: The file of each sample; null where unknown.
+
+    Returns:
+        The same, with fewer that are unsure; where a file's samples are evenly divided they stay so.
+    """
+    column = assets.combine_chunks() if isinstance(assets, pa.ChunkedArray) else assets
+    owners = column.dictionary_encode().indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64) + 1
+    votes = (verdicts == Verdict.CARRIES).astype(np.float64) - (verdicts == Verdict.FREE)
+    tally = np.bincount(owners, weights=votes, minlength=1)
+    tally[0] = 0  # no known file: nothing in common
+    said = np.where(tally > 0, Verdict.CARRIES, np.where(tally < 0, Verdict.FREE, Verdict.UNSURE))
+    settled: NDArray[np.int8] = np.where(verdicts == Verdict.UNSURE, said[owners], verdicts).astype(np.int8)
+    return settled
+
+
+def remove(pixels: NDArray[Any], lifted: NDArray[np.bool_], nodata: float | None) -> NDArray[Any]:
+    """Pixels less the offset.
+
+    Missing pixels stay as they are. What would fall below 0 becomes 0; or 1 where 0 is the nodata value, so that a
+    pixel that was measured does not come out as one that was not.
+
+    Args:
+        pixels: Shape ``(bands, height, width)``.
+        lifted: Which of the bands carry the offset, shape ``(bands,)``.
+        nodata: The sensor's nodata value.
+
+    Returns:
+        Same shape and type.
+    """
+    lowest = 1 if nodata == 0 else 0
+    # Unsigned integers would wrap around below 0: clip first, then subtract.
+    lowered = np.maximum(pixels, OFFSET + lowest) - np.asarray(OFFSET, pixels.dtype)
+    result: NDArray[Any] = np.where(lifted[:, None, None] & ~missing(pixels, nodata), lowered, pixels)
+    return result.astype(pixels.dtype, copy=False)
+
+
+def _lows(look: Look) -> Mapping[str, float]:
+    """The darkest hundredth of each band that the offset would lift."""
+    lifted = offset_bands(look.sensor)
+    return {name: float(low) for name, low in zip(look.sensor.names, look.low, strict=True) if name in lifted}

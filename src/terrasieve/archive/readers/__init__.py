@@ -1,0 +1,1 @@
+"""Files of pixels: the only places that open what others wrote."""

@@ -1,0 +1,142 @@
+"""A reader of Parquet files that hold a GeoTIFF of each band, as bytes, in every row."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+from rasterio.enums import Resampling
+from rasterio.errors import RasterioError
+from rasterio.io import MemoryFile
+from rasterio.windows import Window as RasterWindow
+
+from terrasieve.archive.protocol import Window
+from terrasieve.archive.quality.limits import FlawError, Problem
+from terrasieve.archive.readers.addresses import split_inside
+from terrasieve.archive.readers.geotiff import Header, check_within, cut, header_of
+from terrasieve.archive.readers.handles import Handles
+from terrasieve.archive.readers.patch_files import check_size, native_sizes
+from terrasieve.sensors import Sensor
+
+_OPEN_FILES = 8
+_FAILURES = (OSError, ValueError, KeyError, IndexError, TypeError, pa.ArrowException, RasterioError)
+
+
+class BlobReader:
+    """A column of GeoTIFF bytes for each band, coarser bands resampled to the finest (bilinear).
+
+    An address is a file, a row group's number in it and the row's in that.
+
+    Args:
+        root: What addresses are relative to.
+        sensor: The bands, in the order that pixels are given in.
+        columns: The column of each band.
+        size: Height and width of the finest bands.
+    """
+
+    def __init__(self, root: Path, sensor: Sensor, columns: Mapping[str, str], size: tuple[int, int]) -> None:
+        self.root, self.sensor, self.size = root, sensor, size
+        self._columns = dict(columns)
+        self._sizes = dict(zip(sensor.names, native_sizes(sensor, size), strict=True))
+        self._coarsest = max(sensor.bands, key=lambda band: band.gsd).name
+
+    def files(self, address: str) -> tuple[Path, ...]:
+        """The one file."""
+        return (self.root / split_inside(address)[0],)
+
+    def shape(self, address: str) -> tuple[int, int]:
+        """The size of the finest bands."""
+        return self.size
+
+    def read(self, address: str, positions: Sequence[int], window: Window | None) -> NDArray[Any]:
+        """Bands by position in the sensor; see ``PatchReader.read``."""
+        names = [self.sensor.names[position] for position in positions]
+        path = self.files(address)[0]
+        if window is not None:
+            check_within(window, *self.size, f"{path}, row {address.rpartition('#')[2]}")
+        blobs = self._blobs(address, names)
+        wheres = [_where(address, path, self._columns[name]) for name in names]
+        return np.stack([self._decode(name, blobs[name], at, window) for name, at in zip(names, wheres, strict=True)])
+
+    def header(self, address: str) -> Header:
+        """Where a patch lies; from the coarsest band, which is the smallest to fetch, on the grid of the finest."""
+        path = self.files(address)[0]
+        column = self._columns[self._coarsest]
+        blob = self._blobs(address, [self._coarsest])[self._coarsest]
+        with reading(_where(address, path, column)), MemoryFile(blob) as file, file.open(driver="GTiff") as band:
+            found = header_of(band, path, len(blob))
+        a, b, c, d, e, f = found.transform
+        down, along = found.height / self.size[0], found.width / self.size[1]
+        finer = (a * along, b * down, c, d * along, e * down, f)
+        height, width = self.size
+        return replace(found, count=len(self.sensor.bands), height=height, width=width, transform=finer)
+
+    def _blobs(self, address: str, names: Sequence[str]) -> dict[str, bytes]:
+        """The bytes of some bands of a row."""
+        file, (group, row) = split_inside(address)
+        path = self.root / file
+        wanted = [self._columns[name] for name in names]
+        with reading(str(path)):
+            try:
+                table = _open_files.get(path).read_row_group(group, columns=sorted(set(wanted)), use_threads=False)
+            except _FAILURES:
+                _open_files.drop(path)
+                raise
+            found = {name: table[column][row].as_py() for name, column in zip(names, wanted, strict=True)}
+        for name, blob in found.items():
+            if not blob:
+                raise FlawError(Problem.UNREADABLE, f"{_where(address, path, self._columns[name])} is empty.")
+        return found
+
+    def _decode(self, name: str, blob: bytes, where: str, window: Window | None) -> NDArray[Any]:
+        with reading(where), MemoryFile(blob) as file, file.open(driver="GTiff") as band:
+            if band.count != 1:
+                raise FlawError(Problem.BANDS, f"{where} has {band.count} bands, not one; it is not a band's file.")
+            check_size(Path(where), (band.height, band.width), self._sizes[name])
+            if self._sizes[name] == self.size:
+                part = None if window is None else RasterWindow(window.left, window.top, window.width, window.height)
+                return np.asarray(band.read(1, window=part))
+            whole = np.asarray(band.read(1, out_shape=self.size, resampling=Resampling.bilinear))
+        return cut(whole, window, Path(where))
+
+
+def _where(address: str, path: Path, column: str) -> str:
+    group, row = split_inside(address)[1]
+    return f"{path}, row group {group}, row {row}, column {column}"
+
+
+@contextmanager
+def reading(what: str) -> Iterator[None]:
+    """Say what it is that cannot be read.
+
+    Raises:
+        SampleError: Reading fails.
+    """
+    try:
+        yield
+    except FlawError:
+        raise
+    except _FAILURES as error:
+        raise FlawError(
+            Problem.UNREADABLE, f"{what} cannot be read: {error}. Fetch the file again, or remove it."
+        ) from error
+
+
+def open_parquet(path: Path) -> pq.ParquetFile:
+    """A Parquet file from which rows are read one by one.
+
+    Raises:
+        SampleError: The file is absent, truncated or not Parquet.
+    """
+    with reading(str(path)):
+        return pq.ParquetFile(path)
+
+
+_open_files: Handles[Path, pq.ParquetFile] = Handles(open_parquet, _OPEN_FILES)

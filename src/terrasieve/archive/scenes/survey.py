@@ -1,0 +1,185 @@
+"""Finding, screening and matching the files of a folder of scenes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from terrasieve.archive.quality.limits import FlawError, Problem, Rejection
+from terrasieve.archive.readers.band_validation import check_bands
+from terrasieve.archive.readers.geotiff import Header, read_headers
+from terrasieve.archive.scenes.matching import Scene, Unmatched, match_by_geometry, match_by_stem
+from terrasieve.archive.scenes.tiling import Edge, starts
+from terrasieve.errors import ArchiveError
+from terrasieve.schema import Spec
+from terrasieve.sensors import SENSORS, Sensor, load_sensor
+
+
+class SensorFolder(Spec):
+    """Where the files of one sensor lie.
+
+    Attributes:
+        folder: Relative to the archive's root.
+        sensor: Name of a built-in sensor, path of a YAML declaration, or the declaration itself.
+        pattern: Which files, as ``pathlib`` globs.
+        drop: Text to take out of a file's name before names are matched, such as ``_s1``.
+    """
+
+    folder: Path
+    sensor: str | Sensor
+    pattern: str = "**/*.tif"
+    drop: str = ""
+
+    def load(self) -> Sensor:
+        """The sensor itself."""
+        return self.sensor if isinstance(self.sensor, Sensor) else load_sensor(self.sensor)
+
+    def self_contained(self) -> SensorFolder:
+        """The same, with a sensor declared in a YAML file written out."""
+        if isinstance(self.sensor, str) and self.sensor in SENSORS:
+            return self
+        return self.model_copy(update={"sensor": self.load()})
+
+
+class ScenesSpec(Spec):
+    """A folder of scenes and how to cut it.
+
+    Attributes:
+        root: The folder.
+        sensors: Files of each sensor by the key that callers use.
+        tile: Rows and columns of a sample.
+        stride: Pixels from one sample to the next; ``tile`` when None.
+        match: How files of several sensors find each other. ``stem``: same path below the sensor's folder
+            without its suffix, and the same grid. ``geometry``: overlapping files whose grids align; the
+            overlap is the scene.
+        edge: ``drop`` leaves out what remains at the far edges, ``overlap`` covers it with a last tile.
+    """
+
+    layout: Literal["scenes"] = "scenes"
+    root: Path
+    sensors: dict[str, SensorFolder] = Field(min_length=1)
+    tile: int = Field(default=64, ge=1)
+    stride: int | None = Field(default=None, ge=1)
+    match: Literal["stem", "geometry"] = "stem"
+    edge: Edge = "drop"
+
+    def self_contained(self) -> ScenesSpec:
+        """The same with an absolute root and with sensors declared in YAML files written out."""
+        folders = {key: folder.self_contained() for key, folder in self.sensors.items()}
+        return self.model_copy(update={"root": self.root.resolve(), "sensors": folders})
+
+
+def survey(spec: ScenesSpec, sensors: Mapping[str, Sensor]) -> tuple[tuple[Scene, ...], tuple[Rejection, ...]]:
+    """Read all headers and join the files that belong together.
+
+    Args:
+        spec: Where the files lie and how they match.
+        sensors: The declared sensor of each key of ``spec.sensors``.
+
+    Returns:
+        The scenes that hold at least one tile, and everything else with its reason.
+
+    Raises:
+        ArchiveError: A folder is absent or holds no file, or no scene is usable.
+    """
+    files, broken = _screen(spec, sensors)
+    matched = list(match_by_stem(files) if spec.match == "stem" else match_by_geometry(files))
+    scenes = tuple(item for item in matched if isinstance(item, Scene) and _tiles(spec, item.height, item.width))
+    reported = {rejection.id for rejection in broken}
+    typical = max(1, sum(_tiles(spec, s.height, s.width) for s in scenes) // max(1, len(scenes)))
+    rejected = [_with_samples(spec, rejection, files, typical) for rejection in broken]
+    for item in matched:
+        if isinstance(item, Unmatched) and item.name not in reported:
+            rejected.append(_unmatched(spec, item))
+        elif isinstance(item, Scene) and not _tiles(spec, item.height, item.width):
+            rejected.append(_too_small(spec, item))
+    if not scenes:
+        first = f" The first reason: {rejected[0].reason}" if rejected else ""
+        raise ArchiveError(f"None of the {len(rejected)} scenes in {spec.root} is usable.{first}")
+    return scenes, tuple(rejected)
+
+
+def _screen(spec: ScenesSpec, sensors: Mapping[str, Sensor]) -> tuple[dict[str, dict[str, Header]], list[Rejection]]:
+    """Headers of the files that are readable and have their sensor's bands, and what the others lack."""
+    files: dict[str, dict[str, Header]] = {}
+    broken: list[Rejection] = []
+    for key, folder in spec.sensors.items():
+        paths = _find(spec.root, key, folder)
+        headers = read_headers(paths.values(), f"Headers of {key}")
+        files[key] = {}
+        for (name, path), header in zip(paths.items(), headers, strict=True):
+            try:
+                files[key][name] = _accept(header, sensors[key])
+            except FlawError as error:
+                broken.append(Rejection.from_error(name, key, str(path), error))
+    return files, broken
+
+
+def _accept(header: Header | FlawError, sensor: Sensor) -> Header:
+    if isinstance(header, FlawError):
+        raise header
+    check_bands(header, sensor)
+    return header
+
+
+def _find(root: Path, key: str, folder: SensorFolder) -> dict[str, Path]:
+    """The files of a sensor by the name under which they match, in order."""
+    top = root / folder.folder
+    if not top.is_dir():
+        beside = ", ".join(sorted(p.name for p in root.iterdir() if p.is_dir())) if root.is_dir() else "nothing"
+        raise ArchiveError(f"Folder {top} of sensor {key!r} does not exist; {root} holds {beside or 'no folder'}.")
+    found: dict[str, Path] = {}
+    for path in sorted(p for p in top.glob(folder.pattern) if p.is_file()):
+        name = path.relative_to(top).with_suffix("").as_posix()
+        name = name.replace(folder.drop, "") if folder.drop else name
+        if name in found:
+            raise ArchiveError(
+                f"{found[name]} and {path} would both be {name!r} of sensor {key!r}; narrow the pattern."
+            )
+        found[name] = path
+    if not found:
+        kinds = sorted({p.suffix or p.name for p in top.rglob("*") if p.is_file()})[:8]
+        raise ArchiveError(
+            f"No file in {top} matches {folder.pattern!r} (sensor {key!r}); its files end in "
+            f"{', '.join(kinds) or 'nothing: it is empty'}. Set the sensor's pattern."
+        )
+    return found
+
+
+def _tiles(spec: ScenesSpec, height: int, width: int) -> int:
+    stride = spec.stride or spec.tile
+    return len(starts(height, spec.tile, stride, spec.edge)) * len(starts(width, spec.tile, stride, spec.edge))
+
+
+def _with_samples(
+    spec: ScenesSpec, rejection: Rejection, files: Mapping[str, Mapping[str, Header]], typical: int
+) -> Rejection:
+    """How many samples a file that was not accepted would have made, judged by its partner or the other scenes.
+
+    Matched by geometry, only a file of the first sensor makes a scene; another's loss shows as a missing partner.
+    """
+    if spec.match == "geometry":
+        return replace(rejection, samples=typical if rejection.sensor == next(iter(files)) else 0)
+    beside = next((named[rejection.id] for named in files.values() if rejection.id in named), None)
+    return replace(rejection, samples=_tiles(spec, beside.height, beside.width) if beside else typical)
+
+
+def _unmatched(spec: ScenesSpec, item: Unmatched) -> Rejection:
+    asset = str(item.header.path) if item.header else ""
+    rejection = Rejection.from_error(item.name, item.sensor, asset, item.error)
+    # Where two files disagree, the smaller one counts: a damaged header may claim any size.
+    sizes = [(one.height, one.width) for one in (item.header, item.beside) if one]
+    return replace(rejection, samples=max(1, min(_tiles(spec, *size) for size in sizes)))
+
+
+def _too_small(spec: ScenesSpec, scene: Scene) -> Rejection:
+    key, header = min(scene.files.items(), key=lambda file: min(file[1].height, file[1].width))
+    reason = (
+        f"Scene {scene.name} ({header.path}) covers {scene.height}x{scene.width} px, less than a tile of "
+        f"{spec.tile}; choose a smaller tile."
+    )
+    return Rejection(scene.name, key, str(header.path), reason, Problem.GRID)

@@ -1,0 +1,180 @@
+"""A folder tree of GeoTIFF scenes, of one or several sensors, tiled on the fly."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from terrasieve.archive.acquisition_time import acquired
+from terrasieve.archive.footprints import corners, outlines_in_systems
+from terrasieve.archive.protocol import Window
+from terrasieve.archive.readers.geotiff import check_within, read_window
+from terrasieve.archive.scenes.matching import Scene
+from terrasieve.archive.scenes.survey import ScenesSpec, SensorFolder, survey
+from terrasieve.archive.scenes.tiling import origins
+from terrasieve.errors import BandError, nearest
+from terrasieve.sensors import Sensor
+
+__all__ = ["ScenesArchive", "ScenesSpec", "SensorFolder"]
+
+_TIME = pa.timestamp("us", tz="UTC")
+
+
+class ScenesArchive:
+    """Tiles of scenes; a sample's id is ``<scene>/<row>_<column>`` of its first pixel in the scene.
+
+    Args:
+        spec: What to open.
+
+    Raises:
+        ArchiveError: A folder is absent or holds no file, or no scene is usable.
+        BandError: A sensor is unknown.
+    """
+
+    def __init__(self, spec: ScenesSpec) -> None:
+        self.spec = spec.self_contained()
+        self._sensors = {key: folder.load() for key, folder in self.spec.sensors.items()}
+        self._scenes, self.rejected = survey(self.spec, self._sensors)
+        self._grids = {size: self._cut(*size) for size in {(s.height, s.width) for s in self._scenes}}
+        tiles = [len(self._grid(scene)) for scene in self._scenes]
+        self._ends = np.cumsum(tiles, dtype=np.int64)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "ids"}
+
+    @property
+    def sensors(self) -> Mapping[str, Sensor]:
+        """The sensors by key."""
+        return self._sensors
+
+    @property
+    def scenes(self) -> Sequence[Scene]:
+        """The scenes that are tiled, in order."""
+        return self._scenes
+
+    @cached_property
+    def ids(self) -> NDArray[np.str_]:
+        """``<scene>/<row>_<column>`` for each sample."""
+        return np.array(
+            [f"{scene.name}/{row}_{column}" for scene in self._scenes for row, column in self._grid(scene).tolist()]
+        )
+
+    @property
+    def source(self) -> Mapping[str, Any]:
+        """Provenance; ``fingerprint`` covers each file's path below the root, size in bytes and grid."""
+        return {
+            "layout": "scenes",
+            "root": str(self.spec.root),
+            "options": self.spec.model_dump(mode="json", exclude={"layout", "root", "sensors"}),
+            "sensors": {key: sensor.name for key, sensor in self._sensors.items()},
+            "scenes": len(self._scenes),
+            "rejected": len(self.rejected),
+            "simulated": False,
+            "fingerprint": self._fingerprint,
+        }
+
+    def __len__(self) -> int:
+        return int(self._ends[-1])
+
+    def shape(self, index: int, sensor: str) -> tuple[int, int]:
+        """Height and width of a tile, the same for all."""
+        self._locate(index)
+        self._sensor(sensor)
+        return (self.spec.tile, self.spec.tile)
+
+    def read(
+        self, index: int, sensor: str, bands: Sequence[str] | None = None, window: Window | None = None
+    ) -> NDArray[Any]:
+        """Pixels of one tile; see ``Archive.read``."""
+        declared = self._sensor(sensor)
+        scene, row, column = self._locate(index)
+        part = Window(0, 0, self.spec.tile, self.spec.tile) if window is None else Window(*window)
+        check_within(part, self.spec.tile, self.spec.tile, f"tile {scene.name}/{row}_{column}")
+        top, left = scene.offsets[sensor]
+        place = Window(top + row + part.top, left + column + part.left, part.height, part.width)
+        positions = declared.indices(declared.names if bands is None else bands)
+        return read_window(scene.files[sensor].path, positions, place)
+
+    def table(self) -> pa.Table:
+        """See ``Archive.table``; with ``time:<sensor>``, each sensor's own acquisition, where there are several."""
+        times = {key: [acquired(scene.files[key]) for scene in self._scenes] for key in self._sensors}
+        columns = {
+            "id": pa.array(self.ids.tolist(), pa.string()),
+            "geometry": pa.array(self._outlines(), pa.binary()),
+            "time": self._spread([next(filter(None, each), None) for each in zip(*times.values(), strict=True)], _TIME),
+            "label": pa.nulls(len(self), pa.string()),
+            "split": pa.nulls(len(self), pa.string()),
+            "crs": self._spread([scene.crs for scene in self._scenes], pa.string()),
+            "transform": self._transforms(),
+        }
+        for key in self._sensors:
+            columns[f"asset:{key}"] = self._spread([str(scene.files[key].path) for scene in self._scenes], pa.string())
+        if len(times) > 1:
+            columns |= {f"time:{key}": self._spread(each, _TIME) for key, each in times.items()}
+        return pa.table(columns)
+
+    @cached_property
+    def _fingerprint(self) -> str:
+        return _fingerprint(self.spec.root, self._scenes)
+
+    def _sensor(self, key: str) -> Sensor:
+        if key not in self._sensors:
+            raise BandError(f"{self.spec.root} has no sensor {key!r}.{nearest(key, self._sensors)}")
+        return self._sensors[key]
+
+    def _cut(self, height: int, width: int) -> NDArray[np.int64]:
+        return origins(height, width, self.spec.tile, self.spec.stride or self.spec.tile, self.spec.edge)
+
+    def _grid(self, scene: Scene) -> NDArray[np.int64]:
+        return self._grids[scene.height, scene.width]
+
+    def _locate(self, index: int) -> tuple[Scene, int, int]:
+        if not 0 <= index < len(self):
+            raise IndexError(f"sample {index} of an archive of {len(self)} samples")
+        number = int(np.searchsorted(self._ends, index, side="right"))
+        scene = self._scenes[number]
+        grid = self._grid(scene)
+        row, column = grid[index - (self._ends[number] - len(grid))]
+        return scene, int(row), int(column)
+
+    def _spread(self, values: Sequence[Any], kind: pa.DataType) -> pa.Array:
+        """One value a scene to one value a sample."""
+        return pa.array(values, kind).take(pa.array(self._owners()))
+
+    def _owners(self) -> NDArray[np.int64]:
+        """The scene of each sample."""
+        return np.repeat(np.arange(len(self._scenes)), np.diff(self._ends, prepend=0))
+
+    def _placed(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Of each sample the transform of its scene, shape ``(n, 6)``, and its row and column there, ``(n, 2)``."""
+        transforms = np.array([scene.transform for scene in self._scenes], dtype=np.float64)
+        tiles = np.concatenate([self._grid(scene) for scene in self._scenes])
+        return transforms[self._owners()], tiles.astype(np.float64)
+
+    def _outlines(self) -> list[bytes | None]:
+        transforms, tiles = self._placed()
+        boxes = np.insert(tiles, [2], [self.spec.tile, self.spec.tile], axis=1)
+        systems = [scene.crs for scene in self._scenes]
+        return outlines_in_systems(corners(transforms, boxes), [systems[owner] for owner in self._owners()])
+
+    def _transforms(self) -> pa.ListArray:
+        transforms, tiles = self._placed()
+        (a, b, c, d, e, f), (row, column) = transforms.T, tiles.T
+        moved = np.stack([a, b, c + a * column + b * row, d, e, f + d * column + e * row], axis=1)
+        return pa.ListArray.from_arrays(np.arange(len(moved) + 1) * 6, moved.ravel())
+
+
+def _fingerprint(root: Path, scenes: Sequence[Scene]) -> str:
+    digest = hashlib.sha256()
+    for scene in scenes:
+        for key, header in sorted(scene.files.items()):
+            where = header.path.relative_to(root).as_posix() if header.path.is_relative_to(root) else header.path.name
+            digest.update(repr((scene.name, key, where, header.bytes, header.crs, header.transform)).encode())
+    return digest.hexdigest()

@@ -1,0 +1,204 @@
+"""Tiles of items: the grid of each item, and its pixels, by range requests where they lie on the net."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from terrasieve.archive.protocol import Window
+from terrasieve.archive.quality.limits import FlawError, Problem
+from terrasieve.archive.readers.geotiff import (
+    Address,
+    Header,
+    PixelGrid,
+    check_within,
+    read_grid,
+    read_stretched,
+    read_window,
+)
+from terrasieve.sensors import Sensor
+
+_PAUSES = (0.5, 1.0, 2.0)
+"""Seconds before the second attempt and the further ones."""
+
+ATTEMPTS = len(_PAUSES) + 1
+
+_TOLERANCE = 1.0
+"""Pixels of the finest band by which the corners of others may be off."""
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class BandFile:
+    """One band of an item.
+
+    Attributes:
+        address: Its file.
+        position: Band of the file, from 0.
+        height: Rows of the file.
+        width: Columns of the file.
+    """
+
+    address: Address
+    position: int
+    height: int
+    width: int
+
+
+@dataclass(frozen=True)
+class Scene:
+    """One item as one sensor sees it.
+
+    Attributes:
+        bands: The file of each band, in the sensor's order.
+        height: Rows of the finest.
+        width: Columns of the finest.
+        crs: Such as ``EPSG:32632``.
+        transform: The affine a-f of the finest.
+    """
+
+    bands: tuple[BandFile, ...]
+    height: int
+    width: int
+    crs: str | None
+    transform: tuple[float, float, float, float, float, float]
+
+
+class TileReader:
+    """Reads tiles; an address is ``<item>/<row>_<column>`` of the tile's first pixel.
+
+    Args:
+        sensor: The bands.
+        scenes: By item.
+        tile: Rows and columns of a tile.
+    """
+
+    def __init__(self, sensor: Sensor, scenes: Mapping[str, Scene], tile: int) -> None:
+        self.sensor, self.tile = sensor, tile
+        self._scenes = scenes
+
+    def files(self, address: str) -> tuple[Path, ...]:
+        """The file of each band; addresses on the net are in the table's column, as a path cannot hold them."""
+        return tuple(Path(band.address) for band in self._scene(address)[0].bands)
+
+    def shape(self, address: str) -> tuple[int, int]:
+        """The tile's."""
+        return (self.tile, self.tile)
+
+    def read(self, address: str, positions: Sequence[int], window: Window | None) -> NDArray[Any]:
+        """Bands by position in the sensor, coarser ones resampled to the finest; see ``PatchReader.read``."""
+        scene, row, column = self._scene(address)
+        part = window or Window(0, 0, self.tile, self.tile)
+        check_within(part, self.tile, self.tile, f"tile {address}")
+        place = Window(row + part.top, column + part.left, part.height, part.width)
+        wanted = [scene.bands[position] for position in positions]
+        if len({band.address for band in wanted}) == 1 and _is_finest(wanted[0], scene):
+            positions = [band.position for band in wanted]
+            return patiently(wanted[0].address, partial(read_window, bands=positions, window=place))
+        return np.stack([patiently(band.address, partial(_read_band, band, scene, place)) for band in wanted])
+
+    def header(self, address: str) -> Header:
+        """Where a tile lies, as the item says."""
+        scene, row, column = self._scene(address)
+        a, b, c, d, e, f = scene.transform
+        return Header(
+            name=str(scene.bands[0].address),
+            bytes=-1,
+            height=self.tile,
+            width=self.tile,
+            count=len(scene.bands),
+            dtype="",
+            crs=scene.crs,
+            transform=(a, b, c + a * column + b * row, d, e, f + d * column + e * row),
+            nodata=None,
+            descriptions=(),
+            block=(self.tile, self.tile),
+            tags={},
+        )
+
+    def _scene(self, address: str) -> tuple[Scene, int, int]:
+        item, _, corner = address.rpartition("/")
+        row, _, column = corner.partition("_")
+        return self._scenes[item], int(row), int(column)
+
+
+def plan_scene(files: Sequence[tuple[Address, int, Mapping[str, Any]]], name: str) -> Scene:
+    """The scene that files make, from what the item says of their grids, or else from their headers.
+
+    Args:
+        files: Address, band of the file from 0, and the asset's properties (with those of the item), of each band.
+        name: The item's, for messages.
+
+    Raises:
+        SampleError: A header cannot be read, or the files do not cover the same ground.
+    """
+    grids = [_stated_grid(said) or patiently(address, read_grid) for address, _, said in files]
+    finest = max(grids, key=lambda grid: grid.height * grid.width)
+    for (address, _, _), grid in zip(files, grids, strict=True):
+        apart = np.abs(_corners(grid) - _corners(finest)).max()
+        if grid.crs != finest.crs or apart > _TOLERANCE * abs(finest.transform[0]):
+            raise FlawError(Problem.GRID, f"{address} does not cover the same ground as the others of item {name}.")
+    bands = tuple(
+        BandFile(address, position, grid.height, grid.width)
+        for (address, position, _), grid in zip(files, grids, strict=True)
+    )
+    return Scene(bands, finest.height, finest.width, finest.crs, finest.transform)
+
+
+def patiently(address: Address, read: Callable[[Any], T]) -> T:
+    """Read an address, and again after a pause where it lies on the net and could not be read: connections drop.
+
+    Raises:
+        SampleError: It failed :data:`ATTEMPTS` times, or is wrong in another way.
+    """
+    for pause in (*_PAUSES, None):
+        try:
+            return read(address)
+        except FlawError as error:
+            if error.problem is not Problem.UNREADABLE or isinstance(address, Path):
+                raise
+            if pause is None:
+                raise FlawError(error.problem, f"{error.message} Tried {ATTEMPTS} times.") from error
+            time.sleep(pause)
+    raise AssertionError
+
+
+def _read_band(band: BandFile, scene: Scene, place: Window, address: Address) -> NDArray[Any]:
+    if _is_finest(band, scene):
+        pixels: NDArray[Any] = read_window(address, [band.position], place)[0]
+        return pixels
+    down, right = band.height / scene.height, band.width / scene.width
+    box = (place.top * down, place.left * right, place.height * down, place.width * right)
+    return read_stretched(address, band.position, box, place.height, place.width)
+
+
+def _is_finest(band: BandFile, scene: Scene) -> bool:
+    return (band.height, band.width) == (scene.height, scene.width)
+
+
+def _stated_grid(said: Mapping[str, Any]) -> PixelGrid | None:
+    """The grid as the projection extension states it; None where it does not, or not as a whole."""
+    shape, transform = said.get("proj:shape"), said.get("proj:transform")
+    code = said.get("proj:code") or (f"EPSG:{said['proj:epsg']}" if said.get("proj:epsg") else None)
+    if shape is None or transform is None or code is None:
+        return None
+    try:
+        height, width = (int(side) for side in shape)
+        a, b, c, d, e, f = (float(value) for value in transform[:6])
+    except (TypeError, ValueError):
+        return None
+    return PixelGrid(height, width, str(code), (a, b, c, d, e, f))
+
+
+def _corners(grid: PixelGrid) -> NDArray[np.float64]:
+    """Coordinates of the first and the last corner."""
+    a, b, c, d, e, f = grid.transform
+    return np.array([c, f, a * grid.width + b * grid.height + c, d * grid.width + e * grid.height + f])

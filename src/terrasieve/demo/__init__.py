@@ -1,0 +1,1 @@
+"""The main job end to end, and the sample data that it runs on."""

@@ -1,0 +1,197 @@
+"""Write the embedding of an archive as a GeoParquet file, streamed and resumable.
+
+The metadata key ``emb`` follows the STAC Embedding extension (https://github.com/stac-extensions/embedding).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import geopandas
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import shapely
+from numpy.typing import NDArray
+
+from terrasieve.archive.geoparquet import with_bbox, with_metadata
+from terrasieve.archive.protocol import Archive
+from terrasieve.console import track
+from terrasieve.embeddings.inputs import EncoderInput, resolve_inputs
+from terrasieve.embeddings.stream import EmbedSettings, device_of, embed_batches
+from terrasieve.embeddings.table import provenance, sample_columns
+from terrasieve.errors import ArchiveError, ConfigError
+from terrasieve.models.backbone import Encoder
+from terrasieve.models.export import EncoderCard
+from terrasieve.views.normalise import Normaliser
+
+ROWS_PER_PART = 8192
+"""About how many samples are lost when a run is killed; a part holds whole batches."""
+
+Batches = Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]
+
+
+def write_embeddings(
+    path: str | Path,
+    encoder: Encoder,
+    card: EncoderCard,
+    archive: Archive,
+    inputs: Sequence[EncoderInput],
+    normaliser: Normaliser,
+    settings: EmbedSettings | None = None,
+    indices: NDArray[np.int64] | None = None,
+    rows_per_part: int = ROWS_PER_PART,
+) -> Path:
+    """Embed samples into a GeoParquet 1.1 file; pixels and vectors in memory do not grow with the archive.
+
+    Rows follow a Hilbert curve, so that the row groups' ``bbox`` statistics are tight; samples without a
+    place come last, in the order given. A run that was stopped continues after its last whole part. A file
+    that is already there is replaced at the end. Columns: ``id``, ``geometry`` (WKB, longitude and
+    latitude), ``time``, ``label`` and ``split`` where known, ``bbox`` (covering), ``embedding`` (fixed-size
+    list of float32: the inputs' vectors one after the other).
+
+    Args:
+        path: File to write.
+        encoder: Runs on the device that it is on.
+        card: The encoder's card.
+        archive: Where pixels come from.
+        inputs: What the encoder is shown, each with as many bands as it has channels.
+        normaliser: Standardises the pixels.
+        settings: Size, batch size and precision; the defaults when None.
+        indices: Samples to embed; all when None.
+        rows_per_part: About how many samples are written at once.
+
+    Raises:
+        ArchiveError: There is no sample to embed.
+        BandError: An input does not exist in the archive or does not fit the encoder.
+        ConfigError: Parts of another embedding lie beside ``path``.
+        SampleError: A sample cannot be read, or samples differ in size and no size is set.
+    """
+    settings = (settings or EmbedSettings()).on(device_of(encoder))
+    resolved = resolve_inputs(inputs, archive.sensors, encoder.channels)
+    samples = sample_columns(archive.table())
+    order = hilbert_order(samples, np.arange(len(samples)) if indices is None else indices)
+    if not order.size:
+        raise ArchiveError(f"There is no sample to embed into {path}; look at the archive with `terrasieve info`.")
+    facts = provenance(card, archive, resolved, normaliser, settings)
+    per_part = max(1, rows_per_part // settings.batch_size)
+    rows_sha256 = hashlib.sha256(order.astype("<i8").tobytes()).hexdigest()
+    parts = Parts.resume(Path(path), {**facts, "batches_per_part": per_part, "rows_sha256": rows_sha256})
+    left = order[len(parts.paths()) * per_part * settings.batch_size :]
+    batches = embed_batches(encoder, archive, resolved, normaliser, settings, left)
+    shown = track(batches, "embed (batches)", total=-(-len(left) // settings.batch_size))
+    for rows, vectors in _grouped(shown, per_part):
+        parts.append(_part(samples.take(pa.array(rows)), vectors))
+    schema = pq.read_schema(parts.paths()[0])
+    dimensions = schema.field("embedding").type.list_size
+    parts.merge(with_metadata(schema, {"emb": {**facts, "emb:dimensions": dimensions}}))
+    return parts.target
+
+
+def hilbert_order(samples: pa.Table, indices: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Indices along a Hilbert curve through the centres of their geometries; those without one last.
+
+    Args:
+        samples: Has a column ``geometry`` of WKB, null where unknown.
+        indices: Rows of it to order, shape ``(m,)``.
+    """
+    shapes = shapely.from_wkb(samples["geometry"].to_numpy(zero_copy_only=False))[indices]
+    located = ~shapely.is_missing(shapes)
+    if not located.any():
+        return np.asarray(indices, dtype=np.int64)
+    distance = geopandas.GeoSeries(shapes[located]).hilbert_distance().to_numpy()
+    placed = indices[located][np.argsort(distance, kind="stable")]
+    return np.concatenate([placed, indices[~located]]).astype(np.int64)
+
+
+def _grouped(batches: Batches, count: int) -> Batches:
+    while group := list(islice(batches, count)):
+        yield np.concatenate([rows for rows, _ in group]), np.concatenate([vectors for _, vectors in group])
+
+
+def _part(samples: pa.Table, vectors: NDArray[np.float32]) -> pa.Table:
+    flat = vectors.reshape(len(vectors), -1)
+    embedding = pa.FixedSizeListArray.from_arrays(pa.array(flat.ravel()), flat.shape[1])
+    return with_bbox(samples).append_column("embedding", embedding).replace_schema_metadata(None)
+
+
+# ----------------------------------------------------------------------- parts
+# The parts of an unfinished Parquet file, so that a run can be stopped and taken up again.
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Parts of one file: ``<file>.parts/part-00000.parquet`` and so on, beside ``provenance.json``.
+
+    Attributes:
+        target: The file that the parts will become.
+    """
+
+    target: Path
+
+    @classmethod
+    def resume(cls, target: Path, plan: Mapping[str, Any]) -> Parts:
+        """The parts of ``target``, begun now or taken up again.
+
+        Args:
+            target: The file that the parts will become.
+            plan: JSON-able values that determine every part.
+
+        Raises:
+            ConfigError: The parts that are there were made by another plan.
+        """
+        parts = cls(target)
+        written, text = parts.folder / "provenance.json", json.dumps(plan, indent=2, sort_keys=True)
+        if not written.exists():
+            parts.folder.mkdir(parents=True, exist_ok=True)
+            unfinished = written.with_suffix(".unfinished")
+            unfinished.write_text(text, encoding="utf-8")
+            os.replace(unfinished, written)
+            return parts
+        old, new = json.loads(written.read_text(encoding="utf-8")), json.loads(text)
+        changed = sorted(key for key in {**old, **new} if old.get(key) != new.get(key))
+        if changed:
+            raise ConfigError(
+                f"{parts.folder} holds parts of another embedding; it differs in {', '.join(changed)}. "
+                "Repeat the earlier command to finish it, or delete the folder to begin anew."
+            )
+        return parts
+
+    @property
+    def folder(self) -> Path:
+        """Where the parts are."""
+        return self.target.with_name(self.target.name + ".parts")
+
+    def paths(self) -> list[Path]:
+        """The whole parts, in order, up to the first that is missing."""
+        paths: list[Path] = []
+        while (path := self._path(len(paths))).exists():
+            paths.append(path)
+        return paths
+
+    def append(self, rows: pa.Table) -> None:
+        """Write the next part, whole or not at all."""
+        path = self._path(len(self.paths()))
+        unfinished = path.with_suffix(".unfinished")
+        pq.write_table(rows, unfinished, compression="zstd", use_dictionary=False)
+        os.replace(unfinished, path)
+
+    def merge(self, schema: pa.Schema) -> None:
+        """Make the parts one file of this schema, one part in memory at a time, and remove them."""
+        unfinished = self.folder / "merged.unfinished"
+        with pq.ParquetWriter(unfinished, schema, compression="zstd", use_dictionary=False) as writer:
+            for path in track(self.paths(), "merge parts", total=len(self.paths())):
+                writer.write_table(pq.read_table(path).cast(schema))
+        os.replace(unfinished, self.target)
+        shutil.rmtree(self.folder)
+
+    def _path(self, number: int) -> Path:
+        return self.folder / f"part-{number:05d}.parquet"

@@ -1,1 +1,0 @@
-"""Diagnostics of embeddings: arrays in, numbers out."""

@@ -1,0 +1,317 @@
+"""Compare a frozen encoder with its floors, or several models with each other, on a labelled archive."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+
+from terrasieve.archive.protocol import Archive, source_name
+from terrasieve.archive.statistics import measure
+from terrasieve.console import progress_bar
+from terrasieve.embeddings.inputs import EncoderInput, bands_by_sensor, join
+from terrasieve.embeddings.stream import EmbedSettings, embed_vectors
+from terrasieve.models.backbone import Encoder
+from terrasieve.models.export import EncoderCard
+from terrasieve.probes.metrics.classification import BOOTSTRAP
+from terrasieve.probes.models import Candidate, Showing, check_names, showing, with_floors
+from terrasieve.probes.named import default_probes
+from terrasieve.probes.probe import Labelled, Probe, ProbeResult
+from terrasieve.probes.results import InputRow, Measured, ProbeRow, default_inputs, distinct_members
+from terrasieve.probes.splits import Splits, make_splits, thin
+from terrasieve.views.normalise import Normaliser
+
+
+@dataclass(frozen=True)
+class ProbeTask:
+    """What every model of one comparison shares.
+
+    Attributes:
+        archive: The labelled archive.
+        splits: Its samples, and what is predicted of them.
+        normaliser: Standardises pixels by the train split.
+        settings: Size, batch size and precision.
+        probes: What is fitted on the vectors of each model.
+        train_shares: Shares of the train split that each probe is fitted on.
+        seed: Of every draw.
+        data: All of that in one line.
+    """
+
+    archive: Archive
+    splits: Splits
+    normaliser: Normaliser
+    settings: EmbedSettings
+    probes: tuple[Probe, ...]
+    train_shares: tuple[float, ...]
+    seed: int
+    data: str
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """Vectors of the samples of a comparison under one model; see :func:`embed_candidate`.
+
+    Attributes:
+        name: The model's.
+        shown: What it was shown, and how.
+        plain: Vectors ``(n, features)`` by input, of bands as they are.
+        copied: The same by row, of bands that stand for others.
+    """
+
+    name: str
+    shown: tuple[Showing, ...]
+    plain: Mapping[EncoderInput, NDArray[np.float32]]
+    copied: Mapping[InputRow, Mapping[EncoderInput, NDArray[np.float32]]]
+
+    def vectors(self, shown: Showing) -> NDArray[np.float32]:
+        """Of the train, validation and test samples, in that order: shape ``(n, members, features)``."""
+        found = self.copied[shown.row] if shown.note else self.plain
+        return np.stack([found[member] for member in shown.row.members], axis=1)
+
+
+def evaluate(
+    encoder: Encoder,
+    card: EncoderCard,
+    archive: Archive,
+    inputs: Sequence[EncoderInput] | None = None,
+    probes: Sequence[Probe] | None = None,
+    settings: EmbedSettings | None = None,
+    split_column: str = "split",
+    seed: int = 0,
+) -> list[ProbeRow]:
+    """Probe an encoder and, always beside it, image statistics and its own backbone untrained.
+
+    Pixels are standardised by statistics of the train split of this archive, the same for every model.
+    Each sample passes each model once per distinct input, however many rows use it.
+
+    Args:
+        encoder: Runs on the device that it is on; left exactly as it is.
+        card: The encoder's card.
+        archive: A labelled archive.
+        inputs: One row each. A single-band encoder is shown the bands of a larger input one by one, and
+            their vectors, scaled to unit length, are joined. When None, every row that the archive offers;
+            see :func:`terrasieve.probes.results.default_rows`.
+        probes: What to fit; every probe of the target's kind when None.
+        settings: Size, batch size and precision; the defaults when None.
+        split_column: Column of the archive's table with the published split.
+        seed: Of the random initialisation, and of whatever the published split lacks.
+
+    Returns:
+        Rows ordered by model (the encoder, then the floors), input and probe.
+
+    Raises:
+        ArchiveError: The archive has no labels, or its published split is incomplete.
+        BandError: An input does not exist in the archive or does not fit the encoder.
+        ConfigError: There is no such split column.
+        SampleError: A sample cannot be read, or samples differ in size and no size is set.
+    """
+    offered = inputs or default_inputs(archive.sensors, encoder.channels)
+    wanted = tuple(dict.fromkeys(one.resolve(archive.sensors) for one in offered))
+    candidates = with_floors(encoder, card, seed)
+    shown = [showing(candidates[0], one, archive.sensors) for one in wanted]
+    splits = make_splits(archive.table(), seed, split_column)
+    task = prepare(archive, splits, [one.row for one in shown], probes, settings, seed=seed)
+    return [one.row for one in compare(candidates, wanted, task)]
+
+
+def prepare(
+    archive: Archive,
+    splits: Splits,
+    rows: Sequence[InputRow],
+    probes: Sequence[Probe] | None = None,
+    settings: EmbedSettings | None = None,
+    train_shares: Sequence[float] = (1.0,),
+    seed: int = 0,
+) -> ProbeTask:
+    """Measure what every model of a comparison shares.
+
+    Args:
+        archive: The labelled archive.
+        splits: From :func:`terrasieve.probes.splits.make_splits`.
+        rows: Everything that any model will be shown.
+        probes: What to fit; every probe of the target's kind when None.
+        settings: The defaults when None.
+        train_shares: Shares of the train split to fit on, each above 0 and at most 1.
+        seed: Of every draw.
+    """
+    settings = settings or EmbedSettings()
+    statistics = measure(archive, sensors=list(bands_by_sensor(distinct_members(rows))), indices=splits.train)
+    return ProbeTask(
+        archive=archive,
+        splits=splits,
+        normaliser=Normaliser(archive.sensors, statistics),
+        settings=settings,
+        probes=tuple(probes or default_probes(splits.target.task)),
+        train_shares=tuple(train_shares),
+        seed=seed,
+        data=describe(archive, splits, settings),
+    )
+
+
+def compare(candidates: Sequence[Candidate], inputs: Sequence[EncoderInput], task: ProbeTask) -> list[Measured]:
+    """Probe several models on the same samples.
+
+    Args:
+        candidates: The models; the first is the one in question.
+        inputs: What each is shown; all must fit all of them.
+        task: From :func:`prepare`.
+
+    Returns:
+        Ordered by model, input, share of the train split and probe.
+
+    Raises:
+        BandError: An input does not exist or does not fit a candidate.
+        ConfigError: Two candidates have the same name.
+        SampleError: A sample cannot be read, or samples differ in size and no size is set.
+    """
+    check_names(candidates)
+    return [one for candidate in candidates for one in fit_probes(embed_candidate(candidate, inputs, task), task)]
+
+
+def describe(archive: Archive, splits: Splits, settings: EmbedSettings) -> str:
+    """Archive, sizes, split and normalisation in one line."""
+    source, classes = archive.source, splits.classes
+    size = f"resized to {settings.size} px" if settings.size else "native size"
+    kind = "SIMULATED data" if source.get("simulated") else "data"
+    what = f"{len(classes)} classes" if classes else f"{splits.target.column} as a number"
+    return (
+        f"{kind}: {source_name(source)}, {what}, {size}, "
+        f"split {splits.origin}, {len(splits.train)}/{len(splits.val)}/{len(splits.test)} samples, "
+        f"pixels standardised per band on train; {BOOTSTRAP}"
+    )
+
+
+def embed_candidate(candidate: Candidate, inputs: Sequence[EncoderInput], task: ProbeTask) -> Embedded:
+    """Pass every sample of a comparison through one model, once per distinct input.
+
+    Raises:
+        BandError: An input does not exist or does not fit the model.
+        SampleError: A sample cannot be read, or samples differ in size and no size is set.
+    """
+    shown = tuple(showing(candidate, one, task.archive.sensors) for one in inputs)
+    plain = _embed(candidate.name, candidate.model, [one.row for one in shown if not one.note], task)
+    # A copied band passes through another network than the bands as they are.
+    copied = {one.row: _embed(candidate.name, one.model, [one.row], task) for one in shown if one.note}
+    return Embedded(candidate.name, shown, plain, copied)
+
+
+def fit_probes(embedded: Embedded, task: ProbeTask) -> list[Measured]:
+    """Fit and score every probe of a task on what one model was shown; ordered by input, share and probe."""
+    found: list[Measured] = []
+    with progress_bar() as bar:
+        total = len(embedded.shown) * len(task.probes) * len(task.train_shares)
+        running = bar.add_task(f"probe: {embedded.name}", total=total, note="")
+        for one in embedded.shown:
+            features = join(embedded.vectors(one))
+            for share in task.train_shares:
+                for probe in task.probes:
+                    bar.update(running, note=f"{one.row.name} {probe.name}")
+                    found.append(measure_probe(embedded.name, one, probe, features, task, share))
+                    bar.advance(running)
+    return found
+
+
+def _embed(
+    name: str, model: nn.Module, rows: Sequence[InputRow], task: ProbeTask
+) -> dict[EncoderInput, NDArray[np.float32]]:
+    """Vectors of the train, validation and test samples, in that order, by input."""
+    members = distinct_members(rows)
+    if not members:
+        return {}
+    vectors = embed_vectors(
+        model,
+        task.archive,
+        members,
+        task.normaliser,
+        task.settings,
+        used_samples(task.splits),
+        f"embed: {name}",
+    )
+    return {member: vectors[:, position] for position, member in enumerate(members)}
+
+
+def used_samples(splits: Splits) -> NDArray[np.int64]:
+    """Indices of the train, validation and test samples, in that order."""
+    return np.concatenate([splits.train, splits.val, splits.test])
+
+
+def measure_probe(
+    name: str, shown: Showing, probe: Probe, features: NDArray[np.float32], task: ProbeTask, share: float = 1.0
+) -> Measured:
+    """Fit and score one probe.
+
+    Args:
+        name: The model's.
+        shown: How the model was shown the bands.
+        probe: Is fitted.
+        features: Vectors of :func:`used_samples`, shape ``(n, features)``.
+        task: What the comparison shares.
+        share: Of the train split to fit on.
+    """
+    splits = task.splits
+    bounds = np.cumsum([len(splits.train), len(splits.val)])
+    train, val, test = (
+        Labelled(part, splits.labels[indices])
+        for part, indices in zip(np.split(features, bounds), (splits.train, splits.val, splits.test), strict=True)
+    )
+    if share < 1:
+        kept = thin(splits.target.strata()[splits.train], share, task.seed)
+        train = Labelled(train.features[kept], train.labels[kept])
+    result = probe.fit(train.features, train.labels, val).score(test.features, test.labels)
+    row = result_row(name, shown.row.name, probe.name, result, task, len(train.labels), share, shown.note)
+    return Measured(row, result.predicted)
+
+
+def result_row(
+    name: str,
+    inputs: str,
+    probe: str,
+    result: ProbeResult,
+    task: ProbeTask,
+    n_train: int,
+    share: float = 1.0,
+    note: str = "",
+) -> ProbeRow:
+    """A result with everything that is needed to read it.
+
+    Args:
+        name: The model's.
+        inputs: What it was shown.
+        probe: Name of the probe.
+        result: What it reached on the test split.
+        task: What the comparison shares.
+        n_train: Samples that were fitted on.
+        share: What part of the train split they are.
+        note: What a reader must know beyond the protocol.
+    """
+    splits = task.splits
+    return ProbeRow(
+        model=name,
+        inputs=inputs,
+        probe=probe,
+        protocol=str(result.protocol),
+        data=task.data,
+        metrics=result.metrics,
+        ci95=result.ci95,
+        chosen=result.chosen,
+        n_train=n_train,
+        n_test=len(splits.test),
+        target=splits.target.column,
+        task=splits.target.task,
+        classes=splits.classes,
+        confusion=_padded(result.score.confusion, len(splits.classes)),
+        train_share=share,
+        seed=task.seed,
+        note=note,
+    )
+
+
+def _padded(confusion: tuple[tuple[int, ...], ...], classes: int) -> tuple[tuple[int, ...], ...]:
+    """With a row and column for classes that occur neither as truth nor as prediction."""
+    if not confusion:
+        return ()
+    missing = classes - len(confusion)
+    return tuple(row + (0,) * missing for row in confusion) + ((0,) * classes,) * missing

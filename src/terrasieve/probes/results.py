@@ -1,0 +1,223 @@
+"""The rows of a comparison: what is shown to an encoder, and what a probe then reached."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from terrasieve.embeddings.inputs import EncoderInput, resolve_inputs
+from terrasieve.errors import BandError
+from terrasieve.probes.metrics.classification import Task
+from terrasieve.probes.splits import Splits
+from terrasieve.sensors import Sensor
+
+JOINED_BANDS = 3
+"""Size of the band sets that a single-band encoder is also probed on, such as ``rgb``."""
+
+
+@dataclass(frozen=True)
+class InputRow:
+    """Inputs whose vectors a probe sees together.
+
+    Attributes:
+        members: One input, or several that are embedded one by one and whose vectors are joined.
+    """
+
+    members: tuple[EncoderInput, ...]
+
+    @property
+    def name(self) -> str:
+        """``s2:B04,B03,B02`` for bands shown together, ``s2:B04+B03+B02`` for bands shown one by one."""
+        if len(self.members) == 1:
+            return str(self.members[0])
+        return f"{self.members[0].sensor}:{'+'.join(band for one in self.members for band in one.bands)}"
+
+
+@dataclass(frozen=True)
+class ProbeRow:
+    """One result of a comparison with everything that is needed to read it.
+
+    Attributes:
+        model: The recipe of the encoder, the name of a baseline, or ``random init`` or ``image statistics``.
+        inputs: Name of the :class:`InputRow`.
+        probe: Name of the probe.
+        protocol: Name, version and every setting of the probe, in one line.
+        data: Archive, sizes, split and normalisation, in one line.
+        metrics: By name, as :data:`terrasieve.probes.metrics.classification.METRIC_INFO` describes them.
+        ci95: Bootstrap 95 % interval of each metric.
+        chosen: Settings that fitting chose on the validation split.
+        n_train: Samples that the probe was fitted on.
+        n_test: Samples in the test split.
+        target: Column of the archive's table that was predicted, or the sensor with the map of classes.
+        task: What kind of target it is.
+        classes: Names of the classes by code; none for a regression.
+        confusion: Counts, a row per true class and a column per predicted one; empty where there are no classes
+            that exclude each other.
+        train_share: Share of the train split that the probe was fitted on.
+        seed: Of the floor's weights and of everything drawn.
+        note: What a reader must know beyond the protocol, for example ``band copied 3 times``.
+    """
+
+    model: str
+    inputs: str
+    probe: str
+    protocol: str
+    data: str
+    metrics: Mapping[str, float]
+    ci95: Mapping[str, tuple[float, float]]
+    chosen: Mapping[str, float]
+    n_train: int
+    n_test: int
+    target: str = "label"
+    task: Task = "classification"
+    classes: tuple[str, ...] = ()
+    confusion: tuple[tuple[int, ...], ...] = ()
+    train_share: float = 1.0
+    seed: int = 0
+    note: str = ""
+
+    @property
+    def bands(self) -> str:
+        """The bands of the input, whether they were shown together or one by one: one line of a table."""
+        return self.inputs.replace("+", ",")
+
+
+def input_row(wanted: EncoderInput, sensors: Mapping[str, Sensor], channels: int) -> InputRow:
+    """The row for one wanted input.
+
+    A single-band encoder is shown the bands of a larger input one by one, and their vectors are joined.
+
+    Raises:
+        BandError: The input does not exist in the archive or does not fit the encoder.
+    """
+    resolved = wanted.resolve(sensors)
+    if channels == 1:
+        return InputRow(tuple(EncoderInput(sensor=resolved.sensor, bands=(band,)) for band in resolved.bands))
+    return InputRow(resolve_inputs([resolved], sensors, channels))
+
+
+def default_inputs(sensors: Mapping[str, Sensor], channels: int) -> tuple[EncoderInput, ...]:
+    """Every input that an archive offers to an encoder.
+
+    For a single-band encoder each band of each optical or radar sensor, then each named set of three
+    bands, joined. For any other encoder each named set of as many bands as it takes, and each sensor
+    that has exactly as many. Sets of the same bands count once.
+
+    Args:
+        sensors: The archive's sensors by key.
+        channels: Input channels of the encoder.
+
+    Raises:
+        BandError: The archive offers nothing that fits.
+    """
+    seen = {key: sensor for key, sensor in sensors.items() if sensor.kind != "map"}
+    wanted = [
+        EncoderInput(sensor=key, bands=bands)
+        for key, sensor in seen.items()
+        for bands in _selections(sensor, JOINED_BANDS if channels == 1 else channels)
+    ]
+    if channels == 1:
+        single = [EncoderInput(sensor=key, bands=(band,)) for key, sensor in seen.items() for band in sensor.names]
+        wanted = single + wanted
+    if not wanted:
+        raise BandError(
+            f"The encoder takes {channels} bands, and no sensor of the archive has that many or a named set of them; "
+            "name the inputs, for example s2:B04,B03,B02."
+        )
+    return tuple(wanted)
+
+
+def default_rows(sensors: Mapping[str, Sensor], channels: int) -> tuple[InputRow, ...]:
+    """The rows for :func:`default_inputs`."""
+    return tuple(input_row(one, sensors, channels) for one in default_inputs(sensors, channels))
+
+
+def distinct_members(rows: Iterable[InputRow]) -> tuple[EncoderInput, ...]:
+    """Each input that any row needs, once, in order of first use."""
+    return tuple(dict.fromkeys(one for row in rows for one in row.members))
+
+
+def _selections(sensor: Sensor, count: int) -> list[tuple[str, ...]]:
+    candidates = [*sensor.sets.values(), sensor.names]
+    distinct = {frozenset(bands): bands for bands in reversed(candidates) if len(bands) == count}
+    return list(reversed(distinct.values()))
+
+
+# ----------------------------------------------------------------- predictions
+# What each probe said of each test sample, kept so that models can be compared sample by sample.
+
+PREDICTIONS = "probe-predictions.parquet"
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A row and the predictions behind it.
+
+    Attributes:
+        row: The result.
+        predicted: Of the test samples, in the order of the split: class codes, scores by label, or numbers.
+    """
+
+    row: ProbeRow
+    predicted: NDArray[Any]
+
+
+def predictions_table(measured: Sequence[Measured], splits: Splits, ids: NDArray[np.str_]) -> pa.Table:
+    """One line per test sample and row, with the model, its input, probe, target, share of train and seed.
+
+    ``truth`` and ``predicted`` are text: a class, or a number in full precision. Several labels a sample are left out.
+
+    Args:
+        measured: From :func:`terrasieve.probes.compare.compare`.
+        splits: The split that they were measured on.
+        ids: Of every sample of the archive.
+    """
+    truth = _texts(splits.labels[splits.test], splits.classes) if splits.target.task != "multilabel" else None
+    tables = [_table(one, ids[splits.test], truth, splits.classes) for one in measured if one.row.task != "multilabel"]
+    return pa.concat_tables([_SCHEMA.empty_table(), *tables])
+
+
+def write_predictions(measured: Sequence[Measured], splits: Splits, ids: NDArray[np.str_], path: Path) -> Path:
+    """Write :func:`predictions_table` as Parquet; the file appears under its name only when it is whole."""
+    partial = path.with_name(f".{path.name}.partial")
+    pq.write_table(predictions_table(measured, splits, ids), partial, compression="zstd")
+    os.replace(partial, path)
+    return path
+
+
+def _table(one: Measured, ids: NDArray[np.str_], truth: pa.Array, classes: tuple[str, ...]) -> pa.Table:
+    row = one.row
+    facts = [(row.model, pa.string()), (row.inputs, pa.string()), (row.probe, pa.string()), (row.target, pa.string())]
+    constant = [pa.repeat(pa.scalar(value, kind), len(ids)) for value, kind in facts]
+    numbers = [pa.repeat(pa.scalar(row.train_share), len(ids)), pa.repeat(pa.scalar(row.seed), len(ids))]
+    own = [pa.array(ids.tolist(), pa.string()), truth, _texts(one.predicted, classes)]
+    return pa.table([*constant, *numbers, *own], schema=_SCHEMA)
+
+
+_SCHEMA = pa.schema(
+    [
+        ("model", pa.string()),
+        ("inputs", pa.string()),
+        ("probe", pa.string()),
+        ("target", pa.string()),
+        ("train_share", pa.float64()),
+        ("seed", pa.int64()),
+        ("id", pa.string()),
+        ("truth", pa.string()),
+        ("predicted", pa.string()),
+    ]
+)
+
+
+def _texts(values: NDArray[Any], classes: tuple[str, ...]) -> pa.Array:
+    if not classes:
+        return pa.array([repr(float(value)) for value in values], pa.string())
+    return pa.array(classes, pa.string()).take(pa.array(np.asarray(values, dtype=np.int64)))

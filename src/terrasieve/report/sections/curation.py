@@ -1,0 +1,132 @@
+"""Section of the page: what each round of curation kept and dropped."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from terrasieve.report.charts import ACCENT, FAINT, MUTED, Chart, Choice, axis, finite, plain
+from terrasieve.report.round_record import Round
+from terrasieve.report.tables import MISSING, Cell, Table
+from terrasieve.report.wording import percent
+
+
+@dataclass(frozen=True)
+class Curation:
+    """What the section shows; ``classes`` is None where labels were unknown."""
+
+    table: Table
+    occupancy: Choice | None
+    classes: Choice | None
+
+
+def curation(key: str, rounds: Sequence[Round]) -> Curation | None:
+    """The section; None where there was no round.
+
+    Args:
+        key: Prefix of the ids.
+        rounds: The first first.
+    """
+    if not rounds:
+        return None
+    latest_first = rounds[::-1]
+    occupancy = tuple(_occupancy(f"{key}-occupancy-{one.number}", one) for one in latest_first if one.sizes)
+    classes = tuple(_classes(f"{key}-classes-{one.number}", one) for one in latest_first if one.classes_before)
+    return Curation(
+        _table(rounds),
+        Choice(f"{key}-occupancy", "Round", occupancy) if occupancy else None,
+        Choice(f"{key}-classes", "Round", classes) if classes else None,
+    )
+
+
+def _table(rounds: Sequence[Round]) -> Table:
+    columns = ("before step", "pool", "effective clusters", "fullest cluster", "coverage", "new", "seconds")
+    return Table(
+        "Rounds of curation",
+        "round",
+        columns,
+        tuple((str(one.number), _cells(one)) for one in rounds),
+        (
+            "Effective clusters: exponential of the entropy of the clusters' shares, candidates → pool, of so many "
+            "clusters. Coverage: mean distance of a dropped sample to the nearest kept one, between unit vectors; "
+            "compare it between pools of one size.",
+        ),
+    )
+
+
+def _cells(one: Round) -> tuple[Cell, ...]:
+    return (
+        Cell(f"{one.step:,}"),
+        Cell(f"{one.pool:,}", f"of {one.candidates:,}"),
+        Cell(f"{one.effective_before:.0f} → {one.effective_after:.0f}", f"of {one.groups:,}"),
+        Cell(f"{percent(one.largest_before, 1)} → {percent(one.largest_after, 1)}"),
+        MISSING if one.coverage is None else Cell(f"{one.coverage:.3f}"),
+        MISSING if one.turnover is None else Cell(percent(one.turnover)),
+        Cell(f"{one.seconds:.1f}"),
+    )
+
+
+def _occupancy(name: str, one: Round) -> Chart:
+    order = sorted(range(len(one.sizes)), key=lambda cluster: -one.sizes[cluster])
+    ranks = list(range(1, len(order) + 1))
+    before = [100 * one.sizes[cluster] / max(1, sum(one.sizes)) or None for cluster in order]
+    after = [100 * one.quotas[cluster] / max(1, sum(one.quotas)) or None for cluster in order] if one.quotas else []
+    traces = (
+        {
+            "type": "scatter",
+            "mode": "lines",
+            "name": "candidates",
+            "x": ranks,
+            "y": finite(before),
+            "line": {"color": MUTED, "width": 2},
+            "hovertemplate": "cluster %{x}: %{y:.3g} %",
+        },
+        {
+            "type": "scatter",
+            "mode": "markers",
+            "name": "pool",
+            "x": ranks[: len(after)],
+            "y": finite(after),
+            "marker": {"color": ACCENT, "size": 5, "opacity": 0.75},
+            "hovertemplate": "cluster %{x}: %{y:.3g} %",
+        },
+    )
+    layout = {
+        "xaxis": axis("cluster, the fullest first"),
+        "yaxis": axis("share of samples, %") | {"type": "log", "dtick": 1},
+        "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
+    }
+    alt = (
+        f"Share of each cluster in round {one.number}: the fullest holds {percent(one.largest_before, 1)} of the "
+        f"candidates, and the fullest {percent(one.largest_after, 1)} of the pool"
+    )
+    return Chart(name, f"round {one.number}, before step {one.step:,}", alt, traces, layout, 340)
+
+
+def _classes(name: str, one: Round) -> Chart:
+    classes = sorted(one.classes_before, key=lambda label: -one.classes_before[label])
+    kept = [one.classes_after.get(label, 0) for label in classes]
+    dropped = [one.classes_before[label] - count for label, count in zip(classes, kept, strict=True)]
+    labels = [plain(label) for label in classes]
+    traces = tuple(
+        {
+            "type": "bar",
+            "orientation": "h",
+            "name": what,
+            "y": labels,
+            "x": counts,
+            "marker": {"color": colour},
+            "hovertemplate": "%{y}: %{x:,} " + what,
+        }
+        for what, counts, colour in (("kept", kept, ACCENT), ("dropped", dropped, FAINT))
+    )
+    layout = {
+        "barmode": "stack",
+        "xaxis": axis("samples"),
+        "yaxis": axis() | {"autorange": "reversed"},
+        "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
+    }
+    alt = f"Round {one.number} by class: " + ", ".join(
+        f"{label} {a:,} kept, {b:,} dropped" for label, a, b in zip(classes, kept, dropped, strict=True)
+    )
+    return Chart(name, f"round {one.number}, before step {one.step:,}", alt, traces, layout, 120 + 26 * len(classes))

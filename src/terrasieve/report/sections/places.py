@@ -1,0 +1,150 @@
+"""Section of the page: where the samples lie."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import shapely
+from numpy.typing import NDArray
+
+from terrasieve.errors import ArchiveError
+from terrasieve.report.charts import ACCENT, FAINT, Chart, Trace, axis, class_marker, finite, plain
+from terrasieve.report.round_record import Round
+
+MOST_POINTS = 5000
+_SEED = 0
+_MOST_CLASSES = 20
+
+
+@dataclass(frozen=True)
+class Places:
+    """What the section shows."""
+
+    chart: Chart
+    caption: str
+
+
+@dataclass(frozen=True)
+class _Points:
+    longitude: NDArray[np.float64]
+    latitude: NDArray[np.float64]
+    ids: tuple[str, ...]
+    groups: tuple[str, ...]
+
+
+def places(key: str, embeddings: Path, rounds: Sequence[Round], most: int = MOST_POINTS) -> Places | None:
+    """The map of the samples of ``embeddings.parquet``; None where there is no such file or no sample has a place.
+
+    Samples are coloured by whether the last round of curation kept them, else by label.
+
+    Args:
+        key: Prefix of the ids.
+        embeddings: As :func:`terrasieve.embeddings.write_embeddings` writes it.
+        rounds: Of curation, the first first.
+        most: Samples to draw; which is chosen by a fixed seed.
+
+    Raises:
+        ArchiveError: A file is damaged.
+    """
+    if not embeddings.is_file():
+        return None
+    table = _read(embeddings, ("id", "geometry", "label"))
+    if not {"id", "geometry"} <= set(table.column_names):
+        return None
+    centres = shapely.centroid(shapely.from_wkb(table["geometry"].to_numpy(zero_copy_only=False)))
+    located = np.flatnonzero(np.isfinite(shapely.get_x(centres)))
+    if not located.size:
+        return None
+    shown = np.sort(np.random.default_rng(_SEED).permutation(located)[:most])
+    ids = tuple(table["id"].take(pa.array(shown)).to_pylist())
+    kept = _kept(rounds)
+    known = kept & set(table["id"].to_pylist())
+    groups, what = (_kept_or_dropped(ids, kept), _last(rounds)) if known else (_labels(table, shown), "by label")
+    points = _Points(shapely.get_x(centres)[shown], shapely.get_y(centres)[shown], ids, groups)
+    return Places(_chart(f"{key}-map", points, bool(known)), _caption(len(shown), len(located), len(table), what))
+
+
+def _read(path: Path, wanted: Sequence[str]) -> pa.Table:
+    try:
+        present = [name for name in wanted if name in pq.read_schema(path).names]
+        return pq.read_table(path, columns=present)
+    except (OSError, pa.ArrowInvalid) as error:
+        raise ArchiveError(f"{path} cannot be read as Parquet: {error}. Write it again, or move it away.") from error
+
+
+def _kept(rounds: Sequence[Round]) -> set[str]:
+    if not rounds or not rounds[-1].selection.is_file():
+        return set()
+    table = _read(rounds[-1].selection, ("id",))
+    return set(table["id"].to_pylist()) if "id" in table.column_names else set()
+
+
+def _kept_or_dropped(ids: Sequence[str], kept: set[str]) -> tuple[str, ...]:
+    return tuple("kept" if name in kept else "dropped" for name in ids)
+
+
+def _last(rounds: Sequence[Round]) -> str:
+    return f"by what round {rounds[-1].number} of curation did with them"
+
+
+def _labels(table: pa.Table, shown: NDArray[np.int64]) -> tuple[str, ...]:
+    if "label" not in table.column_names:
+        return ("sample",) * len(shown)
+    labels = ["no label" if label is None else str(label) for label in table["label"].take(pa.array(shown)).to_pylist()]
+    frequent = {label for label, _ in Counter(labels).most_common(_MOST_CLASSES)}
+    return tuple(label if label in frequent else "other classes" for label in labels)
+
+
+def _caption(drawn: int, located: int, total: int, what: str) -> str:
+    part = (
+        f"{drawn:,} of {located:,} samples with a place, drawn at random (seed {_SEED})"
+        if drawn < located
+        else f"All {located:,} samples with a place"
+    )
+    without = f"; {total - located:,} have none" if located < total else ""
+    shape = "Centres in longitude and latitude; distances are true at the middle latitude."
+    return f"{part}{without}. Coloured {what}. {shape}"
+
+
+def _chart(name: str, points: _Points, curated: bool) -> Chart:
+    counts = Counter(points.groups)
+    order = ["dropped", "kept"] if curated else [label for label, _ in counts.most_common()]
+    traces = tuple(_trace(points, group, i, curated) for i, group in enumerate(order) if counts[group])
+    middle = math.radians(float(np.mean([points.latitude.min(), points.latitude.max()])))
+    # A degree of longitude shrinks with the cosine of the latitude; at a pole it would vanish.
+    stretch = 1 / max(0.1, math.cos(middle))
+    layout = {
+        "margin": {"t": 30},
+        "xaxis": axis("longitude, °"),
+        "yaxis": axis("latitude, °") | {"scaleanchor": "x", "scaleratio": stretch},
+        "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
+        "dragmode": "pan",
+    }
+    alt = "Map of samples: " + ", ".join(f"{counts[group]:,} {group}" for group in order if counts[group])
+    return Chart(name, "Where the samples lie", alt, traces, layout, 480)
+
+
+def _trace(points: _Points, group: str, position: int, curated: bool) -> Trace:
+    rows = [i for i, one in enumerate(points.groups) if one == group]
+    marker = (
+        {"color": ACCENT if group == "kept" else FAINT, "size": 6 if group == "kept" else 4}
+        if curated
+        else class_marker(position, 5)
+    )
+    return {
+        "type": "scatter",
+        "mode": "markers",
+        "name": plain(group),
+        "x": finite(points.longitude[rows]),
+        "y": finite(points.latitude[rows]),
+        "text": [plain(points.ids[i]) for i in rows],
+        "marker": {**marker, "opacity": 0.8},
+        "hovertemplate": "%{text}<br>%{x:.4f}°, %{y:.4f}°",
+    }

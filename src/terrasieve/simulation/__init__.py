@@ -1,0 +1,1 @@
+"""Simulated archives, physically motivated and seeded, for people who have no imagery at hand, and for tests."""

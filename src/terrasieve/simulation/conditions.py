@@ -1,0 +1,184 @@
+"""What the simulated Wave Mode archive shows: the ten phenomena of TenGeoP-SARwv, and the weather that they occur in.
+
+Names are those of Wang et al. 2019, "A labelled ocean SAR imagery dataset of ten geophysical phenomena from Sentinel-1
+wave mode", Geosci. Data J. 6, doi:10.1002/gdj3.73. Order and ranges are ours: frequent phenomena first, as far as the
+literature tells (Wang et al. 2020, Remote Sens. Environ. 237), winds as the phenomena are known to need.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+
+from terrasieve.ocean.viewing import INCIDENCE
+from terrasieve.ocean.waves import GRAVITY, WaveSystem, significant_height, swell, wind_sea
+
+
+@dataclass(frozen=True)
+class Phenomenon:
+    """One class.
+
+    Attributes:
+        name: The label.
+        winds: Lowest and highest wind speed at 10 m that it occurs at, in m/s.
+        swell: Chance that a swell runs through it.
+        polar: It occurs at high latitudes only.
+        covered: Ice hides the water: no waves, and no wind that a radar could tell.
+    """
+
+    name: str
+    winds: tuple[float, float]
+    swell: float = 0.6
+    polar: bool = False
+    covered: bool = False
+
+
+PHENOMENA = (
+    Phenomenon("pure ocean waves", (4.0, 18.0), swell=1.0),
+    Phenomenon("micro convective cells", (4.0, 14.0)),
+    Phenomenon("wind streaks", (6.0, 18.0)),
+    Phenomenon("low wind area", (1.5, 4.5)),
+    Phenomenon("rain cells", (3.0, 11.0)),
+    Phenomenon("biological slicks", (2.0, 6.0)),
+    Phenomenon("atmospheric front", (4.0, 12.0)),
+    Phenomenon("sea ice", (3.0, 16.0), swell=0.0, polar=True, covered=True),
+    Phenomenon("iceberg", (3.0, 12.0), polar=True),
+    Phenomenon("oceanic front", (3.0, 10.0)),
+)
+"""The most frequent first; the position is the rank."""
+
+# ------------------------------------------------------------ ocean conditions
+# What is known of a simulated Wave Mode vignette without its pixels: class, wind, waves, beam, place and time.
+
+_WEIBULL_SHAPE, _WEIBULL_SCALE = 2.2, 8.5
+_FETCH = (30e3, 1500e3)
+_SWELL_HEIGHT, _SWELL_SPREAD, _SWELL_HEIGHTS = 1.8, 0.5, (0.4, 7.0)
+_SWELL_PERIOD = (9.0, 16.0)
+_STEEPEST_SWELL = 0.02
+_BEAM_JITTER = 0.3
+_OPEN = ((-178, -135, 15, 48), (-50, -32, 12, 50), (-140, -85, -50, -12), (-32, 4, -50, -18), (62, 105, -45, -10))
+_POLAR = ((-165, -95, -72, -62), (-40, -12, -70, -60), (-20, 20, -66, -56))
+_START, _DAYS = datetime(2016, 1, 1, tzinfo=UTC), 5 * 365
+_ASCENDING, _DESCENDING = (348.0, 18.0), (192.0, 6.0)
+_METRES_A_DEGREE = 111_320.0
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """Of one vignette.
+
+    Attributes:
+        phenomenon: What it shows.
+        mode: ``WV1`` or ``WV2``.
+        incidence: In its middle, in degrees.
+        wind_speed: Mean over the vignette at 10 m, in m/s.
+        wind_direction: That the wind comes from, relative to the antenna's look, in degrees; 0 is upwind.
+        waves: The wind sea and, where there is one, a swell; empty under ice.
+        longitude: Of the middle, in degrees; ``latitude`` likewise.
+        heading: That the satellite flies to, in degrees clockwise from north.
+        time: Of the acquisition.
+    """
+
+    phenomenon: Phenomenon
+    mode: str
+    incidence: float
+    wind_speed: float
+    wind_direction: float
+    waves: tuple[WaveSystem, ...]
+    longitude: float
+    latitude: float
+    heading: float
+    time: datetime
+
+    @property
+    def blows_to(self) -> float:
+        """Where the wind blows to, in radians from increasing range (columns) towards increasing azimuth (rows)."""
+        return math.radians(180 + self.wind_direction)
+
+    @property
+    def swh(self) -> float | None:
+        """Significant wave height of all waves together, in m; None under ice."""
+        return significant_height(self.waves) if self.waves else None
+
+    @property
+    def known_wind(self) -> float | None:
+        """The wind speed where it can be seen; None under ice."""
+        return None if self.phenomenon.covered else self.wind_speed
+
+
+def phenomenon_shares(zipf: float) -> NDArray[np.float64]:
+    """How frequent each phenomenon is: proportional to rank to the power ``-zipf``."""
+    weights = np.arange(1, len(PHENOMENA) + 1) ** -float(zipf)
+    return np.asarray(weights / weights.sum())
+
+
+def draw_conditions(rng: np.random.Generator, zipf: float) -> Conditions:
+    """Conditions of a vignette.
+
+    Winds follow the Weibull distribution of the open ocean (Monahan 2006, J. Climate 19: shape about 2.2), within what
+    the phenomenon occurs at; swells are log-normal in height; the fetch of the wind sea is log-uniform.
+
+    Args:
+        rng: The vignette's own generator, untouched.
+        zipf: Exponent of the phenomena's frequencies.
+    """
+    seen = PHENOMENA[int(rng.choice(len(PHENOMENA), p=phenomenon_shares(zipf)))]
+    mode = "WV1" if rng.random() < 0.5 else "WV2"
+    incidence = INCIDENCE[mode] + float(rng.uniform(-_BEAM_JITTER, _BEAM_JITTER))
+    speed, direction = _draw_wind(rng, seen.winds), float(rng.uniform(-180, 180))
+    waves = _draw_waves(rng, seen, speed, math.radians(180 + direction))
+    longitude, latitude = _draw_place(rng, seen.polar)
+    heading, hour = _ASCENDING if rng.random() < 0.5 else _DESCENDING
+    day = timedelta(days=int(rng.integers(_DAYS)), hours=hour - longitude / 15, minutes=float(rng.uniform(-30, 30)))
+    return Conditions(seen, mode, incidence, speed, direction, waves, longitude, latitude, heading, _START + day)
+
+
+def outline(longitude: float, latitude: float, heading: float, side: float) -> bytes:
+    """A square on the sea, as well-known binary in longitude and latitude.
+
+    Args:
+        longitude: Of the middle, in degrees.
+        latitude: Likewise.
+        heading: Of one pair of its sides, in degrees clockwise from north.
+        side: In m.
+    """
+    turn, half = math.radians(heading), side / 2
+    along, across = np.array([-1, -1, 1, 1]) * half, np.array([-1, 1, 1, -1]) * half
+    north = along * math.cos(turn) - across * math.sin(turn)
+    east = along * math.sin(turn) + across * math.cos(turn)
+    longitudes = longitude + east / (_METRES_A_DEGREE * math.cos(math.radians(latitude)))
+    ring = np.stack([longitudes, latitude + north / _METRES_A_DEGREE], axis=1)
+    return bytes(shapely.to_wkb(shapely.polygons(ring)))
+
+
+def _draw_wind(rng: np.random.Generator, within: tuple[float, float]) -> float:
+    low, high = (1 - math.exp(-((speed / _WEIBULL_SCALE) ** _WEIBULL_SHAPE)) for speed in within)
+    return float(_WEIBULL_SCALE * (-math.log1p(-rng.uniform(low, high))) ** (1 / _WEIBULL_SHAPE))
+
+
+def _draw_waves(
+    rng: np.random.Generator, seen: Phenomenon, wind_speed: float, blows_to: float
+) -> tuple[WaveSystem, ...]:
+    if seen.covered:
+        return ()
+    fetch = float(np.exp(rng.uniform(*np.log(_FETCH))))
+    sea = wind_sea(wind_speed, blows_to, fetch)
+    if rng.random() >= seen.swell:
+        return (sea,)
+    period = float(rng.uniform(*_SWELL_PERIOD))
+    steepest = _STEEPEST_SWELL * GRAVITY * period**2 / (2 * math.pi)
+    height = float(np.clip(rng.lognormal(math.log(_SWELL_HEIGHT), _SWELL_SPREAD), *_SWELL_HEIGHTS))
+    return (sea, swell(min(height, steepest), period, float(rng.uniform(0, 2 * math.pi))))
+
+
+def _draw_place(rng: np.random.Generator, polar: bool) -> tuple[float, float]:
+    """Somewhere in boxes of open ocean, each as likely as it is large in degrees."""
+    boxes = np.array(_POLAR if polar else _OPEN, dtype=np.float64)
+    areas = (boxes[:, 1] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 2])
+    west, east, south, north = boxes[int(rng.choice(len(boxes), p=areas / areas.sum()))]
+    return float(rng.uniform(west, east)), float(rng.uniform(south, north))

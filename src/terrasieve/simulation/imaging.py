@@ -1,0 +1,150 @@
+"""What Sentinel-2 and Sentinel-1 would see of a simulated landscape."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from terrasieve.sensors import SENSORS
+from terrasieve.simulation.landscape import Field, Landscape, random_field, transfer
+from terrasieve.simulation.signatures import CLOUD, COVERS, spectra
+
+_BANDS = SENSORS["s2-l2a"].bands
+_WAVELENGTHS = np.array([band.wavelength_um for band in _BANDS], dtype=np.float32)
+_PIXELS = np.array([band.gsd / 10 for band in _BANDS], dtype=np.float32)
+_LOW, _HIGH = (np.ascontiguousarray(each.T) for each in spectra())
+_SEASONS = np.array([c.season for c in COVERS], dtype=np.float32)
+_SIGMA0_LOW = np.array([[c.vv[0] for c in COVERS], [c.vh[0] for c in COVERS]], dtype=np.float32)
+_SIGMA0_HIGH = np.array([[c.vv[1] for c in COVERS], [c.vh[1] for c in COVERS]], dtype=np.float32)
+_INCIDENCE = np.array([c.incidence for c in COVERS], dtype=np.float32)
+_WEATHER = np.array([c.weather for c in COVERS])
+_BLUR = 0.55
+_DIFFUSE = 0.2
+_REFERENCE = 0.1
+_NOISE_FLOOR = np.float32(10 ** (-25.0 / 10))
+_MIDDLE_INCIDENCE = 38.0
+
+
+@dataclass(frozen=True)
+class OpticalSettings:
+    """Of one Sentinel-2 acquisition.
+
+    Attributes:
+        day: Day of the year, 0 to 365.
+        snr: Signal-to-noise ratio at a reflectance of 0.1.
+        cloud_cover: Share of the pixels under cloud, 0 to 1.
+    """
+
+    day: float
+    snr: float
+    cloud_cover: float
+
+
+def green(day: float) -> float:
+    """How far the growing season is, 0 in mid-January to 1 in mid-July."""
+    return 0.5 - 0.5 * math.cos(2 * math.pi * (day - 15) / 365)
+
+
+def see_optical(ground: Landscape, settings: OpticalSettings, rng: np.random.Generator) -> NDArray[np.uint16]:
+    """Bottom-of-atmosphere reflectance, times 10,000.
+
+    Surface reflectance times texture, lit by a sun whose height follows the season; the imperfect
+    atmospheric correction leaves a gain and a haze; clouds and their shadows; the point spread function, wider
+    for bands of 20 and 60 m, which mixes the covers at edges; shot noise.
+
+    Returns:
+        Shape ``(12, size, size)`` in the band order of ``s2-l2a``, 1 to 20,000: never 0, the nodata value.
+    """
+    sun_height = math.radians(22 + 38 * green(settings.day) + rng.uniform(-3, 3))
+    sun_azimuth = math.radians(rng.uniform(145, 170))
+    state = _seasonal_state(ground, settings.day)
+    surface = _LOW[:, ground.cover] + state * (_HIGH - _LOW)[:, ground.cover]
+    lit = surface * np.exp(ground.brightness) * _illumination(ground, sun_height, sun_azimuth)
+    if settings.cloud_cover > 0:
+        lit = _add_clouds(lit, settings.cloud_cover, sun_height, sun_azimuth, rng)
+    seen = _blur(lit, _PIXELS) * math.exp(rng.normal(0, 0.06)) + _haze(rng)
+    noise = np.sqrt(np.maximum(seen, 0) * _REFERENCE) / settings.snr  # photons: variance grows with the signal
+    noisy = seen + noise * rng.standard_normal(seen.shape, dtype=np.float32)
+    counts: NDArray[np.uint16] = np.clip(np.rint(noisy * 10_000), 1, 20_000).astype(np.uint16)
+    return counts
+
+
+def see_radar(ground: Landscape, day: float, looks: float, rng: np.random.Generator) -> NDArray[np.float32]:
+    """Backscatter sigma0 in dB.
+
+    Sigma0 of the cover and its state, changed by local incidence and by the weather; mixed at edges; the
+    instrument's noise added; speckled, each polarisation on its own.
+
+    Returns:
+        Shape ``(2, size, size)``: VV, VH.
+    """
+    tilt = float(rng.uniform(30, 45)) - _MIDDLE_INCIDENCE - np.rad2deg(np.arctan(ground.slope_x))
+    weather = rng.normal(0, _WEATHER).astype(np.float32)
+    state = _seasonal_state(ground, day)
+    decibels: Field = _SIGMA0_LOW[:, ground.cover] + state * (_SIGMA0_HIGH - _SIGMA0_LOW)[:, ground.cover]
+    decibels += weather[ground.cover] + ground.roughness + _INCIDENCE[ground.cover] * tilt
+    power: Field = np.exp(decibels * np.float32(math.log(10) / 10))
+    seen = np.maximum(_blur(power, np.ones(2, dtype=np.float32)), np.float32(0)) + _NOISE_FLOOR
+    return 10 * np.log10(np.maximum(speckle(seen, looks, rng), 1e-4))
+
+
+def speckle(intensity: Field, looks: float, rng: np.random.Generator) -> Field:
+    """Multiply an intensity image by fully developed speckle.
+
+    The mean of L independent looks follows a gamma distribution of shape L and mean 1 (Goodman 1976, "Some
+    fundamental properties of speckle", JOSA 66(11)), so on a homogeneous area mean squared over variance is L.
+
+    Args:
+        intensity: Linear power, any shape.
+        looks: L, the equivalent number of looks.
+        rng: Where the speckle comes from.
+    """
+    return intensity * (rng.standard_gamma(looks, intensity.shape, dtype=np.float32) / np.float32(looks))
+
+
+def _seasonal_state(ground: Landscape, day: float) -> Field:
+    return ground.state * (1 - _SEASONS[ground.cover] * np.float32(1 - green(day)))
+
+
+def _illumination(ground: Landscape, sun_height: float, sun_azimuth: float) -> Field:
+    """Light on a slope relative to flat ground: Lambert's cosine law for the direct part, the rest diffuse.
+
+    Azimuth is counted clockwise from north; rows run south and columns east.
+    """
+    east, south = math.sin(sun_azimuth), -math.cos(sun_azimuth)
+    normal = np.sqrt(1 + ground.slope_x**2 + ground.slope_y**2)
+    towards = math.sin(sun_height) - math.cos(sun_height) * (east * ground.slope_x + south * ground.slope_y)
+    direct = np.maximum(towards / normal, 0) / math.sin(sun_height)
+    light: Field = (1 - _DIFFUSE) * direct + _DIFFUSE
+    return light
+
+
+def _add_clouds(lit: Field, cover: float, sun_height: float, sun_azimuth: float, rng: np.random.Generator) -> Field:
+    """Clouds over exactly a share ``cover`` of the pixels, thicker inwards, and their shadows away from the sun."""
+    size = lit.shape[-1]
+    field = random_field(rng, size, size / 14) + 0.15 * random_field(rng, size, 1.5)
+    edge = float(np.quantile(field, 1 - cover))
+    opacity = (0.95 * np.clip((field - edge) / 0.5, 0, 1)).astype(np.float32)
+    reach = min(rng.uniform(300, 1500) / math.tan(sun_height) / 10, size / 3)
+    shift = (round(reach * math.cos(sun_azimuth)), round(-reach * math.sin(sun_azimuth)))
+    shaded: Field = lit * (1 - np.float32(0.7) * np.roll(opacity, shift, (0, 1)))
+    bright = np.array(CLOUD, dtype=np.float32)[:, None, None] * (1 + np.float32(0.1) * field)
+    return shaded * (1 - opacity) + bright * opacity
+
+
+def _haze(rng: np.random.Generator) -> Field:
+    """Path reflectance left by aerosol, falling with wavelength to the power -1.3 (Angstrom's exponent)."""
+    path = float(rng.uniform(0, 0.012)) * (_WAVELENGTHS / np.float32(0.49)) ** np.float32(-1.3)
+    return path.astype(np.float32)[:, None, None]
+
+
+def _blur(image: Field, pixels: Field) -> Field:
+    """Gaussian point spread function; modulation is about a fifth at the Nyquist frequency of each band."""
+    size = image.shape[-1]
+    by_width = {width: transfer(size, _BLUR * width) for width in set(pixels.tolist())}
+    filters = np.stack([by_width[width] for width in pixels.tolist()])
+    blurred = np.fft.irfft2(np.fft.rfft2(image) * filters, s=(size, size))
+    return blurred.astype(np.float32, copy=False)

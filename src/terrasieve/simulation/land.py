@@ -1,0 +1,186 @@
+"""The simulated archive: co-registered Sentinel-2, Sentinel-1 and land cover for people who have none at hand.
+
+Nothing in it was measured. It is made to have what curation and pre-training have to cope with: a long-tailed
+distribution of covers, near-copies, seasons, clouds, noise and speckle.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from functools import cached_property, lru_cache
+from typing import Any, ClassVar, Literal, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from pydantic import Field
+
+from terrasieve.archive.footprints import corners, outlines
+from terrasieve.console import track
+from terrasieve.sensors import SENSORS, Sensor
+from terrasieve.simulation.imaging import OpticalSettings, see_optical, see_radar
+from terrasieve.simulation.landscape import Landscape, main_cover, make_landscape
+from terrasieve.simulation.seeded import generator
+from terrasieve.simulation.signatures import COVERS
+from terrasieve.simulation.simulated import Simulation, SimulationSpec, drawn_split
+
+_SENSORS = {"s2": SENSORS["s2-l2a"], "s1": SENSORS["s1"], "land_cover": SENSORS["land-cover"]}
+_GENERATOR = 1
+_CACHED = 32
+_SHOW_PROGRESS_FROM = 5000
+_CRS = "EPSG:32632"
+_WEST, _NORTH, _ACROSS = 250_000.0, 5_600_000.0, 500_000.0
+_YEAR = datetime(2021, 1, 1, 10, 20, tzinfo=UTC)
+_SCENE, _OPTICAL, _RADAR, _COPY, _SPLIT, _DAY, _JITTER, _CLOUDS = range(8)
+
+
+class SimulatedSpec(SimulationSpec):
+    """What to simulate. Sample ``i`` depends on the settings and ``i`` only, not on ``samples``.
+
+    Attributes:
+        seed: Of everything.
+        samples: How many.
+        size: Rows and columns of a sample, at 10 m.
+        zipf: The cover of rank k is the label with a frequency proportional to ``k ** -zipf``; 0 is balanced.
+        redundancy: Chance that a sample shows the scene of an earlier one again, shifted by up to a quarter
+            of its size and a few days earlier or later.
+        looks: Equivalent number of looks of Sentinel-1; 4.4 is that of IW ground range products.
+        snr: Signal-to-noise ratio of Sentinel-2 at a reflectance of 0.1.
+        cloudy: Share of the samples that have clouds.
+        cloud_cover: Share of the pixels of such a sample that clouds hide.
+    """
+
+    layout: Literal["simulated"] = "simulated"
+    size: int = Field(default=64, ge=32, le=1024)
+    zipf: float = Field(default=1.0, ge=0)
+    redundancy: float = Field(default=0.3, ge=0, lt=1)
+    looks: float = Field(default=4.4, gt=0)
+    snr: float = Field(default=100.0, gt=0)
+    cloudy: float = Field(default=0.1, ge=0, le=1)
+    cloud_cover: float = Field(default=0.3, gt=0, le=1)
+
+
+class _View(NamedTuple):
+    """Which scene a sample shows, and from where: pixels down and right of the scene's own corner."""
+
+    scene: int
+    rows: int
+    columns: int
+
+
+class _Facts(NamedTuple):
+    """What is known of a sample without its pixels."""
+
+    view: _View
+    day: float
+    label: str
+    split: str
+
+
+class SimulatedArchive(Simulation[SimulatedSpec]):
+    """Samples that are computed when they are read: ``s2`` (s2-l2a), ``s1`` (dB) and ``land_cover``.
+
+    A sample's label is the cover of more than half of its pixels. Near-copies share the split of their scene,
+    so that no test sample is a copy of a training sample. The latest samples read stay in memory.
+
+    Args:
+        spec: What to simulate.
+    """
+
+    name: ClassVar[str] = "simulated"
+    known_sensors: ClassVar[Mapping[str, Sensor]] = _SENSORS
+    classes: ClassVar[tuple[str, ...]] = tuple(cover.name for cover in COVERS)
+
+    def generator_version(self) -> tuple[str, ...]:
+        """The version alone."""
+        return (str(_GENERATOR),)
+
+    def render(self, index: int, sensor: str) -> NDArray[Any]:
+        """Shape ``(bands, size, size)``."""
+        return _render(self.spec, index, sensor)
+
+    def table(self) -> pa.Table:
+        """See ``Archive.table``; with ``scene``, the sample that first showed this scene."""
+        transforms = [self._transform(fact.view) for fact in self._facts]
+        box = np.array([[0, 0, self.spec.size, self.spec.size]])
+        shapes = outlines(np.concatenate([corners(t, box) for t in transforms]), _CRS)
+        times = [_YEAR + timedelta(days=fact.day) for fact in self._facts]
+        assets = {f"asset:{key}": pa.nulls(len(self), pa.string()) for key in _SENSORS}
+        return pa.table(
+            {
+                "id": pa.array(self.ids.tolist(), pa.string()),
+                "geometry": pa.array(shapes, pa.binary()),
+                "time": pa.array(times, pa.timestamp("us", tz="UTC")),
+                "label": pa.array([fact.label for fact in self._facts], pa.string()),
+                "split": pa.array([fact.split for fact in self._facts], pa.string()),
+                "crs": pa.array([_CRS] * len(self), pa.string()),
+                "transform": pa.array(transforms, pa.list_(pa.float64())),
+                **assets,
+                "scene": pa.array([str(self.ids[fact.view.scene]) for fact in self._facts], pa.string()),
+            }
+        )
+
+    @cached_property
+    def _facts(self) -> list[_Facts]:
+        indices = range(len(self))
+        shown = track(indices, "Simulating the catalogue") if len(self) > _SHOW_PROGRESS_FROM else indices
+        return [_facts(self.spec, index) for index in shown]
+
+    def _transform(self, view: _View) -> list[float]:
+        """A place on a made-up grid of scenes side by side."""
+        side = self.spec.size * 10.0
+        row, column = divmod(view.scene, int(_ACROSS // side))
+        return [10.0, 0.0, _WEST + column * side + 10 * view.columns, 0.0, -10.0, _NORTH - row * side - 10 * view.rows]
+
+
+def _generator(spec: SimulatedSpec, index: int, purpose: int) -> np.random.Generator:
+    return generator(spec.seed, index, purpose)
+
+
+def _view(spec: SimulatedSpec, index: int) -> _View:
+    """Follow a copy to its original, and that to its own, until a scene of its own is found."""
+    rows = columns = 0
+    reach = spec.size // 4
+    while index > 0:
+        rng = _generator(spec, index, _COPY)
+        if rng.random() >= spec.redundancy:
+            break
+        down, right = rng.integers(-reach, reach + 1, 2).tolist()
+        rows, columns = rows + down, columns + right
+        index = int(rng.integers(index))
+    return _View(index, rows, columns)
+
+
+def _facts(spec: SimulatedSpec, index: int) -> _Facts:
+    view = _view(spec, index)
+    split = drawn_split(_generator(spec, view.scene, _SPLIT))
+    return _Facts(view, _day(spec, index, view.scene), _label(spec, view.scene), split)
+
+
+def _label(spec: SimulatedSpec, scene: int) -> str:
+    return COVERS[main_cover(_generator(spec, scene, _SCENE), spec.zipf)].name
+
+
+def _day(spec: SimulatedSpec, index: int, scene: int) -> float:
+    """Day of the year: that of the scene, give or take five days for each acquisition."""
+    day = _generator(spec, scene, _DAY).uniform(5, 360)
+    return float(day + _generator(spec, index, _JITTER).uniform(-5, 5))
+
+
+@lru_cache(maxsize=_CACHED)
+def _ground(spec: SimulatedSpec, scene: int) -> Landscape:
+    return make_landscape(_generator(spec, scene, _SCENE), spec.size, spec.zipf)
+
+
+@lru_cache(maxsize=_CACHED)
+def _render(spec: SimulatedSpec, index: int, sensor: str) -> NDArray[Any]:
+    view = _view(spec, index)
+    ground = _ground(spec, view.scene).roll(view.rows, view.columns)
+    if sensor == "land_cover":
+        return ground.cover[None]
+    day = _day(spec, index, view.scene)
+    if sensor == "s1":
+        return see_radar(ground, day, spec.looks, _generator(spec, index, _RADAR))
+    clouds = spec.cloud_cover if _generator(spec, index, _CLOUDS).random() < spec.cloudy else 0.0
+    return see_optical(ground, OpticalSettings(day, spec.snr, clouds), _generator(spec, index, _OPTICAL))
