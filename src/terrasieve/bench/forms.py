@@ -14,6 +14,7 @@ from terrasieve.probes.finetune import NAME as END_TO_END
 from terrasieve.probes.metrics.classification import METRIC_INFO
 from terrasieve.probes.results import ProbeRow
 from terrasieve.probes.row_tables import notes_of, shown, title
+from terrasieve.writing import write_whole
 
 _MARKS = {
     "*": "* trained end to end on the labels, without a probe",
@@ -83,7 +84,7 @@ def write_long(rows: Iterable[ProbeRow], published: Iterable[Published], path: P
         path: The file.
     """
     header = ("source", "data", "model", "inputs", "target", "probe", "seed", "metric", "value", "low", "high", "note")
-    with path.open("w", newline="", encoding="utf-8") as file:
+    with write_whole(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(header)
         for row in rows:

@@ -23,6 +23,7 @@ from terrasieve.probes.row_tables import HEADLINES, write_csv, write_json
 from terrasieve.probes.significance import Comparison
 from terrasieve.probes.statements import COMPARISONS, write_comparisons
 from terrasieve.report.page import write_report
+from terrasieve.writing import write_text, write_whole
 
 RS_BYOL_PROBES = ("mlp", "knn")
 """The paper's probe first."""
@@ -106,13 +107,14 @@ def _write_rows(parts: Sequence[tuple[BenchPlan, list[Measured]]], out: Path) ->
     write_json(rows, out / "probe.json")
     write_csv(rows, out / "probe.csv")
     tables = [predictions_table(measured, make_task(plan).splits, plan.archive.ids) for plan, measured in parts]
-    pq.write_table(pa.concat_tables(tables), out / PREDICTIONS, compression="zstd")
+    with write_whole(out / PREDICTIONS) as partial:
+        pq.write_table(pa.concat_tables(tables), partial, compression="zstd")
 
 
 def _write_sheets(sheets: tuple[Sheet, ...], words: tuple[str, ...], out: Path) -> Benched:
     text = "\n".join(sheet.to_markdown() for sheet in sheets)
     spoken = "".join(f"- {word}\n" for word in words)
-    (out / "table.md").write_text(text + (f"\n## Comparisons\n\n{spoken}" if words else ""), encoding="utf-8")
-    (out / "table.tex").write_text("\n".join(sheet.to_latex() for sheet in sheets), encoding="utf-8")
+    write_text(out / "table.md", text + (f"\n## Comparisons\n\n{spoken}" if words else ""))
+    write_text(out / "table.tex", "\n".join(sheet.to_latex() for sheet in sheets))
     report = write_report([out], out / "report.html")
     return Benched(sheets, words, (out / "table.md", out / "table.csv", out / "table.tex", report))

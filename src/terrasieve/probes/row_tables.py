@@ -17,6 +17,7 @@ from rich.text import Text
 from terrasieve.errors import ArchiveError
 from terrasieve.probes.metrics.classification import METRIC_INFO, Task
 from terrasieve.probes.results import ProbeRow
+from terrasieve.writing import write_text, write_whole
 
 HEADLINES: dict[Task, tuple[str, ...]] = {
     "classification": ("accuracy", "macro_f1"),
@@ -96,7 +97,7 @@ def to_markdown(rows: Sequence[ProbeRow], metric: str = "accuracy") -> str:
 
 def write_json(rows: Iterable[ProbeRow], path: Path) -> None:
     """Write the rows as a JSON list in full precision."""
-    path.write_text(json.dumps([asdict(row) for row in rows], indent=2) + "\n", encoding="utf-8")
+    write_text(path, json.dumps([asdict(row) for row in rows], indent=2) + "\n")
 
 
 def read_json(path: Path) -> list[ProbeRow]:
@@ -115,7 +116,7 @@ def write_csv(rows: Iterable[ProbeRow], path: Path) -> None:
     """Write the rows as CSV in full precision: each metric with ``_low`` and ``_high``, ``chosen`` as JSON."""
     records = [_record(row) for row in rows]
     columns = dict.fromkeys(name for record in records for name in record)
-    with path.open("w", newline="", encoding="utf-8") as file:
+    with write_whole(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, fieldnames=list(columns), restval="")
         writer.writeheader()
         writer.writerows(records)
