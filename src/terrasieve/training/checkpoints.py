@@ -18,7 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from terrasieve.errors import CheckpointError
+from terrasieve.errors import CheckpointError, WriteError
 from terrasieve.writing import clear_partials, write_tensors, write_text, write_whole
 
 VERSION = 1
@@ -60,11 +60,14 @@ def write_checkpoint(
     clear_partials(folder, f"{_PREFIX}*")
     tensors, facts = _flatten(optimiser)
     state = {"version": VERSION, "step": step, "optimiser": facts, **snapshot.facts}
-    with write_whole(final) as partial:
-        write_tensors(partial / "method.safetensors", method.state_dict())
-        write_tensors(partial / "optimiser.safetensors", tensors)
-        write_tensors(partial / "run.safetensors", snapshot.tensors)
-        write_text(partial / "state.json", json.dumps(state, indent=1))
+    try:
+        with write_whole(final) as partial:
+            write_tensors(partial / "method.safetensors", method.state_dict())
+            write_tensors(partial / "optimiser.safetensors", tensors)
+            write_tensors(partial / "run.safetensors", snapshot.tensors)
+            write_text(partial / "state.json", json.dumps(state, indent=1))
+    except WriteError as error:
+        raise WriteError(f"{error} Earlier checkpoints are untouched; go on with --resume.") from error
     for old in checkpoints(folder)[:-keep]:
         shutil.rmtree(old)
     return final
