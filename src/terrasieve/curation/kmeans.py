@@ -81,7 +81,7 @@ class KMeans:
         objective_: Mean squared distance of a row to its centroid.
         history_: The objective before each update, and at the end; that of the mini-batch where there is one.
         iterations_: Number of updates made.
-        converged_: Whether the tolerance was reached.
+        converged_: Whether an update lowered the objective by less than the tolerance.
     """
 
     centroids_: Tensor
@@ -129,7 +129,11 @@ class KMeans:
         if self.clusters < 1:
             raise CurationError(f"clusters is {self.clusters}; ask for at least 1.")
         keys = row_keys(cast("NDArray[Any]", rows), self.seed) if keys is None else keys
-        centroids = self._seeded(rows, keys) if start is None else start.to(self.device, torch.float32)
+        if start is None:
+            # Where there are few clusters, 4,096 rows cost nothing and show rare concepts.
+            chosen = smallest(keys, max(_SEEDING_ROWS * self.clusters, 4096))
+            start = seed_centroids(rows.gather(chosen), keys[chosen], self.clusters, self.init, self.memory_mib)
+        centroids = start.to(self.device, torch.float32)
         self.history_, self.converged_ = [], False
         if self.batch_size is None:
             centroids = self._full(rows, centroids)
@@ -155,16 +159,14 @@ class KMeans:
         found = _pass(rows, centroids, self.precision, self.memory_mib, means=False)
         return Assignment(found.labels, found.distances)
 
-    def _seeded(self, rows: _Rows, keys: NDArray[np.uint64]) -> Tensor:
-        # Where there are few clusters, 4,096 rows cost nothing and show rare concepts.
-        chosen = smallest(keys, max(_SEEDING_ROWS * self.clusters, 4096))
-        return seed_centroids(rows.gather(chosen), keys[chosen], self.clusters, self.init, self.memory_mib)
-
     def _full(self, rows: _Rows, centroids: Tensor) -> Tensor:
         while True:
             found = _pass(rows, centroids, self.precision, self.memory_mib, means=True)
             self.history_.append(found.objective)
-            self.converged_ = _settled(self.history_, self.tolerance)
+            # Nothing is left to gain from an objective of 0, however little the last update lowered it.
+            self.converged_ = found.objective == 0 or (
+                len(self.history_) > 1 and self.history_[-2] - found.objective <= self.tolerance * self.history_[-2]
+            )
             if self.converged_ or len(self.history_) > self.iterations:
                 # Centroids that lost their last row in the last update have no row to name.
                 return centroids[found.counts > 0]
@@ -185,6 +187,9 @@ class KMeans:
                 centroids = centroids + (found.sums - counts * centroids) / seen.clamp_min(1)
                 _refill(centroids, torch.nonzero(seen.flatten() == 0).flatten(), batch, found.distances)
         return centroids[seen.flatten() > 0]
+
+
+# --------------------------------------------------------- rows, wherever they are
 
 
 class _Rows:
@@ -233,6 +238,9 @@ class _Rows:
                 )
 
 
+# ------------------------------------------------------------------------ one pass
+
+
 def _pass(rows: _Rows, centroids: Tensor, precision: Precision, memory_mib: int, means: bool) -> _Pass:
     """Assign every row, and add up the rows of each centroid where ``means`` are wanted."""
     count, device = len(centroids), centroids.device
@@ -240,7 +248,9 @@ def _pass(rows: _Rows, centroids: Tensor, precision: Precision, memory_mib: int,
     distances = np.empty(len(rows), dtype=np.float32)
     sums, counts = torch.zeros_like(centroids), torch.zeros(count, device=device)
     size = max(1, min(_ROWS_AT_ONCE, memory_mib * 2**20 // (8 * count), len(rows)))
-    nearest = NearestCentroids(centroids, size, _shortlists(precision, device))
+    # Metal knows no products of chosen pairs, which float32 decides by.
+    shortlist = device.type != "mps" and (precision == "bf16" or (precision == "auto" and bf16_is_fast(device)))
+    nearest = NearestCentroids(centroids, size, shortlist)
     for part in rows.chunks(size):
         chunk = rows.tensor(part)
         found = nearest(chunk)
@@ -250,12 +260,6 @@ def _pass(rows: _Rows, centroids: Tensor, precision: Precision, memory_mib: int,
             sums.index_add_(0, found, chunk)
             counts += torch.bincount(found, minlength=count)
     return _Pass(labels, distances, sums, counts)
-
-
-def _shortlists(precision: Precision, device: torch.device) -> bool:
-    """Whether products in bfloat16 choose candidates there."""
-    # Metal knows no products of chosen pairs.
-    return device.type != "mps" and (precision == "bf16" or (precision == "auto" and bf16_is_fast(device)))
 
 
 def _repaired(rows: _Rows, found: _Pass) -> Tensor:
@@ -275,9 +279,3 @@ def _refill(centroids: Tensor, empty: Tensor, rows: _Rows, distances: NDArray[np
     farthest = farthest[distances[farthest] > 0]
     centroids[empty[: len(farthest)]] = rows.gather(farthest)
     return empty[len(farthest) :]
-
-
-def _settled(history: list[float], tolerance: float) -> bool:
-    if history[-1] == 0:
-        return True
-    return len(history) > 1 and history[-2] - history[-1] <= tolerance * history[-2]
