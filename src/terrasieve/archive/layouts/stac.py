@@ -21,7 +21,7 @@ from terrasieve.archive.stac.assets import find_bands
 from terrasieve.archive.stac.items import Item, locate, read_items
 from terrasieve.archive.stac.tiles import Scene, TileReader, plan_scene
 from terrasieve.errors import ArchiveError
-from terrasieve.parallel import side_by_side
+from terrasieve.parallel import map_threads
 from terrasieve.schema import Spec
 from terrasieve.sensors import SENSORS, Sensor, load_sensor
 
@@ -137,7 +137,7 @@ class StacArchive(PatchesArchive):
 
 def _survey(items: Sequence[Item], spec: StacSpec, sensors: Mapping[str, Sensor]) -> Iterable[_Found | Rejection]:
     """Each item with its grids, or the reason why it cannot be used."""
-    return side_by_side(lambda item: _plan(item, spec, sensors), items, f"Items of {spec.root.name}")
+    return map_threads(lambda item: _plan(item, spec, sensors), items, f"Items of {spec.root.name}")
 
 
 def _plan(item: Item, spec: StacSpec, sensors: Mapping[str, Sensor]) -> _Found | Rejection:
