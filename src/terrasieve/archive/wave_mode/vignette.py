@@ -58,7 +58,7 @@ def read_vignette(files: VignetteFiles, averaging: Averaging) -> NDArray[np.floa
     below :data:`FLOOR` then is set to it; a cell without a measurement (:data:`MAX_EMPTY`) is NaN.
 
     Args:
-        files: The vignette's files; all but the manifest have to be there, and that where the noise is subtracted.
+        files: The vignette's files; that of the noise and the manifest are read only where noise is to be subtracted.
         averaging: Spacing, size and corrections.
 
     Raises:
