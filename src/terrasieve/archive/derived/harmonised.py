@@ -19,7 +19,7 @@ from terrasieve.archive.quality.look import Look
 from terrasieve.archive.quality.offset import OFFSET, Verdict
 from terrasieve.console import track
 from terrasieve.errors import ArchiveError, SampleError
-from terrasieve.parallel import spread
+from terrasieve.parallel import map_processes
 from terrasieve.schema import Spec
 from terrasieve.sensors import Sensor
 
@@ -146,7 +146,7 @@ def harmonise(archive: Archive, workers: int = 0) -> HarmonisedArchive:
     table = archive.table() if keys else None
     carriers, unsure = {}, {}
     for key in keys:
-        with spread(partial(_judge, archive, key), range(len(archive)), workers) as found:
+        with map_processes(partial(_judge, archive, key), range(len(archive)), workers) as found:
             verdicts = np.array(list(track(found, f"Looking for the offset in {key}", total=len(archive))), np.int8)
         settled = offset.settle(verdicts, table[f"asset:{key}"])  # type: ignore[index]  # there is one where keys are
         carriers[key] = settled == Verdict.CARRIES

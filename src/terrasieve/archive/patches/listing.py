@@ -22,7 +22,7 @@ from terrasieve.archive.protocol import Window
 from terrasieve.archive.quality.limits import Rejection
 from terrasieve.archive.readers.geotiff import Header
 from terrasieve.errors import ArchiveError, BandError, SampleError, nearest
-from terrasieve.parallel import side_by_side
+from terrasieve.parallel import map_threads
 from terrasieve.schema import Spec
 from terrasieve.sensors import Sensor
 
@@ -189,7 +189,7 @@ class PatchesArchive:
         """Headers of the first sensor, where they say where a patch lies; an unreadable file says nothing here."""
         key, reader = next(iter(self._readers.items()))
         addresses = self._listing.addresses[key]
-        return list(side_by_side(lambda one: _header_or_none(reader, one), addresses, f"Headers of {self._root.name}"))
+        return list(map_threads(lambda one: _header_or_none(reader, one), addresses, f"Headers of {self._root.name}"))
 
     def _reader(self, sensor: str) -> PatchReader:
         if sensor not in self._readers:

@@ -18,7 +18,7 @@ from terrasieve.archive.quality.limits import Problem, QualityLimits, Quarantine
 from terrasieve.archive.quality.suspicion import Finding, Suspects, Suspicion, look_at
 from terrasieve.console import progress_bar
 from terrasieve.errors import SampleError
-from terrasieve.parallel import spread
+from terrasieve.parallel import map_processes
 
 Judgement: TypeAlias = tuple[list[Rejection], Finding | None]
 """What is wrong with a sample, and what it shows where nothing is."""
@@ -56,7 +56,7 @@ def examine(examiner: Examiner, quarantine: Quarantine, journal: Path, request: 
     run, total = _Pass(examiner, quarantine), len(examiner.archive)
     with Journal(journal, request) as record:
         known = run.recall(record)
-        with spread(examiner.judge, range(known, total), workers) as verdicts, progress_bar() as bar:
+        with map_processes(examiner.judge, range(known, total), workers) as verdicts, progress_bar() as bar:
             note = f"{known:,} were done before" if known else ""
             task = bar.add_task("Checking samples", total=total, completed=known, note=note)
             done: list[Any] = []
