@@ -95,7 +95,7 @@ def _facts(archive: Archive, table: pa.Table) -> Table:
     grid.add_row("extent", _extent(table["geometry"]))
     if table["split"].null_count < len(table):
         grid.add_row("splits", _list_counts(table["split"]))
-    if rejected := getattr(archive, "rejected", ()):
+    if rejected := archive.rejected:
         grid.add_row("rejected", f"{sum(r.samples for r in rejected):,} samples; the first: {rejected[0].reason}")
     return grid
 
@@ -159,9 +159,8 @@ def _short(value: float) -> str:
 
 
 def _statistics(archive: Archive) -> tuple[Mapping[str, Sequence[BandStatistics]], str]:
-    stored: Mapping[str, Sequence[BandStatistics]] | None = getattr(archive, "statistics", None)
-    if stored is not None:
-        return stored, "all samples"
+    if archive.statistics is not None:
+        return archive.statistics, "all samples"
     chosen = spread(len(archive), _MEASURED_SAMPLES)
     return measure(archive, indices=chosen), f"{len(chosen):,} samples"
 

@@ -210,7 +210,7 @@ def _write(archive: Archive, table: pa.Table, added: Mapping[str, pa.Array], out
     """The catalogue, which keeps what an earlier one suspected."""
     for name, values in added.items():
         table = table.append_column(name, values)
-    write_catalogue(archive, table, getattr(archive, "suspicions", None), out)
+    write_catalogue(archive, table, archive.suspicions, out)
 
 
 def _blocks(times: NDArray[np.int64], window: int) -> Iterator[NDArray[np.int64]]:

@@ -18,7 +18,6 @@ from terrasieve.archive.readers.geotiff import (
     Address,
     Header,
     PixelGrid,
-    check_within,
     read_grid,
     read_stretched,
     read_window,
@@ -97,7 +96,6 @@ class TileReader:
         """Bands by position in the sensor, coarser ones resampled to the finest; see ``PatchReader.read``."""
         scene, row, column = self._scene(address)
         part = window or Window(0, 0, self.tile, self.tile)
-        check_within(part, self.tile, self.tile, f"tile {address}")
         place = Window(row + part.top, column + part.left, part.height, part.width)
         wanted = [scene.bands[position] for position in positions]
         if len({band.address for band in wanted}) == 1 and _is_finest(wanted[0], scene):

@@ -65,7 +65,7 @@ class VignetteReader:
     def read(self, address: str, positions: Sequence[int], window: Window | None) -> NDArray[np.float32]:
         """Backscatter; the whole vignette is averaged, whatever the window. See ``PatchReader.read``."""
         cells = read_vignette(self._files(address), self.averaging)[None]
-        return cut(cells, window, self.root / address)[list(positions)]
+        return cut(cells, window)[list(positions)]
 
     def header(self, address: str) -> None:
         """Measurements have no grid on the ground; :meth:`facts` says where a vignette lies."""
