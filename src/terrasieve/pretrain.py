@@ -31,9 +31,8 @@ from terrasieve.probes.online import OnlineKnn
 from terrasieve.probes.results import default_rows, input_row
 from terrasieve.sensors import BandStatistics
 from terrasieve.training.job import Curation, Evaluator, TrainingJob, TrainingResult
-from terrasieve.training.loader import ViewReader
 from terrasieve.training.loop import train
-from terrasieve.training.pool import Batch
+from terrasieve.training.pool import Batch, ViewReader
 from terrasieve.training.schedules import make_timeline, off_boundary_warning
 from terrasieve.training.spec import FeatureBank, WarmRestarts
 from terrasieve.views.normalise import Normaliser
