@@ -17,6 +17,7 @@ from lightning_fabric.utilities.exceptions import MisconfigurationException
 from terrasieve.device import bf16_is_fast, pick_device
 from terrasieve.errors import ConfigError, TrainingError
 from terrasieve.methods.base import StepOutput
+from terrasieve.streams import Stream, torch_seed
 from terrasieve.training.checkpoints import Checkpointer, write_text
 from terrasieve.training.job import TrainingJob, TrainingResult
 from terrasieve.training.logs import TrainingDisplay, open_logs
@@ -67,7 +68,7 @@ def train(job: TrainingJob, fabric: Fabric, resume: bool = False) -> TrainingRes
     meters = Meters(spec, rates, fabric.device)
     parts = (sampler, meters, rounds) if rounds else (sampler, meters)
     checkpointer = Checkpointer(job, fabric, method, optimiser, parts)
-    torch.manual_seed(spec.seed)
+    torch.manual_seed(torch_seed(Stream.TRAINING, spec.seed))
     checkpointer.start(resume)
     first = sampler.step
     logs = []

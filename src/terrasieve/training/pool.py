@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from terrasieve.archive.protocol import Archive
 from terrasieve.errors import CheckpointError, ConfigError
+from terrasieve.streams import Stream, generator
 from terrasieve.training.checkpoints import Snapshot
 from terrasieve.views.plan import ViewPlanner
 from terrasieve.views.read import RawView, read_view
@@ -137,8 +138,7 @@ class PoolSampler(Sampler[Batch]):
 
     def _permutation(self, epoch: int) -> NDArray[np.int64]:
         if self._drawn is None or self._drawn[0] != epoch:
-            generator = np.random.Generator(np.random.Philox(key=[self.seed, epoch]))
-            self._drawn = (epoch, generator.permutation(self.pool))
+            self._drawn = (epoch, generator(Stream.POOL_PASS, self.seed, epoch).permutation(self.pool))
         return self._drawn[1]
 
     def _draw(self, cursor: _Cursor) -> tuple[NDArray[np.int64], _Cursor]:

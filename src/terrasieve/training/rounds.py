@@ -18,6 +18,7 @@ from terrasieve.console import Stopwatch, console
 from terrasieve.curation.curator import Selection
 from terrasieve.curation.diagnostics import Diagnostics, diagnose
 from terrasieve.errors import CurationError
+from terrasieve.streams import Stream, generator
 from terrasieve.training.checkpoints import Snapshot, write_text
 from terrasieve.training.job import Curation, TrainingJob
 from terrasieve.training.round_features import Features, RoundFeatures
@@ -74,7 +75,7 @@ class Rounds:
         watch = Stopwatch()
         began = time.monotonic()
         with watch.stage("embed"):
-            features = self.features.collect(self._generator())
+            features = self.features.collect(generator(Stream.ROUND, self.job.spec.seed, self.done))
         chosen = self._choose(features, pool, step, watch)
         self.done, self.step = self.done + 1, step
         self.seconds += time.monotonic() - began
@@ -138,7 +139,7 @@ class Rounds:
         self, features: Features, pool: NDArray[np.int64], step: int, watch: Stopwatch
     ) -> tuple[NDArray[np.int64], dict[str, float]]:
         spec = self.curation.spec
-        seed = int(self._generator().integers(2**63))
+        seed = int(generator(Stream.ROUND, self.job.spec.seed, self.done).integers(2**63))
         keep = spec.pool_size(len(self.job.pool))
         with watch.stage("choose"):
             selection = spec.curator.select(features.vectors, keep, seed, str(self.fabric.device), features.samples)
@@ -170,10 +171,6 @@ class Rounds:
         quotas = {"group_sizes": sizes.tolist(), "quotas": selection.quotas.tolist()}
         write_text(stem.with_suffix(".json"), json.dumps(facts | quotas, indent=1))
         console.print(_sentence(facts, diagnostics), highlight=False)
-
-    def _generator(self) -> np.random.Generator:
-        # A counter that neither passes of the sampler nor plans of views begin at.
-        return np.random.Generator(np.random.Philox(key=[self.job.spec.seed, self.done], counter=[0, 0, 1, 0]))
 
 
 def round_rows(folder: Path) -> list[list[str]]:
