@@ -80,8 +80,8 @@ class Stream(Enum):
     """The random streams."""
 
     # ---------------------------------------------------------------- a run
-    # The next two are one sequence in the first pass: which samples a run takes tells something of the order in which it
-    # first shows them.
+    # The next two are one sequence in the first pass: which samples a run takes tells something of the order in which
+    # it first shows them.
     POOL_PASS = Counted(Owner.RUN, "the order of the pool in a pass over it; the index is the pass")
     SAMPLES = Counted(Owner.RUN, "the samples that a run takes of its archive", has_index=False)
     VIEW_BANDS = Counted(Owner.RUN, "the bands that the views of a step show; the index is the step", top=1)
