@@ -30,10 +30,10 @@ from terrasieve.models.export import EncoderCard, save_encoder
 from terrasieve.probes.online import OnlineKnn
 from terrasieve.probes.results import default_rows, input_row
 from terrasieve.sensors import BandStatistics
+from terrasieve.streams import Stream, generator
 from terrasieve.training.job import Curation, Evaluator, TrainingJob, TrainingResult
-from terrasieve.training.loader import ViewReader
 from terrasieve.training.loop import train
-from terrasieve.training.pool import Batch
+from terrasieve.training.pool import Batch, ViewReader
 from terrasieve.training.schedules import make_timeline, off_boundary_warning
 from terrasieve.training.spec import FeatureBank, WarmRestarts
 from terrasieve.views.normalise import Normaliser
@@ -187,9 +187,7 @@ def _pool(config: RunConfig, offered: NDArray[np.int64]) -> NDArray[np.int64]:
         raise ConfigError(
             f"samples is {config.samples}, but the archive holds {len(offered)}. Lower it, or set samples=null for all."
         )
-    # A key that no pass of the sampler reaches: which samples are taken is independent of their order.
-    generator = np.random.Generator(np.random.Philox(key=[config.train.seed, 2**64 - 1]))
-    return np.sort(generator.permutation(offered)[: config.samples])
+    return np.sort(generator(Stream.SAMPLES, config.train.seed).permutation(offered)[: config.samples])
 
 
 def _curation(config: RunConfig, archive: Archive, samples: int) -> Curation | None:

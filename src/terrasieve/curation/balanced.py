@@ -8,8 +8,9 @@ from typing import Literal
 import numpy as np
 from pydantic import Field, field_validator
 
+from terrasieve.console import Stopwatch
 from terrasieve.curation.candidates import ROWS_PER_CLUSTER, Candidates, Indices, Vectors, candidates
-from terrasieve.curation.curator import Selection, Stopwatch, assign_units, make_selection
+from terrasieve.curation.curator import Selection, assign_units, make_selection
 from terrasieve.curation.hierarchy import HierarchicalKMeans, levels_fall
 from terrasieve.curation.keys import Keys
 from terrasieve.curation.kmeans import Precision

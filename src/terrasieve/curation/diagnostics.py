@@ -14,6 +14,7 @@ from terrasieve.curation.candidates import Indices, Vectors, squared_distances, 
 from terrasieve.curation.curator import Selection
 from terrasieve.curation.keys import chunks
 from terrasieve.errors import CurationError
+from terrasieve.streams import Stream, generator
 
 
 @dataclass(frozen=True)
@@ -164,11 +165,11 @@ def _distances(
     vectors: Vectors, chosen: Indices, finite: Indices, seed: int, sample: int
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], int]:
     """Distances to the nearest chosen row, of some chosen rows and of some others; and how many were compared."""
-    generator = np.random.Generator(np.random.Philox(key=seed))
+    drawn = generator(Stream.SELECTION_DIAGNOSTICS, seed)
     left = np.setdiff1d(finite, chosen, assume_unique=True)
-    pool = _some(chosen, 4 * sample, generator)
-    inside = _some(pool, sample // 4, generator) if len(pool) > 1 else pool[:0]
-    outside = _some(left, sample // 4, generator)
+    pool = _some(chosen, 4 * sample, drawn)
+    inside = _some(pool, sample // 4, drawn) if len(pool) > 1 else pool[:0]
+    outside = _some(left, sample // 4, drawn)
     references = unit_rows(vectors[pool])
     nearest = _nearest(unit_rows(vectors[inside]), references, skip=np.searchsorted(pool, inside))
     return nearest, _nearest(unit_rows(vectors[outside]), references), len(pool)

@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from terrasieve.streams import Stream, generator
+
 Keys = NDArray[np.uint64]
 
 _BYTES_AT_ONCE = 2**25
@@ -88,7 +90,7 @@ def chunks(n: int, row_bytes: int) -> Iterator[slice]:
 
 
 def _words(seed: int, count: int) -> Keys:
-    return np.asarray(np.random.Philox(key=seed).random_raw(count), dtype=np.uint64)
+    return np.asarray(generator(Stream.SELECTION_KEYS, seed).bit_generator.random_raw(count), dtype=np.uint64)
 
 
 def _hash(rows: NDArray[np.float32], words: NDArray[np.uint64]) -> Keys:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
 
+from terrasieve.console import Stopwatch
 from terrasieve.curation.candidates import (
     ROWS_PER_CLUSTER,
     Candidates,
@@ -21,7 +22,7 @@ from terrasieve.curation.candidates import (
     squared_distances,
     to_device,
 )
-from terrasieve.curation.curator import Selection, Stopwatch, assign_units, make_selection, meter, shown
+from terrasieve.curation.curator import Selection, assign_units, make_selection, meter, shown
 from terrasieve.curation.keys import Keys, rekey, smallest, uniform
 from terrasieve.curation.kmeans import KMeans, Precision
 from terrasieve.schema import Spec

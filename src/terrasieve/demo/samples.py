@@ -17,6 +17,7 @@ from terrasieve.errors import ConfigError
 from terrasieve.parallel import spare_cores
 from terrasieve.simulation.land import SimulatedSpec
 from terrasieve.simulation.sea import SENSOR_KEY, SimulatedOceanSpec
+from terrasieve.streams import Stream, generator
 
 TILE = 64
 LABELLED = {"train": 1500, "val": 500, "test": 1000}
@@ -102,6 +103,6 @@ def simulated_ocean_samples(seed: int, count: int, store: Path) -> Samples:
 
 def _thinned(labelled: Archive, seed: int) -> Archive:
     splits = np.array(labelled.table()["split"].to_pylist())
-    generator = np.random.default_rng(seed)
-    kept = [generator.permutation(np.flatnonzero(splits == name))[:count] for name, count in LABELLED.items()]
+    rng = generator(Stream.DEMO_SAMPLES, seed)
+    kept = [rng.permutation(np.flatnonzero(splits == name))[:count] for name, count in LABELLED.items()]
     return SubsetArchive(labelled, np.sort(np.concatenate(kept)))

@@ -19,6 +19,7 @@ from terrasieve.probes.linear.logistic import LogisticProbe
 from terrasieve.probes.probe import Labelled
 from terrasieve.probes.results import InputRow
 from terrasieve.probes.splits import Splits, carve
+from terrasieve.streams import Stream, generator
 from terrasieve.views.normalise import Normaliser
 
 
@@ -139,8 +140,8 @@ def stratified(labels: NDArray[np.int64], count: int, seed: int) -> Positions:
 
 def a_few_of_each(labels: NDArray[np.int64], per_class: int, seed: int) -> Positions:
     """At most ``per_class`` positions of each class, drawn by a seed, in the order of the classes."""
-    generator = np.random.default_rng(seed)
-    drawn = [generator.permutation(np.flatnonzero(labels == code))[:per_class] for code in np.unique(labels)]
+    rng = generator(Stream.EXPLAINED_SAMPLES, seed)
+    drawn = [rng.permutation(np.flatnonzero(labels == code))[:per_class] for code in np.unique(labels)]
     return np.concatenate(drawn)
 
 
@@ -159,10 +160,10 @@ def right_and_wrong(
     Returns:
         Positions in ``labels``, in the order of the classes.
     """
-    generator = np.random.default_rng(seed)
+    rng = generator(Stream.EXPLAINED_SAMPLES, seed)
     chosen = []
     for code in np.unique(labels):
-        right = generator.permutation(np.flatnonzero((labels == code) & (predicted == code)))
+        right = rng.permutation(np.flatnonzero((labels == code) & (predicted == code)))
         wrong = np.flatnonzero((labels == code) & (predicted != code))
         chosen += [right[:per_class], wrong[np.argsort(-confidence[wrong], kind="stable")][:per_class]]
     return np.concatenate(chosen)

@@ -9,9 +9,8 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Literal
 
-import numpy as np
 from pydantic import Field
-from torch import Generator, Tensor, nn
+from torch import Tensor, nn
 from torch.nn import functional
 
 from terrasieve.methods.base import Method, StepOutput
@@ -21,6 +20,7 @@ from terrasieve.models.heads import mlp_head
 from terrasieve.models.split_batchnorm import pass_views, take_apart
 from terrasieve.models.teacher import Teacher, momentum_at
 from terrasieve.schema import Spec
+from terrasieve.streams import Stream, torch_generator
 
 
 class ByolSpec(Spec):
@@ -113,8 +113,7 @@ def build_byol(encoder: Encoder, spec: ByolSpec, seed: int) -> Byol:
         spec: Settings.
         seed: Decides the heads' initial weights.
     """
-    # A stream of its own: the encoder may have been drawn with the same seed.
-    generator = Generator().manual_seed(int(np.random.SeedSequence([seed, 1]).generate_state(1)[0]))
+    generator = torch_generator(Stream.HEAD_WEIGHTS, seed)
     projector = mlp_head(encoder.features, spec.hidden, spec.output, generator)
     predictor = mlp_head(spec.output, spec.hidden, spec.output, generator)
     return Byol(encoder, projector, predictor, spec.momentum, spec.momentum_end)

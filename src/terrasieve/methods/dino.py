@@ -6,10 +6,9 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Literal
 
-import numpy as np
 import torch
 from pydantic import Field
-from torch import Generator, Tensor, nn
+from torch import Tensor, nn
 
 from terrasieve.errors import ConfigError
 from terrasieve.methods.base import Method, StepOutput
@@ -20,6 +19,7 @@ from terrasieve.models.heads import DinoHead, dino_head
 from terrasieve.models.split_batchnorm import pass_views, take_apart
 from terrasieve.models.teacher import Teacher, momentum_at
 from terrasieve.schema import Spec
+from terrasieve.streams import Stream, torch_generator
 
 
 class DinoSpec(Spec):
@@ -170,8 +170,7 @@ def build_dino(encoder: Encoder, spec: DinoSpec, global_views: int, local_views:
             "the views is the global one, all others are local: set views.branches.0.count=2, or take a recipe that "
             "was made for DINO."
         )
-    # A stream of its own: the encoder may have been drawn with the same seed.
-    generator = Generator().manual_seed(int(np.random.SeedSequence([seed, 1]).generate_state(1)[0]))
+    generator = torch_generator(Stream.HEAD_WEIGHTS, seed)
     head = dino_head(
         encoder.features, spec.hidden, spec.bottleneck, spec.prototypes, generator, batch_norm=spec.batch_norm
     )

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from terrasieve.errors import ArchiveError, ConfigError, nearest
 from terrasieve.probes.targets import Target, read_target
+from terrasieve.streams import Stream, generator
 
 SHARES = {"train": 0.70, "val": 0.15, "test": 0.15}
 """Of a seeded stratified split, where none is published."""
@@ -89,10 +90,10 @@ def carve(labels: NDArray[np.int64], share: float, seed: int) -> tuple[NDArray[n
     Returns:
         Two ascending arrays that together hold every position once.
     """
-    generator = np.random.default_rng(seed)
+    rng = generator(Stream.SPLIT, seed)
     held = []
     for code in np.unique(labels):
-        members = generator.permutation(np.flatnonzero(labels == code))
+        members = rng.permutation(np.flatnonzero(labels == code))
         count = min(max(1, round(share * len(members))), len(members) - 1)
         held.append(members[:count])
     held_out = np.sort(np.concatenate(held))
@@ -147,7 +148,7 @@ def thin(strata: NDArray[np.int64], share: float, seed: int) -> NDArray[np.int64
     """
     if not 0 < share <= 1:
         raise ConfigError(f"A share of the train split lies above 0 and is 1 at most, got {share}.")
-    order = np.random.default_rng(seed).permutation(len(strata))
+    order = generator(Stream.TRAIN_SHARE, seed).permutation(len(strata))
     chosen = []
     for code in np.unique(strata):
         members = order[strata[order] == code]

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from terrasieve.streams import Stream, torch_generator
+
 BLOCK = 2048
 """Features whose covariances with each other the preconditioner knows."""
 
@@ -29,7 +31,7 @@ def principal_axes(covariance: Sequence[Tensor], count: int) -> Tensor:
     Subspace iteration from a seeded start (Halko, Martinsson and Tropp 2011, algorithm 4.4).
     """
     length = sum(len(block) for block in covariance)
-    start = torch.randn(length, count, generator=torch.Generator().manual_seed(0))
+    start = torch.randn(length, count, generator=torch_generator(Stream.PRINCIPAL_AXES, 0))
     axes = start.to(covariance[0].device, covariance[0].dtype)
     for _ in range(_POWER_ITERATIONS):
         parts = torch.split(axes, [len(block) for block in covariance])

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from terrasieve.probes.metrics.classification import SEED
+from terrasieve.streams import Stream, generator
 
 RESAMPLES = 200
 """Fewer than for one class a sample, because each resample costs a pass over every label's ranking."""
@@ -43,10 +44,10 @@ def multilabel_intervals(
         resamples: Number of resamples.
         seed: Seed of the draws.
     """
-    rankings, generator, n = _Rankings(truth, scores), np.random.default_rng(seed), len(truth)
+    rankings, rng, n = _Rankings(truth, scores), generator(Stream.BOOTSTRAP, seed), len(truth)
     drawn = []
     for _ in range(resamples):
-        counts = np.bincount(generator.integers(n, size=n), minlength=n).astype(np.float64)
+        counts = np.bincount(rng.integers(n, size=n), minlength=n).astype(np.float64)
         drawn.append(_means(rankings, counts))
     return {name: _bounds([one[name] for one in drawn]) for name in drawn[0]}
 

@@ -9,6 +9,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from terrasieve.streams import Stream, generator
+
 Task = Literal["classification", "multilabel", "regression", "segmentation"]
 """One class a sample; several labels a sample; one number a sample; one class a pixel."""
 
@@ -108,7 +110,7 @@ def bootstrap_intervals(
         seed: Seed of the draws; the same for every probe, so that equal predictions have equal intervals.
     """
     total = int(confusion.sum())
-    drawn = np.random.default_rng(seed).multinomial(total, confusion.ravel() / total, size=resamples)
+    drawn = generator(Stream.BOOTSTRAP, seed).multinomial(total, confusion.ravel() / total, size=resamples)
     matrices = drawn.reshape(resamples, *confusion.shape)
     bounds = {name: np.percentile(metric(matrices), [2.5, 97.5]) for name, metric in METRICS.items()}
     return {name: (float(low), float(high)) for name, (low, high) in bounds.items()}

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from terrasieve.probes.metrics.classification import RESAMPLES, SEED
+from terrasieve.streams import Stream, generator
 
 Numbers = NDArray[np.float64]
 
@@ -42,9 +43,9 @@ def regression_intervals(
         resamples: Number of resamples.
         seed: Seed of the draws; the same for every probe, so that equal predictions have equal intervals.
     """
-    moments, generator = _moments(truth, predicted), np.random.default_rng(seed)
+    moments, rng = _moments(truth, predicted), generator(Stream.BOOTSTRAP, seed)
     n = len(truth)
-    drawn = [moments[:, generator.integers(n, size=n)].mean(axis=1) for _ in range(resamples)]
+    drawn = [moments[:, rng.integers(n, size=n)].mean(axis=1) for _ in range(resamples)]
     with np.errstate(invalid="ignore", divide="ignore"):
         values = _from_means(np.stack(drawn, axis=1))
     return {name: _bounds(value) for name, value in values.items()}

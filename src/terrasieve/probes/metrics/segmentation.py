@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from terrasieve.probes.metrics.classification import RESAMPLES, SEED, accuracy
 from terrasieve.probes.metrics.score import Score
+from terrasieve.streams import Stream, generator
 
 IGNORE = -1
 """Code of a pixel that is neither learnt from nor scored."""
@@ -85,7 +86,7 @@ def score_units(confusions: NDArray[np.int64], resamples: int = RESAMPLES, seed:
         raise ValueError("no pixel was scored")
     total = scored.sum(axis=0)
     units = len(scored)
-    drawn = np.random.default_rng(seed).multinomial(units, np.full(units, 1 / units), size=resamples)
+    drawn = generator(Stream.BOOTSTRAP, seed).multinomial(units, np.full(units, 1 / units), size=resamples)
     matrices = np.tensordot(drawn, scored, axes=1)
     table = tuple(tuple(int(count) for count in row) for row in total)
     return Score({name: float(metric(total)) for name, metric in METRICS.items()}, _intervals(matrices), table)

@@ -16,6 +16,7 @@ from terrasieve.probes.metrics.segmentation import IGNORE
 from terrasieve.probes.probe import Labelled
 from terrasieve.probes.segmentation.map_probe import LabelledImages, Report, SegmentationProbe, silent
 from terrasieve.probes.segmentation.maps import FeatureMaps, label_places
+from terrasieve.streams import Stream, generator
 
 MAX_ITER = 1000
 """Of L-BFGS; far more than it needs where the penalty is not tiny."""
@@ -101,12 +102,12 @@ class PatchLinear(SegmentationProbe):
         return np.asarray(self.reduction_.transform(vectors), dtype=np.float32)
 
     def _draw(self, maps: FeatureMaps, train: LabelledImages, report: Report) -> _Drawn:
-        generator = np.random.default_rng(self.seed)
+        pixels = generator(Stream.PATCH_PIXELS, self.seed)
         places, count = train.places.flatten(0, 2), len(train.labels)
         parts = []
         for number, labels in enumerate(train.labels.reshape(count, -1)):
             report(f"image {number + 1}/{count}")
-            drawn = generator.permutation(np.flatnonzero(labels != IGNORE))[: -(-self.pixels // count)]
+            drawn = pixels.permutation(np.flatnonzero(labels != IGNORE))[: -(-self.pixels // count)]
             there = places[torch.from_numpy(drawn)][None, None]
             vectors = _vectors(maps.at(maps(train.pixels[number : number + 1]), there))
             parts.append(_Drawn(vectors, labels[drawn].astype(np.int64)))

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from terrasieve.errors import ArchiveError
 from terrasieve.report.charts import ACCENT, FAINT, Chart, Trace, axis, class_marker, finite, plain
 from terrasieve.report.round_record import Round
+from terrasieve.streams import Stream, generator
 
 MOST_POINTS = 5000
 _SEED = 0
@@ -62,7 +63,7 @@ def places(key: str, embeddings: Path, rounds: Sequence[Round], most: int = MOST
     located = np.flatnonzero(np.isfinite(shapely.get_x(centres)))
     if not located.size:
         return None
-    shown = np.sort(np.random.default_rng(_SEED).permutation(located)[:most])
+    shown = np.sort(generator(Stream.SHOWN_PLACES, _SEED).permutation(located)[:most])
     ids = tuple(table["id"].take(pa.array(shown)).to_pylist())
     kept = _kept(rounds)
     known = kept & set(table["id"].to_pylist())
