@@ -17,9 +17,8 @@ from terrasieve.bench import running
 from terrasieve.bench.cells import run_cells
 from terrasieve.bench.comparing import comparisons
 from terrasieve.bench.forms import bands_by_models, models_by_targets
-from terrasieve.bench.planning import make_plan
+from terrasieve.bench.planning import BenchPlan, make_plan
 from terrasieve.bench.published import OCEANSAR, RS_BYOL, lines_for
-from terrasieve.bench.planning import BenchPlan
 from terrasieve.bench.running import run_plan
 from terrasieve.bench.sheet import Sheet
 from terrasieve.bench.suites import oceansar, rs_byol

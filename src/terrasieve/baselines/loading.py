@@ -16,7 +16,6 @@ from torch import Tensor
 from terrasieve.baselines import state_dicts as keys
 from terrasieve.baselines.accounting import fill, naming
 from terrasieve.baselines.baseline import RGB, Baseline, BaselineSpec, Facts, Source, parse_baseline
-from terrasieve.baselines.coco_deeplab import dilated_resnet50
 from terrasieve.baselines.hugging_face import build_resnet, find_weights, read_config
 from terrasieve.baselines.timm_files import load_timm_file, published
 from terrasieve.baselines.torchgeo_weights import known_weights, listed_weights
@@ -34,6 +33,9 @@ SECO = Facts(
     "SeCo on Sentinel-2 patches of several seasons",
     "Mañas et al. 2021, arXiv 2103.16607; zenodo.org/record/4728033",
 )
+COCO_OUTPUT_STRIDE = 8
+"""Pixels of the image to one of the last feature map (Chen et al. 2017, arXiv 1706.05587, section 4.1)."""
+
 COCO = Facts(
     RGB,
     "supervised segmentation, MS-COCO images with the classes of Pascal VOC",
@@ -153,7 +155,11 @@ def _coco_deeplabv3(spec: BaselineSpec) -> Baseline:
     path = spec.need_file()
     file = read_weights(path)
     with _generator_untouched(), naming(path):
-        encoder = dilated_resnet50()
+        # Its last two stages are dilated instead of strided.
+        model = timm.create_model("resnet50", num_classes=0, output_stride=COCO_OUTPUT_STRIDE)
+        spare_padding(model)
+        features: Any = model.head_hidden_size  # an int, but nn.Module types its attributes as tensors and modules
+        encoder = Encoder(model, 3, features)
         fill(encoder.model, keys.deeplabv3_backbone_keys(find_entry(file.content, None).tensors), "a ResNet-50")
     note = "backbone only, dilated to an output stride of 8 as it was trained; both classifiers left out"
     return Baseline("coco-deeplabv3 resnet50", encoder, COCO, file.sha256, (note,))

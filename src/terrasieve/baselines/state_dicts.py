@@ -102,20 +102,6 @@ def deeplabv3_backbone_keys(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     )
 
 
-def deeplabv3_classifier_keys(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The classifier of torchvision's DeepLabV3, as its ``DeepLabHead`` names it; left out: the rest.
-
-    Raises:
-        CheckpointError: A key is not of that format.
-    """
-    return rename(
-        tensors,
-        lambda key: key.removeprefix("classifier.") if key.startswith("classifier.") else None,
-        ("backbone.", "aux_classifier."),
-        "a torchvision DeepLabV3",
-    )
-
-
 def hugging_face_resnet_keys(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The ResNet of Hugging Face's ``ResNetModel`` or, with the prefix ``resnet.``, ``ResNetForImageClassification``.
 

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from terrasieve.embeddings.inputs import EncoderInput, resolve_inputs
@@ -183,14 +180,6 @@ def predictions_table(measured: Sequence[Measured], splits: Splits, ids: NDArray
     truth = _texts(splits.labels[splits.test], splits.classes) if splits.target.task != "multilabel" else None
     tables = [_table(one, ids[splits.test], truth, splits.classes) for one in measured if one.row.task != "multilabel"]
     return pa.concat_tables([_SCHEMA.empty_table(), *tables])
-
-
-def write_predictions(measured: Sequence[Measured], splits: Splits, ids: NDArray[np.str_], path: Path) -> Path:
-    """Write :func:`predictions_table` as Parquet; the file appears under its name only when it is whole."""
-    partial = path.with_name(f".{path.name}.partial")
-    pq.write_table(predictions_table(measured, splits, ids), partial, compression="zstd")
-    os.replace(partial, path)
-    return path
 
 
 def _table(one: Measured, ids: NDArray[np.str_], truth: pa.Array, classes: tuple[str, ...]) -> pa.Table:

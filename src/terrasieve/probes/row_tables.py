@@ -66,7 +66,7 @@ def render(rows: Sequence[ProbeRow]) -> Group:
     Each cell holds the value and its 95 % interval. The best model of a line is bold, all but the first are dim.
 
     Args:
-        rows: From :func:`terrasieve.probes.compare.evaluate`; the first row's model is the trained one.
+        rows: From :func:`terrasieve.probing.probe`; the first row's model is the trained one.
     """
     parts = dict.fromkeys((row.target, row.probe, row.train_share) for row in rows)
     tables = []
@@ -80,7 +80,7 @@ def to_markdown(rows: Sequence[ProbeRow], metric: str = "accuracy") -> str:
     """One Markdown table: a line per input and probe, a column per model, values with intervals.
 
     Args:
-        rows: From :func:`terrasieve.probes.compare.evaluate`.
+        rows: From :func:`terrasieve.probing.probe`.
         metric: A name of :data:`terrasieve.probes.metrics.classification.METRIC_INFO` that every row has.
     """
     models = list(dict.fromkeys(row.model for row in rows))

@@ -1,4 +1,4 @@
-"""Multinomial logistic regression: scikit-learn's objective, and its minimum by preconditioned L-BFGS.
+"""Multinomial logistic regression: the minimum of scikit-learn's objective, by preconditioned L-BFGS.
 
 The features are read twice in each iteration, once along a direction and once for a gradient; all else is small. So
 what counts is how few such iterations are needed. Frozen features are correlated so strongly that the covariance saves
@@ -26,20 +26,6 @@ HISTORY = 10
 
 AXES = 512
 """Axes that the descent begins along, where there are more than twice as many features."""
-
-
-def objective(weights: Tensor, intercept: Tensor, features: Tensor, labels: Tensor, c: float) -> Tensor:
-    """C times the summed cross-entropy plus half the squared norm of the weights, as scikit-learn defines it.
-
-    Args:
-        weights: Shape ``(features, classes)``.
-        intercept: Shape ``(classes,)``; not penalised.
-        features: Shape ``(n, features)``.
-        labels: Class codes, shape ``(n,)``.
-        c: Inverse strength of the penalty.
-    """
-    losses = functional.cross_entropy(features @ weights + intercept, labels, reduction="sum")
-    return c * losses + 0.5 * weights.square().sum()
 
 
 class Task(NamedTuple):
@@ -95,7 +81,7 @@ def prepare(features: Tensor, labels: Tensor) -> Task:
 
 
 def minimise(task: Task, c: float, max_iter: int, start: tuple[Tensor, Tensor] | None = None) -> Fit:
-    """Weights and intercept that minimise :func:`objective`.
+    """Weights and intercept that minimise C times the summed cross-entropy plus half the squared norm of the weights.
 
     L-BFGS (Nocedal and Wright 2006, algorithm 7.4) whose initial inverse Hessian is that of the penalty plus the
     covariance of the features times the mean curvature p (1 - p) of the predictions. With uniform predictions this is

@@ -201,7 +201,7 @@ def segment(
         archive: Has a sensor of kind ``map``.
         label_sensor: That sensor, by key, name or kind.
         inputs: What is shown, a line each; everything that the archive offers when None, as in
-            :func:`terrasieve.probes.compare.evaluate`.
+            :func:`terrasieve.probing.probe`.
         probes: What to fit; :class:`PatchLinear` when None.
         group: Column of the archive's table whose equal values are one site; see
             :func:`terrasieve.probes.segmentation.folds.make_folds`.
