@@ -43,7 +43,7 @@ from machine import describe
 from terrasieve.console import console, progress_bar, track
 from terrasieve.probes.knn import KnnProbe
 from terrasieve.probes.linear.logistic import LogisticProbe
-from terrasieve.probes.linear.solver import minimise, prepare
+from terrasieve.probes.linear.solver import minimise, prepare_features
 from terrasieve.probes.probe import Labelled
 
 CLASSES, CHANNELS, LATENT, TELLING, PLACES = 10, 2048, 256, 32, 4
@@ -118,7 +118,7 @@ def ours(task: Task) -> Fitted:
     """The minimum as the probe finds it, from zero."""
     began = time.perf_counter()
     x, labels = torch.from_numpy(task.train.features), torch.from_numpy(task.train.labels)
-    fit = minimise(prepare(x, labels), task.c, 3000)
+    fit = minimise(prepare_features(x, labels), task.c, 3000)
     return reached(task, time.perf_counter() - began, fit.weights.double().numpy(), fit.intercept.double().numpy())
 
 

@@ -9,8 +9,7 @@ import pyarrow as pa
 import pytest
 
 from terrasieve.errors import ArchiveError, ConfigError
-from terrasieve.probes.splits import make_splits, thin
-from terrasieve.probes.targets import read_target
+from terrasieve.probes.splits import make_splits, read_target, thin
 
 
 def test_text_is_a_class_a_list_several_labels_and_a_float_a_number() -> None:

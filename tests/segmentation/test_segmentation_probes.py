@@ -14,11 +14,10 @@ from terrasieve.embeddings.inputs import join
 from terrasieve.errors import ConfigError
 from terrasieve.models.backbone import Encoder
 from terrasieve.models.dense import dense_encoder
-from terrasieve.probes.metrics.segmentation import IGNORE, METRICS, pixel_confusion
 from terrasieve.probes.segmentation.deeplab import DeepLabProbe, build_head, turned
-from terrasieve.probes.segmentation.map_probe import LabelledImages
-from terrasieve.probes.segmentation.maps import EncoderMaps, FeatureMaps, PixelValues, label_places
+from terrasieve.probes.segmentation.map_probe import EncoderMaps, FeatureMaps, LabelledImages, PixelValues, label_places
 from terrasieve.probes.segmentation.patch import PatchLinear
+from terrasieve.probes.segmentation.pixel_metrics import IGNORE, METRICS, pixel_confusion
 
 
 class Gradients(FeatureMaps):

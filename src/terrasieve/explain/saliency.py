@@ -6,20 +6,21 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn import functional
 
 from terrasieve.console import track
 from terrasieve.embeddings.stream import device_of
 from terrasieve.errors import ConfigError
-from terrasieve.explain.attention import attention_layers, attention_maps
-from terrasieve.explain.class_scores import affine_head, probabilities
-from terrasieve.explain.fullgrad import full_gradient
-from terrasieve.explain.gradcam import grad_cam
+from terrasieve.explain.attention import as_array, attention_layers, attention_maps
+from terrasieve.explain.gradients import full_gradient, grad_cam
 from terrasieve.explain.record import Saliency, SaliencyGallery, SaliencyMap
 from terrasieve.explain.subject import Subject, fit_probe, read_pixels, right_and_wrong
 from terrasieve.explain.thumbnails import GALLERY_PIXELS, Album, data_uri, overlay, read_album
 from terrasieve.models.backbone import Encoder
+from terrasieve.probes.linear.logistic import LogisticProbe
 
 AT_ONCE = 8
 """Samples whose activations and gradients are in memory together."""
@@ -156,3 +157,33 @@ def _describe(subject: Subject, per_class: int, target: str) -> str:
             "of its own."
         )
     return " ".join(sentences)
+
+
+# ------------------------------------------------------------------------ head
+# The linear probe on top of an encoder, so that both are one network that gives a score for each class.
+
+
+def affine_head(probe: LogisticProbe) -> nn.Linear:
+    """Standardisation and weights of a fitted probe as one affine map, from vectors to scores of classes.
+
+    ``(x - mean) / scale @ weights + intercept`` is ``x @ (weights / scale) + (intercept - mean / scale @ weights)``.
+
+    Args:
+        probe: Fitted on vectors ``(n, features)``.
+
+    Returns:
+        Maps ``(n, features)`` to ``(n, classes)`` in float32, on the CPU; a class that the train split lacks scores
+        minus infinity.
+    """
+    weights = probe.weights_.detach().double().cpu() / torch.from_numpy(np.asarray(probe.scaler_.scale_))[:, None]
+    bias = probe.intercept_.detach().double().cpu() - torch.from_numpy(np.asarray(probe.scaler_.mean_)) @ weights
+    head = nn.Linear(len(weights), int(probe.classes_.max()) + 1)
+    head.requires_grad_(False).weight.zero_()
+    head.bias.fill_(-torch.inf)
+    head.weight[probe.classes_], head.bias[probe.classes_] = weights.T.float(), bias.float()
+    return head
+
+
+def probabilities(head: nn.Linear, vectors: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Softmax of a head's scores of vectors ``(n, features)``: shape ``(n, classes)``."""
+    return as_array(functional.softmax(head(torch.from_numpy(vectors)).double(), dim=1))

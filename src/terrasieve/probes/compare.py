@@ -15,7 +15,7 @@ from terrasieve.console import progress_bar
 from terrasieve.embeddings.inputs import EncoderInput, bands_by_sensor, join
 from terrasieve.embeddings.stream import EmbedSettings, embed_vectors
 from terrasieve.errors import ConfigError
-from terrasieve.probes.metrics.classification import BOOTSTRAP
+from terrasieve.probes.metrics import BOOTSTRAP
 from terrasieve.probes.models import Candidate, Showing, check_names, showing
 from terrasieve.probes.named import probes_named
 from terrasieve.probes.probe import Labelled, Probe, ProbeResult

@@ -19,8 +19,7 @@ from terrasieve.embeddings.stream import BATCHES_AHEAD, device_of, prepare_batch
 from terrasieve.models.backbone import Encoder
 from terrasieve.parallel import read_ahead
 from terrasieve.probes.compare import ProbeTask, result_row
-from terrasieve.probes.metrics.classification import Task
-from terrasieve.probes.metrics.score import score_predictions
+from terrasieve.probes.metrics import Task, score_predictions
 from terrasieve.probes.probe import ProbeResult, Protocol
 from terrasieve.probes.results import InputRow, Measured
 from terrasieve.probes.splits import thin

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from terrasieve.probes.metrics.classification import Task
+from terrasieve.probes.metrics import Task
 from terrasieve.probes.probe import Features, Labelled, Labels, Probe, check_labelled, check_vectors
 
 # ------------------------------------------------------------------ similarity

@@ -9,7 +9,7 @@ from terrasieve.probes.knn import KnnMultilabel, KnnProbe, KnnRegression
 from terrasieve.probes.linear.logistic import LogisticProbe
 from terrasieve.probes.linear.multilabel import MultilabelLogistic
 from terrasieve.probes.linear.ridge import RidgeProbe
-from terrasieve.probes.metrics.classification import Task
+from terrasieve.probes.metrics import Task
 from terrasieve.probes.mlp import MlpProbe
 from terrasieve.probes.probe import Probe
 

@@ -11,8 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from terrasieve.errors import ConfigError
-from terrasieve.probes.metrics.classification import Task
-from terrasieve.probes.metrics.score import Score, score_predictions
+from terrasieve.probes.metrics import Score, Task, score_predictions
 
 Features = NDArray[np.floating]
 Labels = NDArray[np.int64]
@@ -61,7 +60,7 @@ class ProbeResult:
 
     @property
     def metrics(self) -> Mapping[str, float]:
-        """Each metric by name, as :data:`terrasieve.probes.metrics.classification.METRIC_INFO` describes them."""
+        """Each metric by name, as :data:`terrasieve.probes.metrics.METRIC_INFO` describes them."""
         return self.score.metrics
 
     @property

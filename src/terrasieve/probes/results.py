@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from terrasieve.embeddings.inputs import EncoderInput, resolve_inputs
 from terrasieve.errors import BandError
-from terrasieve.probes.metrics.classification import Task
+from terrasieve.probes.metrics import Task
 from terrasieve.probes.splits import Splits
 from terrasieve.sensors import Sensor
 
@@ -48,7 +48,7 @@ class ProbeRow:
         probe: Name of the probe.
         protocol: Name, version and every setting of the probe, in one line.
         data: Archive, sizes, split and normalisation, in one line.
-        metrics: By name, as :data:`terrasieve.probes.metrics.classification.METRIC_INFO` describes them.
+        metrics: By name, as :data:`terrasieve.probes.metrics.METRIC_INFO` describes them.
         ci95: Bootstrap 95 % interval of each metric.
         chosen: Settings that fitting chose on the validation split.
         n_train: Samples that the probe was fitted on.

@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from terrasieve.errors import ArchiveError
-from terrasieve.probes.metrics.classification import METRIC_INFO, Task
+from terrasieve.probes.metrics import METRIC_INFO, Task
 from terrasieve.probes.results import ProbeRow
 
 HEADLINES: dict[Task, tuple[str, ...]] = {
@@ -81,7 +81,7 @@ def to_markdown(rows: Sequence[ProbeRow], metric: str = "accuracy") -> str:
 
     Args:
         rows: From :func:`terrasieve.probing.probe`.
-        metric: A name of :data:`terrasieve.probes.metrics.classification.METRIC_INFO` that every row has.
+        metric: A name of :data:`terrasieve.probes.metrics.METRIC_INFO` that every row has.
     """
     models = list(dict.fromkeys(row.model for row in rows))
     cells = {(row.bands, row.probe, row.model): row for row in rows}

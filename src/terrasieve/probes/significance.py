@@ -13,7 +13,7 @@ from scipy import stats
 
 from terrasieve.console import track
 from terrasieve.errors import ConfigError, nearest
-from terrasieve.probes.metrics.classification import RESAMPLES, SEED
+from terrasieve.probes.metrics import RESAMPLES, SEED
 
 ALPHA = 0.05
 """A (corrected) p value below this counts as a difference."""

@@ -14,7 +14,7 @@ from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
 from terrasieve.errors import ConfigError
-from terrasieve.probes.linear.solver import minimise, prepare
+from terrasieve.probes.linear.solver import minimise, prepare_features
 from terrasieve.probes.probe import Features, Labelled, Labels, Probe, check_labelled
 from terrasieve.probes.splits import carve
 
@@ -108,12 +108,12 @@ class LogisticProbe(Probe):
         return self._classify(self._standardised(features), self.weights_, self.intercept_)
 
     def _choose(self, train: Tensor, positions: Tensor, validation: Labelled) -> None:
-        held, task, fitted = self._standardised(validation.features), prepare(train, positions), None
+        held, prepared, fitted = self._standardised(validation.features), prepare_features(train, positions), None
         self.validation_accuracy_, self.converged_, worse = -1.0, dict[float, bool](), 0
         for c in self.grid:
             # Of two classes scikit-learn penalises the difference of the weights, which is twice as much.
-            strength = c / 2 if task.classes == 2 else c
-            fit = minimise(task, strength, self.max_iter, start=fitted)
+            strength = c / 2 if prepared.classes == 2 else c
+            fit = minimise(prepared, strength, self.max_iter, start=fitted)
             fitted, self.converged_[c] = (fit.weights, fit.intercept), fit.converged
             reached = float((self._classify(held, *fitted) == validation.labels).mean())
             worse += 1

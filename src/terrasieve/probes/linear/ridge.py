@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from sklearn.preprocessing import StandardScaler
 
 from terrasieve.errors import ConfigError
-from terrasieve.probes.metrics.classification import Task
+from terrasieve.probes.metrics import Task
 from terrasieve.probes.probe import Features, Labelled, Probe, check_vectors
 from terrasieve.probes.splits import carve
 

@@ -19,9 +19,15 @@ from torchvision.models.segmentation.deeplabv3 import ASPP
 
 from terrasieve.embeddings.stream import device_of
 from terrasieve.errors import ConfigError
-from terrasieve.probes.metrics.segmentation import IGNORE
-from terrasieve.probes.segmentation.map_probe import LabelledImages, Report, SegmentationProbe, silent
-from terrasieve.probes.segmentation.maps import FeatureMaps, label_places
+from terrasieve.probes.segmentation.map_probe import (
+    FeatureMaps,
+    LabelledImages,
+    Report,
+    SegmentationProbe,
+    label_places,
+    silent,
+)
+from terrasieve.probes.segmentation.pixel_metrics import IGNORE
 
 RATES = (12, 24, 36)
 """Dilations of the pyramid at an output stride of 8 (Chen et al. 2017, arXiv 1706.05587, section 3.3)."""

@@ -12,10 +12,16 @@ from torch import Tensor
 
 from terrasieve.embeddings.stream import device_of
 from terrasieve.probes.linear.logistic import LogisticProbe
-from terrasieve.probes.metrics.segmentation import IGNORE
 from terrasieve.probes.probe import Labelled
-from terrasieve.probes.segmentation.map_probe import LabelledImages, Report, SegmentationProbe, silent
-from terrasieve.probes.segmentation.maps import FeatureMaps, label_places
+from terrasieve.probes.segmentation.map_probe import (
+    FeatureMaps,
+    LabelledImages,
+    Report,
+    SegmentationProbe,
+    label_places,
+    silent,
+)
+from terrasieve.probes.segmentation.pixel_metrics import IGNORE
 
 MAX_ITER = 1000
 """Of L-BFGS; far more than it needs where the penalty is not tiny."""
@@ -34,10 +40,11 @@ class _Drawn(NamedTuple):
 class PatchLinear(SegmentationProbe):
     """Logistic regression on feature maps that are interpolated to the pixels of the label map.
 
-    On the pixels themselves (:class:`terrasieve.probes.segmentation.maps.PixelValues`) this is the per-pixel floor.
-    Longer vectors are reduced to their first principal components on train, which saves most of the time and keeps
-    the classifier linear. C is fixed: chosen on one of a few train sites it is a lottery, because the best C for one
-    site says little of the next, and pixels next to those that were fitted on would choose next to no penalty.
+    On the pixels themselves (:class:`PixelValues <terrasieve.probes.segmentation.map_probe.PixelValues>`) this is the
+    per-pixel floor. Longer vectors are reduced to their first principal components on train, which saves most of the
+    time and keeps the classifier linear. C is fixed: chosen on one of a few train sites it is a lottery, because the
+    best C for one site says little of the next, and pixels next to those that were fitted on would choose next to no
+    penalty.
 
     Args:
         pixels: Train pixels that are drawn in all, in equal number from each image as far as it has them; classes

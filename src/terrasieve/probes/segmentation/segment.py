@@ -19,14 +19,19 @@ from terrasieve.embeddings.stream import EmbedSettings, Precision, device_of, pr
 from terrasieve.errors import ConfigError, nearest
 from terrasieve.models.backbone import Encoder, build_encoder
 from terrasieve.models.export import EncoderCard
-from terrasieve.probes.metrics.segmentation import pixel_confusion, score_units
 from terrasieve.probes.models import RANDOM_INIT, Candidate, Showing, check_names, showing
 from terrasieve.probes.results import InputRow, ProbeRow, default_inputs, distinct_members
 from terrasieve.probes.segmentation.deeplab import DeepLabProbe
 from terrasieve.probes.segmentation.folds import Fold, make_folds
-from terrasieve.probes.segmentation.map_probe import LabelledImages, SegmentationProbe
-from terrasieve.probes.segmentation.maps import FeatureMaps, PixelValues, feature_maps
+from terrasieve.probes.segmentation.map_probe import (
+    FeatureMaps,
+    LabelledImages,
+    PixelValues,
+    SegmentationProbe,
+    feature_maps,
+)
 from terrasieve.probes.segmentation.patch import PatchLinear
+from terrasieve.probes.segmentation.pixel_metrics import pixel_confusion, score_units
 from terrasieve.probes.segmentation.task import SegmentationTask, prepare_segmentation
 from terrasieve.sensors import find_sensor
 from terrasieve.views.normalise import Normaliser
