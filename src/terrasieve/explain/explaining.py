@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from terrasieve.archive.protocol import Archive
 from terrasieve.console import progress_bar
+from terrasieve.draws import few_of_each, stratified_sample
 from terrasieve.embeddings.inputs import join
 from terrasieve.embeddings.stream import EmbedSettings, device_of
 from terrasieve.errors import ConfigError, TerrasieveError
@@ -24,7 +25,7 @@ from terrasieve.explain.record import (
     Query,
 )
 from terrasieve.explain.saliency import make_saliency
-from terrasieve.explain.subject import Subject, a_few_of_each, make_subject, stratified
+from terrasieve.explain.subject import Subject, make_subject
 from terrasieve.explain.thumbnails import GALLERY_PIXELS, POINT_PIXELS, read_album
 from terrasieve.models.backbone import Encoder
 from terrasieve.probes.knn import nearest_neighbours
@@ -105,7 +106,7 @@ def make_projection(subject: Subject, points: int) -> Projection:
         ConfigError: There are too few samples, or their vectors are all alike.
         SampleError: A sample cannot be read.
     """
-    positions = stratified(subject.labels, points, subject.seed)
+    positions = stratified_sample(subject.labels, points, subject.seed)
     coordinates = tsne(join(subject.test[positions]), subject.seed)
     indices = subject.splits.test[positions]
     album = read_album(subject.archive, subject.row.members[0].sensor, indices, subject.splits, POINT_PIXELS)
@@ -123,7 +124,7 @@ def make_neighbours(subject: Subject, per_class: int) -> NeighbourGallery:
     Raises:
         SampleError: A sample cannot be read.
     """
-    positions = a_few_of_each(subject.labels, per_class, subject.seed)
+    positions = few_of_each(subject.labels, per_class, subject.seed)
     train, device = join(subject.train), device_of(subject.encoder)
     similarities, rows = nearest_neighbours(train, join(subject.test[positions]), min(NEIGHBOURS, len(train)), device)
     queries, neighbours = subject.splits.test[positions], subject.splits.train[rows]

@@ -26,7 +26,7 @@ AT_ONCE = 8
 """Samples whose activations and gradients are in memory together."""
 
 
-class _Drawn(NamedTuple):
+class _Maps(NamedTuple):
     """One map a sample, and how complete it is where that can be said."""
 
     method: str
@@ -42,7 +42,7 @@ class _Chosen(NamedTuple):
     probability: NDArray[np.float64]
 
 
-_Method = Callable[[Encoder, nn.Linear, Sequence[Tensor], Sequence[NDArray[np.int64]]], list[_Drawn]]
+_Method = Callable[[Encoder, nn.Linear, Sequence[Tensor], Sequence[NDArray[np.int64]]], list[_Maps]]
 """Draws maps of batches of pixels, for one class a sample, of an encoder with a head."""
 
 
@@ -84,9 +84,9 @@ def _choose(subject: Subject, head: nn.Linear, per_class: int) -> _Chosen:
 
 def _draw_all(
     encoder: Encoder, head: nn.Linear, pixels: Sequence[Tensor], classes: Sequence[NDArray[np.int64]], notes: list[str]
-) -> list[_Drawn]:
+) -> list[_Maps]:
     second: _Method = _draw_attention if attention_layers(encoder) else _draw_grad_cam
-    drawn: list[_Drawn] = []
+    drawn: list[_Maps] = []
     reasons = []
     for method in (_draw_fullgrad, second):
         try:
@@ -101,33 +101,33 @@ def _draw_all(
 
 def _draw_fullgrad(
     encoder: Encoder, head: nn.Linear, pixels: Sequence[Tensor], classes: Sequence[NDArray[np.int64]]
-) -> list[_Drawn]:
+) -> list[_Maps]:
     network = nn.Sequential(encoder, head)
     pairs = track(zip(pixels, classes, strict=True), "FullGrad (batches)", total=len(pixels))
     found = [full_gradient(network, batch, codes) for batch, codes in pairs]
     maps = [one for batch in found for one in batch.saliency]
-    return [_Drawn("FullGrad", maps, [float(error) for batch in found for error in batch.completeness_error])]
+    return [_Maps("FullGrad", maps, [float(error) for batch in found for error in batch.completeness_error])]
 
 
 def _draw_grad_cam(
     encoder: Encoder, head: nn.Linear, pixels: Sequence[Tensor], classes: Sequence[NDArray[np.int64]]
-) -> list[_Drawn]:
+) -> list[_Maps]:
     network = nn.Sequential(encoder, head)
     pairs = track(zip(pixels, classes, strict=True), "Grad-CAM (batches)", total=len(pixels))
-    return [_Drawn("Grad-CAM", [one for batch, codes in pairs for one in grad_cam(network, batch, codes)])]
+    return [_Maps("Grad-CAM", [one for batch, codes in pairs for one in grad_cam(network, batch, codes)])]
 
 
 def _draw_attention(
     encoder: Encoder, head: nn.Linear, pixels: Sequence[Tensor], classes: Sequence[NDArray[np.int64]]
-) -> list[_Drawn]:
+) -> list[_Maps]:
     found = [attention_maps(encoder, batch) for batch in track(pixels, "attention (batches)", total=len(pixels))]
     return [
-        _Drawn("attention", [one for batch in found for one in batch.mean]),
-        _Drawn("attention rollout", [one for batch in found for one in batch.rollout]),
+        _Maps("attention", [one for batch in found for one in batch.mean]),
+        _Maps("attention rollout", [one for batch in found for one in batch.rollout]),
     ]
 
 
-def _item(position: int, chosen: _Chosen, drawn: Sequence[_Drawn], album: Album) -> Saliency:
+def _item(position: int, chosen: _Chosen, drawn: Sequence[_Maps], album: Album) -> Saliency:
     index = int(chosen.indices[position])
     return Saliency(
         sample=album.thumbnail(index),
@@ -137,7 +137,7 @@ def _item(position: int, chosen: _Chosen, drawn: Sequence[_Drawn], album: Album)
     )
 
 
-def _record_map(drawn: _Drawn, position: int, album: Album, index: int) -> SaliencyMap:
+def _record_map(drawn: _Maps, position: int, album: Album, index: int) -> SaliencyMap:
     picture = overlay(album.pictures[index], drawn.maps[position])
     error = drawn.errors[position] if drawn.errors else None
     return SaliencyMap(method=drawn.method, picture=data_uri(picture, album.size), completeness_error=error)

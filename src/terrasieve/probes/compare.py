@@ -12,6 +12,7 @@ from torch import nn
 from terrasieve.archive.protocol import Archive, source_name
 from terrasieve.archive.statistics import measure
 from terrasieve.console import progress_bar
+from terrasieve.draws import stratified_subset
 from terrasieve.embeddings.inputs import EncoderInput, bands_by_sensor, join
 from terrasieve.embeddings.stream import EmbedSettings, embed_vectors
 from terrasieve.errors import ConfigError
@@ -20,7 +21,7 @@ from terrasieve.probes.models import Candidate, Showing, check_names, showing
 from terrasieve.probes.named import probes_named
 from terrasieve.probes.probe import Labelled, Probe, ProbeResult
 from terrasieve.probes.results import InputRow, Measured, ProbeRow, distinct_members
-from terrasieve.probes.splits import Splits, thin
+from terrasieve.probes.splits import Splits
 from terrasieve.views.normalise import Normaliser
 
 
@@ -223,7 +224,7 @@ def measure_probe(
         for part, indices in zip(np.split(features, bounds), (splits.train, splits.val, splits.test), strict=True)
     )
     if share < 1:
-        kept = thin(splits.target.strata()[splits.train], share, task.seed)
+        kept = stratified_subset(splits.target.strata()[splits.train], share, task.seed)
         train = Labelled(train.features[kept], train.labels[kept])
     result = probe.fit(train.features, train.labels, val).score(test.features, test.labels)
     row = result_row(name, shown.row.name, probe.name, result, task, len(train.labels), share, shown.note)

@@ -9,14 +9,14 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from terrasieve.draws import stratified_holdout
 from terrasieve.errors import ArchiveError, ConfigError, nearest
 from terrasieve.probes.metrics import Task
+from terrasieve.probes.probe import VALIDATION_SHARE
 
 SHARES = {"train": 0.70, "val": 0.15, "test": 0.15}
 """Of a seeded stratified split, where none is published."""
 
-VALIDATION_SHARE = 0.1
-"""Of a published train split, where no validation split is published."""
 
 STRATA = 10
 """Bands of equal count that a number is cut into, so that every part of a split covers its whole range."""
@@ -176,32 +176,10 @@ def make_splits(table: pa.Table, seed: int = 0, column: str = "split", target: s
     parts = _published(names, known, column)
     origin = f"published ({column})"
     if not parts["val"].size:
-        kept, held = carve(known.strata()[parts["train"]], VALIDATION_SHARE, seed)
+        kept, held = stratified_holdout(known.strata()[parts["train"]], VALIDATION_SHARE, seed)
         parts["train"], parts["val"] = parts["train"][kept], parts["train"][held]
         origin += f", validation {VALIDATION_SHARE:.0%} of train drawn with seed {seed}"
     return Splits(**parts, target=known, origin=origin)
-
-
-def carve(labels: NDArray[np.int64], share: float, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Positions that stay and positions that are held out, drawn per class.
-
-    Args:
-        labels: Class codes, shape ``(n,)``.
-        share: Of each class, rounded; a class with one sample keeps it, and one sample at least is held
-            out of every other.
-        seed: Of the draw.
-
-    Returns:
-        Two ascending arrays that together hold every position once.
-    """
-    generator = np.random.default_rng(seed)
-    held = []
-    for code in np.unique(labels):
-        members = generator.permutation(np.flatnonzero(labels == code))
-        count = min(max(1, round(share * len(members))), len(members) - 1)
-        held.append(members[:count])
-    held_out = np.sort(np.concatenate(held))
-    return np.setdiff1d(np.arange(len(labels)), held_out), held_out
 
 
 def _published(names: NDArray[np.object_], target: Target, column: str) -> dict[str, NDArray[np.int64]]:
@@ -217,8 +195,8 @@ def _published(names: NDArray[np.object_], target: Target, column: str) -> dict[
 
 def _drawn(target: Target, seed: int) -> Splits:
     labelled, strata = np.flatnonzero(target.known), target.strata()
-    rest, test = carve(strata[labelled], SHARES["test"], seed)
-    train, val = carve(strata[labelled[rest]], SHARES["val"] / (1 - SHARES["test"]), seed + 1)
+    rest, test = stratified_holdout(strata[labelled], SHARES["test"], seed)
+    train, val = stratified_holdout(strata[labelled[rest]], SHARES["val"] / (1 - SHARES["test"]), seed + 1)
     origin = f"stratified {':'.join(f'{100 * share:.0f}' for share in SHARES.values())}, drawn with seed {seed}"
     return Splits(labelled[rest[train]], labelled[rest[val]], labelled[test], target, origin)
 
@@ -227,34 +205,3 @@ def _strings(table: pa.Table, column: str) -> NDArray[np.object_]:
     if column not in table.column_names:
         return np.full(len(table), None, dtype=object)
     return np.array(table[column].to_pylist(), dtype=object)
-
-
-# ------------------------------------------------------------------- low label
-# Fewer labels: smaller and smaller parts of a train split.
-
-
-def thin(strata: NDArray[np.int64], share: float, seed: int) -> NDArray[np.int64]:
-    """Positions of a seeded part of a train split, drawn within each stratum.
-
-    A smaller part lies within every larger one of the same seed, so that a curve over shares adds labels and
-    exchanges none.
-
-    Args:
-        strata: Class code, or another stratum, of each train sample, shape ``(n,)``.
-        share: Of each stratum, above 0 and at most 1; rounded, one sample at least.
-        seed: Of the draw.
-
-    Returns:
-        Ascending positions.
-
-    Raises:
-        ConfigError: The share is not above 0 and at most 1.
-    """
-    if not 0 < share <= 1:
-        raise ConfigError(f"A share of the train split lies above 0 and is 1 at most, got {share}.")
-    order = np.random.default_rng(seed).permutation(len(strata))
-    chosen = []
-    for code in np.unique(strata):
-        members = order[strata[order] == code]
-        chosen.append(members[: max(1, round(share * len(members)))])
-    return np.sort(np.concatenate(chosen))

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from terrasieve.draws import shuffled_members
 from terrasieve.errors import ArchiveError
 
 SEED = 0
@@ -27,8 +28,7 @@ def stratified_split(labels: Sequence[str], shares: Mapping[str, float], seed: i
     generator = np.random.default_rng(seed)
     parts = np.empty(len(labels), dtype=object)
     array = np.asarray(labels)
-    for label in np.unique(array):
-        members = generator.permutation(np.flatnonzero(array == label))
+    for members in shuffled_members(array, np.unique(array), generator):
         ends = [round(len(members) * end) for end in accumulate(shares.values())]
         for part, start, end in zip(shares, [0, *ends], ends, strict=False):
             parts[members[start:end]] = part

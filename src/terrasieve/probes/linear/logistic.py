@@ -13,15 +13,11 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
-from terrasieve.errors import ConfigError
 from terrasieve.probes.linear.solver import minimise, prepare_features
-from terrasieve.probes.probe import Features, Labelled, Labels, Probe, check_labelled
-from terrasieve.probes.splits import carve
+from terrasieve.probes.probe import Features, Labelled, Labels, Probe, check_labelled, hold_back
 
 C_GRID = tuple(float(c) for c in np.logspace(-4, 4, 10))
 """scikit-learn's default grid of ``LogisticRegressionCV``."""
-
-VALIDATION_SHARE = 0.1
 
 PATIENCE = 2
 """Values of C in a row that do not raise the validation accuracy, after which larger ones are not tried."""
@@ -91,11 +87,7 @@ class LogisticProbe(Probe):
         """
         check_labelled(features, labels)
         if validation is None:
-            held_in, held_out = carve(labels, VALIDATION_SHARE, self.seed)
-            if not held_out.size:
-                raise ConfigError("No class has two train samples, so C cannot be chosen; pass a validation split.")
-            validation = Labelled(features[held_out], labels[held_out])
-            features, labels = features[held_in], labels[held_in]
+            (features, labels), validation = hold_back(Labelled(features, labels), labels, self.seed)
         self.scaler_ = StandardScaler()
         for part in _parts(features):
             self.scaler_.partial_fit(part)

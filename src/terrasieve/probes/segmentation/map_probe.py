@@ -5,7 +5,7 @@ It sees feature maps of a frozen encoder, or the pixels themselves; it is fitted
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
@@ -20,7 +20,7 @@ from terrasieve.baselines.baseline import Repeated
 from terrasieve.embeddings.stream import Precision, device_of, inference_copy
 from terrasieve.models.backbone import Encoder
 from terrasieve.models.dense import dense_encoder, sample_maps
-from terrasieve.probes.probe import Protocol
+from terrasieve.probes.probe import StatesProtocol
 from terrasieve.probes.segmentation.pixel_metrics import IGNORE
 
 
@@ -155,26 +155,14 @@ class LabelledImages:
         return label_places((height, width), (self.pixels.shape[-2], self.pixels.shape[-1]))
 
 
-class SegmentationProbe(ABC):
+class SegmentationProbe(StatesProtocol):
     """A predictor of one class a pixel from frozen maps; whatever it learns, it learns from the train images.
 
     Attributes:
         on_pixels: Whether it is also fitted on the pixels themselves, as a floor.
     """
 
-    name: ClassVar[str]
-    version: ClassVar[int] = 1
     on_pixels: ClassVar[bool] = False
-
-    @property
-    @abstractmethod
-    def settings(self) -> str:
-        """Every setting that a reader needs to repeat the probe, in one line."""
-
-    @property
-    def protocol(self) -> Protocol:
-        """Name, version and settings."""
-        return Protocol(self.name, self.version, self.settings)
 
     @abstractmethod
     def fit(self, maps: FeatureMaps, train: LabelledImages, report: Report = silent) -> Self:
