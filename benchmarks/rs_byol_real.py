@@ -36,11 +36,10 @@ from terrasieve.embeddings import EncoderInput
 from terrasieve.figures import probe_chart, training_curves
 from terrasieve.models.export import load_encoder
 from terrasieve.pretrain import online_probe, pretrain
-from terrasieve.probes.compare import evaluate
 from terrasieve.probes.models import RANDOM_INIT
-from terrasieve.probes.named import probes_named
 from terrasieve.probes.results import ProbeRow
 from terrasieve.probes.row_tables import render, write_csv, write_json
+from terrasieve.probing import ProbePlan, probe
 from terrasieve.training.loop import make_fabric
 
 VARIANTS = {"optical-radar": "rs-byol-1-small", "optical-only": "rs-byol-1-ms-only-small"}
@@ -61,8 +60,9 @@ def train_and_probe(
     pretrain(config, packed, folder, fabric, resume=True, evaluate=online_probe(config, labelled, GREEN))
     minutes = (time.monotonic() - began) / 60
     encoder, card = load_encoder(folder)
-    inputs = [EncoderInput.parse(text) for text in ("s2:B04", "s2:B03", "s2:B02", "s2:rgb")]
-    rows = evaluate(encoder, card, labelled, inputs, probes_named(["knn", "logistic"]), seed=config.train.seed)
+    inputs = tuple(EncoderInput.parse(text) for text in ("s2:B04", "s2:B03", "s2:B02", "s2:rgb"))
+    plan = ProbePlan(inputs=inputs, probes=("knn", "logistic"), seed=config.train.seed)
+    rows = probe(encoder, card, labelled, plan)
     write_json(rows, folder / "probe.json")
     write_csv(rows, folder / "probe.csv")
     training_curves(folder / "log.csv", folder / "training.png", recipe)
@@ -73,14 +73,14 @@ def train_and_probe(
 def figures(rows: Sequence[ProbeRow], recipe: str) -> dict[str, object]:
     """The figures of the last line: accuracies and their 95 % intervals."""
     named: dict[str, object] = {}
-    for name, inputs, probe in (
+    for name, inputs, fitted in (
         ("green_knn", GREEN, "knn"),
         ("green_linear", GREEN, "logistic"),
         ("rgb_joined_knn", JOINED, "knn"),
         ("rgb_joined_linear", JOINED, "logistic"),
     ):
         for model, suffix in ((recipe, ""), (RANDOM_INIT, "_random")):
-            (row,) = (r for r in rows if (r.model, r.inputs, r.probe.lower()) == (model, inputs, probe))
+            (row,) = (r for r in rows if (r.model, r.inputs, r.probe.lower()) == (model, inputs, fitted))
             named[name + suffix] = round(row.metrics["accuracy"], 4)
             named[f"{name}{suffix}_ci95"] = [round(bound, 4) for bound in row.ci95["accuracy"]]
     return named

@@ -34,7 +34,7 @@ from terrasieve.explain.record import (
 )
 from terrasieve.models.backbone import BackboneSpec
 from terrasieve.models.export import EncoderCard
-from terrasieve.probes.metrics.classification import bootstrap_intervals, classification_metrics, confusion_matrix
+from terrasieve.probes.metrics import bootstrap_intervals, classification_metrics, confusion_matrix
 from terrasieve.probes.results import PREDICTIONS, ProbeRow
 from terrasieve.probes.row_tables import write_json
 from terrasieve.probes.significance import Comparison, compare_all

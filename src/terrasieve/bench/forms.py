@@ -11,7 +11,7 @@ import numpy as np
 from terrasieve.bench.published import OCEANSAR, OCEANSAR_TABLE, RS_BYOL_TABLE_2, Published, lines_for
 from terrasieve.bench.sheet import Sheet
 from terrasieve.probes.finetune import NAME as END_TO_END
-from terrasieve.probes.metrics.classification import METRIC_INFO
+from terrasieve.probes.metrics import METRIC_INFO
 from terrasieve.probes.results import ProbeRow
 from terrasieve.probes.row_tables import notes_of, shown, title
 from terrasieve.writing import write_whole

@@ -16,7 +16,7 @@ class Published:
         layout: The archive layout that holds this data set.
         bands: What was shown, as the paper calls it.
         names: The same as band names.
-        metric: A name of :data:`terrasieve.probes.metrics.classification.METRIC_INFO`.
+        metric: A name of :data:`terrasieve.probes.metrics.METRIC_INFO`.
         values: By model, from 0 to 1 or in the unit of the target.
     """
 

@@ -85,8 +85,12 @@ def group_keys(count: int, seed: int, stream: int) -> Keys:
 
 def chunks(n: int, row_bytes: int) -> Iterator[slice]:
     """Consecutive slices of ``n`` rows, each of at most 32 MiB, or of one row that is larger."""
-    step = max(1, _BYTES_AT_ONCE // max(1, row_bytes))
-    return (slice(start, min(start + step, n)) for start in range(0, n, step))
+    return slices(n, max(1, _BYTES_AT_ONCE // max(1, row_bytes)))
+
+
+def slices(n: int, size: int) -> Iterator[slice]:
+    """Consecutive slices of ``n`` rows, each of ``size`` rows but the last, which may have fewer."""
+    return (slice(start, min(start + size, n)) for start in range(0, n, size))
 
 
 def _words(seed: int, count: int) -> Keys:

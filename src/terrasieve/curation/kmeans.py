@@ -6,7 +6,6 @@ products of vectors and centroids are nearly all of the work; :mod:`~terrasieve.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, Self, cast
 
@@ -15,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from terrasieve.curation.keys import Keys, rekey, row_keys, smallest
+from terrasieve.curation.keys import Keys, rekey, row_keys, slices, smallest
 from terrasieve.curation.nearest import NearestCentroids
 from terrasieve.curation.seeding import Seeding, seed_centroids
 from terrasieve.device import bf16_is_fast
@@ -224,11 +223,8 @@ class _Rows:
         gathered[torch.from_numpy(order).to(self.device)] = self.tensor(which[order])
         return gathered
 
-    def chunks(self, size: int) -> Iterator[slice]:
-        return (slice(start, min(start + size, len(self))) for start in range(0, len(self), size))
-
     def check(self) -> None:
-        for part in self.chunks(2**16):
+        for part in slices(len(self), 2**16):
             finite = self.tensor(part).isfinite().all(dim=1)
             if not finite.all():
                 row = part.start + int(finite.int().argmin())
@@ -251,7 +247,7 @@ def _pass(rows: _Rows, centroids: Tensor, precision: Precision, memory_mib: int,
     # Metal knows no products of chosen pairs, which float32 decides by.
     shortlist = device.type != "mps" and (precision == "bf16" or (precision == "auto" and bf16_is_fast(device)))
     nearest = NearestCentroids(centroids, size, shortlist)
-    for part in rows.chunks(size):
+    for part in slices(len(rows), size):
         chunk = rows.tensor(part)
         found = nearest(chunk)
         labels[part] = found.cpu().numpy()

@@ -13,6 +13,7 @@ from terrasieve.archive.opening import open_archive, scenes_spec_from_options
 from terrasieve.archive.packed.packing import pack
 from terrasieve.archive.packed.reading import PackedArchive
 from terrasieve.archive.protocol import Archive
+from terrasieve.draws import shuffled_members
 from terrasieve.errors import ConfigError
 from terrasieve.parallel import spare_cores
 from terrasieve.simulation.land import SimulatedSpec
@@ -103,6 +104,6 @@ def simulated_ocean_samples(seed: int, count: int, store: Path) -> Samples:
 
 def _thinned(labelled: Archive, seed: int) -> Archive:
     splits = np.array(labelled.table()["split"].to_pylist())
-    rng = generator(Stream.DEMO_SAMPLES, seed)
-    kept = [rng.permutation(np.flatnonzero(splits == name))[:count] for name, count in LABELLED.items()]
+    members = shuffled_members(splits, LABELLED, generator(Stream.DEMO_SAMPLES, seed))
+    kept = [one[:count] for one, count in zip(members, LABELLED.values(), strict=True)]
     return SubsetArchive(labelled, np.sort(np.concatenate(kept)))

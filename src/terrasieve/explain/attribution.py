@@ -16,11 +16,12 @@ import torch
 from numpy.typing import NDArray
 
 from terrasieve.console import track
+from terrasieve.draws import stratified_sample
 from terrasieve.embeddings.inputs import join
 from terrasieve.embeddings.stream import device_of, inference_copy
 from terrasieve.errors import ConfigError
 from terrasieve.explain.record import BandAttribution
-from terrasieve.explain.subject import Subject, read_pixels, stratified
+from terrasieve.explain.subject import Subject, read_pixels
 from terrasieve.streams import Stream, generator
 
 Content = NDArray[np.float32]
@@ -137,7 +138,7 @@ def _of_vectors(subject: Subject) -> _Measured:
 
 def _of_pixels(subject: Subject) -> _Measured:
     """Of bands that are shown together: samples are embedded anew after each shuffle."""
-    positions = stratified(subject.labels, SHUFFLED_SAMPLES, subject.seed)
+    positions = stratified_sample(subject.labels, SHUFFLED_SAMPLES, subject.seed)
     indices = subject.splits.test[positions]
     (pixels,) = read_pixels(subject, subject.row.members[0], indices, len(indices))
     frozen = inference_copy(subject.encoder, "32")

@@ -15,15 +15,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from terrasieve.console import progress_bar
+from terrasieve.draws import stratified_subset
 from terrasieve.embeddings.stream import BATCHES_AHEAD, device_of, prepare_batch, read_batches
 from terrasieve.models.backbone import Encoder
 from terrasieve.parallel import read_ahead
 from terrasieve.probes.compare import ProbeTask, result_row
-from terrasieve.probes.metrics.classification import Task
-from terrasieve.probes.metrics.score import score_predictions
+from terrasieve.probes.metrics import Task, score_predictions
 from terrasieve.probes.probe import ProbeResult, Protocol
 from terrasieve.probes.results import InputRow, Measured
-from terrasieve.probes.splits import thin
 from terrasieve.schema import Spec
 from terrasieve.streams import Stream, generator, torch_seed
 
@@ -93,7 +92,7 @@ def train_end_to_end(
         SampleError: A sample cannot be read, or samples differ in size and no size is set.
     """
     settings, splits = settings or EndToEndSettings(), task.splits
-    kept = thin(splits.target.strata()[splits.train], share, task.seed)
+    kept = stratified_subset(splits.target.strata()[splits.train], share, task.seed)
     train, val, test = (_Part(part, splits.labels[part]) for part in (splits.train[kept], splits.val, splits.test))
     outputs = 1 if splits.target.task == "regression" else len(splits.classes)
     model = _Joint(encoder, len(row.members), outputs, task.seed)

@@ -9,7 +9,7 @@ from terrasieve.probes.knn import KnnMultilabel, KnnProbe, KnnRegression
 from terrasieve.probes.linear.logistic import LogisticProbe
 from terrasieve.probes.linear.multilabel import MultilabelLogistic
 from terrasieve.probes.linear.ridge import RidgeProbe
-from terrasieve.probes.metrics.classification import Task
+from terrasieve.probes.metrics import Task
 from terrasieve.probes.mlp import MlpProbe
 from terrasieve.probes.probe import Probe
 
@@ -24,11 +24,6 @@ QUICK: Mapping[Task, tuple[str, ...]] = {
     "regression": ("knn", "ridge"),
 }
 """What is fitted when nobody names a probe."""
-
-
-def default_probes(task: Task = "classification") -> tuple[Probe, ...]:
-    """Every probe for a kind of target, with its defaults."""
-    return tuple(build() for build in _PROBES[task].values())
 
 
 def probes_named(names: Sequence[str], task: Task = "classification") -> tuple[Probe, ...]:

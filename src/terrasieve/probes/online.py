@@ -13,7 +13,7 @@ from terrasieve.archive.statistics import measure
 from terrasieve.embeddings.inputs import EncoderInput, bands_by_sensor, join
 from terrasieve.embeddings.stream import EmbedSettings, RawBatch, embed_batch, inference_copy, read_batches
 from terrasieve.probes.knn import KnnProbe
-from terrasieve.probes.metrics.classification import accuracy, confusion_matrix
+from terrasieve.probes.metrics import accuracy, confusion_matrix
 from terrasieve.probes.splits import make_splits
 from terrasieve.streams import Stream, generator
 from terrasieve.views.normalise import Normaliser

@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from terrasieve.errors import ArchiveError
-from terrasieve.probes.metrics.classification import METRIC_INFO, Task
+from terrasieve.probes.metrics import METRIC_INFO, Task
 from terrasieve.probes.results import ProbeRow
 from terrasieve.writing import write_text, write_whole
 
@@ -67,7 +67,7 @@ def render(rows: Sequence[ProbeRow]) -> Group:
     Each cell holds the value and its 95 % interval. The best model of a line is bold, all but the first are dim.
 
     Args:
-        rows: From :func:`terrasieve.probes.compare.evaluate`; the first row's model is the trained one.
+        rows: From :func:`terrasieve.probing.probe`; the first row's model is the trained one.
     """
     parts = dict.fromkeys((row.target, row.probe, row.train_share) for row in rows)
     tables = []
@@ -81,8 +81,8 @@ def to_markdown(rows: Sequence[ProbeRow], metric: str = "accuracy") -> str:
     """One Markdown table: a line per input and probe, a column per model, values with intervals.
 
     Args:
-        rows: From :func:`terrasieve.probes.compare.evaluate`.
-        metric: A name of :data:`terrasieve.probes.metrics.classification.METRIC_INFO` that every row has.
+        rows: From :func:`terrasieve.probing.probe`.
+        metric: A name of :data:`terrasieve.probes.metrics.METRIC_INFO` that every row has.
     """
     models = list(dict.fromkeys(row.model for row in rows))
     cells = {(row.bands, row.probe, row.model): row for row in rows}

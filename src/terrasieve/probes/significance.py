@@ -13,7 +13,7 @@ from scipy import stats
 
 from terrasieve.console import track
 from terrasieve.errors import ConfigError, nearest
-from terrasieve.probes.metrics.classification import RESAMPLES, SEED
+from terrasieve.probes.metrics import RESAMPLES, SEED
 from terrasieve.streams import Stream, generator
 
 ALPHA = 0.05

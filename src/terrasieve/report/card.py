@@ -14,7 +14,7 @@ import yaml
 
 from terrasieve.errors import ArchiveError, ConfigError
 from terrasieve.models.export import CARD, WEIGHTS, EncoderCard
-from terrasieve.probes.metrics.classification import METRIC_INFO
+from terrasieve.probes.metrics import METRIC_INFO
 from terrasieve.probes.results import ProbeRow
 from terrasieve.probes.row_tables import HEADLINES, to_markdown
 from terrasieve.report.answer import answer

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from terrasieve.methods.collapse import CollapseMonitor
 from terrasieve.models.export import CARD, WEIGHTS
-from terrasieve.probes.metrics.classification import METRIC_INFO
+from terrasieve.probes.metrics import METRIC_INFO
 from terrasieve.report.grouping import Group, Verdict, difference
 from terrasieve.report.run import PROBE, Run
 from terrasieve.report.wording import listed, number, percent

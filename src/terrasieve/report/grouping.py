@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from terrasieve.probes.metrics.classification import METRIC_INFO, Task
+from terrasieve.probes.metrics import METRIC_INFO, Task
 from terrasieve.probes.models import FLOORS
 from terrasieve.probes.results import ProbeRow
 from terrasieve.probes.row_tables import HEADLINES, best, shown, subject_of

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from terrasieve.draws import shuffled_members
 from terrasieve.errors import ArchiveError
 from terrasieve.streams import Stream, generator
 
@@ -28,8 +29,7 @@ def stratified_split(labels: Sequence[str], shares: Mapping[str, float], seed: i
     rng = generator(Stream.ARCHIVE_SPLIT, seed)
     parts = np.empty(len(labels), dtype=object)
     array = np.asarray(labels)
-    for label in np.unique(array):
-        members = rng.permutation(np.flatnonzero(array == label))
+    for members in shuffled_members(array, np.unique(array), rng):
         ends = [round(len(members) * end) for end in accumulate(shares.values())]
         for part, start, end in zip(shares, [0, *ends], ends, strict=False):
             parts[members[start:end]] = part

@@ -19,9 +19,15 @@ from torchvision.models.segmentation.deeplabv3 import ASPP
 
 from terrasieve.embeddings.stream import device_of
 from terrasieve.errors import ConfigError
-from terrasieve.probes.metrics.segmentation import IGNORE
-from terrasieve.probes.segmentation.map_probe import LabelledImages, Report, SegmentationProbe, silent
-from terrasieve.probes.segmentation.maps import FeatureMaps, label_places
+from terrasieve.probes.segmentation.map_probe import (
+    FeatureMaps,
+    LabelledImages,
+    Report,
+    SegmentationProbe,
+    label_places,
+    silent,
+)
+from terrasieve.probes.segmentation.pixel_metrics import IGNORE
 from terrasieve.streams import Stream, generator, torch_seed
 
 RATES = (12, 24, 36)

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from terrasieve.probes.metrics.classification import METRIC_INFO
+from terrasieve.probes.metrics import METRIC_INFO
 from terrasieve.probes.models import FLOORS
 from terrasieve.probes.results import ProbeRow
 from terrasieve.probes.row_tables import HEADLINES, best, notes_of, shown

@@ -5,13 +5,10 @@ Neighbouring pixels are nearly copies of each other, so an interval over pixels 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import numpy as np
 from numpy.typing import NDArray
 
-from terrasieve.probes.metrics.classification import RESAMPLES, SEED, accuracy
-from terrasieve.probes.metrics.score import Score
+from terrasieve.probes.metrics import RESAMPLES, SEED, Score, accuracy, as_table, interval
 from terrasieve.streams import Stream, generator
 
 IGNORE = -1
@@ -88,8 +85,9 @@ def score_units(confusions: NDArray[np.int64], resamples: int = RESAMPLES, seed:
     units = len(scored)
     drawn = generator(Stream.BOOTSTRAP, seed).multinomial(units, np.full(units, 1 / units), size=resamples)
     matrices = np.tensordot(drawn, scored, axes=1)
-    table = tuple(tuple(int(count) for count in row) for row in total)
-    return Score({name: float(metric(total)) for name, metric in METRICS.items()}, _intervals(matrices), table)
+    metrics = {name: float(metric(total)) for name, metric in METRICS.items()}
+    intervals = {name: interval(metric(matrices)) for name, metric in METRICS.items()}
+    return Score(metrics, intervals, as_table(total))
 
 
 def describe_bootstrap(units: int, what: str) -> str:
@@ -106,8 +104,3 @@ def describe_bootstrap(units: int, what: str) -> str:
 def _ratio(part: NDArray[np.int64], whole: NDArray[np.int64]) -> NDArray[np.float64]:
     ratio = np.divide(part, whole, out=np.full(whole.shape, np.nan), where=whole > 0)
     return np.asarray(ratio, dtype=np.float64)
-
-
-def _intervals(matrices: NDArray[np.int64]) -> Mapping[str, tuple[float, float]]:
-    bounds = {name: np.percentile(metric(matrices), [2.5, 97.5]) for name, metric in METRICS.items()}
-    return {name: (float(low), float(high)) for name, (low, high) in bounds.items()}

@@ -18,14 +18,15 @@ from terrasieve.errors import BandError
 from terrasieve.models.backbone import BackboneSpec, Encoder, build_encoder
 from terrasieve.models.export import EncoderCard
 from terrasieve.probes import compare as evaluation
-from terrasieve.probes.compare import evaluate
-from terrasieve.probes.knn import KnnProbe
 from terrasieve.probes.mlp import MlpProbe
 from terrasieve.probes.models import ImageStatistics
 from terrasieve.probes.results import InputRow, default_rows
+from terrasieve.probes.row_tables import read_json
+from terrasieve.probing import ProbePlan, probe, probe_run
 from terrasieve.sensors import SENSORS
 
 MakeLabelled = Callable[..., Any]
+GREEN = (EncoderInput.parse("s2:B03"),)
 FLOAT32 = EmbedSettings(precision="32", batch_size=32)
 
 
@@ -57,7 +58,7 @@ def test_joined_vectors_weigh_every_band_alike() -> None:
 
 
 def test_every_row_stands_beside_its_floors(encoder: Encoder, card: EncoderCard, make_labelled: MakeLabelled) -> None:
-    rows = evaluate(encoder, card, make_labelled(), probes=[KnnProbe(), MlpProbe(epochs=2)], settings=FLOAT32)
+    rows = probe(encoder, card, make_labelled(), ProbePlan(probes=("kNN", "knn", MlpProbe(epochs=2)), settings=FLOAT32))
     inputs = ["s2:B04", "s2:B03", "s2:B02", "s2:B04+B03+B02"]
     models = ["rs-byol-1", "random init", "image statistics"]
     found = [(row.model, row.inputs, row.probe) for row in rows]
@@ -67,6 +68,15 @@ def test_every_row_stands_beside_its_floors(encoder: Encoder, card: EncoderCard,
     assert all("SIMULATED" in row.data and "published (split)" in row.data for row in rows)
     statistics = [row for row in rows if row.model == "image statistics" and row.probe == "kNN"]
     assert all(row.metrics["accuracy"] > 0.9 for row in statistics)
+
+
+def test_the_quick_probes_are_what_is_fitted_by_default(
+    encoder: Encoder, card: EncoderCard, make_labelled: MakeLabelled, tmp_path: Path
+) -> None:
+    plan = ProbePlan(GREEN, settings=FLOAT32)
+    rows = probe(encoder, card, make_labelled(), plan)
+    assert [row.probe for row in rows] == ["kNN", "logistic"] * 3
+    assert probe_run(encoder, card, make_labelled(), tmp_path, plan) == rows == read_json(tmp_path / "probe.json")
 
 
 def test_each_sample_passes_each_model_once(
@@ -84,7 +94,7 @@ def test_each_sample_passes_each_model_once(
         return vectors
 
     monkeypatch.setattr(evaluation, "embed_vectors", spy)
-    evaluate(encoder, card, archive, probes=[KnnProbe()], settings=FLOAT32)
+    probe(encoder, card, archive, ProbePlan(probes=("knn",), settings=FLOAT32))
     assert counted == [3, 3, 3]
 
 
@@ -93,7 +103,7 @@ def test_encoder_is_left_bit_for_bit(encoder: Encoder, card: EncoderCard, make_l
     encoder.model.layer1.eval()
     modes = [module.training for module in encoder.modules()]
     before = {key: value.clone() for key, value in encoder.state_dict().items()}
-    evaluate(encoder, card, make_labelled(), [EncoderInput.parse("s2:B03")], [MlpProbe(epochs=1)], FLOAT32)
+    probe(encoder, card, make_labelled(), ProbePlan(GREEN, (MlpProbe(epochs=1),), settings=FLOAT32))
     assert [module.training for module in encoder.modules()] == modes
     assert all(torch.equal(value, before[key]) for key, value in encoder.state_dict().items())
     assert all(parameter.grad is None for parameter in encoder.parameters())
@@ -111,7 +121,7 @@ def test_normalisation_comes_from_the_train_split_only(
     real = evaluation.embed_vectors
     monkeypatch.setattr(evaluation, "embed_vectors", spy)
     for shift in (0.0, 5000.0):
-        evaluate(encoder, card, make_labelled(shift=shift), [EncoderInput.parse("s2:B03")], [KnnProbe()], FLOAT32)
+        probe(encoder, card, make_labelled(shift=shift), ProbePlan(GREEN, ("knn",), settings=FLOAT32))
     assert seen[0] == seen[3]
     train = make_labelled()
     fitted = next(one for one in seen[0]["s2"] if one.band == "B03")
@@ -121,16 +131,17 @@ def test_normalisation_comes_from_the_train_split_only(
 def test_a_three_band_encoder_sees_bands_together(card: EncoderCard, make_labelled: MakeLabelled) -> None:
     spec = BackboneSpec(name="resnet18", channels=3)
     three = card.model_copy(update={"backbone": spec, "recipe": "rs-byol-3-rgb-s1s2"})
-    rows = evaluate(build_encoder(spec, seed=0), three, make_labelled(), probes=[KnnProbe()], settings=FLOAT32)
+    rows = probe(build_encoder(spec, seed=0), three, make_labelled(), ProbePlan(probes=("knn",), settings=FLOAT32))
     assert [row.inputs for row in rows] == ["s2:B04,B03,B02"] * 3
     with pytest.raises(BandError, match="the encoder takes 3"):
-        evaluate(build_encoder(spec, seed=0), three, make_labelled(), [EncoderInput.parse("s2:B04")])
+        probe(build_encoder(spec, seed=0), three, make_labelled(), ProbePlan((EncoderInput.parse("s2:B04"),)))
 
 
 def test_image_statistics_of_real_pixels_beat_chance(data_dir: Path, card: EncoderCard, encoder: Encoder) -> None:
     archive = EuroSatArchive(EuroSatSpec(root=data_dir / "eurosat_rgb"))
     small = SubsetArchive(archive, np.arange(0, len(archive), 14))
-    rows = evaluate(encoder, card, small, [EncoderInput.parse("s2:rgb")], [KnnProbe()], EmbedSettings(size=32))
+    plan = ProbePlan((EncoderInput.parse("s2:rgb"),), ("knn",), settings=EmbedSettings(size=32))
+    rows = probe(encoder, card, small, plan)
     by_model = {row.model: row for row in rows}
     assert by_model["image statistics"].ci95["accuracy"][0] > 0.25
     assert (
