@@ -52,8 +52,8 @@ def test_every_test_of_a_comparison_is_shown_with_its_interval_in_words_and_numb
     section = comparisons.tested([one])
     assert section is not None
     assert section.sentences == (sentence(one),)
-    ((name, cells),) = section.table.rows
-    assert name == "rs-byol-1"
+    ((name, *cells),) = section.table.rows
+    assert name.text == "rs-byol-1"
     assert [cells[0].text, cells[1].text] == ["random init", "10 bands"]
     assert cells[2].best
     assert cells[2].text == "10.9 points"
@@ -69,7 +69,7 @@ def test_models_that_cannot_be_told_apart_are_not_marked() -> None:
     alike = compare_paired([0.5, 0.6, 0.4], [0.6, 0.4, 0.5], "a", "b", "seeds")
     section = comparisons.tested([alike])
     assert section is not None
-    assert not section.table.rows[0][1][2].best
+    assert not section.table.rows[0][3].best
     assert "cannot be told apart" in section.sentences[0]
 
 
@@ -79,10 +79,10 @@ def test_models_that_cannot_be_told_apart_are_not_marked() -> None:
 def test_a_table_holds_each_value_with_its_interval_and_marks_the_best(made: Any) -> None:
     rows = made.comparison_rows()
     table = scored(rows).groups[0].first
-    assert table.columns == ("rs-byol-1", "random init", "image statistics")
-    name, cells = table.rows[0]
+    assert table.columns == ("input", "rs-byol-1", "random init", "image statistics")
+    name, *cells = table.rows[0]
     row = rows[0]
-    assert name == "s2:B04"
+    assert name.text == "s2:B04"
     assert cells[0].text == f"{100 * row.metrics['accuracy']:.1f}"
     assert cells[0].note == f"{100 * row.ci95['accuracy'][0]:.1f}\u2013{100 * row.ci95['accuracy'][1]:.1f}"
     assert [cell.best for cell in cells] == [True, False, False]
@@ -92,25 +92,25 @@ def test_a_table_holds_each_value_with_its_interval_and_marks_the_best(made: Any
 def test_of_an_error_the_smallest_is_best_and_a_negative_bound_is_no_range(made: Any) -> None:
     group = scored(made.regression_rows()).groups[0]
     assert group.title == "ridge of swh"
-    assert [cell.text for cell in group.first.rows[0][1]] == ["0.62", "0.74"]
-    assert [cell.best for cell in group.first.rows[0][1]] == [True, False]
+    assert [cell.text for cell in group.first.rows[0][1:]] == ["0.62", "0.74"]
+    assert [cell.best for cell in group.first.rows[0][1:]] == [True, False]
     assert group.more == "bias, scatter index, MAE, R2"
     bias, index = group.others[:2]
-    assert bias.rows[0][1][0].note == "-0.05 to 0.01"
-    assert index.rows[0][1][0].text == "15.3"
+    assert bias.rows[0][1].note == "-0.05 to 0.01"
+    assert index.rows[0][1].text == "15.3"
 
 
 def test_a_note_becomes_a_mark_and_a_footnote(made: Any) -> None:
     rows = made.comparison_rows()
     rows[-1] = replace(rows[-1], note="band copied 3 times")
     table = scored(rows).groups[0].first
-    assert table.rows[1][1][2].mark == "*"
-    assert table.footnotes == ("* image statistics on s2:B04+B03+B02: band copied 3 times",)
+    assert table.rows[1][3].mark == "*"
+    assert table.notes == ("* image statistics on s2:B04+B03+B02: band copied 3 times",)
 
 
 def test_a_model_without_an_input_leaves_its_cell_empty(made: Any) -> None:
     rows = [row for row in made.comparison_rows() if (row.model, row.inputs) != ("random init", "s2:B04")]
-    assert scored(rows).groups[0].first.rows[0][1][1].text == "\u2013"
+    assert scored(rows).groups[0].first.rows[0][2].text == "\u2013"
 
 
 def test_whiskers_reach_to_the_interval(made: Any) -> None:
@@ -138,9 +138,9 @@ def test_scores_per_class_of_a_segmentation_are_iou(made: Any) -> None:
         made.comparison_rows()[0], task="segmentation", target="LULC", metrics=metrics, ci95=ci95, confusion=confusion
     )
     table = scored([row]).classes[0]
-    assert "IoU per class" in table.caption
-    assert [cells[1].text for _, cells in table.rows] == ["83.3", "42.9", "50.0"]
-    assert [cells[0].text for _, cells in table.rows] == ["50", "50", "50"]
+    assert "IoU per class" in table.title
+    assert [cells[2].text for cells in table.rows] == ["83.3", "42.9", "50.0"]
+    assert [cells[1].text for cells in table.rows] == ["50", "50", "50"]
 
 
 def test_shares_of_the_train_split_make_a_curve_with_the_spread_of_seeds(made: Any) -> None:
@@ -195,8 +195,8 @@ def test_curation_shows_each_round_and_the_fullest_cluster_first(whole_run: Path
     section = curation("k", read_runs([whole_run])[0].rounds)
     check(section)
     assert section is not None
-    assert [name for name, _ in section.table.rows] == ["1", "2"]
-    assert [cell.text for cell in section.table.rows[1][1]] == [
+    assert [name.text for name, *_ in section.table.rows] == ["1", "2"]
+    assert [cell.text for cell in section.table.rows[1][1:]] == [
         "80",
         "10",
         "2 → 3",
@@ -309,11 +309,11 @@ def test_what_ran_comes_from_card_config_and_files(whole_run: Path) -> None:
     assert facts["data fingerprint"] == "66c2"
     assert facts["seed"] == "7"
     assert "collapse_std: 0.02" in section.config
-    files = dict(section.files.rows)
+    files = {name.text: cells for name, *cells in section.files.rows}
     assert {"probe.json", "log.csv", "encoder/encoder.json", "curation/round-00001.json"} <= set(files)
     assert len(files["probe.json"][2].text) == 64
-    assert section.statistics.rows[0][0] == "s2:B04"
-    assert [cell.text for cell in section.statistics.rows[0][1]][1:] == ["1234.5", "321.25"]
+    assert section.statistics.rows[0][0].text == "s2:B04"
+    assert [cell.text for cell in section.statistics.rows[0][2:]] == ["1234.5", "321.25"]
 
 
 def test_runs_stand_beside_each_other_on_what_they_share(tmp_path: Path, made: Any) -> None:
@@ -323,8 +323,8 @@ def test_runs_stand_beside_each_other_on_what_they_share(tmp_path: Path, made: A
     assert section is not None
     title, table = section.tables[0]
     assert title == "kNN"
-    assert table.columns == ("a", "b")
-    assert [name for name, _ in table.rows] == ["s2:B04", "s2:B04+B03+B02"]
+    assert table.columns == ("input", "a", "b")
+    assert [name.text for name, *_ in table.rows] == ["s2:B04", "s2:B04+B03+B02"]
     assert [trace["name"] for trace in section.charts[0].traces] == ["a", "b"]
     assert section.cautions == ()
 
@@ -336,7 +336,7 @@ def test_an_input_of_one_run_alone_is_not_compared(tmp_path: Path, made: Any) ->
     section = comparison(read_runs(folders))
     assert section is not None
     assert [title for title, _ in section.tables] == ["kNN"]
-    assert [name for name, _ in section.tables[0][1].rows] == ["s2:B04", "s2:B04+B03+B02"]
+    assert [name.text for name, *_ in section.tables[0][1].rows] == ["s2:B04", "s2:B04+B03+B02"]
 
 
 def test_runs_scored_on_different_data_are_not_to_be_compared(tmp_path: Path, made: Any) -> None:

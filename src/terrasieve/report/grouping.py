@@ -8,18 +8,9 @@ from dataclasses import dataclass
 from terrasieve.probes.metrics.classification import METRIC_INFO, Task
 from terrasieve.probes.models import FLOORS
 from terrasieve.probes.results import ProbeRow
-from terrasieve.probes.row_tables import HEADLINES, best, shown, subject_of
+from terrasieve.probes.row_tables import HEADLINES, Line, best, interval_text, lines_of, shown, subject_of
 from terrasieve.probes.significance import Difference
 from terrasieve.report.paired import Predictions
-from terrasieve.report.wording import span
-
-
-@dataclass(frozen=True)
-class Line:
-    """One input: ``rows`` by model, ``name`` as people read it."""
-
-    name: str
-    rows: Mapping[str, ProbeRow]
 
 
 @dataclass(frozen=True)
@@ -130,27 +121,9 @@ def groups_of(rows: Sequence[ProbeRow], predictions: Predictions | None = None) 
     return tuple(_group(part, rows[0].model, predictions or Predictions()) for part in parts)
 
 
-def lines_of(rows: Sequence[ProbeRow]) -> tuple[Line, ...]:
-    """Rows of one probe on one target by input, and by seed where there are several."""
-    places = dict.fromkeys((row.bands, row.seed) for row in rows)
-    seeded = len({seed for _, seed in places}) > 1
-    lines = []
-    for bands, seed in places:
-        line = {row.model: row for row in rows if (row.bands, row.seed) == (bands, seed)}
-        name = next(iter(line.values())).inputs
-        lines.append(Line(f"{name}, seed {seed}" if seeded else name, line))
-    return tuple(lines)
-
-
 def difference(metric: str, gain: float) -> str:
     """A difference without its sign: points where the metric is shown in per cent, else in its own unit."""
     return f"{shown(metric, abs(gain))} points" if METRIC_INFO[metric].percent else shown(metric, abs(gain))
-
-
-def interval_text(row: ProbeRow, metric: str) -> str:
-    """The 95 % interval as ``81.9-84.4``; nothing where there is none."""
-    interval = row.ci95.get(metric)
-    return span(*(shown(metric, bound) for bound in interval)) if interval else ""
 
 
 def value_text(row: ProbeRow, metric: str) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from datetime import UTC, datetime
@@ -32,6 +31,7 @@ from terrasieve.report.sections.scores import Scores, scores
 from terrasieve.report.sections.tested import Tested, tested
 from terrasieve.report.sections.training import Training, training
 from terrasieve.report.wording import day, listed
+from terrasieve.tables import break_after_joints
 from terrasieve.writing import write_whole
 
 _TITLES = {
@@ -101,7 +101,8 @@ def render(parts: Sequence[Part], runs: Sequence[Run]) -> str:
     script = _asset("page.js")
     plotly = get_plotlyjs().replace("\r\n", "\n") if charts else ""
     environment = Environment(loader=PackageLoader("terrasieve.report"), autoescape=True, undefined=StrictUndefined)
-    environment.filters["breakable"] = breakable
+    environment.filters["breakable"] = lambda text: Markup(break_after_joints(text))  # noqa: S704 - escaped by it
+    environment.filters["table"] = lambda table: Markup(table.to_html())  # noqa: S704 - escaped by it
     return environment.get_template("page.html.j2").render(
         title=parts[0].name if len(parts) == 1 else f"{len(parts)} runs: {listed([part.name for part in parts])}",
         parts=parts,
@@ -128,11 +129,6 @@ def charts_in(value: Any) -> Iterator[Chart]:
     elif isinstance(value, tuple):
         for one in value:
             yield from charts_in(one)
-
-
-def breakable(text: str) -> Markup:
-    """Text that may be broken after the signs that join bands."""
-    return Markup("<wbr>").join(re.split(r"(?<=[+,_/])", text))
 
 
 def _part(key: str, run: Run) -> Part:

@@ -242,30 +242,6 @@ class Rounds:
         return np.random.Generator(np.random.Philox(key=[self.job.spec.seed, self.done], counter=[0, 0, 1, 0]))
 
 
-def round_rows(folder: Path) -> list[list[str]]:
-    """What was recorded of each round in ``curation/`` of a run folder, as a table of texts, its header first."""
-    header = ["round", "before step", "pool", "of", "effective clusters", "new", "seconds"]
-    rows = [header]
-    for path in sorted(folder.glob("round-*.json")):
-        record = json.loads(path.read_text(encoding="utf-8"))
-        found = record["diagnostics"]
-        clusters = f"{found['occupancy_before']['effective']:.0f} -> {found['occupancy_after']['effective']:.0f}"
-        new = "" if found["turnover"] is None else f"{found['turnover']:.0%}"
-        seconds = f"{sum(record['seconds'].values()):.1f}"
-        rows.append(
-            [
-                str(record["round"]),
-                str(record["step"]),
-                f"{record['pool']:,}",
-                f"{record['candidates']:,}",
-                clusters,
-                new,
-                seconds,
-            ]
-        )
-    return rows
-
-
 def _share_buffers(encoder: Encoder, ranks: int) -> None:
     """Give every process the first one's running statistics, as data-parallel training does before each step."""
     if ranks > 1:

@@ -11,7 +11,7 @@ from terrasieve.probes.models import FLOORS
 from terrasieve.probes.results import ProbeRow
 from terrasieve.report.charts import Chart, Choice, axis, heatmap, plain
 from terrasieve.report.grouping import Group
-from terrasieve.report.tables import MISSING, Cell, Table
+from terrasieve.tables import MISSING, Cell, Table, row_of
 
 _READABLE_COUNT = 9_999
 _CELL_HEIGHT = 34
@@ -52,12 +52,12 @@ def per_class(group: Group) -> tuple[Table, ...]:
     counts = matrices[group.trained].sum(axis=1)
     models = tuple(model for model in group.models if model in columns)
     lines = tuple(
-        (name, (Cell(f"{counts[i]:,.0f}", dim=True), *(_class_cell(columns, model, i) for model in models)))
+        row_of(name, Cell(f"{counts[i]:,.0f}", dim=True), *(_class_cell(columns, model, i) for model in models))
         for i, name in enumerate(names)
     )
     what, unit = ("IoU", "pixels") if segmentation else ("recall", "samples")
-    caption = f"{group.title}, {what} per class in per cent on {group.main.name}"
-    return (Table(caption, "class", (f"test {unit}", *models), lines),)
+    title = f"{group.title}, {what} per class in per cent on {group.main.name}"
+    return (Table(title, ("class", f"test {unit}", *models), lines),)
 
 
 def class_names(row: ProbeRow) -> tuple[str, ...]:

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from terrasieve.probes.metrics.classification import METRIC_INFO
 from terrasieve.probes.models import FLOORS
 from terrasieve.probes.results import ProbeRow
-from terrasieve.probes.row_tables import HEADLINES, best, notes_of, shown
+from terrasieve.probes.row_tables import HEADLINES, interval_text, notes_of, score_table, shown
 from terrasieve.report.charts import ACCENT, FAINT, MUTED, Chart, Choice, Trace, axis, finite, plain
-from terrasieve.report.grouping import Group, Line, interval_text
+from terrasieve.report.grouping import Group
 from terrasieve.report.sections.confusion import confusion_choice, per_class
-from terrasieve.report.tables import MISSING, Cell, Table
+from terrasieve.tables import Table
 
 _FLOOR_SYMBOLS = ("diamond-open", "square-open")
-_NARROW = 3
+_NARROW = 4
 _OTHER_SYMBOLS = ("triangle-up", "triangle-down", "x", "star", "pentagon")
 
 
@@ -81,12 +81,10 @@ def scores(key: str, rows: Sequence[ProbeRow], groups: Sequence[Group]) -> Score
 
 def metric_table(group: Group, metric: str) -> Table:
     """One metric of every model on every line; the best of a line is marked, floors are dim."""
-    rows = tuple((line.name, _cells(group, line, metric)) for line in group.lines)
-    remarks = (
-        f"* {row.model} on {row.inputs}: {row.note}" for line in group.lines for row in line.rows.values() if row.note
-    )
-    caption = f"{_axis_title(metric)} (95\u00a0% interval)"
-    return Table(caption, "input", group.models, rows, tuple(dict.fromkeys(remarks)))
+    rows = [row for line in group.lines for row in line.rows.values()]
+    remarks = dict.fromkeys(f"* {row.model} on {row.inputs}: {row.note}" for row in rows if row.note)
+    title = f"{_axis_title(metric)} (95\u00a0% interval)"
+    return replace(score_table(rows, metric, group.models), title=title, notes=tuple(remarks))
 
 
 def _shown(group: Group) -> tuple[str, ...]:
@@ -97,20 +95,6 @@ def _tables(group: Group) -> GroupTables:
     first, *others = (metric_table(group, metric) for metric in group.metrics)
     more = ", ".join(METRIC_INFO[metric].title for metric in group.metrics[1:])
     return GroupTables(group.title, first, tuple(others), more)
-
-
-def _cells(group: Group, line: Line, metric: str) -> tuple[Cell, ...]:
-    scored = [row.metrics[metric] for row in line.rows.values() if metric in row.metrics]
-    top = best(metric, scored) if scored else None
-    return tuple(_cell(line.rows.get(model), metric, top) for model in group.models)
-
-
-def _cell(row: ProbeRow | None, metric: str, top: float | None) -> Cell:
-    if row is None or metric not in row.metrics:
-        return MISSING
-    value = row.metrics[metric]
-    text = shown(metric, value)
-    return Cell(text, interval_text(row, metric), value == top, row.model in FLOORS, "*" if row.note else "")
 
 
 # ---------------------------------------------------------------- charts
