@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +16,17 @@ from terrasieve.errors import ArchiveError
 from terrasieve.explain.record import Explanation
 from terrasieve.probes.significance import compare_paired
 from terrasieve.probes.statements import sentence
-from terrasieve.report.grouping import groups_of
+from terrasieve.report.grouping import Predictions
 from terrasieve.report.page import charts_in
 from terrasieve.report.round_record import read_round
-from terrasieve.report.run import read_runs, short_names
-from terrasieve.report.sections import tested as comparisons
+from terrasieve.report.run import Run, read_runs, short_names
 from terrasieve.report.sections.comparison import comparison
 from terrasieve.report.sections.curation import curation
 from terrasieve.report.sections.explained import bands, neighbours, projection, saliency
 from terrasieve.report.sections.places import places
 from terrasieve.report.sections.ran import ran
 from terrasieve.report.sections.scores import scores
+from terrasieve.report.sections.tested import tested as paired_tests
 from terrasieve.report.sections.training import curves, training
 
 
@@ -38,8 +38,15 @@ def check(section: Any) -> None:
         assert chart.alt
 
 
+def run_of(**parts: Any) -> Run:
+    """A run of which only these parts were found."""
+    empty: dict[str, Any] = {field.name: () for field in fields(Run)}
+    missing = {"folder": Path("nowhere"), "name": "k", "config": {}, "card": None, "explanation": None}
+    return Run(**(empty | missing | {"quarantined": {}, "predictions": Predictions(), "digests": {}} | parts))
+
+
 def scored(rows: list[Any]) -> Any:
-    found = scores("k", rows, groups_of(rows))
+    found = scores("k", run_of(rows=rows))
     check(found)
     return found
 
@@ -49,7 +56,7 @@ def scored(rows: list[Any]) -> Any:
 
 def test_every_test_of_a_comparison_is_shown_with_its_interval_in_words_and_numbers(made: Any) -> None:
     one = made.paired()
-    section = comparisons.tested([one])
+    section = paired_tests("k", run_of(comparisons=[one]))
     assert section is not None
     assert section.sentences == (sentence(one),)
     ((name, *cells),) = section.table.rows
@@ -62,12 +69,12 @@ def test_every_test_of_a_comparison_is_shown_with_its_interval_in_words_and_numb
     for cell, test in zip(cells[3:5], (one.t, one.wilcoxon), strict=True):
         assert float(cell.text) == pytest.approx(test.adjusted, rel=0.05)
         assert float(cell.note.removeprefix("uncorrected ")) == pytest.approx(test.p, rel=0.05)
-    assert comparisons.tested([]) is None
+    assert paired_tests("k", run_of()) is None
 
 
 def test_models_that_cannot_be_told_apart_are_not_marked() -> None:
     alike = compare_paired([0.5, 0.6, 0.4], [0.6, 0.4, 0.5], "a", "b", "seeds")
-    section = comparisons.tested([alike])
+    section = paired_tests("k", run_of(comparisons=[alike]))
     assert section is not None
     assert not section.table.rows[0][3].best
     assert "cannot be told apart" in section.sentences[0]
@@ -192,7 +199,7 @@ def test_long_curves_keep_their_last_value(tmp_path: Path, made: Any) -> None:
 
 
 def test_curation_shows_each_round_and_the_fullest_cluster_first(whole_run: Path) -> None:
-    section = curation("k", read_runs([whole_run])[0].rounds)
+    section = curation("k", read_runs([whole_run])[0])
     check(section)
     assert section is not None
     assert [name.text for name, *_ in section.table.rows] == ["1", "2"]
@@ -214,7 +221,7 @@ def test_curation_shows_each_round_and_the_fullest_cluster_first(whole_run: Path
 
 def test_a_round_without_labels_has_no_classes(tmp_path: Path, made: Any) -> None:
     made.write_round(tmp_path, 1, ["a"], classes=False)
-    section = curation("k", read_runs([tmp_path])[0].rounds)
+    section = curation("k", read_runs([tmp_path])[0])
     assert section is not None
     assert section.classes is None
 
@@ -231,7 +238,7 @@ def test_a_damaged_round_names_its_file(tmp_path: Path, made: Any) -> None:
 
 
 def test_the_map_tells_kept_from_dropped_samples(whole_run: Path) -> None:
-    section = places("k", whole_run / "embeddings.parquet", read_runs([whole_run])[0].rounds)
+    section = places("k", read_runs([whole_run])[0])
     check(section)
     assert section is not None
     dropped, kept = section.chart.traces
@@ -243,19 +250,19 @@ def test_the_map_tells_kept_from_dropped_samples(whole_run: Path) -> None:
 
 def test_without_rounds_the_map_shows_labels_and_says_what_it_left_out(tmp_path: Path, made: Any) -> None:
     made.write_embeddings(tmp_path, [f"s{i}" for i in range(60)], placed=45)
-    section = places("k", tmp_path / "embeddings.parquet", (), most=30)
+    section = places("k", run_of(folder=tmp_path), most=30)
     check(section)
     assert section is not None
     assert {trace["name"] for trace in section.chart.traces} == set(made.CLASSES)
     assert sum(len(trace["x"]) for trace in section.chart.traces) == 30
     assert section.caption.startswith("30 of 45 samples with a place, drawn at random (seed 0); 15 have none.")
-    assert section == places("k", tmp_path / "embeddings.parquet", (), most=30)
+    assert section == places("k", run_of(folder=tmp_path), most=30)
 
 
 def test_samples_without_a_place_make_no_map(tmp_path: Path, made: Any) -> None:
     made.write_embeddings(tmp_path, ["a", "b"], placed=0)
-    assert places("k", tmp_path / "embeddings.parquet", ()) is None
-    assert places("k", tmp_path / "nowhere.parquet", ()) is None
+    assert places("k", run_of(folder=tmp_path)) is None
+    assert places("k", run_of(folder=tmp_path / "nowhere")) is None
 
 
 # ---------------------------------------------------------------- explanation
@@ -263,7 +270,7 @@ def test_samples_without_a_place_make_no_map(tmp_path: Path, made: Any) -> None:
 
 def test_every_point_of_the_projection_leads_to_its_own_sample(made: Any) -> None:
     found: Explanation = made.explanation()
-    section = projection("k", found.projection)
+    section = projection("k", run_of(explanation=found))
     check(section)
     assert section is not None
     assert found.projection is not None
@@ -272,11 +279,11 @@ def test_every_point_of_the_projection_leads_to_its_own_sample(made: Any) -> Non
     }
     for row, point in enumerate(found.projection.points):
         assert points[row] == pytest.approx((point.x, point.y), rel=1e-5)
-        assert section.samples[row] == (point.sample.id, point.sample.label, point.sample.picture)
+        assert section.chart.samples[row] == (point.sample.id, point.sample.label, point.sample.picture)
 
 
 def test_saliency_tells_right_from_wrong(made: Any) -> None:
-    section = saliency(made.explanation().saliency)
+    section = saliency("k", run_of(explanation=made.explanation()))
     assert section is not None
     assert [strip.tiles[0].agrees for strip in section.strips] == [True, False, False]
     assert section.strips[1].text == "true River, predicted Forest, probability 0.71"
@@ -284,7 +291,7 @@ def test_saliency_tells_right_from_wrong(made: Any) -> None:
 
 
 def test_neighbours_of_another_class_are_marked(made: Any) -> None:
-    section = neighbours(made.explanation().neighbours)
+    section = neighbours("k", run_of(explanation=made.explanation()))
     assert section is not None
     assert section.strips[0].text == "Forest, 1 of 3 neighbours alike"
     assert [tile.agrees for tile in section.strips[0].tiles] == [None, True, False, False]
@@ -292,7 +299,7 @@ def test_neighbours_of_another_class_are_marked(made: Any) -> None:
 
 
 def test_bands_hold_the_shares(made: Any) -> None:
-    section = bands("k", made.explanation().bands)
+    section = bands("k", run_of(explanation=made.explanation()))
     check(section)
     assert section is not None
     assert section.chart.traces[0]["z"] == [[0.41, 0.02], [0.1, 0.2], [0.0, 0.05]]
@@ -302,7 +309,7 @@ def test_bands_hold_the_shares(made: Any) -> None:
 
 
 def test_what_ran_comes_from_card_config_and_files(whole_run: Path) -> None:
-    section = ran(read_runs([whole_run])[0])
+    section = ran("k", read_runs([whole_run])[0])
     facts = dict(section.facts)
     assert facts["weights SHA-256"] == "ab" * 32
     assert facts["trained on"] == "eurosat /somewhere/eurosat_rgb"

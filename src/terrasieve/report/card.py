@@ -21,7 +21,6 @@ from terrasieve.probes.row_tables import HEADLINES, notes_of, score_table
 from terrasieve.report.answer import answer
 from terrasieve.report.cautions import cautions
 from terrasieve.report.citations import CITATIONS
-from terrasieve.report.grouping import groups_of
 from terrasieve.report.run import Run, read_runs
 from terrasieve.report.sections.ran import statistics_table
 from terrasieve.tables import MISSING, Table, escape_markdown, row_of
@@ -92,7 +91,7 @@ def front_matter(run: Run, card: EncoderCard, license: str) -> dict[str, Any]:
     }
     if sources and not _data(card).get("simulated") and sources[-1][0] not in _NO_DATA_SET:
         facts["datasets"] = [sources[-1][0]]
-    mains = [(group.main, group.trained) for group in groups_of(run.rows)]
+    mains = [(group.main, group.trained) for group in run.groups]
     results = [_result(line.rows[trained]) for line, trained in mains if line is not None]
     if results:
         facts["model-index"] = [{"name": card.recipe, "results": results}]
@@ -115,9 +114,8 @@ def _what(card: EncoderCard) -> str:
 
 
 def _limits(run: Run) -> str:
-    groups = groups_of(run.rows, run.predictions)
-    found = [f"- {escape_markdown(one.text)}" for one in cautions(run, groups) if one.level != "note"]
-    said = escape_markdown(answer(run, groups).lead)
+    found = [f"- {escape_markdown(one.text)}" for one in cautions(run) if one.level != "note"]
+    said = escape_markdown(answer(run).lead)
     heading = "## How good it is, and its limits\n\n"
     general = (
         "- It was measured on the inputs and data named below only; other sensors, bands, units, pixel sizes and "
@@ -178,7 +176,7 @@ def _evaluation(run: Run) -> str:
         "## Evaluation",
         "Models side by side under the same probe, with 95 % intervals; the protocol is beneath each table.",
     ]
-    for group in groups_of(run.rows):
+    for group in run.groups:
         rows = [row for line in group.lines for row in line.rows.values()]
         parts.append(replace(score_table(rows, group.headline), notes=notes_of(rows)).to_markdown(level=3))
     return "\n\n".join(parts)

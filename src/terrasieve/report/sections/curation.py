@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from terrasieve.report.charts import ACCENT, FAINT, MUTED, Chart, Choice, axis, finite, plain
 from terrasieve.report.round_record import Round
+from terrasieve.report.run import Run
 from terrasieve.report.wording import percent
 from terrasieve.tables import MISSING, Cell, Table, row_of
 
@@ -20,20 +21,20 @@ class Curation:
     classes: Choice | None
 
 
-def curation(key: str, rounds: Sequence[Round]) -> Curation | None:
+def curation(key: str, run: Run) -> Curation | None:
     """The section; None where there was no round.
 
     Args:
-        key: Prefix of the ids.
-        rounds: The first first.
+        key: Prefix of the ids, unique among the runs of the page.
+        run: The run that the page is about.
     """
-    if not rounds:
+    if not run.rounds:
         return None
-    latest_first = rounds[::-1]
+    latest_first = run.rounds[::-1]
     occupancy = tuple(_occupancy(f"{key}-occupancy-{one.number}", one) for one in latest_first if one.sizes)
     classes = tuple(_classes(f"{key}-classes-{one.number}", one) for one in latest_first if one.classes_before)
     return Curation(
-        rounds_table(rounds),
+        rounds_table(run.rounds),
         Choice(f"{key}-occupancy", "Round", occupancy) if occupancy else None,
         Choice(f"{key}-classes", "Round", classes) if classes else None,
     )

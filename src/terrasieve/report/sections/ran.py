@@ -34,8 +34,13 @@ class Ran:
     files: Table
 
 
-def ran(run: Run) -> Ran:
-    """The section."""
+def ran(key: str, run: Run) -> Ran:
+    """The section, which every run has.
+
+    Args:
+        key: Prefix of the ids; this section needs none.
+        run: The run that the page is about.
+    """
     provenance = run.card.provenance if run.card else {}
     config = run.folder / CONFIG
     return Ran(

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from terrasieve.probes.row_tables import span
 from terrasieve.probes.significance import Comparison, PairedTest
 from terrasieve.probes.statements import NOTE, sentence
+from terrasieve.report.run import Run
 from terrasieve.report.wording import number
 from terrasieve.tables import MISSING, Cell, Table, row_of
 
@@ -23,16 +23,21 @@ class Tested:
     table: Table
 
 
-def tested(comparisons: Sequence[Comparison]) -> Tested | None:
-    """The section; None where nothing was compared."""
-    if not comparisons:
+def tested(key: str, run: Run) -> Tested | None:
+    """The section; None where no models of a benchmark were compared.
+
+    Args:
+        key: Prefix of the ids; this section needs none.
+        run: The run that the page is about.
+    """
+    if not run.comparisons:
         return None
     table = Table(
         title="Paired tests; bold: told apart at 0.05 after Holm's correction",
         columns=_COLUMNS,
-        rows=tuple(map(_row, comparisons)),
+        rows=tuple(map(_row, run.comparisons)),
     )
-    return Tested(tuple(map(sentence, comparisons)), NOTE, table)
+    return Tested(tuple(map(sentence, run.comparisons)), NOTE, table)
 
 
 def _row(one: Comparison) -> tuple[Cell, ...]:
