@@ -43,7 +43,8 @@ def curate(
         device: Where to compute.
 
     Raises:
-        CurationError: The file holds no usable vectors, ``keep`` is not positive, or the disk refused the selection.
+        CurationError: The file holds no usable vectors, or ``keep`` is not positive.
+        WriteError: The system refused the selection.
     """
     with tempfile.TemporaryDirectory(prefix=".terrasieve-", dir=_made(out.parent)) as scratch:
         source = open_vectors(vectors, Path(scratch))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from terrasieve.archive.quicklook import pictures, shown_bands
 from terrasieve.archive.statistics import measure
 from terrasieve.sensors import BandStatistics
 from terrasieve.tables import Table, row_of
+from terrasieve.writing import write_whole
 
 _MEASURED_SAMPLES = 256
 _PANEL_INCHES = 1.15
@@ -66,10 +66,8 @@ def contact_sheet(archive: Archive, path: Path, samples: int = 24) -> Path:
     across = max(1, min(len(chosen), _SHEET_PANELS_ACROSS // len(columns)))
     figure = _sheet(columns, [str(archive.ids[index]) for index in chosen], across)
     _headline(figure, archive, len(chosen))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    figure.savefig(partial, format="png")
-    os.replace(partial, path)
+    with write_whole(path) as partial:
+        figure.savefig(partial, format="png")
     return path
 
 

@@ -23,6 +23,7 @@ from terrasieve.probes.significance import Comparison
 from terrasieve.probes.statements import COMPARISONS, write_comparisons
 from terrasieve.report.page import write_report
 from terrasieve.tables import Table, escape_markdown
+from terrasieve.writing import write_text, write_whole
 
 RS_BYOL_PROBES = ("mlp", "knn")
 """The paper's probe first."""
@@ -105,15 +106,17 @@ def _write_rows(
     rows = [one.row for _, measured in parts for one in measured]
     write_json(rows, out / "probe.json")
     write_csv(rows, out / "probe.csv")
-    (out / "table.csv").write_text(long_table(rows, published).to_csv(), encoding="utf-8", newline="")
+    with write_whole(out / "table.csv") as partial:
+        partial.write_bytes(long_table(rows, published).to_csv().encode())
     tables = [predictions_table(measured, make_task(plan).splits, plan.archive.ids) for plan, measured in parts]
-    pq.write_table(pa.concat_tables(tables), out / PREDICTIONS, compression="zstd")
+    with write_whole(out / PREDICTIONS) as partial:
+        pq.write_table(pa.concat_tables(tables), partial, compression="zstd")
 
 
 def _write_tables(tables: tuple[Table, ...], words: tuple[str, ...], out: Path) -> BenchResult:
     spoken = ["## Comparisons", "\n".join(f"- {escape_markdown(word)}" for word in words)] if words else []
     text = "\n\n".join([*(table.to_markdown() for table in tables), *spoken])
-    (out / "table.md").write_text(f"{text}\n", encoding="utf-8")
-    (out / "table.tex").write_text("\n".join(f"{table.to_latex()}\n" for table in tables), encoding="utf-8")
+    write_text(out / "table.md", f"{text}\n")
+    write_text(out / "table.tex", "\n".join(f"{table.to_latex()}\n" for table in tables))
     report = write_report([out], out / "report.html")
     return BenchResult(tables, words, (out / "table.md", out / "table.csv", out / "table.tex", report))

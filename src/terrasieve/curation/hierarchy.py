@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn.functional import normalize
 
@@ -21,6 +20,7 @@ from terrasieve.curation.keys import Keys, number_keys, rekey, row_keys, smalles
 from terrasieve.curation.kmeans import Assignment, KMeans, Precision
 from terrasieve.curation.sampling import draw, tree_quotas
 from terrasieve.errors import CurationError
+from terrasieve.writing import write_tensors
 
 VERSION = 1
 
@@ -133,7 +133,7 @@ class HierarchicalKMeans:
         """Write the tree as one safetensors file.
 
         Raises:
-            CurationError: The disk refused it.
+            WriteError: The system refused it; a file that was there is untouched.
         """
         tensors = {f"centroids.{level}": centroids.contiguous() for level, centroids in enumerate(self.centroids_)}
         tensors |= {f"parents.{level}": torch.from_numpy(parents) for level, parents in enumerate(self.parents_)}
@@ -143,10 +143,7 @@ class HierarchicalKMeans:
             "seed": self.seed,
             "resampling_steps": self.resampling_steps,
         }
-        try:
-            save_file(tensors, path, {"tree": json.dumps(facts)})
-        except (OSError, SafetensorError) as error:
-            raise CurationError(f"Cannot write {path}: {error}. Free some space or choose another file.") from error
+        write_tensors(Path(path), tensors, {"tree": json.dumps(facts)})
 
     @classmethod
     def load(cls, path: str | Path, device: str | torch.device = "cpu") -> Self:

@@ -7,7 +7,6 @@ Its required fields (https://github.com/stac-extensions/embedding): ``emb:type``
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ import pyarrow.parquet as pq
 from terrasieve.archive.protocol import source_name
 from terrasieve.archive.stac.publishing import collection_of
 from terrasieve.errors import ArchiveError
+from terrasieve.writing import write_text
 
 SCHEMA = "https://stac-extensions.github.io/embedding/v1.0.0/schema.json"
 ASSET = "embeddings"
@@ -71,7 +71,4 @@ def write_collection(path: Path, licence: str = "other") -> Path:
         ArchiveError: As :func:`embedding_collection`.
     """
     target = path.with_name(f"{path.name}.collection.json")
-    partial = target.with_name(f".{target.name}.partial")
-    partial.write_text(json.dumps(embedding_collection(path, licence), indent=2), encoding="utf-8")
-    os.replace(partial, target)
-    return target
+    return write_text(target, json.dumps(embedding_collection(path, licence), indent=2))

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -32,6 +31,7 @@ from terrasieve.errors import ArchiveError, ConfigError
 from terrasieve.models.backbone import Encoder
 from terrasieve.models.export import EncoderCard
 from terrasieve.views.normalise import Normaliser
+from terrasieve.writing import write_text, write_whole
 
 ROWS_PER_PART = 8192
 """About how many samples are lost when a run is killed; a part holds whole batches."""
@@ -151,10 +151,7 @@ class Parts:
         parts = cls(target)
         written, text = parts.folder / "provenance.json", json.dumps(plan, indent=2, sort_keys=True)
         if not written.exists():
-            parts.folder.mkdir(parents=True, exist_ok=True)
-            unfinished = written.with_suffix(".unfinished")
-            unfinished.write_text(text, encoding="utf-8")
-            os.replace(unfinished, written)
+            write_text(written, text)
             return parts
         old, new = json.loads(written.read_text(encoding="utf-8")), json.loads(text)
         changed = sorted(key for key in {**old, **new} if old.get(key) != new.get(key))
@@ -180,17 +177,17 @@ class Parts:
     def append(self, rows: pa.Table) -> None:
         """Write the next part, whole or not at all."""
         path = self._path(len(self.paths()))
-        unfinished = path.with_suffix(".unfinished")
-        pq.write_table(rows, unfinished, compression="zstd", use_dictionary=False)
-        os.replace(unfinished, path)
+        with write_whole(path) as partial:
+            pq.write_table(rows, partial, compression="zstd", use_dictionary=False)
 
     def merge(self, schema: pa.Schema) -> None:
         """Make the parts one file of this schema, one part in memory at a time, and remove them."""
-        unfinished = self.folder / "merged.unfinished"
-        with pq.ParquetWriter(unfinished, schema, compression="zstd", use_dictionary=False) as writer:
+        with (
+            write_whole(self.target) as partial,
+            pq.ParquetWriter(partial, schema, compression="zstd", use_dictionary=False) as writer,
+        ):
             for path in track(self.paths(), "merge parts", total=len(self.paths())):
                 writer.write_table(pq.read_table(path).cast(schema))
-        os.replace(unfinished, self.target)
         shutil.rmtree(self.folder)
 
     def _path(self, number: int) -> Path:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from terrasieve.errors import BandError
 from terrasieve.probes.metrics.classification import Task
 from terrasieve.probes.splits import Splits
 from terrasieve.sensors import Sensor
+from terrasieve.writing import write_whole
 
 JOINED_BANDS = 3
 """Size of the band sets that a single-band encoder is also probed on, such as ``rgb``."""
@@ -187,9 +187,8 @@ def predictions_table(measured: Sequence[Measured], splits: Splits, ids: NDArray
 
 def write_predictions(measured: Sequence[Measured], splits: Splits, ids: NDArray[np.str_], path: Path) -> Path:
     """Write :func:`predictions_table` as Parquet; the file appears under its name only when it is whole."""
-    partial = path.with_name(f".{path.name}.partial")
-    pq.write_table(predictions_table(measured, splits, ids), partial, compression="zstd")
-    os.replace(partial, path)
+    with write_whole(path) as partial:
+        pq.write_table(predictions_table(measured, splits, ids), partial, compression="zstd")
     return path
 
 

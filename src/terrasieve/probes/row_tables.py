@@ -13,6 +13,7 @@ from terrasieve.probes.metrics.classification import METRIC_INFO, Task
 from terrasieve.probes.models import FLOORS
 from terrasieve.probes.results import ProbeRow
 from terrasieve.tables import MISSING, Cell, Table, row_of
+from terrasieve.writing import write_text, write_whole
 
 HEADLINES: dict[Task, tuple[str, ...]] = {
     "classification": ("accuracy", "macro_f1"),
@@ -116,7 +117,7 @@ def score_tables(rows: Sequence[ProbeRow]) -> tuple[Table, ...]:
 
 def write_json(rows: Iterable[ProbeRow], path: Path) -> None:
     """Write the rows as a JSON list in full precision."""
-    path.write_text(json.dumps([asdict(row) for row in rows], indent=2) + "\n", encoding="utf-8")
+    write_text(path, json.dumps([asdict(row) for row in rows], indent=2) + "\n")
 
 
 def read_json(path: Path) -> list[ProbeRow]:
@@ -136,7 +137,8 @@ def write_csv(rows: Iterable[ProbeRow], path: Path) -> None:
     records = [_record(one) for one in rows]
     columns = tuple(dict.fromkeys(name for record in records for name in record))
     lines = tuple(row_of(*(str(record.get(name, "")) for name in columns)) for record in records)
-    path.write_text(Table("", columns, lines).to_csv(), encoding="utf-8", newline="")
+    with write_whole(path) as partial:
+        partial.write_bytes(Table("", columns, lines).to_csv().encode())
 
 
 def row_from_values(values: dict[str, Any]) -> ProbeRow:

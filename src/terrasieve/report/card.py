@@ -24,7 +24,7 @@ from terrasieve.report.citations import CITATIONS
 from terrasieve.report.run import Run, read_runs
 from terrasieve.report.sections.ran import statistics_table
 from terrasieve.tables import MISSING, Table, escape_markdown, row_of
-from terrasieve.writing import write_whole
+from terrasieve.writing import write_text
 
 README = "README.md"
 _LICENSE = re.compile(r"[a-z0-9][a-z0-9.+-]*")
@@ -55,7 +55,8 @@ def write_card(run: Path, out: Path | None = None, license: str = "apache-2.0") 
         license: Identifier of the weights' licence, as model hubs list them, for example ``apache-2.0`` or ``mit``.
 
     Raises:
-        ArchiveError: There is no encoder in the folder, a file is damaged, or the disk refused the card.
+        ArchiveError: There is no encoder in the folder, or a file is damaged.
+        WriteError: The system refused the card.
         ConfigError: The licence is no identifier.
     """
     if not _LICENSE.fullmatch(license):
@@ -68,7 +69,7 @@ def write_card(run: Path, out: Path | None = None, license: str = "apache-2.0") 
         )
     folder = run / "encoder" if (run / "encoder" / CARD).is_file() else run
     target = out or folder / README
-    return write_whole(target, card_text(read, read.card, license))
+    return write_text(target, card_text(read, read.card, license))
 
 
 def card_text(run: Run, card: EncoderCard, license: str) -> str:

@@ -31,7 +31,7 @@ from terrasieve.report.sections.tested import tested
 from terrasieve.report.sections.training import training
 from terrasieve.report.wording import day, listed
 from terrasieve.tables import break_after_joints
-from terrasieve.writing import write_whole
+from terrasieve.writing import write_text
 
 
 @dataclass(frozen=True)
@@ -97,11 +97,12 @@ def write_report(runs: Sequence[Path], out: Path) -> Path:
         out: The file to write; its folder is made.
 
     Raises:
-        ArchiveError: A folder holds nothing of a run, a file in it is damaged, or the disk refused the page.
+        ArchiveError: A folder holds nothing of a run, or a file in it is damaged.
         CheckpointError: An encoder's card is damaged.
+        WriteError: The system refused the page; one that was there is untouched.
     """
     read = read_runs(runs)
-    return write_whole(out, render([_part(f"run-{number}", run) for number, run in enumerate(read, 1)], read))
+    return write_text(out, render([_part(f"run-{number}", run) for number, run in enumerate(read, 1)], read))
 
 
 def render(parts: Sequence[Part], runs: Sequence[Run]) -> str:

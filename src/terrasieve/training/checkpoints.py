@@ -7,7 +7,6 @@ then renamed, so that a kill or a full disk leaves the ones before it untouched.
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -16,10 +15,11 @@ from typing import Any, NamedTuple
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from terrasieve.errors import CheckpointError
+from terrasieve.errors import CheckpointError, WriteError
+from terrasieve.writing import clear_partials, write_tensors, write_text, write_whole
 
 VERSION = 1
 _PREFIX = "step-"
@@ -54,47 +54,23 @@ def write_checkpoint(
         The new checkpoint's folder.
 
     Raises:
-        CheckpointError: The disk refused it; earlier checkpoints are untouched.
+        WriteError: The system refused it; earlier checkpoints are untouched.
     """
     final = folder / f"{_PREFIX}{step:08d}"
-    partial = folder / f".{final.name}.partial"
+    clear_partials(folder, f"{_PREFIX}*")
+    tensors, facts = _flatten(optimiser)
+    state = {"version": VERSION, "step": step, "optimiser": facts, **snapshot.facts}
     try:
-        for abandoned in folder.glob(f".{_PREFIX}*.partial"):
-            shutil.rmtree(abandoned, ignore_errors=True)
-        partial.mkdir(parents=True)
-        tensors, facts = _flatten(optimiser)
-        _save(partial / "method.safetensors", method.state_dict())
-        _save(partial / "optimiser.safetensors", tensors)
-        _save(partial / "run.safetensors", snapshot.tensors)
-        state = {"version": VERSION, "step": step, "optimiser": facts, **snapshot.facts}
-        _write_flushed(partial / "state.json", json.dumps(state, indent=1).encode())
-        shutil.rmtree(final, ignore_errors=True)
-        os.replace(partial, final)
-        _flush(folder)
-    except (OSError, SafetensorError) as error:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise CheckpointError(
-            f"Cannot write the checkpoint {final}: {error}. Earlier checkpoints are untouched; "
-            "free some space and go on with --resume."
-        ) from error
+        with write_whole(final) as partial:
+            write_tensors(partial / "method.safetensors", method.state_dict())
+            write_tensors(partial / "optimiser.safetensors", tensors)
+            write_tensors(partial / "run.safetensors", snapshot.tensors)
+            write_text(partial / "state.json", json.dumps(state, indent=1))
+    except WriteError as error:
+        raise WriteError(f"{error} Earlier checkpoints are untouched; go on with --resume.") from error
     for old in checkpoints(folder)[:-keep]:
         shutil.rmtree(old)
     return final
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a small file under a temporary name, flush it and rename it.
-
-    Raises:
-        CheckpointError: The disk refused it; a file that was there is untouched.
-    """
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        _write_flushed(partial, text.encode())
-        os.replace(partial, path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise CheckpointError(f"Cannot write {path}: {error}. Free some space or choose another folder.") from error
 
 
 def checkpoints(folder: Path) -> list[Path]:
@@ -169,21 +145,3 @@ def _restore(optimiser: torch.optim.Optimizer, tensors: Mapping[str, Tensor], fa
     for group, stored in zip(groups, facts["groups"], strict=True):
         group.update(stored)
     optimiser.load_state_dict({"state": state, "param_groups": groups})
-
-
-def _save(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, path)
-    _flush(path)
-
-
-def _write_flushed(path: Path, content: bytes) -> None:
-    path.write_bytes(content)
-    _flush(path)
-
-
-def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

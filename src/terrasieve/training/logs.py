@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import csv
-import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal, Protocol, TextIO
 
 from terrasieve.errors import ConfigError, TrainingError
+from terrasieve.writing import write_text, write_whole
 
 LoggerName = Literal["tensorboard", "wandb", "mlflow"]
 
@@ -55,12 +55,10 @@ class CsvLog:
         self._path = path
         self._columns = (*COLUMNS, *more)
         rows = _rows_before(path, resume_step)
-        partial = path.with_suffix(".partial")
-        with partial.open("w", newline="", encoding="utf-8") as file:
+        with write_whole(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
             writer = _writer(file, self._columns)
             writer.writeheader()
             writer.writerows(rows)
-        os.replace(partial, path)
         self._file = path.open("a", newline="", encoding="utf-8")
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
@@ -127,7 +125,7 @@ class WandbLog:
         self._run = wandb.init(
             project="terrasieve", name=folder.name, id=known, dir=str(folder), config=dict(config), resume="allow"
         )
-        (folder / "wandb.txt").write_text(self._run.id, encoding="utf-8")
+        write_text(folder / "wandb.txt", self._run.id)
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
         """Send one step."""
@@ -150,7 +148,7 @@ class MlflowLog:
         self._mlflow = mlflow
         mlflow.set_experiment("terrasieve")
         run = mlflow.start_run(run_id=_read_id(folder / "mlflow.txt"), run_name=folder.name)
-        (folder / "mlflow.txt").write_text(run.info.run_id, encoding="utf-8")
+        write_text(folder / "mlflow.txt", run.info.run_id)
         mlflow.log_dict(dict(config), "config.json")
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:

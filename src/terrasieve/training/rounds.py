@@ -25,9 +25,9 @@ from terrasieve.embeddings.stream import EmbedSettings, embed_batches
 from terrasieve.errors import CurationError
 from terrasieve.models.backbone import Encoder
 from terrasieve.training.bank import FeatureMemory
-from terrasieve.training.checkpoints import write_text
 from terrasieve.training.job import Curation, TrainingJob
 from terrasieve.training.spec import FeatureBank
+from terrasieve.writing import write_text
 
 FOLDER = "curation"
 
@@ -91,7 +91,7 @@ class Rounds:
 
         Raises:
             CurationError: No sample has usable features, or the disk refused them.
-            CheckpointError: The disk refused the record.
+            WriteError: The system refused the record.
             SampleError: A sample cannot be read.
         """
         clock = _Clock()

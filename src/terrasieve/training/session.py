@@ -20,7 +20,6 @@ from terrasieve.training.checkpoints import (
     read_checkpoint,
     read_facts,
     write_checkpoint,
-    write_text,
 )
 from terrasieve.training.job import TrainingJob
 from terrasieve.training.loader import Batches, ViewReader
@@ -32,6 +31,7 @@ from terrasieve.training.schedules import make_timeline
 from terrasieve.training.spec import TrainSpec
 from terrasieve.views.read import RawView
 from terrasieve.views.render import render
+from terrasieve.writing import write_text
 
 
 class Session:
@@ -129,7 +129,7 @@ class Session:
 
         Raises:
             NonFiniteError: The loss or a weight is NaN or infinite; earlier checkpoints are untouched.
-            CheckpointError: The disk refused it.
+            WriteError: The system refused it.
         """
         self._finite_losses(step)
         self._fail_unless_weights_are_finite(step)

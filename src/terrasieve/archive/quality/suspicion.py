@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from array import array
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -28,6 +27,7 @@ from terrasieve.archive.quality.checks import (
 from terrasieve.archive.quality.look import Check, Look
 from terrasieve.archive.quality.offset import Verdict
 from terrasieve.sensors import Sensor
+from terrasieve.writing import write_text
 
 
 class Kind(StrEnum):
@@ -112,10 +112,7 @@ def suspicions_path(out: Path) -> Path:
 
 def write_suspicions(suspicions: Iterable[Suspicion], path: Path) -> None:
     """Write all of them with all their ids, also when there are none, so that a file never tells of an earlier run."""
-    partial = path.with_name(f".{path.name}.partial")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial.write_text(json.dumps([asdict(one) for one in suspicions], indent=1), encoding="utf-8")
-    os.replace(partial, path)
+    write_text(path, json.dumps([asdict(one) for one in suspicions], indent=1))
 
 
 # -------------------------------------------------------------------- suspects
