@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from lightning_fabric import Fabric
 from numpy.typing import NDArray
-from torch import Tensor
 
 from terrasieve import __version__
 from terrasieve.archive.protocol import Archive
@@ -33,12 +32,10 @@ from terrasieve.sensors import BandStatistics
 from terrasieve.streams import Stream, generator
 from terrasieve.training.job import Curation, Evaluator, TrainingJob, TrainingResult
 from terrasieve.training.loop import train
-from terrasieve.training.pool import Batch, ViewReader
 from terrasieve.training.schedules import make_timeline, off_boundary_warning
 from terrasieve.training.spec import FeatureBank, WarmRestarts
 from terrasieve.views.normalise import Normaliser
 from terrasieve.views.plan import ViewPlanner
-from terrasieve.views.render import render
 
 _MAY_DIFFER_ON_RESUME: Any = {
     "train": {
@@ -151,16 +148,6 @@ def online_probe(config: RunConfig, archive: Archive, wanted: str | None) -> Eva
     else:
         row = input_row(EncoderInput.parse(wanted), archive.sensors, channels)
     return OnlineKnn(archive, row.members, seed=config.train.seed)
-
-
-def preview_views(config: RunConfig, archive: Archive, samples: int = 8) -> tuple[list[Tensor], list[str]]:
-    """The views of the first samples at step 0, as training would see them, and their names."""
-    planner = ViewPlanner(config.views, archive.sensors, config.train.seed)
-    normaliser = Normaliser(archive.sensors, statistics_of(archive))
-    reader = ViewReader(archive, planner, samples)
-    chosen = np.linspace(0, len(archive) - 1, samples).astype(np.int64)
-    raws = reader[Batch(0, chosen, 0)]
-    return [render(raw, normaliser) for raw in raws], [view.name for view in config.views.views]
 
 
 def _warn(config: RunConfig) -> None:

@@ -23,7 +23,7 @@ from terrasieve.writing import write_text
 
 
 @dataclass(frozen=True)
-class Cell:
+class BenchCell:
     """One model on one input and target, with every probe.
 
     Attributes:
@@ -49,7 +49,7 @@ class Cell:
         return f"{text}-{_digest(self.key)[:12]}.json"
 
 
-def run_cells(cells: Sequence[Cell], folder: Path) -> list[Measured]:
+def run_cells(cells: Sequence[BenchCell], folder: Path) -> list[Measured]:
     """Measure every cell that the folder does not hold yet; each is written as soon as it is known.
 
     Args:

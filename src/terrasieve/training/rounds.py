@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -172,30 +171,6 @@ class Rounds:
         quotas = {"group_sizes": sizes.tolist(), "quotas": selection.quotas.tolist()}
         write_text(stem.with_suffix(".json"), json.dumps(facts | quotas, indent=1))
         console.print(_sentence(facts, diagnostics), highlight=False)
-
-
-def round_rows(folder: Path) -> list[list[str]]:
-    """What was recorded of each round in ``curation/`` of a run folder, as a table of texts, its header first."""
-    header = ["round", "before step", "pool", "of", "effective clusters", "new", "seconds"]
-    rows = [header]
-    for path in sorted(folder.glob("round-*.json")):
-        record = json.loads(path.read_text(encoding="utf-8"))
-        found = record["diagnostics"]
-        clusters = f"{found['occupancy_before']['effective']:.0f} -> {found['occupancy_after']['effective']:.0f}"
-        new = "" if found["turnover"] is None else f"{found['turnover']:.0%}"
-        seconds = f"{sum(record['seconds'].values()):.1f}"
-        rows.append(
-            [
-                str(record["round"]),
-                str(record["step"]),
-                f"{record['pool']:,}",
-                f"{record['candidates']:,}",
-                clusters,
-                new,
-                seconds,
-            ]
-        )
-    return rows
 
 
 def _logged(chosen: NDArray[np.int64], diagnostics: Diagnostics) -> dict[str, float]:
