@@ -12,15 +12,15 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from pydantic import Field
 
+from terrasieve.archive.layout import ArchiveSpec
 from terrasieve.archive.packed.manifest import digest
 from terrasieve.archive.protocol import Window
 from terrasieve.archive.readers.geotiff import check_within
 from terrasieve.errors import BandError, nearest
-from terrasieve.schema import Spec
 from terrasieve.sensors import Sensor
 
 
-class SimulationSpec(Spec):
+class SimulationSpec(ArchiveSpec):
     """What every simulation takes.
 
     Attributes:
@@ -30,7 +30,6 @@ class SimulationSpec(Spec):
         size: Rows and columns of a sample.
     """
 
-    layout: str
     seed: int = Field(default=0, ge=0, lt=2**64)
     samples: int = Field(default=4096, ge=1)
     size: int = Field(default=64, ge=32)

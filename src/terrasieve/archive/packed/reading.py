@@ -18,12 +18,12 @@ from zarr.codecs import BytesCodec, Endian
 from zarr.core.buffer import default_buffer_prototype
 from zarr.core.metadata import ArrayV3Metadata
 
+from terrasieve.archive.layout import ArchiveSpec
 from terrasieve.archive.packed.manifest import CATALOGUE, parse_manifest
 from terrasieve.archive.protocol import Window
 from terrasieve.archive.quality.suspicion import Suspicion
 from terrasieve.archive.readers.geotiff import check_within
 from terrasieve.errors import ArchiveError, BandError, SampleError, nearest
-from terrasieve.schema import Spec
 from terrasieve.sensors import BandStatistics, Sensor
 
 ZARRS = {"codec_pipeline.path": "zarrs.ZarrsCodecPipeline"}
@@ -32,11 +32,15 @@ ZARRS = {"codec_pipeline.path": "zarrs.ZarrsCodecPipeline"}
 Reader = Callable[[int, Window | None], NDArray[Any]]
 
 
-class PackedSpec(Spec):
+class PackedSpec(ArchiveSpec):
     """A packed store on the local file system."""
 
     layout: Literal["packed"] = "packed"
     root: Path
+
+    def open(self) -> PackedArchive:
+        """The archive; see :class:`PackedArchive`."""
+        return PackedArchive(self.root)
 
 
 class PackedArchive:
