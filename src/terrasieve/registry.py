@@ -12,16 +12,18 @@ from __future__ import annotations
 import inspect
 import pkgutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import cached_property
-from importlib import import_module
+from functools import cache, cached_property, reduce
+from importlib import import_module, resources
 from importlib.metadata import EntryPoint, entry_points
+from importlib.resources.abc import Traversable
+from operator import or_
 from types import ModuleType
-from typing import Any, Generic, TypeVar
+from typing import Annotated, Any, Generic, TypeVar
 
+from pydantic import BeforeValidator, Field, TypeAdapter
 from rich.markup import escape
 
 from terrasieve.console import console
-from terrasieve.errors import ConfigError, nearest
 
 T = TypeVar("T")
 
@@ -59,16 +61,6 @@ class Registry(Mapping[str, type[T]], Generic[T]):
     def __len__(self) -> int:
         return len(self._all)
 
-    def find(self, name: str) -> type[T]:
-        """The class of that name.
-
-        Raises:
-            ConfigError: There is none; the message says which name is nearest.
-        """
-        if name not in self:
-            raise ConfigError(f"There is no {self.kind} {name!r}.{nearest(name, self)}")
-        return self[name]
-
     @cached_property
     def ours(self) -> Mapping[str, type[T]]:
         """Those that come with terrasieve."""
@@ -81,9 +73,9 @@ class Registry(Mapping[str, type[T]], Generic[T]):
     def _all(self) -> Mapping[str, type[T]]:
         registered = dict(self.ours)
         owners = dict.fromkeys(registered, "terrasieve")
-        for point in plugins(self.group):
-            if point.name in registered:
-                self._warn(point, f"{owners[point.name]} registers that name already; rename it, or uninstall one")
+        for point in _plugins(self.group):
+            if (owner := owners.get(point.name)) is not None:
+                _warn(self.kind, point, f"{owner} registers that name already; rename it, or uninstall one")
             elif (loaded := self._load(point)) is not None:
                 registered[point.name], owners[point.name] = loaded, _distribution(point)
         return registered
@@ -101,26 +93,62 @@ class Registry(Mapping[str, type[T]], Generic[T]):
     def _load(self, point: EntryPoint) -> type[T] | None:
         try:
             found: type[T] = point.load()
+            refused = self._refused(found, point)
         except Exception as error:  # A plug-in may fail in any way, and is not to take the program with it.
-            self._warn(point, f"{type(error).__name__}: {error}; update or uninstall {_distribution(point)}")
-            return None
+            refused = f"{type(error).__name__}: {error}; update or uninstall {_distribution(point)}"
+        if refused:
+            _warn(self.kind, point, refused)
+        return None if refused else found
+
+    def _refused(self, found: Any, point: EntryPoint) -> str | None:
         if not self._is_one(found):
             whole = f"{self.base.__module__}.{self.base.__qualname__}"
-            self._warn(point, f"{point.value} is no complete subclass of {whole}; make it one")
-            return None
+            return f"{point.value} is no complete subclass of {whole}; make it one"
         if self._name_of(found) != point.name:
-            self._warn(point, f"{point.value} calls itself {self._name_of(found)!r}; give the entry point that name")
-            return None
-        return found
-
-    def _warn(self, point: EntryPoint, reason: str) -> None:
-        said = f"{self.kind} {point.name!r} of {_distribution(point)} is left out: {' '.join(reason.split())}."
-        console.print(f"[yellow]Warning:[/] {escape(said)}", highlight=False, soft_wrap=True)
+            return f"{point.value} calls itself {self._name_of(found)!r}; give the entry point that name"
+        return None
 
 
-def plugins(group: str) -> list[EntryPoint]:
-    """The entry points of other distributions in a group, by name and then by distribution."""
+def variant_of(registry: Registry[Any]) -> BeforeValidator:
+    """What lets a field of a specification hold any of the specifications in a registry, which ``name`` tells apart.
+
+    It validates as a union of them all does, but looks into the registry only when the first value comes. To be
+    written out with the keys of its own class, the field is ``Annotated[SerializeAsAny[Base], variant_of(REGISTRY)]``.
+    """
+
+    @cache
+    def adapter() -> TypeAdapter[Any]:
+        union: Any = reduce(or_, registry.values())
+        kinds: Any = Annotated[union, Field(discriminator="name")]
+        return TypeAdapter(kinds)
+
+    return BeforeValidator(lambda value: adapter().validate_python(value))
+
+
+@cache
+def plugin_folders(kind: str, group: str) -> tuple[Traversable, ...]:
+    """Packages of files, such as recipes, that other distributions name by entry points; what cannot be used is told.
+
+    Args:
+        kind: What messages call such a package.
+        group: Group of the entry points; their values are names of packages.
+    """
+    found = []
+    for point in _plugins(group):
+        try:
+            found.append(resources.files(point.value))
+        except Exception as error:  # As above: importing a plug-in may fail in any way.
+            _warn(kind, point, f"{type(error).__name__}: {error}; update or uninstall {_distribution(point)}")
+    return tuple(found)
+
+
+def _plugins(group: str) -> list[EntryPoint]:
     return sorted(entry_points(group=group), key=lambda point: (point.name, _distribution(point)))
+
+
+def _warn(kind: str, point: EntryPoint, reason: str) -> None:
+    said = f"{kind} {point.name!r} of {_distribution(point)} is left out: {' '.join(reason.split())}."
+    console.print(f"[yellow]Warning:[/] {escape(said)}", highlight=False, soft_wrap=True)
 
 
 def _distribution(point: EntryPoint) -> str:
