@@ -85,7 +85,7 @@ def probe_chart(rows: Sequence[ProbeRow], out: Path, title: str) -> None:
         for slot, model in enumerate(models):
             chosen = [row for row in rows if row.probe == name and row.model == model]
             _bars(axes, chosen, inputs, slot, len(models))
-        axes.set_title(probe, fontsize=10, loc="left")
+        axes.set_title(name, fontsize=10, loc="left")
         axes.set_yticks(range(len(inputs)), inputs, fontsize=9)
         axes.set_xlabel("accuracy", fontsize=9)
         axes.spines[["top", "right"]].set_visible(False)

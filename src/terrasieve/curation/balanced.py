@@ -10,15 +10,14 @@ from pydantic import Field, field_validator
 
 from terrasieve.console import Stopwatch
 from terrasieve.curation.candidates import ROWS_PER_CLUSTER, Candidates, Indices, Vectors, candidates
-from terrasieve.curation.curator import Selection, assign_units, make_selection
+from terrasieve.curation.curator import Curator, Selection, assign_units, make_selection
 from terrasieve.curation.hierarchy import HierarchicalKMeans, levels_fall
 from terrasieve.curation.keys import Keys
 from terrasieve.curation.kmeans import Precision
 from terrasieve.curation.sampling import draw, tree_quotas
-from terrasieve.schema import Spec
 
 
-class BalancedClusters(Spec):
+class BalancedClusters(Curator):
     """Fit a tree of clusters, share ``keep`` evenly among its leaves, draw within each leaf.
 
     The clusters are those of hierarchical k-means with resampling, and the shares are water-filled from the top

@@ -1,17 +1,20 @@
-"""What a curator gives back, and what all curators share in making it."""
+"""What a curator is and gives back, what all curators share in making it, and which there are."""
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import SerializeAsAny
 
 from terrasieve.console import progress_bar, track
 from terrasieve.curation.candidates import Candidates, Indices, Vectors
+from terrasieve.registry import Registry, variant_of
 from terrasieve.schema import Spec
 
 if TYPE_CHECKING:
@@ -53,9 +56,18 @@ class Selection:
         return len(self.indices)
 
 
-class Curator(Protocol):
-    """Chooses rows worth keeping."""
+class Curator(Spec):
+    """Chooses rows worth keeping; its settings are its fields.
 
+    A subclass narrows ``name`` to its one name, ``name: Literal["random"] = "random"``.
+
+    Attributes:
+        name: Which curator it is.
+    """
+
+    name: str
+
+    @abstractmethod
     def select(
         self, vectors: Vectors, keep: int, seed: int, device: str = "cpu", numbers: Indices | None = None
     ) -> Selection:
@@ -77,7 +89,19 @@ class Curator(Protocol):
             CurationError: ``keep`` or ``seed`` is out of range, the vectors are no table of floats, or no row is
                 finite.
         """
-        ...
+
+
+CURATORS: Registry[Curator] = Registry(
+    kind="curator",
+    base=Curator,
+    places=("terrasieve.curation",),
+    group="terrasieve.curators",
+    name_of=lambda curator: str(curator.model_fields["name"].default),
+)
+"""Every curator that a recipe and ``terrasieve curate`` can name."""
+
+CuratorSpec = Annotated[SerializeAsAny[Curator], variant_of(CURATORS)]
+"""A field that holds the curator of its ``name``."""
 
 
 def shown(items: Iterable[T], description: str, total: int, products: float) -> Iterable[T]:

@@ -22,10 +22,9 @@ from terrasieve.curation.candidates import (
     squared_distances,
     to_device,
 )
-from terrasieve.curation.curator import Selection, assign_units, make_selection, meter, shown
+from terrasieve.curation.curator import Curator, Selection, assign_units, make_selection, meter, shown
 from terrasieve.curation.keys import Keys, rekey, smallest, uniform
 from terrasieve.curation.kmeans import KMeans, Precision
-from terrasieve.schema import Spec
 
 _TILE = 4096
 """Rows compared with as many others at once: 64 MiB of similarities."""
@@ -45,7 +44,7 @@ _REFERENCES = 2
 # ----------------------------------------------------------------------- by chance
 
 
-class RandomPruning(Spec):
+class RandomPruning(Curator):
     """Keep rows by chance alone: what every other curator has to beat.
 
     Attributes:
@@ -68,7 +67,7 @@ class RandomPruning(Spec):
 # --------------------------------------------------------- without near duplicates
 
 
-class NearDuplicates(Spec):
+class NearDuplicates(Curator):
     """Drop the rows most similar to another of their cluster: SemDeDup (Abbas et al. 2023, arXiv 2303.09540).
 
     Within a k-means cluster the rows stand in the order of their distance from the centroid, farthest first, and a
@@ -161,7 +160,7 @@ def _cosines(rows: Tensor, others: Tensor) -> Tensor:
 # ----------------------------------------------------------------------- far apart
 
 
-class FarthestPoint(Spec):
+class FarthestPoint(Curator):
     """Take again and again the row farthest from all that are taken: greedy k-centre.
 
     Gonzalez 1985 (Theoretical Computer Science 38, section 3) proves that the largest distance of any row from its
@@ -268,7 +267,7 @@ class _UnitTiles:
 # ---------------------------------------------------------------------- by density
 
 
-class DensityFlattening(Spec):
+class DensityFlattening(Curator):
     """Draw rows with a probability inversely proportional to the density around them.
 
     The density is a count, as in the density-dependent down-sampling of SPADE (Qiu et al. 2011, Nature

@@ -20,7 +20,7 @@ from terrasieve.probes.results import ProbeRow
 from terrasieve.probes.row_tables import HEADLINES, notes_of, score_table
 from terrasieve.report.answer import answer
 from terrasieve.report.cautions import cautions
-from terrasieve.report.citations import CITATIONS
+from terrasieve.report.citations import citation_section
 from terrasieve.report.run import Run, read_runs
 from terrasieve.report.sections.ran import statistics_table
 from terrasieve.tables import MISSING, Table, escape_markdown, row_of
@@ -76,7 +76,11 @@ def card_text(run: Run, card: EncoderCard, license: str) -> str:
     """The card as Markdown with YAML front matter."""
     front = yaml.safe_dump(front_matter(run, card, license), sort_keys=False, allow_unicode=True, width=100)
     sections = [_what(card), _limits(run), _training_data(card), _loading(run, card), _evaluation(run)]
-    sections += [_licence(license), _citation(card), _weights(card)]
+    sections += [
+        _licence(license),
+        citation_section(card.method, [layout for layout, _ in _sources(_data(card))]),
+        _weights(card),
+    ]
     return "\n\n".join([f"---\n{front}---", *(text for text in sections if text)]) + "\n"
 
 
@@ -188,11 +192,6 @@ def _licence(license: str) -> str:
         f"## Licence\n\nWeights: `{license}`. The terms of the training data hold for the data alone, and are those of "
         "its source; look them up there."
     )
-
-
-def _citation(card: EncoderCard) -> str:
-    entries = CITATIONS.get(card.method, ())
-    return "## Citation\n\nThe method:\n\n```bibtex\n" + "\n\n".join(entries) + "\n```" if entries else ""
 
 
 def _weights(card: EncoderCard) -> str:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from terrasieve.archive.footprints import corners, outlines
+from terrasieve.archive.layout import DataSet
 from terrasieve.console import track
 from terrasieve.sensors import SENSORS, Sensor
 from terrasieve.simulation.imaging import OpticalSettings, see_optical, see_radar
@@ -58,6 +59,12 @@ class SimulatedSpec(SimulationSpec):
     snr: float = Field(default=100.0, gt=0)
     cloudy: float = Field(default=0.1, ge=0, le=1)
     cloud_cover: float = Field(default=0.3, gt=0, le=1)
+
+    data_set = DataSet(title="simulated land", sensors="Sentinel-1 and -2, land cover", labels="class", split="drawn")
+
+    def open(self) -> SimulatedArchive:
+        """The archive; see :class:`SimulatedArchive`."""
+        return SimulatedArchive(self)
 
 
 class _View(NamedTuple):

@@ -16,6 +16,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from pydantic import Field
 
+from terrasieve.archive.layout import DataSet
 from terrasieve.console import track
 from terrasieve.ocean.bunching import wave_image
 from terrasieve.ocean.cmod5n import cmod5n, detrend
@@ -61,6 +62,18 @@ class SimulatedOceanSpec(SimulationSpec):
     zipf: float = Field(default=1.0, ge=0)
     looks: float = Field(default=100.0, gt=0)
     nesz: float = Field(default=-26.0, ge=-100, le=0)
+
+    data_set = DataSet(
+        title="simulated ocean",
+        sensors="Wave Mode",
+        labels="class; wave height, wind",
+        split="drawn",
+        page="../how-to/ocean.md",
+    )
+
+    def open(self) -> SimulatedOceanArchive:
+        """The archive; see :class:`SimulatedOceanArchive`."""
+        return SimulatedOceanArchive(self)
 
 
 class SimulatedOceanArchive(Simulation[SimulatedOceanSpec]):

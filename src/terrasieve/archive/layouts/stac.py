@@ -13,7 +13,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from terrasieve.archive.layout import Layout, Recognition
+from terrasieve.archive.layout import ArchiveSpec, DataSet, Recognition
 from terrasieve.archive.patches.listing import Listing, PatchesArchive
 from terrasieve.archive.quality.limits import FlawError, Problem, Rejection
 from terrasieve.archive.scenes.tiling import Edge, origins
@@ -47,7 +47,7 @@ class StacSensor(Spec):
         return self.sensor if isinstance(self.sensor, Sensor) else load_sensor(self.sensor)
 
 
-class StacSpec(Spec):
+class StacSpec(ArchiveSpec):
     """An item collection and how to cut it.
 
     Attributes:
@@ -65,6 +65,8 @@ class StacSpec(Spec):
     stride: int | None = Field(default=None, ge=1)
     edge: Edge = "drop"
 
+    data_set = DataSet(title="STAC item collection", sensors="whatever the items name", page="stac.md")
+
     def self_contained(self) -> StacSpec:
         """The same with an absolute root and with sensors declared in YAML files written out."""
         loaded = {
@@ -74,6 +76,18 @@ class StacSpec(Spec):
             for key, one in self.sensors.items()
         }
         return self.model_copy(update={"root": _file(self.root), "sensors": loaded})
+
+    def open(self) -> StacArchive:
+        """The archive; see :class:`StacArchive`."""
+        return StacArchive(self)
+
+    @classmethod
+    def recognise(cls, folder: Path) -> Recognition | None:
+        """By the beginning of its JSON files."""
+        found = [path for path in sorted(folder.iterdir()) if _holds_items(path)]
+        if len(found) != 1:
+            return None
+        return Recognition(0.9, f"STAC items in {found[0].name}", cls(root=found[0]))
 
 
 @dataclass(frozen=True)
@@ -195,14 +209,3 @@ def _holds_items(path: Path) -> bool:
     except OSError:
         return False
     return b'"FeatureCollection"' in head and b'"stac_version"' in head
-
-
-def recognise(folder: Path) -> Recognition | None:
-    """By the beginning of its JSON files."""
-    found = [path for path in sorted(folder.iterdir()) if _holds_items(path)]
-    if len(found) != 1:
-        return None
-    return Recognition(0.9, f"STAC items in {found[0].name}", StacSpec(root=found[0]))
-
-
-LAYOUT = Layout("stac", "STAC item collection", StacSpec, StacArchive, recognise)

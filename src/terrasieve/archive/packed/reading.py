@@ -19,11 +19,11 @@ from zarr.codecs import BytesCodec, Endian
 from zarr.core.buffer import default_buffer_prototype
 from zarr.core.metadata import ArrayV3Metadata
 
+from terrasieve.archive.layout import ArchiveSpec
 from terrasieve.archive.packed.manifest import CATALOGUE, parse_manifest
 from terrasieve.archive.protocol import BaseArchive, Window
 from terrasieve.archive.quality.suspicion import Suspicion
 from terrasieve.errors import ArchiveError, SampleError
-from terrasieve.schema import Spec
 from terrasieve.sensors import Sensor
 
 ZARRS = {"codec_pipeline.path": "zarrs.ZarrsCodecPipeline"}
@@ -32,7 +32,7 @@ ZARRS = {"codec_pipeline.path": "zarrs.ZarrsCodecPipeline"}
 Reader = Callable[[int, Window | None], NDArray[Any]]
 
 
-class PackedSpec(Spec):
+class PackedSpec(ArchiveSpec):
     """A packed store.
 
     Attributes:
@@ -46,6 +46,10 @@ class PackedSpec(Spec):
     @classmethod
     def _path_or_url(cls, root: Path | str) -> Path | str:
         return str(root) if "://" in str(root) else Path(root)
+
+    def open(self) -> PackedArchive:
+        """The archive; see :class:`PackedArchive`."""
+        return PackedArchive(self.root)
 
 
 class PackedArchive(BaseArchive):
