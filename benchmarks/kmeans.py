@@ -43,10 +43,10 @@ from torch import Tensor
 
 from machine import describe
 from terrasieve.console import console, track
+from terrasieve.curation.assignment import NearestCentroids
 from terrasieve.curation.hierarchy import HierarchicalKMeans
 from terrasieve.curation.keys import row_keys
 from terrasieve.curation.kmeans import KMeans
-from terrasieve.curation.nearest import NearestCentroids
 from terrasieve.curation.sampling import draw, tree_quotas
 
 CLASSES, LENGTH = 200, 384

@@ -25,6 +25,7 @@ from terrasieve.models.backbone import Encoder, build_encoder, check_sizes
 from terrasieve.models.export import EncoderCard, save_encoder
 from terrasieve.probes.online import OnlineKnn
 from terrasieve.probes.results import default_rows, input_row
+from terrasieve.runs import RunFolder
 from terrasieve.sensors import BandStatistics
 from terrasieve.streams import Stream, generator
 from terrasieve.training.job import Curation, Evaluator, TrainingJob, TrainingResult
@@ -110,7 +111,7 @@ def make_job(
             "samples": len(pool),
             "hardware": describe_device(device_of(trained)),
         }
-        save_encoder(folder / "encoder", trained, card.model_copy(update={"provenance": provenance}))
+        save_encoder(RunFolder(folder).encoder, trained, card.model_copy(update={"provenance": provenance}))
 
     return TrainingJob(
         method=config.method.build(encoder, [branch.count for branch in config.views.branches], config.train.seed),

@@ -22,9 +22,10 @@ from terrasieve.probes.finetune import EndToEndSettings, train_end_to_end
 from terrasieve.probes.models import Candidate, check_names, showing, with_floors
 from terrasieve.probes.named import probes_named
 from terrasieve.probes.probe import Probe
-from terrasieve.probes.results import PREDICTIONS, Measured, ProbeRow, default_inputs, predictions_table
+from terrasieve.probes.results import Measured, ProbeRow, default_inputs, predictions_table
 from terrasieve.probes.row_tables import write_csv, write_json
 from terrasieve.probes.splits import make_splits
+from terrasieve.runs import RunFolder
 from terrasieve.writing import write_whole
 
 
@@ -130,10 +131,10 @@ def probe_run(
             _explain(encoder, card, probed, folder)
         rows += [one.row for one in probed.measured]
         tables.append(predictions_table(probed.measured, splits, archive.ids))
-    folder.mkdir(parents=True, exist_ok=True)
-    write_json(rows, folder / "probe.json")
-    write_csv(rows, folder / "probe.csv")
-    with write_whole(folder / PREDICTIONS) as partial:
+    run = RunFolder(folder)
+    write_json(rows, run.probe)
+    write_csv(rows, run.probe_table)
+    with write_whole(run.predictions) as partial:
         pq.write_table(pa.concat_tables(tables), partial, compression="zstd")
     return rows
 

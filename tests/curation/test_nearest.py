@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from terrasieve.curation.assignment import NearestCentroids
 from terrasieve.curation.kmeans import KMeans
-from terrasieve.curation.nearest import NearestCentroids
 
 PRECISIONS: Any = ("float32", "bf16")
 

@@ -1,7 +1,7 @@
 """k-means of many vectors: seeded by distance, Lloyd's iterations over chunks, on the CPU and on GPUs.
 
 A pass reads the vectors once, in chunks that fit a budget of memory, so that they may lie in a mapped file. The
-products of vectors and centroids are nearly all of the work; :mod:`~terrasieve.curation.nearest` does it.
+products of vectors and centroids are nearly all of the work; :mod:`~terrasieve.curation.assignment` does it.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from terrasieve.curation.assignment import NearestCentroids
 from terrasieve.curation.keys import Keys, rekey, row_keys, slices, smallest
-from terrasieve.curation.nearest import NearestCentroids
 from terrasieve.curation.seeding import Seeding, seed_centroids
 from terrasieve.device import bf16_is_fast
 from terrasieve.errors import CurationError

@@ -151,8 +151,6 @@ def _selections(sensor: Sensor, count: int) -> list[tuple[str, ...]]:
 # ----------------------------------------------------------------- predictions
 # What each probe said of each test sample, kept so that models can be compared sample by sample.
 
-PREDICTIONS = "probe-predictions.parquet"
-
 
 @dataclass(frozen=True)
 class Measured:

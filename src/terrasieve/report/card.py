@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 
 from terrasieve.errors import ArchiveError, ConfigError
-from terrasieve.models.export import CARD, WEIGHTS, EncoderCard
+from terrasieve.models.export import EncoderCard
 from terrasieve.probes.metrics import METRIC_INFO
 from terrasieve.probes.results import ProbeRow
 from terrasieve.probes.row_tables import HEADLINES, notes_of, score_table
@@ -23,6 +23,7 @@ from terrasieve.report.cautions import cautions
 from terrasieve.report.citations import citation_section
 from terrasieve.report.run import Run, read_runs
 from terrasieve.report.sections.ran import statistics_table
+from terrasieve.runs import CARD, WEIGHTS
 from terrasieve.tables import MISSING, Table, escape_markdown, row_of
 from terrasieve.writing import write_text
 
@@ -67,8 +68,7 @@ def write_card(run: Path, out: Path | None = None, license: str = "apache-2.0") 
             f"{run} holds no encoder, of which the card would be: looked for encoder/{CARD}. Train with "
             "`terrasieve pretrain`, or give the folder of a finished run."
         )
-    folder = run / "encoder" if (run / "encoder" / CARD).is_file() else run
-    target = out or folder / README
+    target = out or (read.at.exported() or run) / README
     return write_text(target, card_text(read, read.card, license))
 
 

@@ -27,6 +27,7 @@ from torch import Tensor, nn
 
 from terrasieve.errors import CheckpointError, ConfigError, WriteError
 from terrasieve.methods.base import Method
+from terrasieve.runs import RunFolder
 from terrasieve.training.job import TrainingJob
 from terrasieve.writing import clear_partials, write_tensors, write_text, write_whole
 
@@ -82,7 +83,7 @@ class Checkpointer:
         self.method = method
         self.optimiser = optimiser
         self.parts = parts
-        self.folder = job.folder / "checkpoints"
+        self.folder = RunFolder(job.folder).checkpoints
         self._written: int | None = None
         self._last_time = time.monotonic()
 

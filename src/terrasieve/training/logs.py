@@ -16,6 +16,7 @@ from rich.text import Text
 
 from terrasieve.console import console, progress_bar
 from terrasieve.errors import ConfigError, TrainingError
+from terrasieve.runs import RunFolder
 from terrasieve.writing import write_text, write_whole
 
 LoggerName = Literal["tensorboard", "wandb", "mlflow"]
@@ -128,11 +129,11 @@ class WandbLog:
     def __init__(self, folder: Path, resume_step: int, config: Mapping[str, Any]) -> None:
         import wandb
 
-        known = _read_id(folder / "wandb.txt")
+        known = _read_id(RunFolder(folder).wandb_id)
         self._run = wandb.init(
             project="terrasieve", name=folder.name, id=known, dir=str(folder), config=dict(config), resume="allow"
         )
-        write_text(folder / "wandb.txt", self._run.id)
+        write_text(RunFolder(folder).wandb_id, self._run.id)
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
         """Send one step."""
@@ -154,8 +155,8 @@ class MlflowLog:
 
         self._mlflow = mlflow
         mlflow.set_experiment("terrasieve")
-        run = mlflow.start_run(run_id=_read_id(folder / "mlflow.txt"), run_name=folder.name)
-        write_text(folder / "mlflow.txt", run.info.run_id)
+        run = mlflow.start_run(run_id=_read_id(RunFolder(folder).mlflow_id), run_name=folder.name)
+        write_text(RunFolder(folder).mlflow_id, run.info.run_id)
         mlflow.log_dict(dict(config), "config.json")
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
@@ -193,7 +194,7 @@ def open_logs(
     Raises:
         ConfigError: The package behind a logger is not installed.
     """
-    logs: list[MetricLog] = [CsvLog(folder / "log.csv", resume_step, more)]
+    logs: list[MetricLog] = [CsvLog(RunFolder(folder).log, resume_step, more)]
     for name in names:
         try:
             logs.append(_OPTIONAL[name](folder, resume_step, config))

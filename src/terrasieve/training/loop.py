@@ -17,6 +17,7 @@ from lightning_fabric.utilities.exceptions import MisconfigurationException
 from terrasieve.device import bf16_is_fast, pick_device
 from terrasieve.errors import ConfigError, TrainingError
 from terrasieve.methods.base import StepOutput
+from terrasieve.runs import RunFolder
 from terrasieve.streams import Stream, torch_seed
 from terrasieve.training.checkpoints import Checkpointer
 from terrasieve.training.job import TrainingJob, TrainingResult
@@ -75,7 +76,7 @@ def train(job: TrainingJob, fabric: Fabric, resume: bool = False) -> TrainingRes
     logs = []
     if fabric.is_global_zero:
         # Not before the run is accepted: one that is refused must leave the folder as it was.
-        write_text(job.folder / "config.yaml", job.resolved)
+        write_text(RunFolder(job.folder).config, job.resolved)
         logs = open_logs(job.folder, spec.loggers, first + 1, job.config, method.metric_names)
 
     with ExitStack() as run:

@@ -18,6 +18,7 @@ from terrasieve.embeddings.inputs import join
 from terrasieve.embeddings.stream import EmbedSettings, embed_batches
 from terrasieve.errors import CurationError
 from terrasieve.models.backbone import Encoder
+from terrasieve.runs import RunFolder
 from terrasieve.training.job import Curation, TrainingJob
 from terrasieve.training.spec import CleanPass, FeatureBank
 
@@ -98,7 +99,7 @@ class RoundFeatures:
         """
         spec, ranks = self.curation.spec, self.fabric.world_size
         _share_buffers(encoder, ranks)
-        path = self.job.folder / "curation" / ".features.npy"
+        path = RunFolder(self.job.folder).curation / ".features.npy"
         shape = (len(samples), len(self.curation.inputs) * encoder.features)
         if self.fabric.is_global_zero:
             _make_map(path, shape)

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import time
-from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 from lightning_fabric import Fabric
@@ -17,13 +14,11 @@ from terrasieve.console import Stopwatch, console
 from terrasieve.curation.curator import Selection
 from terrasieve.curation.diagnostics import Diagnostics, diagnose
 from terrasieve.errors import CurationError
+from terrasieve.runs import RoundRecord, RunFolder
 from terrasieve.streams import Stream, generator
 from terrasieve.training.checkpoints import Snapshot
 from terrasieve.training.job import Curation, TrainingJob
 from terrasieve.training.round_features import Features, RoundFeatures
-from terrasieve.writing import write_text
-
-FOLDER = "curation"
 
 
 class Rounds:
@@ -153,24 +148,26 @@ class Rounds:
     def _record(
         self, step: int, chosen: NDArray[np.int64], selection: Selection, diagnostics: Diagnostics, watch: Stopwatch
     ) -> None:
-        """Write ``curation/round-00001.json`` and ``.parquet``, and say so on the console."""
-        stem = self.job.folder / FOLDER / f"round-{self.done + 1:05d}"
-        facts = {
-            "round": self.done + 1,
-            "step": step,
-            "candidates": len(self.job.pool),
-            "pool": len(chosen),
-            "inputs": [str(one) for one in self.curation.inputs],
-            "seconds": watch.seconds,
-            "diagnostics": diagnostics.as_dict(),
-            "selection": dict(selection.provenance),
-        }
-        groups = selection.leaves[selection.indices]
-        write_selection(stem.with_suffix(".parquet"), chosen, self.job.archive.ids[chosen], groups, facts)
+        """Write which samples were chosen, and why; and say so on the console."""
+        run = RunFolder(self.job.folder)
         sizes = np.bincount(selection.leaves[selection.leaves >= 0], minlength=len(selection.quotas))
-        quotas = {"group_sizes": sizes.tolist(), "quotas": selection.quotas.tolist()}
-        write_text(stem.with_suffix(".json"), json.dumps(facts | quotas, indent=1))
-        console.print(_sentence(facts, diagnostics), highlight=False)
+        record = RoundRecord(
+            round=self.done + 1,
+            step=step,
+            candidates=len(self.job.pool),
+            pool=len(chosen),
+            inputs=tuple(str(one) for one in self.curation.inputs),
+            seconds=watch.seconds,
+            diagnostics=diagnostics,
+            selection=dict(selection.provenance),
+            group_sizes=tuple(sizes.tolist()),
+            quotas=tuple(selection.quotas.tolist()),
+        )
+        path, groups = run.round_selection(record.round), selection.leaves[selection.indices]
+        facts = record.model_dump(mode="json", exclude={"group_sizes", "quotas"})
+        write_selection(path, chosen, self.job.archive.ids[chosen], groups, facts)
+        run.write_round(record)
+        console.print(str(record), highlight=False)
 
 
 def _logged(chosen: NDArray[np.int64], diagnostics: Diagnostics) -> dict[str, float]:
@@ -178,12 +175,3 @@ def _logged(chosen: NDArray[np.int64], diagnostics: Diagnostics) -> dict[str, fl
     if diagnostics.turnover is not None:
         numbers["turnover"] = diagnostics.turnover
     return numbers
-
-
-def _sentence(facts: Mapping[str, Any], diagnostics: Diagnostics) -> str:
-    turnover = "" if diagnostics.turnover is None else f" · {diagnostics.turnover:.0%} new"
-    return (
-        f"Curation round {facts['round']} before step {facts['step']}: {facts['pool']:,} of {facts['candidates']:,} "
-        f"samples · effective clusters {diagnostics.occupancy_before.effective:.0f} -> "
-        f"{diagnostics.occupancy_after.effective:.0f}{turnover} · {sum(facts['seconds'].values()):.1f} s"
-    )
