@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,11 +26,12 @@ from terrasieve.archive.readers.patch_files import BandsReader
 from terrasieve.console import track_many
 from terrasieve.errors import ArchiveError
 from terrasieve.schema import Spec
-from terrasieve.sensors import SENSORS
+from terrasieve.sensors import SENSORS, Sensor
 
 SIZE = (120, 120)
 S2, S1, METADATA = "BigEarthNet-S2", "BigEarthNet-S1", "metadata.parquet"
 SPLITS = {"train": "train", "validation": "val", "test": "test"}
+_PRODUCTS: Mapping[str, tuple[str, Sensor]] = {"s2": (S2, SENSORS["s2-l2a"]), "s1": (S1, SENSORS["s1"])}
 _COLUMNS = pa.schema(
     [("patch_id", pa.string()), ("s1_name", pa.string()), ("split", pa.string()), ("labels", pa.list_(pa.string()))]
 )
@@ -100,7 +102,7 @@ class BigEarthNetArchive(PatchesArchive):
     ``unlisted``.
 
     Args:
-        spec: What to open.
+        spec: Folder of the data set, and which sensors to show.
 
     Raises:
         ArchiveError: Neither folder is there, metadata is damaged, or no sample has all sensors.
@@ -108,11 +110,11 @@ class BigEarthNetArchive(PatchesArchive):
 
     def __init__(self, spec: BigEarthNetSpec) -> None:
         spec = spec.model_copy(update={"root": spec.root.resolve()})
-        there = tuple(key for key, name in (("s2", S2), ("s1", S1)) if (spec.root / name).is_dir())
+        there = tuple(key for key, (name, _) in _PRODUCTS.items() if (spec.root / name).is_dir())
         wanted: tuple[str, ...] = spec.sensors or there
         if not wanted:
             raise ArchiveError(f"{spec.root} holds neither {S2} nor {S1}; name the folder that holds them.")
-        paths = {"s2": _folders(spec.root / S2), "s1": _folders(spec.root / S1)}
+        paths = {key: _folders(spec.root / name) for key, (name, _) in _PRODUCTS.items()}
         listed = (spec.root / METADATA).is_file()
         patches = _from_metadata(spec.root) if listed else _from_folders(spec.root, paths)
         kept, lost, facts = _present(patches, wanted, paths)
@@ -131,22 +133,15 @@ class BigEarthNetArchive(PatchesArchive):
                 rejected=lost,
                 facts=facts,
             ),
-            {key: _reader(key, spec.root) for key in wanted},
+            {
+                key: BandsReader(spec.root, sensor, partial(_band_file, folder), SIZE)
+                for key, (folder, sensor) in ((key, _PRODUCTS[key]) for key in wanted)
+            },
         )
 
 
-def _reader(key: str, root: Path) -> BandsReader:
-    if key == "s2":
-        return BandsReader(root, SENSORS["s2-l2a"], _s2_file, SIZE)
-    return BandsReader(root, SENSORS["s1"], _s1_file, SIZE)
-
-
-def _s2_file(address: str, band: str) -> str:
-    return f"{S2}/{address}/{address.rpartition('/')[2]}_{band}.tif"
-
-
-def _s1_file(address: str, band: str) -> str:
-    return f"{S1}/{address}/{address.rpartition('/')[2]}_{band}.tif"
+def _band_file(folder: str, address: str, band: str) -> str:
+    return f"{folder}/{address}/{address.rpartition('/')[2]}_{band}.tif"
 
 
 def _from_metadata(root: Path) -> list[_Patch]:
@@ -165,6 +160,7 @@ def _from_metadata(root: Path) -> list[_Patch]:
 
 def _from_folders(root: Path, paths: Mapping[str, Mapping[str, str]]) -> list[_Patch]:
     """Patches as the JSON files beside them say; one without such a file has no labels."""
+    # Partners are named by the Sentinel-1 side only; what it names may not be there.
     notes_s2, notes_s1 = _notes(root / S2, paths["s2"]), _notes(root / S1, paths["s1"])
     partner = {str(note.get("corresponding_s2_patch")): name for name, note in notes_s1.items()}
     pairs = {name: {"s2": name} | ({"s1": partner[name]} if name in partner else {}) for name in notes_s2}

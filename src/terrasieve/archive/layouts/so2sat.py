@@ -45,7 +45,7 @@ CLASSES = (
     "Bare soil or sand",
     "Water",
 )
-"""In the order of the one-hot columns."""
+"""Names of the zones, in the order of the one-hot columns."""
 
 
 def _amplitude(name: str) -> Band:
@@ -116,7 +116,7 @@ class So2SatArchive(PatchesArchive):
     names of the 17 zones, and null where a file has none, as the first testing file.
 
     Args:
-        spec: What to open.
+        spec: Folder of the HDF5 files.
 
     Raises:
         ArchiveError: h5py is missing, no file is there, several of version 3's splits are, or a file is damaged.

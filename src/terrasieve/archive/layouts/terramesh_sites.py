@@ -45,7 +45,7 @@ LULC_CLASSES = (
     "clouds",
     "rangeland",
 )
-"""Of ``LULC``, by value: the classes of Esri's land cover of 10 m, numbered without gaps."""
+"""Classes of ``LULC`` by value: those of Esri's land cover of 10 m, numbered without gaps."""
 
 _ENOUGH = 2
 """Folders of products by which the layout is recognised."""
@@ -74,7 +74,7 @@ class TerraMeshSitesArchive(PatchesArchive):
     refused when it is read.
 
     Args:
-        spec: What to open.
+        spec: Folder of the products, and which of them to show.
 
     Raises:
         ArchiveError: No product is there, or no site has all of them.
