@@ -26,12 +26,12 @@ from terrasieve.archive.readers.patch_files import BandsReader
 from terrasieve.console import track_many
 from terrasieve.errors import ArchiveError
 from terrasieve.schema import Spec
-from terrasieve.sensors import SENSORS, Sensor
+from terrasieve.sensors import SENSORS
 
 SIZE = (120, 120)
 S2, S1, METADATA = "BigEarthNet-S2", "BigEarthNet-S1", "metadata.parquet"
 SPLITS = {"train": "train", "validation": "val", "test": "test"}
-_PRODUCTS: Mapping[str, tuple[str, Sensor]] = {"s2": (S2, SENSORS["s2-l2a"]), "s1": (S1, SENSORS["s1"])}
+_PRODUCTS = {"s2": (S2, SENSORS["s2-l2a"]), "s1": (S1, SENSORS["s1"])}
 _COLUMNS = pa.schema(
     [("patch_id", pa.string()), ("s1_name", pa.string()), ("split", pa.string()), ("labels", pa.list_(pa.string()))]
 )
