@@ -144,6 +144,9 @@ def _band_file(folder: str, address: str, band: str) -> str:
     return f"{folder}/{address}/{address.rpartition('/')[2]}_{band}.tif"
 
 
+# ------------------------------------------------------- what belongs together
+
+
 def _from_metadata(root: Path) -> list[_Patch]:
     path = root / METADATA
     try:
@@ -194,9 +197,13 @@ def _labels(note: Mapping[str, Any]) -> tuple[str, ...] | None:
     return tuple(sorted({_NEW_NAME[name] for name in said if name in _NEW_NAME}))
 
 
+# --------------------------------------------------------------- what is there
+
+
 def _folders(root: Path) -> dict[str, str]:
     """Path below the root of each patch's folder, by its name: directly below, or below a folder of its tile."""
     found: dict[str, str] = {}
+    # Version 2 has a folder for each tile around those of its patches, version 1 has not.
     for folder in track_many(subfolders(root), f"Folders of {root.name}"):
         below = subfolders(root / folder)
         found |= {name: f"{folder}/{name}" for name in below} if below else {folder: folder}
@@ -216,6 +223,7 @@ def _present(
         elif missing[0] not in patch.names:
             unpaired += 1
         elif not there:
+            # A part of the data set was fetched: that all of a patch is absent is no damage.
             absent += 1
         else:
             reason = (

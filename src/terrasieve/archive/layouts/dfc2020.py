@@ -87,6 +87,7 @@ class Dfc2020Archive(PatchesArchive):
                 f"{spec.root} holds neither of {', '.join(_REGIONS)} with folders like s2_0; name the folder that does."
             )
         listing = list_parts(spec.root, tuple(_REGIONS), wanted)
+        # Classes stay numbered 1 to 10 in either case, so that maps of both can be compared.
         left_out = LEFT_OUT if spec.classes == len(CLASSES_10) - len(LEFT_OUT) else ()
         readers: dict[str, PatchReader] = {
             key: StackReader(spec.root, _SENSORS[key], SIZE) for key in _SENSORS if key in wanted

@@ -111,6 +111,7 @@ def find_products(root: Path) -> dict[Product, Path]:
     """
     found = find_class_folders(root, CLASSES, (".jpg", ".tif"))
     products: dict[Product, Path] = {"rgb": found[".jpg"]} if ".jpg" in found else {}
+    # One entry for both: find_class_folders refuses two folders with files of one suffix.
     if ".tif" in found:
         products["sar" if _has_two_bands(found[".tif"]) else "ms"] = found[".tif"]
     return products

@@ -122,6 +122,7 @@ def _columns(key: str) -> dict[str, str]:
 
 def _folders(root: Path) -> dict[str, str]:
     """The folder of each product that is there, relative to the root."""
+    # The root may be the folder of several data sets, or that of one.
     below = {key: name for key, (name, _) in FOLDERS.items() if _parts(root, name)}
     own = {key: "." for key, (name, _) in FOLDERS.items() if root.name == name and _parts(root, ".")}
     return own or below

@@ -147,6 +147,7 @@ def _read(path: Path) -> pa.Table:
         table = pq.read_table(path) if path.suffix == ".parquet" else _read_csv(path)
     except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
         raise ArchiveError(f"{path} cannot be read as a table: {error}. Write it again.") from error
+    # Columns that a table of an archive gets from elsewhere.
     taken = [name for name in table.column_names if name in _RESERVED or name.startswith("asset:")]
     doubled = [name for name in table.column_names if table.column_names.count(name) > 1]
     if taken or doubled:
@@ -263,6 +264,7 @@ def _typed(values: pa.Array, name: str, path: Path) -> pa.Array:
         if pa.types.is_nested(values.type):
             raise ArchiveError(f"{path} has a label of type {values.type}; call a column of several labels 'labels'.")
         return values.cast(pa.string())
+    # A target of regression is looked for among floating-point columns.
     whole = pa.types.is_integer(values.type) or pa.types.is_decimal(values.type)
     return values.cast(pa.float64()) if whole else values
 

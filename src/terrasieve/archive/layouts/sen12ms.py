@@ -118,6 +118,7 @@ def scene_of(sample: str) -> str:
 
 def scene_split(scene: str) -> str:
     """The part that a scene is held out in, ``train``, ``val`` or ``test``, which depends on its name only."""
+    # 64 bits of a hash as a number from 0 to 1, which is the same whatever other scenes the folder holds.
     draw = int.from_bytes(hashlib.sha256(scene.encode()).digest()[:8], "big") / 2**64
     if draw < HELD_OUT_SHARE:
         return "test"

@@ -151,6 +151,7 @@ def _look(path: Path, split: str) -> _File:
         shapes = {array: shape_of(path, array) for array, _ in _ARRAYS.values()}
         for array, sensor in _ARRAYS.values():
             check_array(path, array, shapes[array] or (), (*SIZE, len(sensor.bands)))
+        # The first testing file was published without labels.
         labels = shape_of(path, "label")
         counts = {shape[0] for shape in (*shapes.values(), labels) if shape}
         if len(counts) > 1:

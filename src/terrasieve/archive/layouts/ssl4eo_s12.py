@@ -132,6 +132,7 @@ def _scan(root: Path, wanted: Sequence[str]) -> tuple[list[_Season], tuple[Rejec
 def _why_not(location: str, found: Mapping[str, Mapping[str, datetime | None]]) -> Rejection | None:
     """Why the scenes of a location cannot be matched; None where they can."""
     counts = {key: len(scenes) for key, scenes in found.items()}
+    # A location whose folders are all empty still counts as one sample that was lost.
     samples = max(*counts.values(), 1)
     for key, scenes in found.items():
         if undated := [scene for scene, time in scenes.items() if time is None]:

@@ -162,6 +162,7 @@ def _match(
             rejected.append(Rejection(name, lacking[0], "", reason, Problem.PARTNER, SEASONS))
     shared = [name for name in first.names if all(name in known for known in places.values())]
     seasons = min(len(one.times[0]) for one in found.values()) if shared else 0
+    # Season by season, as a chunk holds one season of many locations: a pass in order decodes each chunk once.
     for season in range(seasons):
         for name in shared:
             addresses = tuple(inside(paths[key], places[key][name], season) for key in found)

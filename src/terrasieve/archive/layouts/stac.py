@@ -19,7 +19,7 @@ from terrasieve.archive.quality.limits import FlawError, Problem, Rejection
 from terrasieve.archive.scenes.tiling import Edge, origins
 from terrasieve.archive.stac.assets import find_bands
 from terrasieve.archive.stac.items import Item, locate, read_items
-from terrasieve.archive.stac.tiles import ItemScene, TileReader, plan_scene
+from terrasieve.archive.stac.tiles import StacScene, TileReader, plan_scene
 from terrasieve.errors import ArchiveError
 from terrasieve.parallel import map_threads
 from terrasieve.schema import Spec
@@ -81,7 +81,7 @@ class _Found:
     """An item that can be cut: its scene by sensor, and the first pixels of its tiles."""
 
     item: Item
-    scenes: Mapping[str, ItemScene]
+    scenes: Mapping[str, StacScene]
     corners: Sequence[tuple[int, int]]
 
 
@@ -155,7 +155,7 @@ def _plan(item: Item, spec: StacSpec, sensors: Mapping[str, Sensor]) -> _Found |
     return _Found(item, scenes, [(row, column) for row, column in corners])
 
 
-def _scene(item: Item, sensor: Sensor, explicit: Mapping[str, str], folder: Path) -> ItemScene:
+def _scene(item: Item, sensor: Sensor, explicit: Mapping[str, str], folder: Path) -> StacScene:
     places = find_bands(item, sensor, explicit)
     files = []
     for band in sensor.names:
@@ -164,7 +164,7 @@ def _scene(item: Item, sensor: Sensor, explicit: Mapping[str, str], folder: Path
     return plan_scene(files, item.id)
 
 
-def _grid(scene: ItemScene) -> tuple[object, ...]:
+def _grid(scene: StacScene) -> tuple[object, ...]:
     return (scene.height, scene.width, scene.crs, scene.transform)
 
 
@@ -191,6 +191,7 @@ def _holds_items(path: Path) -> bool:
             head = file.read(_HEAD)
     except OSError:
         return False
+    # Plain GeoJSON is a FeatureCollection too, without a version of STAC.
     return b'"FeatureCollection"' in head and b'"stac_version"' in head
 
 

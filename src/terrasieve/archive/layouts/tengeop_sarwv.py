@@ -157,6 +157,7 @@ def _read_list(root: Path) -> tuple[dict[str, _Listed], Path | None]:
     places = [*islice(walk(root, 1, tuple(CLASSES)), _PLACES), root.parent]
     for path in (path for place in places for path in sorted(place.glob("*.txt"))):
         with path.open(encoding="utf-8", errors="replace") as file:
+            # The download may hold other text files; the list is known by its first row, not by its name.
             if not _ROW.match(file.readline()):
                 continue
             rows = [line.split() for line in (path.read_text(encoding="utf-8", errors="replace")).splitlines() if line]
@@ -186,6 +187,7 @@ def _coordinates(known: Sequence[_Listed | None]) -> tuple[str, dict[str, pa.Arr
     rows = [row.coordinates for row in known if row is not None]
     if not rows:
         return "no list", {}
+    # The published list says neither; only a longitude can pass 90.
     far = [any(abs(pair[place]) > 90 for pair in rows) for place in (0, 1)]
     if far[0] == far[1]:
         return "undecided: both numbers, or neither, pass 90 degrees", {}

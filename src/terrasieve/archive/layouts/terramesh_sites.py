@@ -104,6 +104,7 @@ class _SiteReader(StackReader):
     def _checked(self, address: str) -> tuple[int, int]:
         if address not in self._shapes:
             ours, theirs = self.header(address), read_header(self._other / address)
+            # The same size at the same corner: a shift of whole pixels would pair other ground.
             sizes = [(one.height, one.width) for one in (ours, theirs)]
             if sizes[0] != sizes[1] or pixel_offset(theirs, ours) != (0, 0):
                 raise FlawError(

@@ -127,6 +127,7 @@ def _sensor(spec: WaveModeSpec) -> Sensor:
 
 
 def _check_once(vignettes: Sequence[Vignette]) -> None:
+    # The name without its suffix states time, orbit and number; two products of one vignette differ in their folder.
     counted = Counter(one.name for one in vignettes)
     twice = next((name for name, count in counted.items() if count > 1), None)
     if twice is not None:
