@@ -20,7 +20,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from functools import partial
@@ -44,13 +44,13 @@ def _submit_in_order(pool: Executor, tasks: Iterator[Callable[[], T]], window: i
     in the consumer's hands.
     """
     waiting = deque(pool.submit(task) for task in islice(tasks, window))
-    return _collect(pool, tasks, waiting)
 
+    def results() -> Iterator[T]:
+        while waiting:
+            yield waiting.popleft().result()
+            waiting.extend(pool.submit(task) for task in islice(tasks, 1))
 
-def _collect(pool: Executor, tasks: Iterator[Callable[[], T]], waiting: deque[Future[T]]) -> Iterator[T]:
-    while waiting:
-        yield waiting.popleft().result()
-        waiting.extend(pool.submit(task) for task in islice(tasks, 1))
+    return results()
 
 
 @contextmanager

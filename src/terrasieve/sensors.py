@@ -57,8 +57,8 @@ class BandStatistics(Spec):
         count: Number of valid pixels.
         mean: Mean of the valid pixels.
         std: Standard deviation of the valid pixels, not negative.
-        minimum: Lowest valid value.
-        maximum: Highest valid value.
+        minimum: Lowest value of a valid pixel.
+        maximum: Highest value of a valid pixel.
     """
 
     band: str
@@ -153,6 +153,9 @@ class Sensor(Spec):
         sets = {key: members for key, members in self.sets.items() if set(members) <= set(kept)}
         bands = tuple(self.bands[i] for i in self.indices(kept))
         return Sensor(name=self.name, kind=self.kind, bands=bands, nodata=self.nodata, sets=sets)
+
+
+# -------------------------------------------------------------------- built in
 
 
 def _optical(rows: Sequence[tuple[str, str | None, float, float]]) -> tuple[Band, ...]:
@@ -250,6 +253,9 @@ SENSORS: Mapping[str, Sensor] = {
 """Built-in sensors. ``s2-rgb8`` and ``s1-vh8`` are products stretched to 8 bits, without calibration. ``rgb8`` is a
 picture of any camera; its ground sampling distance of 1 m stands for one that nobody states. ``dem`` is the Copernicus
 DEM of 30 m."""
+
+
+# --------------------------------------------------------------------- finding
 
 
 def load_sensor(name_or_path: str | Path) -> Sensor:

@@ -47,6 +47,7 @@ def embedding_collection(path: Path, licence: str = "other") -> dict[str, Any]:
         "emb:dimensions": facts["emb:dimensions"],
         "data_type": {"float": "float32", "halffloat": "float16", "double": "float64"}[str(vectors.value_type)],
         "links": [
+            # The extension wants links, and neither a model nor an archive need have an address: names stand for them.
             {
                 "rel": "emb:model",
                 "href": f"urn:sha256:{model['weights_sha256']}",

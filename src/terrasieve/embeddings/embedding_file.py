@@ -85,6 +85,7 @@ def write_embeddings(
     # In bytes of one order and width, so that every machine finds the same hash.
     rows_sha256 = hashlib.sha256(order.astype("<i8").tobytes()).hexdigest()
     parts = Parts.resume(Path(path), {**facts, "batches_per_part": per_part, "rows_sha256": rows_sha256})
+    # Parts hold whole batches, so what is left begins with a batch, as it would have without the stop.
     left = order[len(parts.paths()) * per_part * settings.batch_size :]
     batches = embed_batches(encoder, archive, resolved, normaliser, settings, left)
     shown = track(batches, "embed (batches)", total=-(-len(left) // settings.batch_size))
@@ -185,6 +186,7 @@ class Parts:
         rows = with_bbox(samples).append_column("embedding", embedding).replace_schema_metadata(None)
         path = self._path(len(self.paths()))
         with write_whole(path) as partial:
+            # Vectors hardly repeat: a dictionary of their values would be as long as they are.
             pq.write_table(rows, partial, compression="zstd", use_dictionary=False)
 
     def merge(self, schema: pa.Schema) -> None:

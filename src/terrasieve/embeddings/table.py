@@ -86,7 +86,7 @@ def read_embeddings(path: str | Path) -> EmbeddingTable:
     """Read a file of :func:`terrasieve.embeddings.write_embeddings` into memory.
 
     Args:
-        path: The GeoParquet file.
+        path: Path of the GeoParquet file.
 
     Raises:
         ArchiveError: The file does not exist, is damaged or holds no embeddings.
@@ -100,6 +100,7 @@ def read_embeddings(path: str | Path) -> EmbeddingTable:
         raise ArchiveError(f"{path} has no embeddings with metadata 'emb'. Write it with `terrasieve embed`.")
     facts = json.loads(metadata[b"emb"])
     inputs = tuple(EncoderInput.parse(text) for text in facts["inputs"])
+    # The vectors of several inputs stand side by side in one list, those of the first input first.
     flat = table["embedding"].combine_chunks().flatten().to_numpy()
     ids = np.array(table["id"].to_pylist(), dtype=np.str_)
     columns = table.drop_columns(["id", "embedding", "bbox"]).replace_schema_metadata(None)
@@ -129,6 +130,7 @@ def provenance(
     The keys ``emb:type``, ``emb:model`` and ``emb:source-data`` are those of the STAC Embedding
     extension; ``emb:dimensions`` is added once the vectors are known.
     """
+    # Of the card the most telling fields go in; the hash of all of it tells it from any other.
     card_json = card.model_dump_json()
     return {
         "emb:type": "chip",

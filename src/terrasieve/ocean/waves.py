@@ -59,6 +59,9 @@ class WaveSystem:
         return (self.height / 4) ** 2
 
 
+# -------------------------------------------------------------------- surfaces
+
+
 @dataclass(frozen=True)
 class Grid:
     """Wavenumbers of a periodic square of sea.
@@ -121,6 +124,9 @@ class Surface:
         return field
 
 
+# ---------------------------------------------------------------- wave systems
+
+
 def wind_sea(wind_speed: float, direction: float, fetch: float) -> WaveSystem:
     """The waves that a steady wind has raised over a fetch.
 
@@ -159,6 +165,9 @@ def swell(height: float, period: float, direction: float) -> WaveSystem:
 def significant_height(systems: Sequence[WaveSystem]) -> float:
     """Significant height of all waves together, in m: four times the root of the sum of their variances."""
     return 4 * math.sqrt(sum(system.variance for system in systems))
+
+
+# --------------------------------------------------------------------- drawing
 
 
 def draw_surface(systems: Sequence[WaveSystem], grid: Grid, rng: np.random.Generator) -> Surface:

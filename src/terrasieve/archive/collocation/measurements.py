@@ -134,7 +134,11 @@ def _within(dataset: Any, name: str, span: tuple[int, int]) -> Any:
     return dataset.isel({time.dims[0]: np.flatnonzero((steps >= first) & (steps <= last))})
 
 
+# --------------------------------------------------------------------- columns
+
+
 def _find(wanted: str, names: Sequence[str], path: Path) -> str:
+    # Reversed, so that of names that differ in their case alone the first counts.
     by_lower = {name.lower(): name for name in reversed(names)}
     for alias in NAMES[wanted]:
         if alias in by_lower:

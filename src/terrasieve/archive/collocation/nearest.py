@@ -85,6 +85,9 @@ class CollocationReport:
         return "\n".join(lines)
 
 
+# --------------------------------------------------- samples and their columns
+
+
 def collocate(
     archive: Archive,
     path: Path,
@@ -124,6 +127,7 @@ def collocate(
     added: dict[str, pa.Array] = {}
     matched: dict[str, int] = {}
     for name in columns:
+        # Each column apart: a buoy may lack the wind, and the next nearest have it.
         found, values = _match_column(reach, targets, name)
         added |= {
             name: _spread(values, known),
@@ -136,6 +140,9 @@ def collocate(
     return CollocationReport(
         out, len(table), matched, unplaced, len(targets.points), targets.incomplete, max_km, max_minutes
     )
+
+
+# ---------------------------------------------------------- the nearest target
 
 
 def match(reach: Reach, targets: Points) -> Matches:

@@ -74,6 +74,7 @@ def _told(item: Item, told: str) -> Place:
 
 def _names(sensor: Sensor, band: str) -> set[str]:
     """What an item may call a band."""
+    # red edge, for one, is the common name of three bands of Sentinel-2.
     common = {one.name: one.common_name.casefold() for one in sensor.bands if one.common_name}
     shared = Counter(common.values())
     own = common.get(band)

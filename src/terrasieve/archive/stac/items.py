@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 from terrasieve.archive.quality.limits import FlawError, Problem
 from terrasieve.errors import ArchiveError
 
+# What stands before an address so that GDAL reads it by range requests.
 _SCHEMES = {
     "http": "/vsicurl/http://",
     "https": "/vsicurl/https://",
@@ -120,6 +121,7 @@ def _from_parquet(path: Path) -> Sequence[Mapping[str, Any]]:
     table = pq.read_table(path)
     if lacking := {"id", "assets"} - set(table.column_names):
         raise ValueError(f"it has no column {sorted(lacking)[0]!r}")
+    # STAC GeoParquet makes each property a column beside the fields of the item itself.
     top = [name for name in table.column_names if name not in _TOP]
     found = table.drop_columns([name for name in ("geometry", "bbox", "links") if name in table.column_names])
     return [
@@ -159,5 +161,6 @@ def _item(row: Mapping[str, Any]) -> Item:
 def _time(said: Any) -> datetime | None:
     if said is None:
         return None
+    # JSON has texts, Parquet has times already.
     time = said if isinstance(said, datetime) else datetime.fromisoformat(str(said))
     return time.astimezone(UTC) if time.tzinfo else time.replace(tzinfo=UTC)

@@ -44,7 +44,7 @@ class StacReport:
     """What was written.
 
     Attributes:
-        path: The GeoParquet file.
+        path: Path of the GeoParquet file.
         items: Number of its rows, each an item.
         timeless: Number of rows without a time, which STAC does not allow: their ``datetime`` is null.
     """
@@ -100,7 +100,7 @@ def collection_of(table: pa.Table, name: str, licence: str) -> dict[str, Any]:
 
     Args:
         table: Has ``geometry`` (WKB) and ``time``.
-        name: The collection's id.
+        name: Id that the collection gets.
         licence: An SPDX identifier, or ``other``.
     """
     return {
@@ -118,11 +118,13 @@ def _items(table: pa.Table, collection: str) -> pa.Table:
     count = len(table)
     columns = {
         "stac_version": pa.array([STAC_VERSION] * count),
+        # The extension of proj:code and proj:transform, below.
         "stac_extensions": pa.array([[PROJECTION]] * count, pa.list_(pa.string())),
         "id": table["id"],
         "geometry": table["geometry"],
         "datetime": table["time"].cast(pa.timestamp("us", tz="UTC")),
         "assets": _assets(table),
+        # An item must have links, if only none; a list without a type would be one of nulls.
         "links": pa.array([[]] * count, pa.list_(_LINK)),
         "collection": pa.array([collection] * count),
     }
@@ -151,6 +153,7 @@ def _assets(table: pa.Table) -> pa.StructArray:
 
 def _bounds(table: pa.Table) -> list[float]:
     """West, south, east, north of all outlines; the whole globe where none is known."""
+    # A missing outline has bounds of NaN.
     bounds = shapely.bounds(shapely.from_wkb(table["geometry"].to_numpy(zero_copy_only=False)))
     known = bounds[np.isfinite(bounds).all(axis=1)] if len(bounds) else bounds
     if not len(known):

@@ -53,7 +53,7 @@ class BandFile:
 
 
 @dataclass(frozen=True)
-class ItemScene:
+class StacScene:
     """One item as one sensor sees it; its grid is that of the band with the most pixels, the finest.
 
     Attributes:
@@ -80,7 +80,7 @@ class TileReader:
         tile: Rows and columns of a tile, in pixels of the finest band.
     """
 
-    def __init__(self, sensor: Sensor, scenes: Mapping[str, ItemScene], tile: int) -> None:
+    def __init__(self, sensor: Sensor, scenes: Mapping[str, StacScene], tile: int) -> None:
         self.sensor, self.tile = sensor, tile
         self._scenes = scenes
 
@@ -108,6 +108,7 @@ class TileReader:
         """Where a tile lies, as the item says."""
         scene, row, column = self._scene(address)
         a, b, c, d, e, f = scene.transform
+        # The item's affine with its origin moved to the tile's first pixel.
         return Header(
             name=str(scene.bands[0].address),
             bytes=-1,
@@ -123,14 +124,14 @@ class TileReader:
             tags={},
         )
 
-    def _scene(self, address: str) -> tuple[ItemScene, int, int]:
+    def _scene(self, address: str) -> tuple[StacScene, int, int]:
         # From the right: names of items may hold slashes.
         item, _, corner = address.rpartition("/")
         row, _, column = corner.partition("_")
         return self._scenes[item], int(row), int(column)
 
 
-def plan_scene(files: Sequence[tuple[Address, int, Mapping[str, Any]]], name: str) -> ItemScene:
+def plan_scene(files: Sequence[tuple[Address, int, Mapping[str, Any]]], name: str) -> StacScene:
     """The scene that files make, from what the item says of their grids, or else from their headers.
 
     Args:
@@ -150,7 +151,7 @@ def plan_scene(files: Sequence[tuple[Address, int, Mapping[str, Any]]], name: st
         BandFile(address, position, grid.height, grid.width)
         for (address, position, _), grid in zip(files, grids, strict=True)
     )
-    return ItemScene(bands, finest.height, finest.width, finest.crs, finest.transform)
+    return StacScene(bands, finest.height, finest.width, finest.crs, finest.transform)
 
 
 def patiently(address: Address, read: Callable[[Any], T]) -> T:
@@ -175,16 +176,17 @@ def patiently(address: Address, read: Callable[[Any], T]) -> T:
     raise AssertionError
 
 
-def _read_band(band: BandFile, scene: ItemScene, place: Window, address: Address) -> NDArray[Any]:
+def _read_band(band: BandFile, scene: StacScene, place: Window, address: Address) -> NDArray[Any]:
     if _is_finest(band, scene):
         pixels: NDArray[Any] = read_window(address, [band.position], place)[0]
         return pixels
+    # A tile of the finest band begins and ends within a pixel of a coarser one.
     down, right = band.height / scene.height, band.width / scene.width
     box = (place.top * down, place.left * right, place.height * down, place.width * right)
     return read_stretched(address, band.position, box, place.height, place.width)
 
 
-def _is_finest(band: BandFile, scene: ItemScene) -> bool:
+def _is_finest(band: BandFile, scene: StacScene) -> bool:
     return (band.height, band.width) == (scene.height, scene.width)
 
 

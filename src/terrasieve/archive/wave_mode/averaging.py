@@ -79,7 +79,7 @@ def weights(edges: NDArray[np.float64], length: int) -> csr_array:
 
     Args:
         edges: Edges of the cells in pixels, ascending, within 0 to ``length``, shape ``(cells + 1,)``.
-        length: Number of pixels.
+        length: Number of pixels of the whole line.
 
     Returns:
         Sparse, shape ``(cells, length)``; rows sum to 1.
@@ -96,6 +96,7 @@ def weights(edges: NDArray[np.float64], length: int) -> csr_array:
 
 def _edges(metres: NDArray[np.float64], spacing: float, count: int) -> NDArray[np.float64]:
     """Pixel coordinates of cells in the middle of a line whose pixel edges lie at ``metres``."""
+    # Not below 0, as rounding may let the cells seem longer than the line.
     start = max(0.0, (metres[-1] - count * spacing) / 2)
     edges: NDArray[np.float64] = np.interp(start + spacing * np.arange(count + 1), metres, np.arange(len(metres)))
     return edges

@@ -82,10 +82,12 @@ class VignetteReader:
         )
         return {
             "geometry": _outline(annotation, grid),
+            # The middle line's: times cannot be added, differences can.
             "time": annotation.first + (annotation.last - annotation.first) / 2,
             "mode": annotation.mode,
             "incidence": float(annotation.incidence.at(*grid.centres).mean()),
             "latitude": latitude,
+            # Tables of annotations go on past 180 degrees.
             "longitude": (longitude + 180) % 360 - 180,
             "platform": annotation.platform,
             "orbit": annotation.orbit,

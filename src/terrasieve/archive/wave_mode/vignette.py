@@ -109,12 +109,13 @@ def _strips(
     files: VignetteFiles, annotation: Annotation, grid: CellGrid, calibration: LookUpTable, noise: Noise | None
 ) -> Iterator[NDArray[np.float64]]:
     """Rows of cells, a few at a time, with NaN where nothing was measured."""
+    # The mean is separable: of each line over columns, then of these over lines, each by a sparse matrix.
     left, right = _covered(grid.columns)
     across = weights(grid.columns - left, right - left)
     pixels = np.arange(left, right)
     for rows in np.array_split(np.arange(grid.shape[0]), max(1, annotation.lines // _STRIP)):
         if not len(rows):
-            continue
+            continue  # there are more strips than rows of cells
         edges = grid.rows[rows[0] : rows[-1] + 2]
         top, bottom = _covered(edges)
         lines = np.arange(top, bottom)
@@ -127,7 +128,7 @@ def _strips(
         power /= calibration.at(lines, pixels) ** 2
         along = weights(edges - top, bottom - top)
         cells = _mean(power, along, across)
-        if empty.any():
+        if empty.any():  # a second mean costs as much as the first, and few vignettes need it
             cells[_mean(empty.astype(np.float64), along, across) > MAX_EMPTY] = np.nan
         yield cells
 
