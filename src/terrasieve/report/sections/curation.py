@@ -105,10 +105,10 @@ def _occupancy(name: str, one: RoundRecord) -> Chart:
         "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
     }
     found = one.diagnostics
-    before, after = (percent(part.largest, 1) for part in (found.occupancy_before, found.occupancy_after))
+    fullest = [percent(part.largest, 1) for part in (found.occupancy_before, found.occupancy_after)]
     alt = (
-        f"Share of each cluster in round {one.round}: the fullest holds {before} of the candidates, and the fullest "
-        f"{after} of the pool"
+        f"Share of each cluster in round {one.round}: the fullest holds {fullest[0]} of the candidates, and the "
+        f"fullest {fullest[1]} of the pool"
     )
     return Chart(name, f"round {one.round}, before step {one.step:,}", alt, traces, layout, 340)
 
