@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from terrasieve.views.dihedral import FLIP_COLUMNS, FLIP_ROWS, TRANSPOSE, dihedral_codes
 from terrasieve.views.normalise import Normaliser
 from terrasieve.views.plan import ViewPlan
 from terrasieve.views.read import RawView
@@ -47,11 +47,6 @@ def render(raw: RawView, normaliser: Normaliser, device: torch.device | str = "c
         return _erase(view, plan, parameters).contiguous()
 
 
-def render_views(raws: Sequence[RawView], normaliser: Normaliser, device: torch.device | str = "cpu") -> list[Tensor]:
-    """Render all views of a batch, in order; see :func:`render`."""
-    return [render(raw, normaliser, device) for raw in raws]
-
-
 @dataclass(frozen=True)
 class _Parameters:
     """What the device needs to know of a plan; the last axis is the sample.
@@ -77,12 +72,12 @@ class _Parameters:
     @classmethod
     def of(cls, plan: ViewPlan, device: torch.device) -> _Parameters:
         """Move a plan to the device in one transfer."""
+        ways = dihedral_codes(plan.flips, plan.turns)
         rows = (
             *plan.windows[:, 2:].T,
-            # A quarter turn counter-clockwise reverses the columns, then transposes.
-            plan.flips[:, 0] ^ np.isin(plan.turns, (2, 3)),
-            plan.flips[:, 1] ^ np.isin(plan.turns, (1, 2)),
-            plan.turns % 2,
+            ways & FLIP_ROWS,
+            ways & FLIP_COLUMNS,
+            ways & TRANSPOSE,
             plan.sigmas,
             np.radians(plan.angles),
             plan.grey,
