@@ -1,14 +1,38 @@
-"""Which device to compute on."""
+"""Which device to compute on, and in which precision."""
 
 from __future__ import annotations
 
 import os
 import platform
 from pathlib import Path
+from typing import Annotated, Any, Literal
 
 import torch
+from pydantic import BeforeValidator
 
 from terrasieve.errors import ConfigError
+
+
+def _as_text(value: Any) -> Any:
+    """YAML reads 32 as a number; curators called it float32 once."""
+    if value == "float32":
+        return "32"
+    return str(value) if isinstance(value, int) else value
+
+
+Precision = Annotated[Literal["auto", "32", "bf16"], BeforeValidator(_as_text)]
+"""In which numbers a network that only infers, or a clustering, multiplies: ``32`` is float32, ``bf16`` bfloat16, and
+``auto`` is ``bf16`` where the device has fast instructions for it, else ``32``."""
+
+TrainingPrecision = Annotated[Literal["auto", "32", "bf16", "16"], BeforeValidator(_as_text)]
+"""As :data:`Precision`, and ``16`` is float16, whose gradients have to be scaled; weights are float32 in each."""
+
+
+def resolve_precision(precision: TrainingPrecision, device: torch.device) -> Literal["32", "bf16", "16"]:
+    """What a precision means on a device: itself, but for ``auto``."""
+    if precision != "auto":
+        return precision
+    return "bf16" if bf16_is_fast(device) else "32"
 
 
 def bf16_is_fast(device: torch.device) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, Self, cast
+from typing import Any, NamedTuple, Self, cast
 
 import numpy as np
 import torch
@@ -17,10 +17,8 @@ from torch import Tensor
 
 from terrasieve.curation.keys import Keys, rekey, row_keys, smallest
 from terrasieve.curation.seeding import Seeding, seed_centroids
-from terrasieve.device import bf16_is_fast
+from terrasieve.device import Precision, resolve_precision
 from terrasieve.errors import CurationError
-
-Precision = Literal["auto", "float32", "bf16"]
 
 _SEEDING_ROWS = 8
 """Rows per cluster that centroids are seeded from."""
@@ -235,7 +233,7 @@ def _pass(rows: _Rows, centroids: Tensor, precision: Precision, memory_mib: int,
     labels = np.empty(len(rows), dtype=np.int64)
     distances = np.empty(len(rows), dtype=np.float32)
     sums, counts = torch.zeros_like(centroids), torch.zeros(count, device=device)
-    kind = torch.bfloat16 if precision == "bf16" or (precision == "auto" and bf16_is_fast(device)) else torch.float32
+    kind = torch.bfloat16 if resolve_precision(precision, device) == "bf16" else torch.float32
     # Distances stay the same under a shift, and rounded products tell rows of a narrow cone apart only around its axis.
     middle = centroids.mean(dim=0) if kind == torch.bfloat16 else torch.zeros_like(centroids[0])
     shifted = centroids - middle

@@ -24,7 +24,8 @@ from terrasieve.curation.candidates import (
 )
 from terrasieve.curation.curator import Selection, assign_units, make_selection, meter, shown
 from terrasieve.curation.keys import Keys, rekey, smallest, uniform
-from terrasieve.curation.kmeans import KMeans, Precision
+from terrasieve.curation.kmeans import KMeans
+from terrasieve.device import Precision
 from terrasieve.schema import Spec
 
 _TILE = 4096

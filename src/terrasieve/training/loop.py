@@ -6,15 +6,16 @@ import logging
 import os
 import signal
 import threading
+from collections.abc import Mapping
 from contextlib import ExitStack
 from types import FrameType, TracebackType
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from lightning_fabric import Fabric
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 
-from terrasieve.device import bf16_is_fast, pick_device
+from terrasieve.device import pick_device, resolve_precision
 from terrasieve.errors import ConfigError, TrainingError
 from terrasieve.methods.base import StepOutput
 from terrasieve.streams import Stream, torch_seed
@@ -29,7 +30,12 @@ from terrasieve.training.schedules import make_timeline
 from terrasieve.training.spec import TrainSpec
 from terrasieve.views.render import render
 
-_PRECISION = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
+_PRECISION: Mapping[str, Literal["32-true", "bf16-mixed", "16-mixed"]] = {
+    "32": "32-true",
+    "bf16": "bf16-mixed",
+    "16": "16-mixed",
+}
+"""What Fabric calls each precision."""
 
 
 def train(job: TrainingJob, fabric: Fabric, resume: bool = False) -> TrainingResult:  # noqa: C901  # one run, in order
@@ -236,10 +242,10 @@ def make_fabric(spec: TrainSpec, device: str = "auto", devices: int = 1) -> Fabr
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
     chosen = pick_device(device)
-    precision = ("bf16" if bf16_is_fast(chosen) else "32") if spec.precision == "auto" else spec.precision
+    precision = _PRECISION[resolve_precision(spec.precision, chosen)]
     wanted = _launched(devices) if chosen.type == "cpu" or chosen.index is None else [chosen.index]
     try:
-        return Fabric(accelerator=chosen.type, devices=wanted, precision=_PRECISION[precision])  # type: ignore[arg-type]
+        return Fabric(accelerator=chosen.type, devices=wanted, precision=precision)
     except (MisconfigurationException, TypeError, ValueError) as error:
         raise ConfigError(f"--devices {devices} cannot be had on {chosen}: {error}") from error
 

@@ -5,21 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from terrasieve.curation.balanced import BalancedClusters
 from terrasieve.curation.curators import CuratorSpec
 from terrasieve.curation.pacing import CurationPlan
+from terrasieve.device import TrainingPrecision
 from terrasieve.schema import Spec
 from terrasieve.training.logs import LoggerName
-
-
-def _as_text(value: Any) -> Any:
-    # YAML reads 32 as a number.
-    return str(value) if isinstance(value, int) else value
-
-
-Precision = Annotated[Literal["auto", "32", "bf16", "16"], BeforeValidator(_as_text)]
 
 
 class Cosine(Spec):
@@ -130,7 +123,7 @@ class TrainSpec(Spec):
     clip_norm: float | None = Field(default=None, gt=0)
     optimiser: Optimiser = Sgd()
     schedule: Schedule = WarmRestarts()
-    precision: Precision = "auto"
+    precision: TrainingPrecision = "auto"
     seed: int = Field(default=0, ge=0)
     workers: int = Field(default=0, ge=0)
     log_every: int = Field(default=20, ge=1)
