@@ -42,8 +42,8 @@ def train(job: TrainingJob, fabric: Fabric, resume: bool = False) -> TrainingRes
     """Train to the end of the schedule, or until asked to stop.
 
     Args:
-        job: What to train.
-        fabric: Device, precision and processes; already launched.
+        job: What to train, on what, and where the results go.
+        fabric: The device, precision and processes to train with; already launched.
         resume: Go on from the last checkpoint in the run folder, if there is one. On CPU the result equals
             that of an uninterrupted run bit for bit.
 
@@ -230,10 +230,10 @@ def make_fabric(spec: TrainSpec, device: str = "auto", devices: int = 1) -> Fabr
     """Fabric for one node with the precision that the spec asks for.
 
     Args:
-        spec: Decides the precision.
-        device: See :func:`terrasieve.device.pick_device`.
-        devices: How many; ignored where ``device`` names a single one, such as ``cuda:1``, and under ``torchrun``,
-            which has launched one process for each already.
+        spec: Settings of the run, of which the precision counts here.
+        device: The name of the device, as :func:`terrasieve.device.pick_device` takes it.
+        devices: How many of them, each with a process of its own, 1 or more; ignored where ``device`` names a single
+            one, such as ``cuda:1``, and under ``torchrun``, which has launched one process for each already.
 
     Raises:
         ConfigError: The device is unknown, or there are not as many.
@@ -243,14 +243,11 @@ def make_fabric(spec: TrainSpec, device: str = "auto", devices: int = 1) -> Fabr
     logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
     chosen = pick_device(device)
     precision = _PRECISION[resolve_precision(spec.precision, chosen)]
-    wanted = _launched(devices) if chosen.type == "cpu" or chosen.index is None else [chosen.index]
+    if torch.distributed.is_available() and torch.distributed.is_torchelastic_launched():
+        # Each of torchrun's processes would train a run of its own otherwise.
+        devices = int(os.environ["LOCAL_WORLD_SIZE"])
+    wanted = devices if chosen.type == "cpu" or chosen.index is None else [chosen.index]
     try:
         return Fabric(accelerator=chosen.type, devices=wanted, precision=precision)
     except (MisconfigurationException, TypeError, ValueError) as error:
         raise ConfigError(f"--devices {devices} cannot be had on {chosen}: {error}") from error
-
-
-def _launched(devices: int) -> int:
-    """Processes on this node: ``torchrun``'s where it runs, since each would train a run of its own otherwise."""
-    elastic = torch.distributed.is_available() and torch.distributed.is_torchelastic_launched()
-    return int(os.environ["LOCAL_WORLD_SIZE"]) if elastic else devices

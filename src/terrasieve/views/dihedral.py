@@ -38,7 +38,7 @@ def apply_dihedral(images: Tensor, code: int) -> Tensor:
 
     Args:
         images: Shape ``(..., height, width)``; square where the code transposes and the shape is to stay.
-        code: From 0 to 7.
+        code: An element of the group, from 0 to 7.
 
     Returns:
         A copy.
@@ -53,7 +53,7 @@ def apply_dihedral_each(images: Tensor, codes: NDArray[np.int64]) -> Tensor:
 
     Args:
         images: Shape ``(n, channels, height, width)``; square unless no code transposes.
-        codes: Shape ``(n,)``, from 0 to 7.
+        codes: Elements of the group, one an image, shape ``(n,)``, from 0 to 7.
 
     Returns:
         A copy of the same shape and memory layout.
