@@ -6,12 +6,12 @@ import sys
 
 from rich.text import Text
 
-from terrasieve.cli import archives, benches, collocating, measuring, training, wave_mode
+from terrasieve.cli import archives, benches, measuring, training, wave_mode
 from terrasieve.cli.app import app
 from terrasieve.console import console
 from terrasieve.errors import TerrasieveError
 
-__all__ = ["app", "archives", "benches", "collocating", "main", "measuring", "training", "wave_mode"]
+__all__ = ["app", "archives", "benches", "main", "measuring", "training", "wave_mode"]
 
 
 def main() -> None:
