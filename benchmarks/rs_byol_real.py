@@ -38,11 +38,10 @@ from terrasieve.console import console
 from terrasieve.embeddings import EncoderInput
 from terrasieve.models.export import load_encoder
 from terrasieve.pretrain import online_probe, pretrain
-from terrasieve.probes.compare import evaluate
 from terrasieve.probes.models import RANDOM_INIT
-from terrasieve.probes.named import probes_named
 from terrasieve.probes.results import ProbeRow
 from terrasieve.probes.row_tables import score_tables, write_csv, write_json
+from terrasieve.probing import ProbePlan, probe
 from terrasieve.report.page import write_report
 from terrasieve.training.loop import make_fabric
 
@@ -65,8 +64,9 @@ def train_and_probe(
     pretrain(config, packed, folder, fabric, resume=True, evaluate=online_probe(config, labelled, GREEN))
     minutes = (time.monotonic() - began) / 60
     encoder, card = load_encoder(folder)
-    inputs = [EncoderInput.parse(text) for text in ("s2:B04", "s2:B03", "s2:B02", "s2:rgb")]
-    rows = evaluate(encoder, card, labelled, inputs, probes_named(["knn", "logistic"]), seed=config.train.seed)
+    inputs = tuple(EncoderInput.parse(text) for text in ("s2:B04", "s2:B03", "s2:B02", "s2:rgb"))
+    plan = ProbePlan(inputs=inputs, probes=("knn", "logistic"), seed=config.train.seed)
+    rows = probe(encoder, card, labelled, plan)
     write_json(rows, folder / "probe.json")
     write_csv(rows, folder / "probe.csv")
     write_report([folder], folder / "report.html")
@@ -81,11 +81,11 @@ def probe_chart(rows: Sequence[ProbeRow], out: Path, title: str) -> None:
     models = list(dict.fromkeys(row.model for row in rows))
     figure = Figure(figsize=(4.6 * len(probes), 1.3 + 0.17 * (len(models) + 1) * len(inputs)), layout="constrained")
     panels = figure.subplots(1, len(probes), sharex=True, sharey=True, squeeze=False)[0]
-    for axes, probe in zip(panels, probes, strict=True):
+    for axes, name in zip(panels, probes, strict=True):
         for slot, model in enumerate(models):
-            chosen = [row for row in rows if row.probe == probe and row.model == model]
+            chosen = [row for row in rows if row.probe == name and row.model == model]
             _bars(axes, chosen, inputs, slot, len(models))
-        axes.set_title(probe, fontsize=10, loc="left")
+        axes.set_title(name, fontsize=10, loc="left")
         axes.set_yticks(range(len(inputs)), inputs, fontsize=9)
         axes.set_xlabel("accuracy", fontsize=9)
         axes.spines[["top", "right"]].set_visible(False)
@@ -120,14 +120,14 @@ def _bars(axes: Axes, rows: Sequence[ProbeRow], inputs: Sequence[str], slot: int
 def figures(rows: Sequence[ProbeRow], recipe: str) -> dict[str, object]:
     """The figures of the last line: accuracies and their 95 % intervals."""
     named: dict[str, object] = {}
-    for name, inputs, probe in (
+    for name, inputs, fitted in (
         ("green_knn", GREEN, "knn"),
         ("green_linear", GREEN, "logistic"),
         ("rgb_joined_knn", JOINED, "knn"),
         ("rgb_joined_linear", JOINED, "logistic"),
     ):
         for model, suffix in ((recipe, ""), (RANDOM_INIT, "_random")):
-            (row,) = (r for r in rows if (r.model, r.inputs, r.probe.lower()) == (model, inputs, probe))
+            (row,) = (r for r in rows if (r.model, r.inputs, r.probe.lower()) == (model, inputs, fitted))
             named[name + suffix] = round(row.metrics["accuracy"], 4)
             named[f"{name}{suffix}_ci95"] = [round(bound, 4) for bound in row.ci95["accuracy"]]
     return named

@@ -8,8 +8,7 @@ from pathlib import Path
 
 from terrasieve import __version__
 from terrasieve.archive.selection import write_selection
-from terrasieve.curation.curator import Selection
-from terrasieve.curation.curators import CuratorSpec
+from terrasieve.curation.curator import Curator, Selection
 from terrasieve.curation.diagnostics import Diagnostics, diagnose
 from terrasieve.embeddings.vectors import open_vectors
 from terrasieve.errors import CurationError
@@ -30,7 +29,7 @@ class CurationResult:
 
 
 def curate(
-    vectors: Path, out: Path, curator: CuratorSpec, keep: float, seed: int = 0, device: str = "cpu"
+    vectors: Path, out: Path, curator: Curator, keep: float, seed: int = 0, device: str = "cpu"
 ) -> CurationResult:
     """Choose samples by their vectors and write the selection.
 

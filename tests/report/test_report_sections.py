@@ -18,7 +18,6 @@ from terrasieve.probes.significance import compare_paired
 from terrasieve.probes.statements import sentence
 from terrasieve.report.grouping import Predictions
 from terrasieve.report.page import charts_in
-from terrasieve.report.round_record import read_round
 from terrasieve.report.run import Run, read_runs, short_names
 from terrasieve.report.sections.comparison import comparison
 from terrasieve.report.sections.curation import curation
@@ -231,7 +230,7 @@ def test_a_damaged_round_names_its_file(tmp_path: Path, made: Any) -> None:
     path = tmp_path / "curation" / "round-00001.json"
     path.write_text('{"round": 1}', encoding="utf-8")
     with pytest.raises(ArchiveError, match=r"round-00001\.json"):
-        read_round(path)
+        read_runs([tmp_path])
 
 
 # ---------------------------------------------------------------- map

@@ -28,8 +28,7 @@ from terrasieve.probes.segmentation import (
     segment,
     segmentation_probes_named,
 )
-from terrasieve.probes.segmentation.map_probe import LabelledImages, SegmentationProbe
-from terrasieve.probes.segmentation.maps import FeatureMaps
+from terrasieve.probes.segmentation.map_probe import FeatureMaps, LabelledImages, SegmentationProbe
 
 MakeMapped = Callable[..., Any]
 FLOAT32 = EmbedSettings(precision="32", batch_size=8)

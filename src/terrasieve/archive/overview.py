@@ -92,7 +92,7 @@ def _facts(archive: Archive, table: pa.Table) -> Table:
     }
     if table["split"].null_count < len(table):
         facts["splits"] = _list_counts(table["split"])
-    if rejected := getattr(archive, "rejected", ()):
+    if rejected := archive.rejected:
         facts["rejected"] = f"{sum(r.samples for r in rejected):,} samples; the first: {rejected[0].reason}"
     return Table("", ("", ""), tuple(row_of(*fact) for fact in facts.items()), align="ll")
 
@@ -154,9 +154,8 @@ def _short(value: float) -> str:
 
 
 def _statistics(archive: Archive) -> tuple[Mapping[str, Sequence[BandStatistics]], str]:
-    stored: Mapping[str, Sequence[BandStatistics]] | None = getattr(archive, "statistics", None)
-    if stored is not None:
-        return stored, "all samples"
+    if archive.statistics is not None:
+        return archive.statistics, "all samples"
     chosen = spread(len(archive), _MEASURED_SAMPLES)
     return measure(archive, indices=chosen), f"{len(chosen):,} samples"
 

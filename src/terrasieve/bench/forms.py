@@ -8,7 +8,7 @@ import numpy as np
 
 from terrasieve.bench.published import OCEANSAR, OCEANSAR_TABLE, RS_BYOL_TABLE_2, PublishedLine, lines_for
 from terrasieve.probes.finetune import NAME as END_TO_END
-from terrasieve.probes.metrics.classification import METRIC_INFO
+from terrasieve.probes.metrics import METRIC_INFO
 from terrasieve.probes.results import ProbeRow
 from terrasieve.probes.row_tables import notes_of, shown, span, title
 from terrasieve.tables import MISSING, Cell, Table, row_of

@@ -16,7 +16,7 @@ class PublishedLine:
         layout: Name of the archive layout that holds this data set; empty where none does.
         bands: What was shown to the models, as the paper calls it.
         names: The names of the same bands in this library.
-        metric: A name of :data:`terrasieve.probes.metrics.classification.METRIC_INFO`.
+        metric: A name of :data:`terrasieve.probes.metrics.METRIC_INFO`.
         values: Value of each model by its name, from 0 to 1 or in the unit of the target.
     """
 

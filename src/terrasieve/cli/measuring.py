@@ -140,6 +140,7 @@ def probe(
     from terrasieve.probes.row_tables import score_tables
     from terrasieve.probing import ProbePlan, probe_run
     from terrasieve.report.page import write_report
+    from terrasieve.runs import RunFolder
 
     encoder, card = load_encoder(run)
     folder = out or run
@@ -158,7 +159,7 @@ def probe(
     warn(suspicions_of(archive))
     rows = probe_run(encoder.to(pick_device(device)), card, archive, folder, plan)
     Console().print(*score_tables(rows))
-    report = write_report([folder], folder / "report.html")
+    report = write_report([folder], RunFolder(folder).report)
     console.print(f"Written: {folder / 'probe.json'}, {folder / 'probe.csv'}, {report}", highlight=False)
 
 
@@ -205,6 +206,7 @@ def segment(
     from terrasieve.probes.segmentation.segment import segment as run_segmentation
     from terrasieve.probes.segmentation.segment import segmentation_probes_named
     from terrasieve.report.page import write_report
+    from terrasieve.runs import RunFolder
 
     encoder, card = load_encoder(run)
     rows = run_segmentation(
@@ -220,11 +222,11 @@ def segment(
         seed,
     )
     Console().print(*score_tables(rows))
-    folder = out or run / "segment"
+    folder = out or RunFolder(run).segmentation.path
     folder.mkdir(parents=True, exist_ok=True)
-    write_json(rows, folder / "probe.json")
-    write_csv(rows, folder / "probe.csv")
-    page = write_report([folder], folder / "report.html")
+    write_json(rows, RunFolder(folder).probe)
+    write_csv(rows, RunFolder(folder).probe_table)
+    page = write_report([folder], RunFolder(folder).report)
     console.print(f"Written: {folder / 'probe.json'}, {folder / 'probe.csv'}, {page}", highlight=False)
 
 
@@ -245,8 +247,9 @@ def report(
     ```
     """
     from terrasieve.report.page import write_report
+    from terrasieve.runs import RunFolder
 
-    page = write_report(runs, out or runs[0] / "report.html")
+    page = write_report(runs, out or RunFolder(runs[0]).report)
     console.print(f"Report: {page}", highlight=False)
 
 

@@ -42,16 +42,16 @@ class HierarchicalKMeans:
     density makes them, and only the coarsest stand for concepts.
 
     Args:
-        levels: Clusters of each level, the finest first, each fewer than the one before.
-        seed: Of everything random.
-        fit_samples: Rows of the random subset that the tree is fitted to; None takes all.
-        resampling_steps: How often the tree is grown anew from rows drawn evenly from its clusters.
+        levels: Numbers of clusters of the levels, the finest first, each smaller than the one before.
+        seed: Decides the subset, the seeding of k-means and the draws; not negative.
+        fit_samples: Number of rows of the random subset that the tree is fitted to; None takes all.
+        resampling_steps: How often the tree is grown anew from rows drawn evenly from its clusters; 0 or more.
         resampled_share: Size of such a draw as a share of the rows, where that is four rows per cluster or more; with
             fewer than those there is no resampling.
-        iterations: Updates of the first level's centroids in each fit, at most.
-        precision: Of the products; see :class:`KMeans`.
+        iterations: Largest number of updates of the first level's centroids in each fit.
+        precision: What products are computed in; see :class:`KMeans`.
         memory_mib: Bound on the memory for products, in MiB.
-        device: Where to compute.
+        device: The device to compute on, such as ``cpu`` or ``cuda:0``.
 
     Attributes:
         centroids_: One ``(k, d)`` float32 tensor on the CPU for each level, the finest first.

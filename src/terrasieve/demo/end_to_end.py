@@ -26,9 +26,8 @@ from terrasieve.probes.results import input_row
 from terrasieve.probes.row_tables import score_tables
 from terrasieve.probing import ProbePlan, probe_run
 from terrasieve.report.page import write_report
-from terrasieve.report.round_record import read_round
-from terrasieve.report.run import ROUNDS
 from terrasieve.report.sections.curation import rounds_table
+from terrasieve.runs import RunFolder
 from terrasieve.training.loop import make_fabric
 
 MethodName = Literal["byol", "dino"]
@@ -130,18 +129,19 @@ def _run(demo: Samples, config: RunConfig, out: Path, device: str, began: float)
     pretrain(config, packed, out, fabric, evaluate=evaluate)
 
     console.rule("3/4 embed")
+    run = RunFolder(out)
     encoder, card = load_encoder(out)
     encoder.to(pick_device(device))
     inputs = [EncoderInput.parse(text) for text in demo.inputs]
     shown = input_row(inputs[-1], demo.labelled.sensors, encoder.channels).members
     normaliser = normaliser_for("archive", card, demo.labelled, shown)
-    write_embeddings(out / "embeddings.parquet", encoder, card, demo.labelled, shown, normaliser)
+    write_embeddings(run.embeddings, encoder, card, demo.labelled, shown, normaliser)
 
     console.rule("4/4 probe")
     plan = ProbePlan(inputs=tuple(inputs), targets=tuple(demo.targets), seed=config.train.seed)
     rows = probe_run(encoder, card, demo.labelled, out, plan)
-    report = write_report([out], out / "report.html")
-    rounds = [read_round(path) for path in sorted(out.glob(ROUNDS))]
+    report = write_report([out], run.report)
+    rounds = run.rounds()
     closing = f"{demo.description}\n{(time.monotonic() - began) / 60:.1f} minutes. Report: {report}"
     return Group(*([rounds_table(rounds)] if rounds else []), *score_tables(rows), Text(closing))
 
@@ -152,7 +152,7 @@ def _clear(out: Path, overwrite: bool) -> None:
             raise ConfigError(
                 f"{out} is not empty. Add --overwrite to replace it, or choose another folder with --out."
             )
-        if not (out / "config.yaml").is_file() and not (out / "packed.zarr").is_dir():
+        if not RunFolder(out).config.is_file() and not (out / "packed.zarr").is_dir():
             raise ConfigError(f"{out} holds something that is not a demo; choose another folder with --out.")
         shutil.rmtree(out)
     out.mkdir(parents=True, exist_ok=True)

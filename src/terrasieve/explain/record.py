@@ -12,10 +12,10 @@ from typing import Annotated, Literal
 from pydantic import Field, StringConstraints, ValidationError
 
 from terrasieve.errors import ArchiveError
+from terrasieve.runs import RunFolder
 from terrasieve.schema import Spec
 from terrasieve.writing import write_text
 
-EXPLANATION = "explanation.json"
 """Name of the file in a run folder."""
 
 Picture = Annotated[str, StringConstraints(pattern=r"^data:image/(png|jpeg|webp);base64,[A-Za-z0-9+/=]+$")]
@@ -159,7 +159,7 @@ class Explanation(Spec):
 
 def write_explanation(explanation: Explanation, folder: Path) -> Path:
     """Write ``explanation.json``; the file appears under its name only when it is whole."""
-    return write_text(folder / EXPLANATION, explanation.model_dump_json())
+    return write_text(RunFolder(folder).explanation, explanation.model_dump_json())
 
 
 def read_explanation(folder: Path) -> Explanation | None:
@@ -168,7 +168,7 @@ def read_explanation(folder: Path) -> Explanation | None:
     Raises:
         ArchiveError: The file is damaged or of another version.
     """
-    path = folder / EXPLANATION
+    path = RunFolder(folder).explanation
     if not path.is_file():
         return None
     try:

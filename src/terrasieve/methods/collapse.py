@@ -59,22 +59,6 @@ def effective_rank(features: Tensor) -> Tensor:
     return torch.special.entr(shares).sum().exp() if len(values) else rows.new_zeros(())
 
 
-def uniformity(features: Tensor, temperature: float = 2.0) -> Tensor:
-    """Log of the mean Gaussian potential between unit vectors (Wang and Isola 2020, equation 3).
-
-    Args:
-        features: ``(n, d)`` with ``n >= 2``; rows are normalised to unit length first.
-        temperature: ``t`` of the paper.
-
-    Returns:
-        Scalar from 0 (all rows point the same way) downwards; near ``-2 * temperature`` for an even spread over
-        a sphere of many dimensions.
-    """
-    unit = functional.normalize(features.detach().float(), dim=-1)
-    potentials = -temperature * torch.pdist(unit).square()
-    return potentials.logsumexp(dim=0) - math.log(len(potentials))
-
-
 class CollapseReading(NamedTuple):
     """What the monitor saw.
 

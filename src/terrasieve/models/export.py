@@ -22,12 +22,10 @@ from torch import Tensor
 
 from terrasieve.errors import CheckpointError
 from terrasieve.models.backbone import BackboneSpec, Encoder, build_encoder
+from terrasieve.runs import CARD, WEIGHTS, RunFolder
 from terrasieve.schema import Spec
 from terrasieve.sensors import BandStatistics, Sensor
 from terrasieve.writing import write_together
-
-WEIGHTS = "encoder.safetensors"
-CARD = "encoder.json"
 
 
 class EncoderCard(Spec):
@@ -102,13 +100,13 @@ def load_encoder(folder: Path) -> tuple[Encoder, EncoderCard]:
 
 
 def _find(folder: Path) -> Path:
-    for candidate in (folder, folder / "encoder"):
-        if (candidate / CARD).is_file():
-            return candidate
-    raise CheckpointError(
-        f"No encoder in {folder}: neither {CARD} nor encoder/{CARD} is there. "
-        "Name the folder of a run, or the encoder folder inside it."
-    )
+    found = RunFolder(folder).exported()
+    if found is None:
+        raise CheckpointError(
+            f"No encoder in {folder}: neither {CARD} nor encoder/{CARD} is there. "
+            "Name the folder of a run, or the encoder folder inside it."
+        )
+    return found
 
 
 def read_card(path: Path) -> EncoderCard:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from terrasieve.errors import ArchiveError
-from terrasieve.probes.metrics.classification import METRIC_INFO, Task
+from terrasieve.probes.metrics import METRIC_INFO, Task
 from terrasieve.probes.models import FLOORS
 from terrasieve.probes.results import ProbeRow
 from terrasieve.tables import MISSING, Cell, Table, row_of
@@ -98,7 +98,7 @@ def score_table(rows: Sequence[ProbeRow], metric: str, models: Sequence[str] = (
 
     Args:
         rows: Results of one probe on one target with one share of the train split.
-        metric: A name of :data:`terrasieve.probes.metrics.classification.METRIC_INFO`; a row may lack it.
+        metric: A name of :data:`terrasieve.probes.metrics.METRIC_INFO`; a row may lack it.
         models: Names of the models in the order of their columns; those of the rows, as they come, where empty.
     """
     models = models or tuple(dict.fromkeys(one.model for one in rows))

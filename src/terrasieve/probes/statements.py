@@ -13,9 +13,6 @@ from terrasieve.errors import ArchiveError
 from terrasieve.probes.significance import ALPHA, Comparison, PairedTest
 from terrasieve.writing import write_text
 
-COMPARISONS = "comparisons.json"
-"""Name of the file that a benchmark's comparisons lie in."""
-
 NOTE = (
     "Bands of the same test samples are not independent, nor are seeds tested on the same samples: p values over them "
     "tend to be too small and intervals too narrow. Each interval is of its comparison alone; only p values are "

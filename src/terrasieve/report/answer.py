@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from terrasieve.probes.metrics.classification import METRIC_INFO
+from terrasieve.probes.metrics import METRIC_INFO
 from terrasieve.report.grouping import Group, Verdict, difference, value_text
 from terrasieve.report.run import Run
 from terrasieve.report.wording import listed, number, percent

@@ -14,15 +14,16 @@ from typing import Any
 import yaml
 
 from terrasieve.errors import ArchiveError, ConfigError
-from terrasieve.models.export import CARD, WEIGHTS, EncoderCard
-from terrasieve.probes.metrics.classification import METRIC_INFO
+from terrasieve.models.export import EncoderCard
+from terrasieve.probes.metrics import METRIC_INFO
 from terrasieve.probes.results import ProbeRow
 from terrasieve.probes.row_tables import HEADLINES, notes_of, score_table
 from terrasieve.report.answer import answer
 from terrasieve.report.cautions import cautions
-from terrasieve.report.citations import CITATIONS
+from terrasieve.report.citations import citation_section
 from terrasieve.report.run import Run, read_runs
 from terrasieve.report.sections.ran import statistics_table
+from terrasieve.runs import CARD, WEIGHTS
 from terrasieve.tables import MISSING, Table, escape_markdown, row_of
 from terrasieve.writing import write_text
 
@@ -68,8 +69,7 @@ def write_card(run: Path, out: Path | None = None, license: str = "apache-2.0") 
             f"{run} holds no encoder, of which the card would be: looked for encoder/{CARD}. Train with "
             "`terrasieve pretrain`, or give the folder of a finished run."
         )
-    folder = run / "encoder" if (run / "encoder" / CARD).is_file() else run
-    target = out or folder / README
+    target = out or (read.at.exported() or run) / README
     return write_text(target, card_text(read, read.card, license))
 
 
@@ -77,7 +77,11 @@ def card_text(run: Run, card: EncoderCard, license: str) -> str:
     """The card as Markdown with YAML front matter."""
     front = yaml.safe_dump(front_matter(run, card, license), sort_keys=False, allow_unicode=True, width=100)
     sections = [_what(card), _limits(run), _training_data(card), _loading(run, card), _evaluation(run)]
-    sections += [_licence(license), _citation(card), _weights(card)]
+    sections += [
+        _licence(license),
+        citation_section(card.method, [layout for layout, _ in _sources(_data(card))]),
+        _weights(card),
+    ]
     return "\n\n".join([f"---\n{front}---", *(text for text in sections if text)]) + "\n"
 
 
@@ -190,11 +194,6 @@ def _licence(license: str) -> str:
         f"## Licence\n\nWeights: `{license}`. The terms of the training data hold for the data alone, and are those of "
         "its source; look them up there."
     )
-
-
-def _citation(card: EncoderCard) -> str:
-    entries = CITATIONS.get(card.method, ())
-    return "## Citation\n\nThe method:\n\n```bibtex\n" + "\n\n".join(entries) + "\n```" if entries else ""
 
 
 def _weights(card: EncoderCard) -> str:

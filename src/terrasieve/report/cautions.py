@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from terrasieve.methods.collapse import CollapseMonitor
-from terrasieve.models.export import CARD, WEIGHTS
-from terrasieve.probes.metrics.classification import METRIC_INFO
+from terrasieve.probes.metrics import METRIC_INFO
 from terrasieve.report.grouping import Group, Verdict, difference
-from terrasieve.report.run import PROBE, Run
+from terrasieve.report.run import Run
 from terrasieve.report.wording import listed, number, percent
+from terrasieve.runs import CARD, WEIGHTS
 from terrasieve.training.schedules import off_boundary_warning
 
 Level = Literal["serious", "caution", "note"]
@@ -231,8 +231,8 @@ def _explanation(run: Run) -> Iterator[Caution]:
     if run.rows and run.rows[0].model != run.explanation.model:
         yield Caution(
             "caution",
-            f"{PROBE} is about {run.rows[0].model}, explanation.json about {run.explanation.model}: probe and explain "
-            "the same encoder.",
+            f"{run.at.probe.name} is about {run.rows[0].model}, {run.at.explanation.name} about "
+            f"{run.explanation.model}: probe and explain the same encoder.",
         )
     saliency = run.explanation.saliency
     maps = [one for item in saliency.items for one in item.maps] if saliency else []

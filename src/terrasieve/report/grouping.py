@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from terrasieve.errors import ArchiveError
-from terrasieve.probes.metrics.classification import METRIC_INFO, Task
+from terrasieve.probes.metrics import METRIC_INFO, Task
 from terrasieve.probes.models import FLOORS
 from terrasieve.probes.results import ProbeRow
 from terrasieve.probes.row_tables import HEADLINES, Line, best, interval_text, lines_of, shown, subject_of

@@ -16,11 +16,10 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 import terrasieve
-from terrasieve.explain.record import EXPLANATION
 from terrasieve.report.answer import Answer, answer
 from terrasieve.report.cautions import Caution, cautions
 from terrasieve.report.charts import Chart
-from terrasieve.report.run import LOG, PROBE, Run, read_runs
+from terrasieve.report.run import Run, read_runs
 from terrasieve.report.sections.comparison import comparison
 from terrasieve.report.sections.curation import curation
 from terrasieve.report.sections.explained import bands, neighbours, projection, saliency
@@ -166,10 +165,10 @@ def _kind(run: Run) -> str:
 
 def _dates(run: Run) -> str:
     """When the run's files were written."""
-    done = {LOG: "trained", PROBE: "probed", EXPLANATION: "explained"}
+    done = {run.at.log: "trained", run.at.probe: "probed", run.at.explanation: "explained"}
     days: dict[str, list[str]] = {}
     for path in run.files:
-        days.setdefault(day(path.stat().st_mtime), []).extend([done[path.name]] if path.name in done else [])
+        days.setdefault(day(path.stat().st_mtime), []).extend([done[path]] if path in done else [])
     told = [f"{listed(what)} {when}" for when, what in days.items() if what]
     return " · ".join(told) or f"written {max(days)}"
 

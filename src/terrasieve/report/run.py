@@ -15,24 +15,15 @@ import yaml
 
 from terrasieve.console import track
 from terrasieve.errors import ArchiveError
-from terrasieve.explain.record import EXPLANATION, Explanation, read_explanation
-from terrasieve.models.export import CARD, WEIGHTS, EncoderCard, read_card
-from terrasieve.probes.results import PREDICTIONS, ProbeRow
+from terrasieve.explain.record import Explanation, read_explanation
+from terrasieve.models.export import EncoderCard, read_card
+from terrasieve.probes.results import ProbeRow
 from terrasieve.probes.row_tables import read_json
 from terrasieve.probes.significance import Comparison
-from terrasieve.probes.statements import COMPARISONS, read_comparisons
+from terrasieve.probes.statements import read_comparisons
 from terrasieve.report.grouping import Group, Predictions, groups_of, read_predictions
-from terrasieve.report.round_record import Round, read_round
+from terrasieve.runs import CARD, RoundRecord, RunFolder
 
-CONFIG = "config.yaml"
-LOG = "log.csv"
-PROBE = "probe.json"
-EMBEDDINGS = "embeddings.parquet"
-ROUNDS = "curation/round-*.json"
-LOOKED_FOR = (CONFIG, LOG, f"encoder/{CARD}", PROBE, EXPLANATION, EMBEDDINGS, ROUNDS)
-"""One of these makes a folder a run."""
-
-_LISTED = (*LOOKED_FOR, f"encoder/{WEIGHTS}", CARD, WEIGHTS, PREDICTIONS, COMPARISONS, "curation/round-*.parquet")
 _BLOCK = 2**24
 _SHOWN_FROM = 2**29
 
@@ -65,7 +56,7 @@ class Run:
     card: EncoderCard | None
     rows: tuple[ProbeRow, ...]
     explanation: Explanation | None
-    rounds: tuple[Round, ...]
+    rounds: tuple[RoundRecord, ...]
     quarantined: Mapping[str, int]
     predictions: Predictions
     comparisons: tuple[Comparison, ...]
@@ -75,6 +66,11 @@ class Run:
     def files(self) -> tuple[Path, ...]:
         """What was found."""
         return tuple(self.digests)
+
+    @property
+    def at(self) -> RunFolder:
+        """The files of the run by name."""
+        return RunFolder(self.folder)
 
     @property
     def model(self) -> str:
@@ -127,29 +123,27 @@ def short_names(folders: Sequence[Path]) -> tuple[str, ...]:
 
 
 def _read(folder: Path, name: str) -> Run:
-    if not any(_present(folder, LOOKED_FOR)) and not (folder / CARD).is_file():
+    run = RunFolder(folder)
+    if run.exported() is None and not any(path.is_file() for path in run.told):
+        looked_for = ", ".join(str(path.relative_to(folder)) for path in run.told)
         raise ArchiveError(
-            f"{folder} holds nothing to report on: looked for {', '.join(LOOKED_FOR)}. Give the folder of a run, as "
+            f"{folder} holds nothing to report on: looked for {looked_for}. Give the folder of a run, as "
             "`terrasieve pretrain` or `terrasieve probe` writes it."
         )
     return Run(
         folder=folder,
         name=name,
-        config=_parsed(folder / CONFIG, _config) or {},
-        log=_parsed(folder / LOG, _log) or (),
-        card=_card(folder),
-        rows=tuple(read_json(folder / PROBE)) if (folder / PROBE).is_file() else (),
+        config=_parsed(run.config, _config) or {},
+        log=_parsed(run.log, _log) or (),
+        card=_card(run),
+        rows=tuple(read_json(run.probe)) if run.probe.is_file() else (),
         explanation=read_explanation(folder),
-        rounds=tuple(read_round(path) for path in sorted(folder.glob(ROUNDS))),
+        rounds=run.rounds(),
         quarantined=_quarantined(folder),
-        predictions=read_predictions(folder / PREDICTIONS),
-        comparisons=read_comparisons(folder / COMPARISONS) if (folder / COMPARISONS).is_file() else (),
-        digests=sha256_of(tuple(dict.fromkeys(_present(folder, _LISTED)))),
+        predictions=read_predictions(run.predictions),
+        comparisons=read_comparisons(run.comparisons) if run.comparisons.is_file() else (),
+        digests=sha256_of(run.files()),
     )
-
-
-def _present(folder: Path, patterns: Sequence[str]) -> Iterator[Path]:
-    return (path for pattern in patterns for path in sorted(folder.glob(pattern)) if path.is_file())
 
 
 def _parsed(path: Path, parse: Callable[[str], Value]) -> Value | None:
@@ -176,9 +170,9 @@ def _log(text: str) -> tuple[Mapping[str, float], ...]:
     return tuple(row for row in rows if math.isfinite(row.get("step", math.nan)))
 
 
-def _card(folder: Path) -> EncoderCard | None:
-    paths = (folder / "encoder" / CARD, folder / CARD)
-    return next((read_card(path) for path in paths if path.is_file()), None)
+def _card(run: RunFolder) -> EncoderCard | None:
+    folder = run.exported()
+    return read_card(folder / CARD) if folder else None
 
 
 def _quarantined(folder: Path) -> dict[str, int]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from enum import StrEnum
 from pathlib import Path
@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from pyarrow import csv
 from pydantic import Field
 
-from terrasieve.archive.protocol import Archive
 from terrasieve.errors import SampleError, TooManyBadSamplesError
 from terrasieve.schema import Spec
 from terrasieve.sensors import Sensor
@@ -209,15 +208,20 @@ class Quarantine:
         self._lost: dict[str, int] = {}
 
     @classmethod
-    def of(cls, archive: Archive, path: Path, max_bad: float = 0.01) -> Quarantine:
+    def begin(cls, path: Path, samples: int, rejected: Sequence[Rejection], max_bad: float = 0.01) -> Quarantine:
         """A list for a run over an archive, with what the archive itself rejected on opening already in it.
 
+        Args:
+            path: The list, a CSV file.
+            samples: Number of samples of the archive.
+            rejected: What the archive rejected.
+            max_bad: Highest share of all samples, 0 to 1, that may be rejected.
+
         Raises:
-            TooManyBadSamplesError: That alone passes ``max_bad``.
+            TooManyBadSamplesError: What the archive rejected alone passes ``max_bad``.
         """
-        rejected: tuple[Rejection, ...] = getattr(archive, "rejected", ())
         lost = {rejection.id: rejection.samples for rejection in rejected}
-        quarantine = cls(path, len(archive) + sum(lost.values()), max_bad)
+        quarantine = cls(path, samples + sum(lost.values()), max_bad)
         quarantine.extend(rejected)
         return quarantine
 

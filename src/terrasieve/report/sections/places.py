@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from terrasieve.errors import ArchiveError
 from terrasieve.report.charts import ACCENT, FAINT, Chart, Trace, axis, class_marker, finite, plain
-from terrasieve.report.round_record import Round
-from terrasieve.report.run import EMBEDDINGS, Run
+from terrasieve.report.run import Run
+from terrasieve.streams import Stream, generator
 
 MOST_POINTS = 5000
 _SEED = 0
@@ -53,7 +53,7 @@ def places(key: str, run: Run, most: int = MOST_POINTS) -> Places | None:
     Raises:
         ArchiveError: A file is damaged.
     """
-    embeddings = run.folder / EMBEDDINGS
+    embeddings = run.at.embeddings
     if not embeddings.is_file():
         return None
     table = _read(embeddings, ("id", "geometry", "label"))
@@ -63,13 +63,13 @@ def places(key: str, run: Run, most: int = MOST_POINTS) -> Places | None:
     located = np.flatnonzero(np.isfinite(shapely.get_x(centres)))
     if not located.size:
         return None
-    shown = np.sort(np.random.default_rng(_SEED).permutation(located)[:most])
+    shown = np.sort(generator(Stream.SHOWN_PLACES, _SEED).permutation(located)[:most])
     ids = tuple(table["id"].take(pa.array(shown)).to_pylist())
-    kept = _kept(run.rounds)
+    kept = _kept(run)
     known = kept & set(table["id"].to_pylist())
     if known:
         groups = tuple("kept" if name in kept else "dropped" for name in ids)
-        what = f"by what round {run.rounds[-1].number} of curation did with them"
+        what = f"by what round {run.rounds[-1].round} of curation did with them"
     else:
         groups, what = _labels(table, shown), "by label"
     points = _Points(shapely.get_x(centres)[shown], shapely.get_y(centres)[shown], ids, groups)
@@ -84,10 +84,12 @@ def _read(path: Path, wanted: Sequence[str]) -> pa.Table:
         raise ArchiveError(f"{path} cannot be read as Parquet: {error}. Write it again, or move it away.") from error
 
 
-def _kept(rounds: Sequence[Round]) -> set[str]:
-    if not rounds or not rounds[-1].selection.is_file():
+def _kept(run: Run) -> set[str]:
+    """Names of the samples that the last round of curation chose."""
+    selection = run.at.round_selection(run.rounds[-1].round) if run.rounds else None
+    if selection is None or not selection.is_file():
         return set()
-    table = _read(rounds[-1].selection, ("id",))
+    table = _read(selection, ("id",))
     return set(table["id"].to_pylist()) if "id" in table.column_names else set()
 
 

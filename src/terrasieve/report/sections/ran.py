@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from terrasieve.report.run import CONFIG, Run
+from terrasieve.report.run import Run
 from terrasieve.report.wording import day, duration, file_size
 from terrasieve.tables import Table, row_of
 
@@ -42,7 +42,7 @@ def ran(key: str, run: Run) -> Ran:
         run: The run that the page is about.
     """
     provenance = run.card.provenance if run.card else {}
-    config = run.folder / CONFIG
+    config = run.at.config
     return Ran(
         facts=tuple(_facts(run)),
         data=as_yaml(provenance["data"]) if provenance.get("data") else "",
