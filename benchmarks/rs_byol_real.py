@@ -36,8 +36,7 @@ from terrasieve.embeddings import EncoderInput
 from terrasieve.figures import probe_chart, training_curves
 from terrasieve.models.export import load_encoder
 from terrasieve.pretrain import online_probe, pretrain
-from terrasieve.probes.models import RANDOM_INIT
-from terrasieve.probes.results import ProbeRow
+from terrasieve.probes.results import RANDOM_INIT, ProbeRow
 from terrasieve.probes.row_tables import render, write_csv, write_json
 from terrasieve.probing import ProbePlan, probe
 from terrasieve.training.loop import make_fabric

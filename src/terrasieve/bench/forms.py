@@ -36,9 +36,9 @@ def bands_by_models(rows: Sequence[ProbeRow], probe: str, metric: str, layout: s
     fitting = [row for row in rows if row.probe in (probe, END_TO_END)]
     models = list(dict.fromkeys(row.model for row in fitting))
     lines = []
-    for bands in dict.fromkeys(row.bands for row in fitting):
-        cells = [[row for row in fitting if (row.bands, row.model) == (bands, model)] for model in models]
-        lines.append((bands, *(_cell(cell, metric) for cell in cells), _published(lines_for(layout, _names(bands)))))
+    for shown_bands, bands in {row.shown_bands: row.bands for row in fitting}.items():
+        cells = [[row for row in fitting if (row.shown_bands, row.model) == (shown_bands, model)] for model in models]
+        lines.append((shown_bands, *(_cell(cell, metric) for cell in cells), _published(lines_for(layout, bands))))
     header = ("input", *models, f"published F1 ({RS_BYOL_TABLE_2})")
     printed = any(line[-1] for line in lines)
     if not printed:
@@ -63,8 +63,8 @@ def models_by_targets(rows: Sequence[ProbeRow], metrics: Sequence[str] = ("accur
         if any(metric in row.metrics for row in rows if row.target == target)
     ]
     lines = []
-    for model, bands in dict.fromkeys((row.model, row.bands) for row in rows):
-        own = [row for row in rows if (row.model, row.bands) == (model, bands)]
+    for model, bands in dict.fromkeys((row.model, row.shown_bands) for row in rows):
+        own = [row for row in rows if (row.model, row.shown_bands) == (model, bands)]
         cells = [[row for row in own if (row.target, row.probe) == (target, probe)] for target, probe, _ in columns]
         values = (_cell(cell, metric) for cell, (_, _, metric) in zip(cells, columns, strict=True))
         lines.append((f"{model}, {bands}", *values))
@@ -110,10 +110,6 @@ def _cell(rows: Sequence[ProbeRow], metric: str) -> str:
     low, high = rows[0].ci95[metric] if len(rows) == 1 else (min(values), max(values))
     mark = "*" if rows[0].probe == END_TO_END else "+" if rows[0].note else ""
     return f"{shown(metric, float(np.mean(values)))} ({shown(metric, low)} to {shown(metric, high)}){mark}"
-
-
-def _names(bands: str) -> list[str]:
-    return bands.partition(":")[2].split(",")
 
 
 def _published(lines: Sequence[Published]) -> str:

@@ -12,11 +12,10 @@ import torch
 
 from terrasieve.bench.comparing import comparisons, statements
 from terrasieve.bench.forms import bands_by_models, models_by_targets, write_long
-from terrasieve.bench.planning import BenchPlan, Entry
+from terrasieve.bench.planning import BenchPlan
 from terrasieve.bench.published import OCEANSAR, RS_BYOL
 from terrasieve.bench.running import make_task, run_plan
 from terrasieve.bench.sheet import Sheet
-from terrasieve.probes.models import FLOORS
 from terrasieve.probes.named import probes_named
 from terrasieve.probes.results import PREDICTIONS, Measured, ProbeRow, predictions_table
 from terrasieve.probes.row_tables import HEADLINES, write_csv, write_json
@@ -86,12 +85,10 @@ def oceansar(plan: BenchPlan, targets: Sequence[str], out: Path, device: torch.d
 
 def _asked(plan: BenchPlan) -> tuple[str, ...]:
     """The runs of ours, or else the first model that is named."""
-    trained = dict.fromkeys(entry.candidate.name for entry in plan.entries if entry.backbone and not _is_floor(entry))
+    trained = dict.fromkeys(
+        entry.candidate.name for entry in plan.entries if entry.backbone and not entry.candidate.is_floor
+    )
     return tuple(trained) or (plan.entries[0].candidate.name,)
-
-
-def _is_floor(entry: Entry) -> bool:
-    return entry.candidate.name in FLOORS
 
 
 def _linear(rows: Sequence[ProbeRow], target: str, asked: Sequence[str]) -> tuple[Comparison, ...]:

@@ -74,7 +74,7 @@ def explain(
         splits: The archive's samples and classes.
         normaliser: Standardises the pixels.
         settings: Size, batch size and precision.
-        data: The archive in one line, with SIMULATED in it where it is.
+        data: The archive in one line.
         vectors: What the encoder says of the train, validation and test samples, in that order, shape
             ``(n, members, features)``.
         target: What the classes are of.
@@ -91,6 +91,7 @@ def explain(
     return Explanation(
         model=name,
         data=data,
+        simulated=bool(archive.source.get("simulated")),
         projection=_attempt("The projection", lambda: make_projection(subject, points), notes),
         saliency=_attempt("Saliency", lambda: make_saliency(subject, per_class, notes, target), notes),
         neighbours=_attempt("Neighbours", lambda: make_neighbours(subject, per_class), notes),

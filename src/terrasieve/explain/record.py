@@ -6,11 +6,12 @@ shows them needs no other file.
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, StringConstraints, ValidationError
+from pydantic import Field, StringConstraints
 
 from terrasieve.errors import ArchiveError
 from terrasieve.schema import Spec
@@ -142,7 +143,8 @@ class Explanation(Spec):
     Attributes:
         format: Version of this layout.
         model: Name of the encoder.
-        data: The archive, in one line, with SIMULATED in it where it is.
+        data: The archive, in one line.
+        simulated: Whether the archive is simulated.
         projection: None where it was not made; ``notes`` says why. The others likewise.
         notes: What was left out and why, one sentence each.
     """
@@ -150,6 +152,7 @@ class Explanation(Spec):
     format: Literal[1] = 1
     model: str
     data: str
+    simulated: bool = False
     projection: Projection | None = None
     saliency: SaliencyGallery | None = None
     neighbours: NeighbourGallery | None = None
@@ -177,6 +180,9 @@ def read_explanation(folder: Path) -> Explanation | None:
     if not path.is_file():
         return None
     try:
-        return Explanation.model_validate_json(path.read_bytes())
-    except (OSError, ValidationError) as error:
+        values = json.loads(path.read_bytes())
+        # Files of earlier versions say it in the description only.
+        values.setdefault("simulated", "SIMULATED" in values.get("data", ""))
+        return Explanation.model_validate(values)
+    except (OSError, ValueError, TypeError, AttributeError) as error:
         raise ArchiveError(f"{path} is not an explanation of this version: {error} Probe the run again.") from error

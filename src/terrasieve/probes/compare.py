@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from terrasieve.archive.protocol import Archive, source_name
+from terrasieve.archive.protocol import Archive
 from terrasieve.archive.statistics import measure
 from terrasieve.console import progress_bar
 from terrasieve.draws import stratified_subset
@@ -20,7 +20,7 @@ from terrasieve.probes.metrics import BOOTSTRAP
 from terrasieve.probes.models import Candidate, Showing, check_names, showing
 from terrasieve.probes.named import probes_named
 from terrasieve.probes.probe import Labelled, Probe, ProbeResult
-from terrasieve.probes.results import InputRow, Measured, ProbeRow, distinct_members
+from terrasieve.probes.results import InputRow, Measured, ProbeRow, data_set_of, describe_source, distinct_members
 from terrasieve.probes.splits import Splits
 from terrasieve.views.normalise import Normaliser
 
@@ -55,13 +55,13 @@ class Embedded:
     """Vectors of the samples of a comparison under one model; see :func:`embed_candidate`.
 
     Attributes:
-        name: The model's.
+        candidate: The model.
         shown: What it was shown, and how.
         plain: Vectors ``(n, features)`` by input, of bands as they are.
         copied: The same by row, of bands that stand for others.
     """
 
-    name: str
+    candidate: Candidate
     shown: tuple[Showing, ...]
     plain: Mapping[EncoderInput, NDArray[np.float32]]
     copied: Mapping[InputRow, Mapping[EncoderInput, NDArray[np.float32]]]
@@ -139,12 +139,11 @@ def compare(candidates: Sequence[Candidate], inputs: Sequence[EncoderInput], tas
 
 def describe(archive: Archive, splits: Splits, settings: EmbedSettings) -> str:
     """Archive, sizes, split and normalisation in one line."""
-    source, classes = archive.source, splits.classes
+    classes = splits.classes
     size = f"resized to {settings.size} px" if settings.size else "native size"
-    kind = "SIMULATED data" if source.get("simulated") else "data"
     what = f"{len(classes)} classes" if classes else f"{splits.target.column} as a number"
     return (
-        f"{kind}: {source_name(source)}, {what}, {size}, "
+        f"{describe_source(archive.source)}, {what}, {size}, "
         f"split {splits.origin}, {len(splits.train)}/{len(splits.val)}/{len(splits.test)} samples, "
         f"pixels standardised per band on train; {BOOTSTRAP}"
     )
@@ -161,7 +160,7 @@ def embed_candidate(candidate: Candidate, inputs: Sequence[EncoderInput], task: 
     plain = _embed(candidate.name, candidate.model, [one.row for one in shown if not one.note], task)
     # A copied band passes through another network than the bands as they are.
     copied = {one.row: _embed(candidate.name, one.model, [one.row], task) for one in shown if one.note}
-    return Embedded(candidate.name, shown, plain, copied)
+    return Embedded(candidate, shown, plain, copied)
 
 
 def fit_probes(embedded: Embedded, task: ProbeTask) -> list[Measured]:
@@ -169,13 +168,13 @@ def fit_probes(embedded: Embedded, task: ProbeTask) -> list[Measured]:
     found: list[Measured] = []
     with progress_bar() as bar:
         total = len(embedded.shown) * len(task.probes) * len(task.train_shares)
-        running = bar.add_task(f"probe: {embedded.name}", total=total, note="")
+        running = bar.add_task(f"probe: {embedded.candidate.name}", total=total, note="")
         for one in embedded.shown:
             features = join(embedded.vectors(one))
             for share in task.train_shares:
                 for probe in task.probes:
                     bar.update(running, note=f"{one.row.name} {probe.name}")
-                    found.append(measure_probe(embedded.name, one, probe, features, task, share))
+                    found.append(measure_probe(embedded.candidate, one, probe, features, task, share))
                     bar.advance(running)
     return found
 
@@ -205,13 +204,18 @@ def used_samples(splits: Splits) -> NDArray[np.int64]:
 
 
 def measure_probe(
-    name: str, shown: Showing, probe: Probe, features: NDArray[np.float32], task: ProbeTask, share: float = 1.0
+    candidate: Candidate,
+    shown: Showing,
+    probe: Probe,
+    features: NDArray[np.float32],
+    task: ProbeTask,
+    share: float = 1.0,
 ) -> Measured:
     """Fit and score one probe.
 
     Args:
-        name: The model's.
-        shown: How the model was shown the bands.
+        candidate: The model.
+        shown: How it was shown the bands.
         probe: Is fitted.
         features: Vectors of :func:`used_samples`, shape ``(n, features)``.
         task: What the comparison shares.
@@ -227,36 +231,36 @@ def measure_probe(
         kept = stratified_subset(splits.target.strata()[splits.train], share, task.seed)
         train = Labelled(train.features[kept], train.labels[kept])
     result = probe.fit(train.features, train.labels, val).score(test.features, test.labels)
-    row = result_row(name, shown.row.name, probe.name, result, task, len(train.labels), share, shown.note)
+    row = result_row(candidate, shown, probe.name, result, task, len(train.labels), share)
     return Measured(row, result.predicted)
 
 
 def result_row(
-    name: str,
-    inputs: str,
+    candidate: Candidate,
+    shown: Showing,
     probe: str,
     result: ProbeResult,
     task: ProbeTask,
     n_train: int,
     share: float = 1.0,
-    note: str = "",
 ) -> ProbeRow:
     """A result with everything that is needed to read it.
 
     Args:
-        name: The model's.
-        inputs: What it was shown.
+        candidate: The model.
+        shown: What it was shown, and how.
         probe: Name of the probe.
         result: What it reached on the test split.
         task: What the comparison shares.
         n_train: Samples that were fitted on.
         share: What part of the train split they are.
-        note: What a reader must know beyond the protocol.
     """
     splits = task.splits
     return ProbeRow(
-        model=name,
-        inputs=inputs,
+        model=candidate.name,
+        inputs=shown.row.name,
+        sensor=shown.row.sensor,
+        bands=shown.row.bands,
         probe=probe,
         protocol=str(result.protocol),
         data=task.data,
@@ -271,7 +275,10 @@ def result_row(
         confusion=_padded(result.score.confusion, len(splits.classes)),
         train_share=share,
         seed=task.seed,
-        note=note,
+        note=shown.note,
+        is_floor=candidate.is_floor,
+        data_set=data_set_of(task.archive.source),
+        simulated=bool(task.archive.source.get("simulated")),
     )
 
 

@@ -21,6 +21,7 @@ from terrasieve.models.backbone import Encoder
 from terrasieve.parallel import read_ahead
 from terrasieve.probes.compare import ProbeTask, result_row
 from terrasieve.probes.metrics import Task, score_predictions
+from terrasieve.probes.models import Candidate, Showing
 from terrasieve.probes.probe import ProbeResult, Protocol
 from terrasieve.probes.results import InputRow, Measured
 from terrasieve.schema import Spec
@@ -100,7 +101,8 @@ def train_end_to_end(
     predicted = trainer.predict(test)
     score = score_predictions(splits.target.task, test.targets, predicted)
     result = ProbeResult(score, predicted, settings.protocol(task.seed), chosen)
-    return Measured(result_row(name, row.name, NAME, result, task, len(train.indices), share), predicted)
+    candidate, shown = Candidate(name, encoder, encoder.channels), Showing(encoder, row)
+    return Measured(result_row(candidate, shown, NAME, result, task, len(train.indices), share), predicted)
 
 
 class _Joint(nn.Module):

@@ -16,7 +16,7 @@ from rich.text import Text
 
 from terrasieve.errors import ArchiveError
 from terrasieve.probes.metrics import METRIC_INFO, Task
-from terrasieve.probes.results import ProbeRow
+from terrasieve.probes.results import ProbeRow, described_in_words
 
 HEADLINES: dict[Task, tuple[str, ...]] = {
     "classification": ("accuracy", "macro_f1"),
@@ -84,10 +84,10 @@ def to_markdown(rows: Sequence[ProbeRow], metric: str = "accuracy") -> str:
         metric: A name of :data:`terrasieve.probes.metrics.METRIC_INFO` that every row has.
     """
     models = list(dict.fromkeys(row.model for row in rows))
-    cells = {(row.bands, row.probe, row.model): row for row in rows}
+    cells = {(row.shown_bands, row.probe, row.model): row for row in rows}
     lines = [f"| input | probe ({title(metric)}) | " + " | ".join(models) + " |"]
     lines.append("|---|---|" + "---|" * len(models))
-    for bands, probe in dict.fromkeys((row.bands, row.probe) for row in rows):
+    for bands, probe in dict.fromkeys((row.shown_bands, row.probe) for row in rows):
         line = [cells.get((bands, probe, model)) for model in models]
         values = ["-" if row is None else _plain(row, metric) for row in line]
         lines.append(f"| {_line_name(line)} | {probe} | " + " | ".join(values) + " |")
@@ -131,8 +131,13 @@ def row_from_values(values: dict[str, Any]) -> ProbeRow:
     unknown = set(values) - {one.name for one in fields(ProbeRow)}
     if unknown:
         raise ValueError(f"unknown field {min(unknown)!r}")
+    values = {**described_in_words(values), **values}
     intervals = {name: (float(low), float(high)) for name, (low, high) in values["ci95"].items()}
-    tables = {"classes": tuple(values.get("classes", ())), "confusion": tuple(map(tuple, values.get("confusion", ())))}
+    tables = {
+        "bands": tuple(values["bands"]),
+        "classes": tuple(values.get("classes", ())),
+        "confusion": tuple(map(tuple, values.get("confusion", ()))),
+    }
     return ProbeRow(**{**values, **tables, "ci95": intervals})
 
 
@@ -178,8 +183,8 @@ def _table(rows: Sequence[ProbeRow], metric: str) -> Table:
     table.add_column("input", no_wrap=True)
     for model in models:
         table.add_column(model, justify="right", overflow="fold")
-    cells = {(row.bands, row.model, row.seed): row for row in rows}
-    for bands, seed in dict.fromkeys((row.bands, row.seed) for row in rows):
+    cells = {(row.shown_bands, row.model, row.seed): row for row in rows}
+    for bands, seed in dict.fromkeys((row.shown_bands, row.seed) for row in rows):
         line = [cells.get((bands, model, seed)) for model in models]
         table.add_row(_line_name(line), *_cells(line, metric))
     return table

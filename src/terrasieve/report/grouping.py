@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from terrasieve.probes.metrics import METRIC_INFO, Task
-from terrasieve.probes.models import FLOORS
 from terrasieve.probes.results import ProbeRow
 from terrasieve.probes.row_tables import HEADLINES, best, shown, subject_of
 from terrasieve.probes.significance import Difference
@@ -85,7 +84,8 @@ class Group:
     @property
     def floors(self) -> tuple[str, ...]:
         """What it has to beat."""
-        return tuple(model for model in self.models[1:] if model in FLOORS)
+        found = {model for line in self.lines for model, row in line.rows.items() if row.is_floor}
+        return tuple(model for model in self.models[1:] if model in found)
 
     @property
     def headline(self) -> str:
@@ -103,7 +103,7 @@ class Group:
     def main(self) -> Line | None:
         """The line with the most bands that the trained model has; the first of several."""
         scored = [line for line in self.lines if _has(line, self.trained, self.headline)]
-        return max(scored, key=lambda line: len(line.rows[self.trained].bands.split(",")), default=None)
+        return max(scored, key=lambda line: len(line.rows[self.trained].bands), default=None)
 
     @property
     def rivals(self) -> tuple[str, ...]:
@@ -132,11 +132,11 @@ def groups_of(rows: Sequence[ProbeRow], predictions: Predictions | None = None) 
 
 def lines_of(rows: Sequence[ProbeRow]) -> tuple[Line, ...]:
     """Rows of one probe on one target by input, and by seed where there are several."""
-    places = dict.fromkeys((row.bands, row.seed) for row in rows)
+    places = dict.fromkeys((row.shown_bands, row.seed) for row in rows)
     seeded = len({seed for _, seed in places}) > 1
     lines = []
     for bands, seed in places:
-        line = {row.model: row for row in rows if (row.bands, row.seed) == (bands, seed)}
+        line = {row.model: row for row in rows if (row.shown_bands, row.seed) == (bands, seed)}
         name = next(iter(line.values())).inputs
         lines.append(Line(f"{name}, seed {seed}" if seeded else name, line))
     return tuple(lines)

@@ -17,10 +17,10 @@ from terrasieve.console import progress_bar
 from terrasieve.embeddings.inputs import EncoderInput, bands_by_sensor
 from terrasieve.embeddings.stream import EmbedSettings, Precision, device_of, prepare_batch, read_batches
 from terrasieve.errors import ConfigError, nearest
-from terrasieve.models.backbone import Encoder, build_encoder
+from terrasieve.models.backbone import Encoder
 from terrasieve.models.export import EncoderCard
-from terrasieve.probes.models import RANDOM_INIT, Candidate, Showing, check_names, showing
-from terrasieve.probes.results import InputRow, ProbeRow, default_inputs, distinct_members
+from terrasieve.probes.models import Candidate, Showing, check_names, showing, untrained
+from terrasieve.probes.results import PER_PIXEL, InputRow, ProbeRow, data_set_of, default_inputs, distinct_members
 from terrasieve.probes.segmentation.deeplab import DeepLabProbe
 from terrasieve.probes.segmentation.folds import Fold, make_folds
 from terrasieve.probes.segmentation.map_probe import (
@@ -163,6 +163,8 @@ def _probe_row(cell: _Cell, tally: NDArray[np.int64], task: SegmentationTask) ->
     return ProbeRow(
         model=cell.candidate.name,
         inputs=cell.shown.row.name,
+        sensor=cell.shown.row.sensor,
+        bands=cell.shown.row.bands,
         probe=cell.probe.name,
         protocol=str(cell.probe.protocol),
         data=task.data,
@@ -177,11 +179,11 @@ def _probe_row(cell: _Cell, tally: NDArray[np.int64], task: SegmentationTask) ->
         confusion=score.confusion,
         seed=task.seed,
         note=cell.shown.note,
+        is_floor=cell.candidate.is_floor,
+        data_set=data_set_of(task.archive.source),
+        simulated=bool(task.archive.source.get("simulated")),
     )
 
-
-PER_PIXEL = "per-pixel"
-"""The floor that sees nothing but the bands of the pixel itself."""
 
 _PROBES = {"patch": PatchLinear, "deeplab": DeepLabProbe}
 
@@ -232,11 +234,10 @@ def segment(
 
 def with_pixel_floor(encoder: Encoder, card: EncoderCard, seed: int) -> tuple[Candidate, ...]:
     """A trained encoder, its own backbone untrained, and the pixels, whose bands are always joined."""
-    untrained = build_encoder(card.backbone, seed).to(device_of(encoder))
     return (
         Candidate(card.recipe, encoder, encoder.channels),
-        Candidate(RANDOM_INIT, untrained, encoder.channels),
-        Candidate(PER_PIXEL, PixelValues(), 1),
+        untrained(card.backbone, seed, device_of(encoder)),
+        Candidate(PER_PIXEL, PixelValues(), 1, is_floor=True),
     )
 
 

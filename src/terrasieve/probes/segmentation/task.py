@@ -8,12 +8,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from terrasieve.archive.protocol import Archive, source_name
+from terrasieve.archive.protocol import Archive
 from terrasieve.archive.quality.limits import missing
 from terrasieve.console import track
 from terrasieve.embeddings.stream import EmbedSettings
 from terrasieve.errors import ArchiveError, BandError, SampleError
 from terrasieve.models.dense import OUTPUT_STRIDE
+from terrasieve.probes.results import describe_source
 from terrasieve.probes.segmentation.folds import Folds
 from terrasieve.probes.segmentation.map_probe import SegmentationProbe
 from terrasieve.probes.segmentation.patch import PatchLinear
@@ -92,14 +93,12 @@ def _labelled_only(folds: Folds, labels: LabelMaps, samples: int) -> Folds:
 
 
 def _describe(archive: Archive, labels: LabelMaps, folds: Folds, settings: EmbedSettings, stride: int) -> str:
-    source = archive.source
-    kind = "SIMULATED data" if source.get("simulated") else "data"
     size = f"resized to {settings.size} px" if settings.size else "native size"
     tested = np.concatenate([fold.test for fold in folds.parts])
     trained = ", ".join(str(len(fold.train)) for fold in folds.parts)
     units = len(np.unique(folds.groups[tested]))
     return (
-        f"{kind}: {source_name(source)}, {labels.sensor} of {len(labels.classes)} classes "
+        f"{describe_source(archive.source)}, {labels.sensor} of {len(labels.classes)} classes "
         f"({', '.join(labels.classes)}; left out: {', '.join(labels.left_out) or 'none'}), {size}, ResNet maps at "
         f"stride {stride}, {folds.origin}, fitted on {trained} and tested on {len(tested)} images in all, pixels "
         f"standardised per band on each fold's train images; {describe_bootstrap(units, folds.unit)}"

@@ -45,7 +45,7 @@ def _trained(run: Run) -> tuple[ProbeRow, ...]:
 
 
 def _key(row: ProbeRow) -> tuple[str, str, float, str, int]:
-    return (row.target, row.probe, row.train_share, row.bands, row.seed)
+    return (row.target, row.probe, row.train_share, row.shown_bands, row.seed)
 
 
 def _shared(rows: Sequence[ProbeRow]) -> list[ProbeRow]:

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from terrasieve.probes.models import FLOORS
 from terrasieve.probes.results import ProbeRow
 from terrasieve.report.charts import Chart, Choice, axis, heatmap, plain
 from terrasieve.report.grouping import Group
@@ -52,7 +51,10 @@ def per_class(group: Group) -> tuple[Table, ...]:
     counts = matrices[group.trained].sum(axis=1)
     models = tuple(model for model in group.models if model in columns)
     lines = tuple(
-        (name, (Cell(f"{counts[i]:,.0f}", dim=True), *(_class_cell(columns, model, i) for model in models)))
+        (
+            name,
+            (Cell(f"{counts[i]:,.0f}", dim=True), *(_class_cell(columns, model, i, group.floors) for model in models)),
+        )
         for i, name in enumerate(names)
     )
     what, unit = ("IoU", "pixels") if segmentation else ("recall", "samples")
@@ -67,12 +69,12 @@ def class_names(row: ProbeRow) -> tuple[str, ...]:
     return tuple(f"class {code}" for code in range(len(row.confusion)))
 
 
-def _class_cell(columns: dict[str, NDArray[np.float64]], model: str, position: int) -> Cell:
+def _class_cell(columns: dict[str, NDArray[np.float64]], model: str, position: int, floors: Sequence[str]) -> Cell:
     value = columns[model][position]
     if np.isnan(value):
         return MISSING
     top = max(column[position] for column in columns.values())
-    return Cell(f"{100 * value:.1f}", best=bool(value == top), dim=model in FLOORS)
+    return Cell(f"{100 * value:.1f}", best=bool(value == top), dim=model in floors)
 
 
 def _recall(counts: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from terrasieve.probes.metrics import METRIC_INFO
-from terrasieve.probes.models import FLOORS
 from terrasieve.probes.results import ProbeRow
 from terrasieve.probes.row_tables import HEADLINES, best, notes_of, shown
 from terrasieve.report.charts import ACCENT, FAINT, MUTED, Chart, Choice, Trace, axis, finite, plain
@@ -110,7 +109,7 @@ def _cell(row: ProbeRow | None, metric: str, top: float | None) -> Cell:
         return MISSING
     value = row.metrics[metric]
     text = shown(metric, value)
-    return Cell(text, interval_text(row, metric), value == top, row.model in FLOORS, "*" if row.note else "")
+    return Cell(text, interval_text(row, metric), value == top, row.is_floor, "*" if row.note else "")
 
 
 # ---------------------------------------------------------------- charts
@@ -153,7 +152,7 @@ def _dot_trace(group: Group, position: int, metric: str) -> Trace:
     scale = 100 if METRIC_INFO[metric].percent else 1
     values = [scale * row.metrics[metric] for _, row in found]
     bounds = [row.ci95.get(metric, (row.metrics[metric], row.metrics[metric])) for _, row in found]
-    colour, symbol = model_style(model, position)
+    colour, symbol = model_style(model, position, group.floors)
     error = {
         "type": "data",
         "symmetric": False,
@@ -182,12 +181,12 @@ def _dot_trace(group: Group, position: int, metric: str) -> Trace:
     }
 
 
-def model_style(model: str, position: int) -> tuple[str, str]:
+def model_style(model: str, position: int, floors: Sequence[str]) -> tuple[str, str]:
     """Colour and symbol of a model: the accent for the trained one, greys for floors."""
     if position == 0:
         return ACCENT, "circle"
-    if model in FLOORS:
-        return (MUTED, FAINT)[FLOORS.index(model)], _FLOOR_SYMBOLS[FLOORS.index(model)]
+    if model in floors:
+        return (MUTED, FAINT)[floors.index(model) % 2], _FLOOR_SYMBOLS[floors.index(model) % 2]
     return f"var(--class-{position % 10})", _OTHER_SYMBOLS[position % len(_OTHER_SYMBOLS)]
 
 
@@ -208,29 +207,31 @@ def _curves(key: str, groups: Sequence[Group], rows: Sequence[ProbeRow]) -> Choi
 
 
 def _curve(name: str, rows: Sequence[ProbeRow]) -> Chart:
-    bands = max((row.bands for row in rows), key=lambda text: len(text.split(",")))
+    widest = max(rows, key=lambda row: len(row.bands))
     metric = HEADLINES[rows[0].task][0]
     models = tuple(dict.fromkeys(row.model for row in rows))
-    here = [row for row in rows if row.bands == bands and metric in row.metrics]
+    here = [row for row in rows if row.shown_bands == widest.shown_bands and metric in row.metrics]
+    floors = tuple(dict.fromkeys(row.model for row in rows if row.is_floor))
     traces = tuple(
-        _share_trace([row for row in here if row.model == model], model, i, metric) for i, model in enumerate(models)
+        _share_trace([row for row in here if row.model == model], model, i, metric, floors)
+        for i, model in enumerate(models)
     )
     layout = {
         "xaxis": axis("share of the train split, %") | {"type": "log"},
         "yaxis": axis(_axis_title(metric)),
         "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
     }
-    heading = f"{rows[0].probe}, {METRIC_INFO[metric].title} on {bands} by share of train"
+    heading = f"{rows[0].probe}, {METRIC_INFO[metric].title} on {widest.shown_bands} by share of train"
     alt = f"{heading}: mean over seeds for {', '.join(models)}, with the range of the seeds"
     return Chart(name, heading, alt, traces, layout, 340)
 
 
-def _share_trace(rows: Sequence[ProbeRow], model: str, position: int, metric: str) -> Trace:
+def _share_trace(rows: Sequence[ProbeRow], model: str, position: int, metric: str, floors: Sequence[str]) -> Trace:
     scale = 100 if METRIC_INFO[metric].percent else 1
     shares = sorted({row.train_share for row in rows})
     values = [[scale * row.metrics[metric] for row in rows if row.train_share == share] for share in shares]
     means = [sum(found) / len(found) for found in values]
-    colour, symbol = model_style(model, position)
+    colour, symbol = model_style(model, position, floors)
     spread = {
         "type": "data",
         "symmetric": False,
