@@ -6,17 +6,18 @@ import re
 import typing
 from collections.abc import Iterator, Mapping, Sequence
 from importlib import resources
+from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, SerializeAsAny, ValidationError, model_validator
 
-from terrasieve.curation.curators import CuratorSpec
+from terrasieve.curation.curator import CURATORS, Curator, CuratorSpec
 from terrasieve.errors import ConfigError, nearest
-from terrasieve.methods.byol import ByolSpec
-from terrasieve.methods.dino import DinoSpec
+from terrasieve.methods.base import METHODS, MethodSpec
 from terrasieve.models.backbone import BackboneSpec
+from terrasieve.registry import Registry, plugin_folders, variant_of
 from terrasieve.schema import Spec
 from terrasieve.training.spec import CurationSpec, TrainSpec
 from terrasieve.views.recipe import ViewRecipe
@@ -27,6 +28,9 @@ CurationKind = Literal["dynamic", "static", "none"]
 
 _VARIANTS = {"method", "optimiser", "schedule", "curator", "features"}
 """Blocks whose ``name`` decides which settings they have."""
+
+_REGISTRIES: Mapping[type[BaseModel], Registry[Any]] = {MethodSpec: METHODS, Curator: CURATORS}
+"""Of a field of such a type, where its variants are registered."""
 
 
 class RunConfig(Spec):
@@ -50,7 +54,7 @@ class RunConfig(Spec):
     samples: int | None = Field(default=None, ge=2)
     views: ViewRecipe
     model: BackboneSpec
-    method: Annotated[ByolSpec | DinoSpec, Field(discriminator="name")]
+    method: Annotated[SerializeAsAny[MethodSpec], variant_of(METHODS)]
     train: TrainSpec
     curation: CurationSpec | None = None
 
@@ -70,9 +74,8 @@ class _Choice(Spec):
 
 
 def recipe_names() -> list[str]:
-    """Names of the recipes that are shipped, sorted."""
-    folder = resources.files("terrasieve.recipes")
-    return sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
+    """Names of the recipes that are shipped with terrasieve and with plug-ins, sorted."""
+    return sorted(_recipes())
 
 
 def load_config(recipe: str | Path, overrides: Sequence[str] = (), curate: CurationKind | None = None) -> RunConfig:
@@ -96,7 +99,7 @@ def load_config(recipe: str | Path, overrides: Sequence[str] = (), curate: Curat
     return validate(values, origin=str(recipe))
 
 
-def load_curator(name: str, settings: Sequence[str] = ()) -> CuratorSpec:
+def load_curator(name: str, settings: Sequence[str] = ()) -> Curator:
     """A curator by name, with ``key=value`` settings such as ``diversity=0.5``.
 
     Raises:
@@ -154,9 +157,8 @@ def _read_recipe(recipe: str | Path, seen: tuple[str, ...] = ()) -> dict[str, An
 
 
 def _parse(recipe: str | Path) -> dict[str, Any]:
-    text = _recipe_text(recipe)
     try:
-        values = yaml.safe_load(text)
+        values = yaml.safe_load(_recipe_text(recipe))
     except yaml.YAMLError as error:
         raise ConfigError(f"{recipe} is not valid YAML: {error}") from error
     if not isinstance(values, dict):
@@ -164,13 +166,21 @@ def _parse(recipe: str | Path) -> dict[str, Any]:
     return values
 
 
+def _recipes() -> dict[str, Traversable]:
+    """The file of each recipe; of two with one name, ours."""
+    folders = [*reversed(plugin_folders("recipes", "terrasieve.recipes")), resources.files("terrasieve.recipes")]
+    files = [file for folder in folders for file in folder.iterdir() if file.name.endswith(".yaml")]
+    return {file.name.removesuffix(".yaml"): file for file in files}
+
+
 def _recipe_text(recipe: str | Path) -> bytes:
-    if str(recipe) in recipe_names():
-        return (resources.files("terrasieve.recipes") / f"{recipe}.yaml").read_bytes()
+    known = _recipes()
+    if str(recipe) in known:
+        return known[str(recipe)].read_bytes()
     path = Path(recipe)
     if path.is_file():
         return path.read_bytes()
-    raise ConfigError(f"No recipe and no file is called {str(recipe)!r}.{nearest(str(recipe), recipe_names())}")
+    raise ConfigError(f"No recipe and no file is called {str(recipe)!r}.{nearest(str(recipe), known)}")
 
 
 def _merge(base: dict[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
@@ -278,6 +288,6 @@ def _is_variant(model: type[BaseModel], name: str) -> bool:
 
 def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        yield annotation
+        yield from _REGISTRIES[annotation].values() if annotation in _REGISTRIES else (annotation,)
     for argument in typing.get_args(annotation):
         yield from _models_in(argument)

@@ -9,22 +9,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from terrasieve.errors import ConfigError
+from terrasieve.streams import Stream, generator
 
 Positions = NDArray[np.int64]
 
 
-def shuffled_members(labels: NDArray[Any], classes: Iterable[Any], generator: np.random.Generator) -> list[Positions]:
+def shuffled_members(labels: NDArray[Any], classes: Iterable[Any], rng: np.random.Generator) -> list[Positions]:
     """The positions of each class in a random order, of which a caller takes the first.
 
     Args:
         labels: Class of each sample, as codes or as text, shape ``(n,)``.
-        classes: The classes that are drawn from, in the order in which they use up the generator's numbers.
-        generator: Goes on by one permutation a class.
+        classes: The classes that are drawn from, in the order in which they use up its numbers.
+        rng: Goes on by one permutation a class.
 
     Returns:
         Of each class an array of positions in ``labels``; an empty one for a class that no sample has.
     """
-    return [generator.permutation(np.flatnonzero(labels == one)) for one in classes]
+    return [rng.permutation(np.flatnonzero(labels == one)) for one in classes]
 
 
 def stratified_holdout(labels: NDArray[np.int64], share: float, seed: int) -> tuple[Positions, Positions]:
@@ -39,8 +40,7 @@ def stratified_holdout(labels: NDArray[np.int64], share: float, seed: int) -> tu
     Returns:
         Two ascending arrays that together hold every position once.
     """
-    generator = np.random.default_rng(seed)
-    members = shuffled_members(labels, np.unique(labels), generator)
+    members = shuffled_members(labels, np.unique(labels), generator(Stream.SPLIT, seed))
     held = [one[: min(max(1, round(share * len(one))), len(one) - 1)] for one in members]
     held_out = np.sort(np.concatenate(held))
     return np.setdiff1d(np.arange(len(labels)), held_out), held_out
@@ -80,7 +80,7 @@ def stratified_subset(strata: NDArray[np.int64], share: float, seed: int) -> Pos
     if not 0 < share <= 1:
         raise ConfigError(f"A share of the train split lies above 0 and is 1 at most, got {share}.")
     # One order of all samples and not one a stratum, which would change every curve that was measured so far.
-    order = np.random.default_rng(seed).permutation(len(strata))
+    order = generator(Stream.TRAIN_SHARE, seed).permutation(len(strata))
     members = [order[strata[order] == one] for one in np.unique(strata)]
     return np.sort(np.concatenate([one[: max(1, round(share * len(one)))] for one in members]))
 
@@ -93,5 +93,5 @@ def few_of_each(labels: NDArray[np.int64], per_class: int, seed: int) -> Positio
         per_class: Number of positions; all of a class that has no more.
         seed: Seed of the draw.
     """
-    members = shuffled_members(labels, np.unique(labels), np.random.default_rng(seed))
+    members = shuffled_members(labels, np.unique(labels), generator(Stream.EXPLAINED_SAMPLES, seed))
     return np.concatenate([one[:per_class] for one in members])

@@ -25,6 +25,7 @@ from terrasieve.probes.probe import Probe
 from terrasieve.probes.results import PREDICTIONS, Measured, ProbeRow, default_inputs, predictions_table
 from terrasieve.probes.row_tables import write_csv, write_json
 from terrasieve.probes.splits import make_splits
+from terrasieve.writing import write_whole
 
 
 @dataclass(frozen=True)
@@ -132,7 +133,8 @@ def probe_run(
     folder.mkdir(parents=True, exist_ok=True)
     write_json(rows, folder / "probe.json")
     write_csv(rows, folder / "probe.csv")
-    pq.write_table(pa.concat_tables(tables), folder / PREDICTIONS, compression="zstd")
+    with write_whole(folder / PREDICTIONS) as partial:
+        pq.write_table(pa.concat_tables(tables), partial, compression="zstd")
     return rows
 
 

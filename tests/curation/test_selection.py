@@ -17,8 +17,7 @@ from pydantic import TypeAdapter, ValidationError
 from terrasieve.curation import keys as keys_module
 from terrasieve.curation.balanced import BalancedClusters, default_levels
 from terrasieve.curation.candidates import candidates, squared_distances, to_device, unit_rows
-from terrasieve.curation.curator import Curator, Selection
-from terrasieve.curation.curators import CuratorSpec
+from terrasieve.curation.curator import Curator, CuratorSpec, Selection
 from terrasieve.curation.diagnostics import occupancy
 from terrasieve.curation.peers import DensityFlattening, FarthestPoint, NearDuplicates, RandomPruning
 from terrasieve.errors import CurationError

@@ -13,7 +13,7 @@ import terrasieve._torchvision  # noqa: F401  (must come first: lightly imports 
 from lightly.loss import NegativeCosineSimilarity  # isort: skip
 
 from terrasieve.errors import BandError, ConfigError
-from terrasieve.methods.byol import Byol, ByolSpec, build_byol, byol_loss
+from terrasieve.methods.byol import Byol, ByolSpec, byol_loss
 from terrasieve.models.backbone import BackboneSpec, Encoder, build_encoder
 
 
@@ -22,7 +22,7 @@ def _views(n: int = 4, channels: int = 1, size: int = 32) -> list[Tensor]:
 
 
 def _resnet(spec: ByolSpec | None = None) -> Byol:
-    return build_byol(build_encoder(BackboneSpec(name="resnet18"), seed=0), spec or ByolSpec(), seed=0)
+    return (spec or ByolSpec()).build(build_encoder(BackboneSpec(name="resnet18"), seed=0), (1, 1), seed=0)
 
 
 def _without_norm(momentum: float = 0.9) -> Byol:
@@ -211,7 +211,7 @@ def test_after_step_uses_the_momentum_of_its_moment(spec: ByolSpec, progress: fl
 
 def test_heads_depend_on_the_seed_alone() -> None:
     def heads(seed: int) -> list[Tensor]:
-        method = build_byol(build_encoder(BackboneSpec(name="resnet18"), seed=0), ByolSpec(), seed)
+        method = ByolSpec().build(build_encoder(BackboneSpec(name="resnet18"), seed=0), (1, 1), seed)
         return [*method.projector.parameters(), *method.predictor.parameters()]
 
     one, again, other = heads(1), heads(1), heads(2)
@@ -226,7 +226,7 @@ def test_heads_have_the_sizes_of_the_spec() -> None:
 
 
 def test_state_round_trip() -> None:
-    first, second = _resnet(), build_byol(build_encoder(BackboneSpec(name="resnet18"), seed=5), ByolSpec(), seed=5)
+    first, second = _resnet(), ByolSpec().build(build_encoder(BackboneSpec(name="resnet18"), seed=5), (1, 1), seed=5)
     views = _views()
     first(views)
     first.after_step(0.1)

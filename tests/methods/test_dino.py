@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from terrasieve.errors import BandError, CollapseError, ConfigError
 from terrasieve.methods.collapse import CollapseMonitor
-from terrasieve.methods.dino import Dino, DinoSpec, build_dino, warmed_up
+from terrasieve.methods.dino import Dino, DinoSpec, warmed_up
 from terrasieve.methods.dino_loss import dino_loss, dino_targets
 from terrasieve.methods.koleo import koleo_loss
 from terrasieve.models.backbone import BackboneSpec, Encoder, build_encoder
@@ -38,12 +38,12 @@ def _plain(local: int = 3, **settings: float) -> Dino:
     torch.manual_seed(3)
     model = nn.Sequential(nn.Conv2d(1, 6, 3), nn.Tanh(), nn.AdaptiveAvgPool2d(2), nn.Flatten())
     spec = DinoSpec(**{**LEARNING, **settings})
-    return build_dino(Encoder(model, channels=1, features=24), spec, 2, local, seed=0)
+    return spec.build(Encoder(model, channels=1, features=24), (2, local), seed=0)
 
 
 def _backbone(name: str = "test_resnet", local: int = 3, drop_path: float = 0.0, **settings: float) -> Dino:
     encoder = build_encoder(BackboneSpec(name=name, drop_path=drop_path), seed=0)
-    return build_dino(encoder, DinoSpec(**{**LEARNING, **settings}), 2, local, seed=0)
+    return DinoSpec(**{**LEARNING, **settings}).build(encoder, (2, local), seed=0)
 
 
 def _part_ways(method: Dino) -> Dino:
@@ -350,7 +350,7 @@ def test_a_step_uses_the_temperature_of_its_moment() -> None:
     ],
 )
 def test_the_teachers_momentum_rises_on_a_cosine(spec: DinoSpec, progress: float, kept: float) -> None:
-    method = build_dino(_plain().encoder, spec, 2, 3, seed=0)
+    method = spec.build(_plain().encoder, (2, 3), seed=0)
     with torch.no_grad():
         method.head.prototypes.zero_()
     before = method.teacher.model.head.prototypes.clone()
@@ -419,7 +419,7 @@ class _Constant(nn.Module):
 
 
 def test_a_constant_encoder_is_noticed() -> None:
-    method, monitor = build_dino(Encoder(_Constant(), 1, 24), DinoSpec(**LEARNING), 2, 3, seed=0), CollapseMonitor()
+    method, monitor = DinoSpec(**LEARNING).build(Encoder(_Constant(), 1, 24), (2, 3), seed=0), CollapseMonitor()
     optimiser = _optimiser(method)
 
     def train() -> None:
@@ -440,7 +440,7 @@ def test_a_constant_encoder_is_noticed() -> None:
 
 def test_the_head_depends_on_the_seed_alone() -> None:
     def head(seed: int) -> dict[str, Tensor]:
-        return _tensors(build_dino(_plain().encoder, DinoSpec(**SMALL), 2, 3, seed).head)
+        return _tensors(DinoSpec(**SMALL).build(_plain().encoder, (2, 3), seed).head)
 
     one, again, other = head(1), head(1), head(2)
     torch.testing.assert_close(one, again, rtol=0, atol=0)
@@ -462,7 +462,7 @@ def test_a_tensor_of_the_state_is_saved_once() -> None:
 @pytest.mark.parametrize("count", [0, 1])
 def test_fewer_than_two_global_views_are_refused(count: int) -> None:
     with pytest.raises(ConfigError, match=rf"two or more global views .* given {count}.*branches\.0\.count=2"):
-        build_dino(_plain().encoder, DinoSpec(**SMALL), count, 4, seed=0)
+        DinoSpec(**SMALL).build(_plain().encoder, (count, 4), seed=0)
 
 
 def test_wrong_numbers_of_views_and_bands() -> None:

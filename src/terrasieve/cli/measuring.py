@@ -127,7 +127,7 @@ def probe(
     from terrasieve.embeddings import EmbedSettings, EncoderInput
     from terrasieve.models.export import load_encoder
     from terrasieve.probes.finetune import EndToEndSettings
-    from terrasieve.probes.row_tables import render
+    from terrasieve.probes.row_tables import score_tables
     from terrasieve.probing import ProbePlan, probe_run
     from terrasieve.report.page import write_report
 
@@ -147,7 +147,7 @@ def probe(
     archive = open_archive(data)
     warn(suspicions_of(archive))
     rows = probe_run(encoder.to(pick_device(device)), card, archive, folder, plan)
-    Console().print(render(rows))
+    Console().print(*score_tables(rows))
     report = write_report([folder], folder / "report.html")
     console.print(f"Written: {folder / 'probe.json'}, {folder / 'probe.csv'}, {report}", highlight=False)
 
@@ -192,7 +192,7 @@ def segment(
     from terrasieve.device import pick_device
     from terrasieve.embeddings import EmbedSettings, EncoderInput
     from terrasieve.models.export import load_encoder
-    from terrasieve.probes.row_tables import render, write_csv, write_json
+    from terrasieve.probes.row_tables import score_tables, write_csv, write_json
     from terrasieve.probes.segmentation.segment import segment as run_segmentation
     from terrasieve.probes.segmentation.segment import segmentation_probes_named
     from terrasieve.report.page import write_report
@@ -210,7 +210,7 @@ def segment(
         EmbedSettings(size=size),
         seed,
     )
-    Console().print(render(rows))
+    Console().print(*score_tables(rows))
     folder = out or run / "segment"
     folder.mkdir(parents=True, exist_ok=True)
     write_json(rows, folder / "probe.json")

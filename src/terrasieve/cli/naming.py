@@ -45,10 +45,12 @@ def say_layout(data: str, sensors: list[str] | None, layout: str | None) -> str 
     seen = recognise(Path(data))
     if not seen:
         return None
-    (best, recognition), *others = seen
-    beside = ", ".join(f"{other.name} {found.confidence:.0%}" for other, found in others)
+    best, *others = seen
+    beside = ", ".join(f"{other.spec.layout} {other.confidence:.0%}" for other in others)
+    about = best.spec.data_set
+    name = f"{about.title} ({best.spec.layout})" if about else best.spec.layout
     return (
-        f"Layout: {best.title} ({best.name}), {recognition.confidence:.0%} sure: {recognition.evidence}."
+        f"Layout: {name}, {best.confidence:.0%} sure: {best.evidence}."
         + (f" Also possible: {beside}." if beside else "")
         + " --layout overrides it."
     )

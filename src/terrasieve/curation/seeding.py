@@ -33,9 +33,9 @@ def seed_centroids(rows: Tensor, keys: Keys, clusters: int, kind: Seeding, memor
     Args:
         rows: ``(n, d)`` float32 finite, on any device.
         keys: ``(n,)`` keys of the rows, which decide what is random.
-        clusters: Number of rows to choose.
-        kind: How.
-        memory_mib: Bound on the memory for products.
+        clusters: Number of rows to choose; at least 1.
+        kind: The rule by which rows are chosen, described above.
+        memory_mib: Bound on the memory for products, in MiB.
 
     Returns:
         ``(k, d)`` rows; k is less than ``clusters`` where there are fewer distinct rows, except for ``random``.

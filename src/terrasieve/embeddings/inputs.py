@@ -59,9 +59,12 @@ def resolve_inputs(
     """Resolve inputs against an archive and check that each fills the encoder.
 
     Args:
-        inputs: What was asked for.
+        inputs: Inputs as the user wrote them, each with bands of one sensor.
         sensors: The archive's sensors by key.
-        channels: Input channels of the encoder.
+        channels: Input channels of the encoder, which the bands of each input have to fill.
+
+    Returns:
+        The same inputs with the archive's sensor keys and with every band by name.
 
     Raises:
         BandError: An input does not exist in the archive or has another number of bands.
@@ -83,7 +86,7 @@ def views_as_inputs(recipe: ViewRecipe, sensors: Mapping[str, Sensor]) -> tuple[
     """What an encoder is shown when nobody says it: for each sensor that fills a view, the first bands that fill it.
 
     Args:
-        recipe: The views that it was trained on.
+        recipe: Recipe of the views that the encoder was trained on.
         sensors: The archive's sensors by key.
 
     Raises:

@@ -60,15 +60,16 @@ def embed(
 
     Args:
         encoder: Runs on the device that it is on.
-        card: The encoder's card.
-        archive: Where pixels come from.
+        card: What the encoder was trained with, which goes into the provenance.
+        archive: Archive that the samples are read from.
         inputs: What the encoder is shown, each with as many bands as it has channels.
-        normaliser: Standardises the pixels.
+        normaliser: Standardises each band by its statistics before the encoder sees it.
         settings: Size, batch size and precision; the defaults when None.
         indices: Samples to embed, in this order; all when None.
 
     Raises:
         BandError: An input does not exist in the archive or does not fit the encoder.
+        ConfigError: No input is given.
         SampleError: A sample cannot be read, or samples differ in size and no size is set.
     """
     settings = (settings or EmbedSettings()).on(device_of(encoder))
@@ -83,6 +84,9 @@ def embed(
 
 def read_embeddings(path: str | Path) -> EmbeddingTable:
     """Read a file of :func:`terrasieve.embeddings.write_embeddings` into memory.
+
+    Args:
+        path: The GeoParquet file.
 
     Raises:
         ArchiveError: The file does not exist, is damaged or holds no embeddings.

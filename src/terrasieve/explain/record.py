@@ -7,7 +7,6 @@ shows them needs no other file.
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -15,6 +14,7 @@ from pydantic import Field, StringConstraints
 
 from terrasieve.errors import ArchiveError
 from terrasieve.schema import Spec
+from terrasieve.writing import write_text
 
 EXPLANATION = "explanation.json"
 """Name of the file in a run folder."""
@@ -162,12 +162,7 @@ class Explanation(Spec):
 
 def write_explanation(explanation: Explanation, folder: Path) -> Path:
     """Write ``explanation.json``; the file appears under its name only when it is whole."""
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / EXPLANATION
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(explanation.model_dump_json(), encoding="utf-8")
-    os.replace(partial, path)
-    return path
+    return write_text(folder / EXPLANATION, explanation.model_dump_json())
 
 
 def read_explanation(folder: Path) -> Explanation | None:

@@ -20,6 +20,7 @@ from terrasieve.probes.linear.logistic import LogisticProbe
 from terrasieve.probes.probe import Labelled
 from terrasieve.probes.results import InputRow
 from terrasieve.probes.splits import Splits
+from terrasieve.streams import Stream, generator
 from terrasieve.views.normalise import Normaliser
 
 
@@ -138,7 +139,9 @@ def right_and_wrong(
         Positions in ``labels``, in the order of the classes.
     """
     classes = np.unique(labels)
-    recognised = shuffled_members(np.where(labels == predicted, labels, -1), classes, np.random.default_rng(seed))
+    recognised = shuffled_members(
+        np.where(labels == predicted, labels, -1), classes, generator(Stream.EXPLAINED_SAMPLES, seed)
+    )
     chosen = []
     for code, right in zip(classes, recognised, strict=True):
         wrong = np.flatnonzero((labels == code) & (predicted != code))

@@ -1,15 +1,17 @@
-"""What every self-supervised method is: views in, loss out."""
+"""What every self-supervised method is: views in, loss out; and which methods there are."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 from torch import Tensor, nn
 
 from terrasieve.errors import ConfigError
 from terrasieve.models.backbone import Encoder
+from terrasieve.registry import Registry
+from terrasieve.schema import Spec
 
 
 class StepOutput(NamedTuple):
@@ -86,3 +88,41 @@ class Method(nn.Module, ABC):
             )
         assert len({len(view) for view in views}) == 1, "views are of different samples"
         return self.compare(views)
+
+
+class MethodSpec(Spec):
+    """The settings of a method, as a recipe states them, which build it.
+
+    A subclass narrows ``name`` to its one name, ``name: Literal["byol"] = "byol"``.
+
+    Attributes:
+        name: Which method it is.
+        citations: BibTeX of the papers to cite, the method's users' first.
+    """
+
+    name: str
+    citations: ClassVar[tuple[str, ...]] = ()
+
+    @abstractmethod
+    def build(self, encoder: Encoder, views: Sequence[int], seed: int) -> Method:
+        """The method around an encoder, with untrained heads.
+
+        Args:
+            encoder: Becomes the student's encoder; a teacher gets a copy.
+            views: How many views of a sample each branch of the recipe makes, in the order in which they come to
+                ``forward``.
+            seed: Decides the heads' initial weights; not negative.
+
+        Raises:
+            ConfigError: The method cannot compare that many views.
+        """
+
+
+METHODS: Registry[MethodSpec] = Registry(
+    kind="method",
+    base=MethodSpec,
+    places=("terrasieve.methods",),
+    group="terrasieve.methods",
+    name_of=lambda spec: str(spec.model_fields["name"].default),
+)
+"""Every method that a recipe can name."""

@@ -9,21 +9,29 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Literal
 
-import numpy as np
 from pydantic import Field
-from torch import Generator, Tensor, nn
+from torch import Tensor, nn
 from torch.nn import functional
 
-from terrasieve.methods.base import Method, StepOutput
+from terrasieve.methods.base import Method, MethodSpec, StepOutput
 from terrasieve.methods.collapse import feature_std
 from terrasieve.models.backbone import Encoder
 from terrasieve.models.heads import mlp_head
 from terrasieve.models.split_batchnorm import pass_views, take_apart
 from terrasieve.models.teacher import Teacher, momentum_at
-from terrasieve.schema import Spec
+from terrasieve.streams import Stream, torch_generator
+
+_RS_BYOL = """@article{jain2022selfsupervised,
+  author  = {Jain, Pallavi and Schoen-Phelan, Bianca and Ross, Robert},
+  title   = {Self-Supervised Learning for Invariant Representations From Multi-Spectral and {SAR} Images},
+  journal = {IEEE Journal of Selected Topics in Applied Earth Observations and Remote Sensing},
+  volume  = {15},
+  pages   = {7797--7808},
+  year    = {2022},
+}"""
 
 
-class ByolSpec(Spec):
+class ByolSpec(MethodSpec):
     """Settings of BYOL; the defaults are those of RS-BYOL (Jain et al. 2022, section IV-C).
 
     Attributes:
@@ -39,6 +47,16 @@ class ByolSpec(Spec):
     output: int = Field(default=256, ge=1)
     momentum: float = Field(default=0.9, ge=0, le=1)
     momentum_end: float | None = Field(default=None, ge=0, le=1)
+
+    citations = (_RS_BYOL,)
+
+    def build(self, encoder: Encoder, views: Sequence[int], seed: int) -> Byol:
+        """BYOL around an encoder; see :meth:`MethodSpec.build`."""
+        # A stream of its own: the encoder may have been drawn with the same seed.
+        generator = torch_generator(Stream.HEAD_WEIGHTS, seed)
+        projector = mlp_head(encoder.features, self.hidden, self.output, generator)
+        predictor = mlp_head(self.output, self.hidden, self.output, generator)
+        return Byol(encoder, projector, predictor, self.momentum, self.momentum_end)
 
 
 class Byol(Method):
@@ -103,21 +121,6 @@ class Byol(Method):
 
     def _student(self) -> nn.Sequential:
         return nn.Sequential(OrderedDict(encoder=self.encoder, projector=self.projector))
-
-
-def build_byol(encoder: Encoder, spec: ByolSpec, seed: int) -> Byol:
-    """BYOL around an encoder, with untrained heads.
-
-    Args:
-        encoder: Becomes the student's encoder; the teacher gets a copy.
-        spec: Settings.
-        seed: Decides the heads' initial weights.
-    """
-    # A stream of its own: the encoder may have been drawn with the same seed.
-    generator = Generator().manual_seed(int(np.random.SeedSequence([seed, 1]).generate_state(1)[0]))
-    projector = mlp_head(encoder.features, spec.hidden, spec.output, generator)
-    predictor = mlp_head(spec.output, spec.hidden, spec.output, generator)
-    return Byol(encoder, projector, predictor, spec.momentum, spec.momentum_end)
 
 
 def byol_loss(predictions: Tensor, targets: Tensor) -> Tensor:

@@ -6,23 +6,38 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Literal
 
-import numpy as np
 import torch
 from pydantic import Field
-from torch import Generator, Tensor, nn
+from torch import Tensor, nn
 
 from terrasieve.errors import ConfigError
-from terrasieve.methods.base import Method, StepOutput
+from terrasieve.methods.base import Method, MethodSpec, StepOutput
 from terrasieve.methods.dino_loss import Centre, dino_loss, dino_targets
 from terrasieve.methods.koleo import koleo_loss
 from terrasieve.models.backbone import Encoder
 from terrasieve.models.heads import DinoHead, dino_head
 from terrasieve.models.split_batchnorm import pass_views, take_apart
 from terrasieve.models.teacher import Teacher, momentum_at
-from terrasieve.schema import Spec
+from terrasieve.streams import Stream, torch_generator
+
+_OCEANSAR = """@inproceedings{kerdreux2025efficient,
+  author    = {Kerdreux, Thomas and Tuel, Alexandre and Febvre, Quentin and Mouche, Alexis and Chapron, Bertrand},
+  title     = {Efficient Self-Supervised Learning for {Earth} Observation via Dynamic Dataset Curation},
+  booktitle = {CVPR Workshop MORSE},
+  year      = {2025},
+  note      = {arXiv:2504.06962},
+}"""
+
+_DINO = """@inproceedings{caron2021emerging,
+  author    = {Caron, Mathilde and Touvron, Hugo and Misra, Ishan and J{\\'e}gou, Herv{\\'e} and Mairal, Julien and
+               Bojanowski, Piotr and Joulin, Armand},
+  title     = {Emerging Properties in Self-Supervised Vision Transformers},
+  booktitle = {ICCV},
+  year      = {2021},
+}"""
 
 
-class DinoSpec(Spec):
+class DinoSpec(MethodSpec):
     """Settings of DINO; the defaults are those of Caron et al. 2021 (sections 3.1 and 3.2, appendix C).
 
     Shares of the run are the paper's epochs over the 100 of its shorter runs. ``freeze_last_layer`` stands in its
@@ -60,6 +75,28 @@ class DinoSpec(Spec):
     centre_momentum: float = Field(default=0.9, ge=0, lt=1)
     freeze_last_layer: float = Field(default=0.01, ge=0, le=1)
     koleo: float = Field(default=0.0, ge=0)
+
+    citations = (_OCEANSAR, _DINO)
+
+    def build(self, encoder: Encoder, views: Sequence[int], seed: int) -> Dino:
+        """DINO around an encoder; the views of the first branch are global, those of all others local.
+
+        Raises:
+            ConfigError: Fewer than two global views.
+        """
+        wide, *local = views
+        if wide < 2:
+            raise ConfigError(
+                f"DINO compares two or more global views of a sample, but was given {wide}. The first branch of the "
+                "views is the global one, all others are local: set views.branches.0.count=2, or take a recipe that "
+                "was made for DINO."
+            )
+        # A stream of its own: the encoder may have been drawn with the same seed.
+        generator = torch_generator(Stream.HEAD_WEIGHTS, seed)
+        head = dino_head(
+            encoder.features, self.hidden, self.bottleneck, self.prototypes, generator, batch_norm=self.batch_norm
+        )
+        return Dino(encoder, head, self, wide, sum(local))
 
 
 class Dino(Method):
@@ -149,33 +186,6 @@ class Dino(Method):
 
     def _student(self) -> nn.Sequential:
         return nn.Sequential(OrderedDict(encoder=self.encoder, head=self.head))
-
-
-def build_dino(encoder: Encoder, spec: DinoSpec, global_views: int, local_views: int, seed: int) -> Dino:
-    """DINO around an encoder, with an untrained head.
-
-    Args:
-        encoder: Becomes the student's encoder; the teacher gets a copy.
-        spec: Settings.
-        global_views: Views of a sample that the teacher sees, at least 2.
-        local_views: Views that the student alone sees.
-        seed: Decides the head's initial weights.
-
-    Raises:
-        ConfigError: Fewer than two global views.
-    """
-    if global_views < 2:
-        raise ConfigError(
-            f"DINO compares two or more global views of a sample, but was given {global_views}. The first branch of "
-            "the views is the global one, all others are local: set views.branches.0.count=2, or take a recipe that "
-            "was made for DINO."
-        )
-    # A stream of its own: the encoder may have been drawn with the same seed.
-    generator = Generator().manual_seed(int(np.random.SeedSequence([seed, 1]).generate_state(1)[0]))
-    head = dino_head(
-        encoder.features, spec.hidden, spec.bottleneck, spec.prototypes, generator, batch_norm=spec.batch_norm
-    )
-    return Dino(encoder, head, spec, global_views, local_views)
 
 
 def warmed_up(progress: Tensor, start: float, end: float, warmup: float) -> Tensor:

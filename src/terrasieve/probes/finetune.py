@@ -25,6 +25,7 @@ from terrasieve.probes.models import Candidate, Showing
 from terrasieve.probes.probe import ProbeResult, Protocol
 from terrasieve.probes.results import InputRow, Measured
 from terrasieve.schema import Spec
+from terrasieve.streams import Stream, generator, torch_seed
 
 NAME = "end-to-end"
 VERSION = 1
@@ -112,7 +113,7 @@ class _Joint(nn.Module):
         super().__init__()
         self.encoder = copy.deepcopy(encoder).requires_grad_(True)
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+            torch.manual_seed(torch_seed(Stream.FINETUNE_HEAD, seed))
             self.head = nn.Linear(inputs * encoder.features, outputs).to(device_of(encoder))
 
     def forward(self, views: Sequence[Tensor]) -> Tensor:
@@ -161,7 +162,7 @@ class _Trainer:
 
     def fit(self, train: _Part, val: _Part, title: str) -> dict[str, float]:
         """Train, and leave the model with the weights of its best epoch on validation; say which that was."""
-        generator, settings = np.random.default_rng(self.task.seed), self.settings
+        rng, settings = generator(Stream.FINETUNE_BATCHES, self.task.seed), self.settings
         steps = -(-len(train.indices) // settings.batch_size)
         optimiser = torch.optim.AdamW(
             self.model.parameters(), settings.learning_rate, weight_decay=settings.weight_decay
@@ -172,7 +173,7 @@ class _Trainer:
         with progress_bar() as bar:
             running = bar.add_task(title, total=settings.epochs, note="")
             for epoch in range(1, settings.epochs + 1):
-                for loss in self._losses(train, generator, -(-len(train.indices) // steps)):
+                for loss in self._losses(train, rng, -(-len(train.indices) // steps)):
                     optimiser.zero_grad()
                     loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
                     optimiser.step()

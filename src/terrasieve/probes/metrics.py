@@ -14,6 +14,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from terrasieve.streams import Stream, generator
+
 Task = Literal["classification", "multilabel", "regression", "segmentation"]
 """One class a sample; several labels a sample; one number a sample; one class a pixel."""
 
@@ -161,7 +163,7 @@ def bootstrap_intervals(confusion: NDArray[np.int64], resamples: int = RESAMPLES
         seed: Seed of the draws.
     """
     total = int(confusion.sum())
-    drawn = np.random.default_rng(seed).multinomial(total, confusion.ravel() / total, size=resamples)
+    drawn = generator(Stream.BOOTSTRAP, seed).multinomial(total, confusion.ravel() / total, size=resamples)
     matrices = drawn.reshape(resamples, *confusion.shape)
     return {name: interval(metric(matrices)) for name, metric in METRICS.items()}
 
@@ -207,10 +209,10 @@ def multilabel_intervals(
     """
     # The order of the scores is the same in every resample; only how often each sample counts differs.
     single, together = _rankings(truth, scores)
-    generator, n = np.random.default_rng(seed), len(truth)
+    rng, n = generator(Stream.BOOTSTRAP, seed), len(truth)
     drawn = []
     for _ in range(resamples):
-        counts = np.bincount(generator.integers(n, size=n), minlength=n).astype(np.float64)
+        counts = np.bincount(rng.integers(n, size=n), minlength=n).astype(np.float64)
         drawn.append(_mean_precisions(single, together, counts))
     return {name: interval(np.array([one[name] for one in drawn])) for name in drawn[0]}
 
@@ -282,9 +284,9 @@ def regression_intervals(truth: Numbers, predicted: Numbers, resamples: int = RE
         resamples: Number of resamples.
         seed: Seed of the draws.
     """
-    moments, generator = _moments(truth, predicted), np.random.default_rng(seed)
+    moments, rng = _moments(truth, predicted), generator(Stream.BOOTSTRAP, seed)
     n = len(truth)
-    drawn = [moments[:, generator.integers(n, size=n)].mean(axis=1) for _ in range(resamples)]
+    drawn = [moments[:, rng.integers(n, size=n)].mean(axis=1) for _ in range(resamples)]
     with np.errstate(invalid="ignore", divide="ignore"):
         values = _from_means(np.stack(drawn, axis=1))
     return {name: interval(value) for name, value in values.items()}

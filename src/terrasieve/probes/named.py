@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from terrasieve.errors import ConfigError, nearest
-from terrasieve.probes.knn import KnnMultilabel, KnnProbe, KnnRegression
-from terrasieve.probes.linear.logistic import LogisticProbe
-from terrasieve.probes.linear.multilabel import MultilabelLogistic
-from terrasieve.probes.linear.ridge import RidgeProbe
 from terrasieve.probes.metrics import Task
-from terrasieve.probes.mlp import MlpProbe
 from terrasieve.probes.probe import Probe
+from terrasieve.registry import Registry
 
-_PROBES: Mapping[Task, Mapping[str, Callable[[], Probe]]] = {
-    "classification": {"knn": KnnProbe, "logistic": LogisticProbe, "mlp": MlpProbe},
-    "multilabel": {"knn": KnnMultilabel, "logistic": MultilabelLogistic},
-    "regression": {"knn": KnnRegression, "ridge": RidgeProbe},
-}
+PROBES: Registry[Probe] = Registry(
+    kind="probe",
+    base=Probe,
+    places=("terrasieve.probes.knn", "terrasieve.probes.linear", "terrasieve.probes.mlp"),
+    group="terrasieve.probes",
+    name_of=lambda probe: f"{probe.task}.{probe.name.lower()}",
+)
+"""Every probe of frozen vectors by ``TASK.NAME``, such as ``classification.knn``."""
+
 QUICK: Mapping[Task, tuple[str, ...]] = {
     "classification": ("knn", "logistic"),
     "multilabel": ("knn", "logistic"),
@@ -32,8 +32,12 @@ def probes_named(names: Sequence[str], task: Task = "classification") -> tuple[P
     Raises:
         ConfigError: There is no such probe for this kind of target.
     """
-    known = _PROBES[task]
+    known = _by_name(task)
     for name in names:
         if name.lower() not in known:
             raise ConfigError(f"There is no probe {name!r} for {task}.{nearest(name, known)}")
     return tuple(known[name]() for name in dict.fromkeys(name.lower() for name in names or QUICK[task]))
+
+
+def _by_name(task: Task) -> dict[str, type[Probe]]:
+    return {name.removeprefix(f"{task}."): probe for name, probe in PROBES.items() if probe.task == task}

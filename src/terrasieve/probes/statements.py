@@ -11,6 +11,7 @@ from typing import Any
 
 from terrasieve.errors import ArchiveError
 from terrasieve.probes.significance import ALPHA, Comparison, PairedTest
+from terrasieve.writing import write_text
 
 COMPARISONS = "comparisons.json"
 """Name of the file that a benchmark's comparisons lie in."""
@@ -54,7 +55,7 @@ def as_record(comparison: Comparison) -> dict[str, object]:
 
 def write_comparisons(found: Sequence[Comparison], path: Path) -> None:
     """Write every number of every comparison as a JSON list."""
-    path.write_text(json.dumps([as_record(one) for one in found], indent=1) + "\n", encoding="utf-8")
+    write_text(path, json.dumps([as_record(one) for one in found], indent=1) + "\n")
 
 
 def read_comparisons(path: Path) -> tuple[Comparison, ...]:

@@ -22,16 +22,11 @@ class Answer:
     more: tuple[str, ...]
 
 
-def answer(run: Run, groups: Sequence[Group]) -> Answer:
-    """What the rows of a run say; without rows, what its log says, and that this is no result.
-
-    Args:
-        run: The run.
-        groups: Its probe rows; see :func:`terrasieve.report.grouping.groups_of`.
-    """
-    if not groups:
+def answer(run: Run) -> Answer:
+    """What the rows of a run say; without rows, what its log says, and that this is no result."""
+    if not run.groups:
         return Answer(_without_probes(run), ())
-    first, *others = groups
+    first, *others = run.groups
     lead = f"{_lead(first)} {_tally(first)}".strip()
     more = [_best_and_worst(first), *(_further(group) for group in others)]
     return Answer(lead, tuple(text for text in more if text))

@@ -34,14 +34,9 @@ class Caution:
     text: str
 
 
-def cautions(run: Run, groups: Sequence[Group]) -> tuple[Caution, ...]:
-    """Everything to know about a run first, the most serious first.
-
-    Args:
-        run: The run.
-        groups: Its probe rows; see :func:`terrasieve.report.grouping.groups_of`.
-    """
-    found = [*_data(run), *_scores(run, groups), *_training(run), *_weights(run), *_explanation(run)]
+def cautions(run: Run) -> tuple[Caution, ...]:
+    """Everything to know about a run first, the most serious first."""
+    found = [*_data(run), *_scores(run), *_training(run), *_weights(run), *_explanation(run)]
     return tuple(sorted(dict.fromkeys(found), key=lambda one: LEVELS.index(one.level)))
 
 
@@ -64,8 +59,8 @@ def _data(run: Run) -> Iterator[Caution]:
 # ---------------------------------------------------------------- scores
 
 
-def _scores(run: Run, groups: Sequence[Group]) -> Iterator[Caution]:
-    for group in groups:
+def _scores(run: Run) -> Iterator[Caution]:
+    for group in run.groups:
         yield from _against_floors(group)
     yield from _test_split(run)
     for note in dict.fromkeys((row.model, row.note) for row in run.rows if row.note):

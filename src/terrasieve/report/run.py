@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
 
+from terrasieve.console import track
 from terrasieve.errors import ArchiveError
 from terrasieve.explain.record import EXPLANATION, Explanation, read_explanation
 from terrasieve.models.export import CARD, WEIGHTS, EncoderCard, read_card
@@ -18,8 +21,7 @@ from terrasieve.probes.results import PREDICTIONS, ProbeRow
 from terrasieve.probes.row_tables import read_json
 from terrasieve.probes.significance import Comparison
 from terrasieve.probes.statements import COMPARISONS, read_comparisons
-from terrasieve.report.digests import sha256_of
-from terrasieve.report.paired import Predictions, read_predictions
+from terrasieve.report.grouping import Group, Predictions, groups_of, read_predictions
 from terrasieve.report.round_record import Round, read_round
 
 CONFIG = "config.yaml"
@@ -31,6 +33,8 @@ LOOKED_FOR = (CONFIG, LOG, f"encoder/{CARD}", PROBE, EXPLANATION, EMBEDDINGS, RO
 """One of these makes a folder a run."""
 
 _LISTED = (*LOOKED_FOR, f"encoder/{WEIGHTS}", CARD, WEIGHTS, PREDICTIONS, COMPARISONS, "curation/round-*.parquet")
+_BLOCK = 2**24
+_SHOWN_FROM = 2**29
 
 Value = TypeVar("Value")
 
@@ -87,6 +91,11 @@ class Run:
         trained_on = self.card.provenance.get("data", {}) if self.card else {}
         measured_on = [row.simulated for row in self.rows] + ([self.explanation.simulated] if self.explanation else [])
         return bool(trained_on.get("simulated")) or any(measured_on)
+
+    @cached_property
+    def groups(self) -> tuple[Group, ...]:
+        """The probe rows side by side; empty where the run was not probed."""
+        return groups_of(self.rows, self.predictions)
 
     def series(self, column: str) -> tuple[list[float], list[float]]:
         """Steps at which a column of the log was filled, and its values there."""
@@ -180,3 +189,31 @@ def _quarantined(folder: Path) -> dict[str, int]:
 
 def _rejected(text: str) -> int:
     return sum(int(row.get("samples") or 1) for row in csv.DictReader(text.splitlines()))
+
+
+# ---------------------------------------------------------------- hashes
+
+
+def sha256_of(paths: Sequence[Path]) -> dict[Path, str]:
+    """SHA-256 of each file, as hexadecimal digits.
+
+    Raises:
+        ArchiveError: A file cannot be read.
+    """
+    hashes = {path: hashlib.sha256() for path in paths}
+    total = sum(path.stat().st_size for path in paths)
+    blocks = _blocks(paths)
+    # Half a gigabyte takes about a second; below that a bar would only flicker.
+    for path, block in track(blocks, "hash files (16 MiB)", -(-total // _BLOCK)) if total > _SHOWN_FROM else blocks:
+        hashes[path].update(block)
+    return {path: digest.hexdigest() for path, digest in hashes.items()}
+
+
+def _blocks(paths: Sequence[Path]) -> Iterator[tuple[Path, bytes]]:
+    for path in paths:
+        try:
+            with path.open("rb") as file:
+                while block := file.read(_BLOCK):
+                    yield path, block
+        except OSError as error:
+            raise ArchiveError(f"{path} cannot be read: {error}. Mend it, or move it out of the run folder.") from error

@@ -7,12 +7,15 @@ plot all read the same numbers.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from terrasieve.curation.pacing import CurationPlan
-from terrasieve.training.spec import TrainSpec
+
+if TYPE_CHECKING:
+    from terrasieve.training.spec import TrainSpec
 
 
 def total_steps(samples: int, batch_size: int, epochs: float) -> int:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, Self
 
+import numpy as np
+import torch
+from numpy.typing import NDArray
 from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
 from terrasieve.curation.balanced import BalancedClusters
-from terrasieve.curation.curators import CuratorSpec
+from terrasieve.curation.curator import CuratorSpec
 from terrasieve.curation.pacing import CurationPlan
 from terrasieve.schema import Spec
 from terrasieve.training.logs import LoggerName
+from terrasieve.training.schedules import Timeline, cosine, off_boundary_warning, warm_restarts
 
 
 def _as_text(value: Any) -> Any:
@@ -22,7 +27,25 @@ def _as_text(value: Any) -> Any:
 Precision = Annotated[Literal["auto", "32", "bf16", "16"], BeforeValidator(_as_text)]
 
 
-class Cosine(Spec):
+class LearningRates(Spec):
+    """How the learning rate goes through a run."""
+
+    @abstractmethod
+    def build(self, high: float, low: float, timeline: Timeline) -> NDArray[np.float64]:
+        """The learning rate of every step, shape ``(steps,)``.
+
+        Args:
+            high: Highest rate, above 0.
+            low: Lowest rate, 0 or more.
+            timeline: The steps of the run.
+        """
+
+    def warning(self, epochs: float) -> str | None:
+        """What is unusual about a run of that many passes, as a sentence; None, as here, where nothing is."""
+        return None
+
+
+class Cosine(LearningRates):
     """Cosine decay over the whole run after a linear warm-up.
 
     Attributes:
@@ -36,8 +59,14 @@ class Cosine(Spec):
     warmup_epochs: float = Field(default=0, ge=0)
     warmup_steps: int | None = Field(default=None, ge=0)
 
+    def build(self, high: float, low: float, timeline: Timeline) -> NDArray[np.float64]:
+        """See :meth:`LearningRates.build`."""
+        stated = self.warmup_steps
+        warmup = timeline.nearest_step(self.warmup_epochs) if stated is None else stated
+        return cosine(high, low, timeline.steps, warmup=warmup)
 
-class WarmRestarts(Spec):
+
+class WarmRestarts(LearningRates):
     """Cosine annealing with warm restarts, as RS-BYOL trains (Jain et al. 2022, section IV-C).
 
     Attributes:
@@ -50,11 +79,31 @@ class WarmRestarts(Spec):
     first_epochs: float = Field(default=10, gt=0)
     multiplier: int = Field(default=2, ge=1)
 
+    def build(self, high: float, low: float, timeline: Timeline) -> NDArray[np.float64]:
+        """See :meth:`LearningRates.build`."""
+        return warm_restarts(high, low, timeline.epochs[:-1], self.first_epochs, self.multiplier)
+
+    def warning(self, epochs: float) -> str | None:
+        """Whether the run ends within a cycle, with the learning rate not annealed."""
+        return off_boundary_warning(epochs, self.first_epochs, self.multiplier)
+
 
 Schedule = Annotated[Cosine | WarmRestarts, Field(discriminator="name")]
 
 
-class Sgd(Spec):
+class Optimising(Spec):
+    """Which optimiser moves the weights, and how far."""
+
+    @abstractmethod
+    def build(self, groups: Sequence[dict[str, Any]]) -> torch.optim.Optimizer:
+        """The optimiser, at its highest learning rate.
+
+        Args:
+            groups: Parameter groups as torch takes them, each with its ``weight_decay``.
+        """
+
+
+class Sgd(Optimising):
     """Stochastic gradient descent with momentum.
 
     Attributes:
@@ -73,8 +122,12 @@ class Sgd(Spec):
     weight_decay: float = Field(default=1e-5, ge=0)
     weight_decay_end: float | None = Field(default=None, ge=0)
 
+    def build(self, groups: Sequence[dict[str, Any]]) -> torch.optim.Optimizer:
+        """See :meth:`Optimising.build`."""
+        return torch.optim.SGD(groups, lr=self.lr, momentum=self.momentum)
 
-class AdamW(Spec):
+
+class AdamW(Optimising):
     """AdamW (Loshchilov and Hutter 2019).
 
     Attributes:
@@ -91,6 +144,10 @@ class AdamW(Spec):
     lr_end: float = Field(default=1e-6, ge=0)
     weight_decay: float = Field(default=0.04, ge=0)
     weight_decay_end: float | None = Field(default=None, ge=0)
+
+    def build(self, groups: Sequence[dict[str, Any]]) -> torch.optim.Optimizer:
+        """See :meth:`Optimising.build`."""
+        return torch.optim.AdamW(groups, lr=self.lr)
 
 
 Optimiser = Annotated[Sgd | AdamW, Field(discriminator="name")]

@@ -17,14 +17,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from terrasieve.archive.acquisition_time import parse_time
-from terrasieve.archive.layout import Layout, Recognition
+from terrasieve.archive.layout import ArchiveSpec, DataSet, Recognition
 from terrasieve.archive.patches.class_folders import subfolders
 from terrasieve.archive.patches.listing import Listing, PatchesArchive
 from terrasieve.archive.quality.limits import Problem, Rejection
 from terrasieve.archive.readers.patch_files import BandsReader
 from terrasieve.console import track_many
 from terrasieve.errors import ArchiveError
-from terrasieve.schema import Spec
 from terrasieve.sensors import SENSORS
 
 SIZE = (120, 120)
@@ -64,8 +63,15 @@ CLASSES_19: Mapping[str, tuple[str, ...]] = {
 
 _NEW_NAME = {old: new for new, olds in CLASSES_19.items() for old in (new, *olds)}
 
+_CITATION = """@article{clasen2024reben,
+  author  = {Clasen, Kai Norman and Hackel, Leonard and others},
+  title   = {{reBEN}: Refined {BigEarthNet} Dataset for Remote Sensing Image Analysis},
+  journal = {arXiv:2407.03653},
+  year    = {2024},
+}"""
 
-class BigEarthNetSpec(Spec):
+
+class BigEarthNetSpec(ArchiveSpec):
     """A BigEarthNet folder.
 
     Attributes:
@@ -76,6 +82,28 @@ class BigEarthNetSpec(Spec):
     layout: Literal["bigearthnet"] = "bigearthnet"
     root: Path
     sensors: tuple[Literal["s2", "s1"], ...] | None = None
+
+    data_set = DataSet(
+        title="BigEarthNet",
+        sensors="Sentinel-2 L2A, Sentinel-1",
+        labels="several classes",
+        split="official",
+        page="bigearthnet.md",
+        versions="v2, v1-like",
+        citation=_CITATION,
+    )
+
+    def open(self) -> BigEarthNetArchive:
+        """The archive; see :class:`BigEarthNetArchive`."""
+        return BigEarthNetArchive(self)
+
+    @classmethod
+    def recognise(cls, folder: Path) -> Recognition | None:
+        """By the names of its two folders."""
+        found = [name for name in (S2, S1) if (folder / name).is_dir()]
+        if not found:
+            return None
+        return Recognition(1.0, f"folder{'s' if len(found) > 1 else ''} {' and '.join(found)}", cls(root=folder))
 
 
 @dataclass(frozen=True)
@@ -227,16 +255,3 @@ def _present(
             )
             lost.append(Rejection(patch.names[there[0]], missing[0], "", reason, Problem.PARTNER))
     return kept, tuple(lost), {"unpaired": unpaired, "listed_but_absent": absent}
-
-
-def recognise(folder: Path) -> Recognition | None:
-    """By the names of its two folders."""
-    found = [name for name in (S2, S1) if (folder / name).is_dir()]
-    if not found:
-        return None
-    return Recognition(
-        1.0, f"folder{'s' if len(found) > 1 else ''} {' and '.join(found)}", BigEarthNetSpec(root=folder)
-    )
-
-
-LAYOUT = Layout("bigearthnet", "BigEarthNet", BigEarthNetSpec, BigEarthNetArchive, recognise)

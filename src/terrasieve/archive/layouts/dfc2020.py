@@ -14,14 +14,13 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from terrasieve.archive.layout import Layout, Recognition
+from terrasieve.archive.layout import ArchiveSpec, DataSet, Recognition
 from terrasieve.archive.patches.land_cover import CLASSES_10, MajorityLabels
 from terrasieve.archive.patches.listing import PatchesArchive, PatchReader
 from terrasieve.archive.patches.sensor_folders import list_parts, parts_there
 from terrasieve.archive.protocol import Window
 from terrasieve.archive.readers.patch_files import StackReader
 from terrasieve.errors import ArchiveError
-from terrasieve.schema import Spec
 from terrasieve.sensors import SENSORS, Band, Sensor
 
 SIZE = (256, 256)
@@ -44,8 +43,15 @@ _EXCHANGED: Mapping[Part, str] = {"val": "test", "test": "train"}
 SensorKey = Literal["s2", "s1", "dfc"]
 _SENSORS: Mapping[SensorKey, Sensor] = {"s2": SENSORS["s2-l1c"], "s1": SENSORS["s1"], "dfc": MAP}
 
+_CITATION = r"""@article{yokoya2020data,
+  author  = {Yokoya, Naoto and Ghamisi, Pedram and H{\"a}nsch, Ronny and Schmitt, Michael},
+  title   = {2020 {IEEE} {GRSS} Data Fusion Contest: Global Land Cover Mapping With Weak Supervision},
+  journal = {IEEE Geoscience and Remote Sensing Magazine},
+  year    = {2020},
+}"""
 
-class Dfc2020Spec(Spec):
+
+class Dfc2020Spec(ArchiveSpec):
     """A DFC2020 folder.
 
     Attributes:
@@ -63,6 +69,27 @@ class Dfc2020Spec(Spec):
     sensors: tuple[SensorKey, ...] | None = None
     classes: Literal[10, 8] = 10
     split: Literal["published", "exchanged"] = "published"
+
+    data_set = DataSet(
+        title="DFC2020",
+        sensors="Sentinel-1, Sentinel-2 L1C, land cover",
+        labels="class, map",
+        split="official",
+        page="dfc2020.md",
+        citation=_CITATION,
+    )
+
+    def open(self) -> Dfc2020Archive:
+        """The archive; see :class:`Dfc2020Archive`."""
+        return Dfc2020Archive(self)
+
+    @classmethod
+    def recognise(cls, folder: Path) -> Recognition | None:
+        """By its two folders."""
+        regions = [name for name in _REGIONS if parts_there(folder, [name], tuple(_SENSORS))]
+        if not regions:
+            return None
+        return Recognition(1.0, f"DFC2020's {' and '.join(regions)}", cls(root=folder))
 
 
 class Dfc2020Archive(PatchesArchive):
@@ -119,14 +146,3 @@ def _reader(key: SensorKey, root: Path, left_out: Sequence[str]) -> StackReader:
 def _split(sample: str, split: str) -> str:
     part = next(part for region, part in _REGIONS.items() if sample.startswith(f"{region}_"))
     return _EXCHANGED[part] if split == "exchanged" else part
-
-
-def recognise(folder: Path) -> Recognition | None:
-    """By its two folders."""
-    regions = [name for name in _REGIONS if parts_there(folder, [name], tuple(_SENSORS))]
-    if not regions:
-        return None
-    return Recognition(1.0, f"DFC2020's {' and '.join(regions)}", Dfc2020Spec(root=folder))
-
-
-LAYOUT = Layout("dfc2020", "DFC2020", Dfc2020Spec, Dfc2020Archive, recognise)

@@ -11,14 +11,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
-from terrasieve.archive.layout import Layout, Recognition
+from terrasieve.archive.layout import ArchiveSpec, DataSet, Recognition
 from terrasieve.archive.patches.class_folders import DEPTH, find_class_folders, list_class_folders, walk
 from terrasieve.archive.patches.listing import Listing, PatchesArchive, PatchReader
 from terrasieve.archive.patches.split_columns import read_split_lists, split_column
 from terrasieve.archive.readers.geotiff import read_header
 from terrasieve.archive.readers.patch_files import PictureReader, StackReader
 from terrasieve.errors import ArchiveError, SampleError
-from terrasieve.schema import Spec
 from terrasieve.sensors import SENSORS, Sensor
 
 CLASSES = (
@@ -46,8 +45,15 @@ _SENSORS: Mapping[Product, tuple[str, Sensor]] = {
 _SPLITS = ("train", "val", "test")
 _SPLIT_COLUMNS = {"split": "eurosat-", "split_spatial": "eurosat-spatial-"}
 
+_CITATION = """@article{helber2019eurosat,
+  author  = {Helber, Patrick and Bischke, Benjamin and Dengel, Andreas and Borth, Damian},
+  title   = {{EuroSAT}: A Novel Dataset and Deep Learning Benchmark for Land Use and Land Cover Classification},
+  journal = {IEEE Journal of Selected Topics in Applied Earth Observations and Remote Sensing},
+  year    = {2019},
+}"""
 
-class EuroSatSpec(Spec):
+
+class EuroSatSpec(ArchiveSpec):
     """A EuroSAT folder.
 
     Attributes:
@@ -58,6 +64,28 @@ class EuroSatSpec(Spec):
     layout: Literal["eurosat"] = "eurosat"
     root: Path
     product: Product | None = None
+
+    data_set = DataSet(
+        title="EuroSAT",
+        sensors="Sentinel-2 or Sentinel-1",
+        labels="class",
+        split="random and spatial",
+        page="eurosat.md",
+        versions="RGB, MS, SAR",
+        citation=_CITATION,
+    )
+
+    def open(self) -> EuroSatArchive:
+        """The archive; see :class:`EuroSatArchive`."""
+        return EuroSatArchive(self)
+
+    @classmethod
+    def recognise(cls, folder: Path) -> Recognition | None:
+        """By the ten class folders."""
+        found = find_class_folders(folder, CLASSES, (".jpg", ".tif"))
+        if not found:
+            return None
+        return Recognition(1.0, f"EuroSAT's ten class folders in {next(iter(found.values()))}", cls(root=folder))
 
 
 class EuroSatArchive(PatchesArchive):
@@ -115,14 +143,6 @@ def find_products(root: Path) -> dict[Product, Path]:
     return products
 
 
-def recognise(folder: Path) -> Recognition | None:
-    """By the ten class folders."""
-    found = find_class_folders(folder, CLASSES, (".jpg", ".tif"))
-    if not found:
-        return None
-    return Recognition(1.0, f"EuroSAT's ten class folders in {next(iter(found.values()))}", EuroSatSpec(root=folder))
-
-
 def _choose(spec: EuroSatSpec) -> tuple[Path, Product]:
     found = find_products(spec.root) if spec.root.is_dir() else {}
     if spec.product is None and len(found) > 1:
@@ -155,6 +175,3 @@ def _places(root: Path) -> list[Path]:
 
 def _names(prefix: str) -> dict[str, str]:
     return {split: f"{prefix}{split}.txt" for split in _SPLITS}
-
-
-LAYOUT = Layout("eurosat", "EuroSAT", EuroSatSpec, EuroSatArchive, recognise)

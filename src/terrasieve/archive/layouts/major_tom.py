@@ -15,14 +15,13 @@ from pathlib import Path
 from typing import Literal
 
 from terrasieve.archive.acquisition_time import parse_time
-from terrasieve.archive.layout import Layout, Recognition
+from terrasieve.archive.layout import ArchiveSpec, DataSet, Recognition
 from terrasieve.archive.patches.listing import Listing, PatchesArchive
 from terrasieve.archive.quality.limits import FlawError, Problem, Rejection
 from terrasieve.archive.readers.addresses import inside
 from terrasieve.archive.readers.parquet import BlobReader, open_parquet, reading
 from terrasieve.console import track_many
 from terrasieve.errors import ArchiveError
-from terrasieve.schema import Spec
 from terrasieve.sensors import SENSORS, Sensor
 
 SIZE = (1068, 1068)
@@ -37,8 +36,15 @@ FOLDERS: Mapping[str, tuple[str, Sensor]] = {
 _ROW = ("grid_cell", "product_id")
 _BASELINE = re.compile(r"_N(\d{4})_")
 
+_CITATION = """@inproceedings{francis2024major,
+  author    = {Francis, Alistair and Czerkawski, Mikolaj},
+  title     = {Major {TOM}: Expandable Datasets for {Earth} Observation},
+  booktitle = {IGARSS},
+  year      = {2024},
+}"""
 
-class MajorTomSpec(Spec):
+
+class MajorTomSpec(ArchiveSpec):
     """A folder of Major TOM Core.
 
     Attributes:
@@ -49,6 +55,26 @@ class MajorTomSpec(Spec):
     layout: Literal["major-tom"] = "major-tom"
     root: Path
     sensors: tuple[Product, ...] | None = None
+
+    data_set = DataSet(
+        title="Major TOM Core",
+        sensors="Sentinel-1 RTC, Sentinel-2 L1C and L2A",
+        page="major-tom.md",
+        citation=_CITATION,
+    )
+
+    def open(self) -> MajorTomArchive:
+        """The archive; see :class:`MajorTomArchive`."""
+        return MajorTomArchive(self)
+
+    @classmethod
+    def recognise(cls, folder: Path) -> Recognition | None:
+        """By the names of the data sets and the Parquet files in them."""
+        found = _folders(folder)
+        if not found:
+            return None
+        names = ", ".join(FOLDERS[key][0] for key in found)
+        return Recognition(0.95, f"Parquet files of {names}", cls(root=folder))
 
 
 @dataclass(frozen=True)
@@ -183,15 +209,3 @@ def _apart(one: _Row, other: _Row) -> float:
 def _baseline(product: str) -> str | None:
     match = _BASELINE.search(product)
     return match[1] if match else None
-
-
-def recognise(folder: Path) -> Recognition | None:
-    """By the names of the data sets and the Parquet files in them."""
-    found = _folders(folder)
-    if not found:
-        return None
-    names = ", ".join(FOLDERS[key][0] for key in found)
-    return Recognition(0.95, f"Parquet files of {names}", MajorTomSpec(root=folder))
-
-
-LAYOUT = Layout("major-tom", "Major TOM Core", MajorTomSpec, MajorTomArchive, recognise)

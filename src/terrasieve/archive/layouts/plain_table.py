@@ -20,13 +20,12 @@ from pyarrow import csv
 from pydantic import Field
 
 from terrasieve.archive.acquisition_time import parse_time
-from terrasieve.archive.layout import Layout, Recognition
+from terrasieve.archive.layout import ArchiveSpec, DataSet
 from terrasieve.archive.patches.listing import Listing, PatchesArchive
 from terrasieve.archive.quality.limits import Problem, Rejection
 from terrasieve.archive.readers.patch_files import SUFFIXES, SuffixReader
 from terrasieve.console import track_many
 from terrasieve.errors import ArchiveError, ConfigError
-from terrasieve.schema import Spec
 from terrasieve.sensors import SENSORS, Sensor, load_sensor
 
 SPLITS = {"train": "train", "val": "val", "validation": "val", "test": "test"}
@@ -35,7 +34,7 @@ _RESERVED = ("geometry", "bbox", "crs", "transform")
 _TIME = pa.timestamp("us", tz="UTC")
 
 
-class PlainTableSpec(Spec):
+class PlainTableSpec(ArchiveSpec):
     """A table of files.
 
     Attributes:
@@ -50,6 +49,14 @@ class PlainTableSpec(Spec):
     root: Path
     sensors: dict[str, str | Sensor] = Field(default_factory=dict)
     outside: bool = False
+
+    data_set = DataSet(
+        title="plain table", sensors="any, named by you", labels="class, numbers", split="yours", page="plain-table.md"
+    )
+
+    def open(self) -> PlainTableArchive:
+        """The archive; see :class:`PlainTableArchive`."""
+        return PlainTableArchive(self)
 
 
 class PlainTableArchive(PatchesArchive):
@@ -276,11 +283,3 @@ def _time(said: str | datetime | None, path: Path) -> datetime | None:
     if found is None:
         raise ArchiveError(f"{path} has the time {said!r}; write ISO 8601, such as 2016-02-29T17:05:00Z.")
     return found
-
-
-def recognise(_folder: Path) -> Recognition | None:
-    """Never: a table is named by its own path, not by its folder's."""
-    return None
-
-
-LAYOUT = Layout("table", "plain table", PlainTableSpec, PlainTableArchive, recognise)

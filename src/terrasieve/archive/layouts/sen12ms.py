@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
-from terrasieve.archive.layout import Layout, Recognition
+from terrasieve.archive.layout import ArchiveSpec, DataSet, Recognition
 from terrasieve.archive.patches.land_cover import CLASS_OF_IGBP, IGBP, MajorityLabels
 from terrasieve.archive.patches.listing import Listing, PatchesArchive, PatchReader
 from terrasieve.archive.patches.sensor_folders import list_parts, parts_there, sample_name
@@ -21,7 +21,6 @@ from terrasieve.archive.patches.split_columns import read_split_lists
 from terrasieve.archive.quality.limits import Problem, Rejection
 from terrasieve.archive.readers.patch_files import StackReader
 from terrasieve.errors import ArchiveError
-from terrasieve.schema import Spec
 from terrasieve.sensors import SENSORS, Band, Sensor
 
 SIZE = (256, 256)
@@ -52,8 +51,16 @@ _SENSORS: Mapping[SensorKey, Sensor] = {
     "lc": LC_FILE.select("IGBP"),
 }
 
+_CITATION = """@inproceedings{schmitt2019sen12ms,
+  author    = {Schmitt, Michael and Hughes, Lloyd Haydn and Qiu, Chunping and Zhu, Xiao Xiang},
+  title     = {{SEN12MS} -- A Curated Dataset of Georeferenced Multi-Spectral {Sentinel-1/2} Imagery for Deep
+               Learning and Data Fusion},
+  booktitle = {ISPRS Annals, IV-2/W7},
+  year      = {2019},
+}"""
 
-class Sen12MsSpec(Spec):
+
+class Sen12MsSpec(ArchiveSpec):
     """A SEN12MS folder.
 
     Attributes:
@@ -64,6 +71,27 @@ class Sen12MsSpec(Spec):
     layout: Literal["sen12ms"] = "sen12ms"
     root: Path
     sensors: tuple[SensorKey, ...] | None = None
+
+    data_set = DataSet(
+        title="SEN12MS",
+        sensors="Sentinel-1, Sentinel-2 L1C, land cover",
+        labels="class, map",
+        split="official lists, held-out scenes",
+        page="sen12ms.md",
+        citation=_CITATION,
+    )
+
+    def open(self) -> Sen12MsArchive:
+        """The archive; see :class:`Sen12MsArchive`."""
+        return Sen12MsArchive(self)
+
+    @classmethod
+    def recognise(cls, folder: Path) -> Recognition | None:
+        """By the folders of the seasons, with folders of scenes in them."""
+        seasons = [name for name in SEASONS if parts_there(folder, [name], tuple(_SENSORS))]
+        if not seasons:
+            return None
+        return Recognition(1.0, f"SEN12MS's {', '.join(seasons)} with folders of scenes", cls(root=folder))
 
 
 class Sen12MsArchive(PatchesArchive):
@@ -166,14 +194,3 @@ def _published(root: Path, names: Sequence[str]) -> tuple[dict[str, str], int]:
 
 def _by_sample(split_of: Mapping[str, str]) -> dict[str, str]:
     return {sample_name(stem) or stem: split for stem, split in split_of.items()}
-
-
-def recognise(folder: Path) -> Recognition | None:
-    """By the folders of the seasons, with folders of scenes in them."""
-    seasons = [name for name in SEASONS if parts_there(folder, [name], tuple(_SENSORS))]
-    if not seasons:
-        return None
-    return Recognition(1.0, f"SEN12MS's {', '.join(seasons)} with folders of scenes", Sen12MsSpec(root=folder))
-
-
-LAYOUT = Layout("sen12ms", "SEN12MS", Sen12MsSpec, Sen12MsArchive, recognise)

@@ -17,7 +17,7 @@ from typing import Literal
 
 from terrasieve.archive.acquisition_time import parse_time
 from terrasieve.archive.derived.seasons import Seasons, seasons_as
-from terrasieve.archive.layout import Layout, Recognition
+from terrasieve.archive.layout import ArchiveSpec, DataSet, Recognition
 from terrasieve.archive.patches.class_folders import subfolders
 from terrasieve.archive.patches.listing import Listing, PatchesArchive
 from terrasieve.archive.protocol import Archive
@@ -25,7 +25,6 @@ from terrasieve.archive.quality.limits import Problem, Rejection
 from terrasieve.archive.readers.patch_files import BandsReader
 from terrasieve.console import track_many
 from terrasieve.errors import ArchiveError
-from terrasieve.schema import Spec
 from terrasieve.sensors import SENSORS, Sensor
 
 SIZE = (264, 264)
@@ -34,8 +33,17 @@ PRODUCTS: Mapping[str, Sensor] = {"s1": SENSORS["s1"], "s2c": SENSORS["s2-l1c"],
 _LOCATION = re.compile(r"\d{7}")
 _LOOKED_AT = 5
 
+_CITATION = """@article{wang2023ssl4eo,
+  author  = {Wang, Yi and Braham, Nassim Ait Ali and Xiong, Zhitong and Liu, Chenying and Albrecht, Conrad M. and
+             Zhu, Xiao Xiang},
+  title   = {{SSL4EO-S12}: A Large-Scale Multimodal, Multitemporal Dataset for Self-Supervised Learning in {Earth}
+             Observation},
+  journal = {IEEE Geoscience and Remote Sensing Magazine},
+  year    = {2023},
+}"""
 
-class Ssl4eoS12Spec(Spec):
+
+class Ssl4eoS12Spec(ArchiveSpec):
     """An SSL4EO-S12 folder, version 1.0.
 
     Attributes:
@@ -49,6 +57,25 @@ class Ssl4eoS12Spec(Spec):
     root: Path
     sensors: tuple[Product, ...] | None = None
     seasons: Seasons = "samples"
+
+    data_set = DataSet(
+        title="SSL4EO-S12 v1.0",
+        sensors="Sentinel-1, Sentinel-2 L1C and L2A, four seasons",
+        page="ssl4eo-s12.md",
+        citation=_CITATION,
+    )
+
+    def open(self) -> Archive:
+        """The archive, with the seasons as the spec says."""
+        return seasons_as(Ssl4eoS12Archive(self), self.seasons)
+
+    @classmethod
+    def recognise(cls, folder: Path) -> Recognition | None:
+        """By the folders of locations with seven digits below those of the sensors."""
+        found = [key for key in PRODUCTS if any(map(_LOCATION.fullmatch, islice(subfolders(folder / key), _LOOKED_AT)))]
+        if not found:
+            return None
+        return Recognition(0.95, f"locations of seven digits in {', '.join(found)}", cls(root=folder))
 
 
 @dataclass(frozen=True)
@@ -153,19 +180,3 @@ def _seasons(location: str, found: Mapping[str, Mapping[str, datetime | None]]) 
         for number, (row, time) in enumerate(zip(scenes, times, strict=True))
         if time is not None
     ]
-
-
-def recognise(folder: Path) -> Recognition | None:
-    """By the folders of locations with seven digits below those of the sensors."""
-    found = [key for key in PRODUCTS if any(map(_LOCATION.fullmatch, islice(subfolders(folder / key), _LOOKED_AT)))]
-    if not found:
-        return None
-    return Recognition(0.95, f"locations of seven digits in {', '.join(found)}", Ssl4eoS12Spec(root=folder))
-
-
-def build(spec: Ssl4eoS12Spec) -> Archive:
-    """Open a spec, with the seasons as it says."""
-    return seasons_as(Ssl4eoS12Archive(spec), spec.seasons)
-
-
-LAYOUT = Layout("ssl4eo-s12", "SSL4EO-S12 v1.0", Ssl4eoS12Spec, build, recognise)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Literal
 
 from terrasieve.archive.derived.seasons import Seasons, seasons_as
-from terrasieve.archive.layout import Layout, Recognition
+from terrasieve.archive.layout import ArchiveSpec, DataSet, Recognition
 from terrasieve.archive.patches.listing import Listing, PatchesArchive
 from terrasieve.archive.protocol import Archive
 from terrasieve.archive.quality.limits import FlawError, Problem, Rejection
@@ -23,7 +23,6 @@ from terrasieve.archive.readers.addresses import inside
 from terrasieve.archive.readers.zarr import StoredSamples, ZippedZarrReader, read_samples
 from terrasieve.console import track_many
 from terrasieve.errors import ArchiveError
-from terrasieve.schema import Spec
 from terrasieve.sensors import SENSORS, Sensor
 
 SIZE = (264, 264)
@@ -44,8 +43,15 @@ FOLDERS: Mapping[str, tuple[str, Sensor]] = {
 }
 _NAME = re.compile(r"ssl4eos12_(train|val)_seasonal_data_\d+\.zarr\.zip")
 
+_CITATION = """@article{blumenstiel2025ssl4eo,
+  author  = {Blumenstiel, Benedikt and others},
+  title   = {{SSL4EO-S12} v1.1: A Multimodal, Multiseasonal Dataset for Pretraining},
+  journal = {arXiv:2503.00168},
+  year    = {2025},
+}"""
 
-class Ssl4eoS12V11Spec(Spec):
+
+class Ssl4eoS12V11Spec(ArchiveSpec):
     """An SSL4EO-S12 folder, version 1.1.
 
     Attributes:
@@ -60,6 +66,27 @@ class Ssl4eoS12V11Spec(Spec):
     root: Path
     sensors: tuple[Product, ...] | None = None
     seasons: Seasons = "samples"
+
+    data_set = DataSet(
+        title="SSL4EO-S12 v1.1",
+        sensors="Sentinel-1, Sentinel-2 L1C and L2A, four seasons",
+        split="official",
+        page="ssl4eo-s12.md",
+        citation=_CITATION,
+    )
+
+    def open(self) -> Archive:
+        """The archive, with the seasons as the spec says."""
+        return seasons_as(Ssl4eoS12V11Archive(self), self.seasons)
+
+    @classmethod
+    def recognise(cls, folder: Path) -> Recognition | None:
+        """By the stores' names."""
+        for split in SPLITS:
+            for name, _ in FOLDERS.values():
+                if any(_NAME.fullmatch(path.name) for path in (folder / split / name).glob("ssl4eos12_*.zarr.zip")):
+                    return Recognition(1.0, f"stores of SSL4EO-S12 v1.1 in {split}/{name}", cls(root=folder))
+        return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,20 +196,3 @@ def _match(
         for name in shared:
             addresses = tuple(inside(paths[key], places[key][name], season) for key in found)
             yield _Sample(name, season, split, first.times[places[next(iter(found))][name]][season], addresses)
-
-
-def recognise(folder: Path) -> Recognition | None:
-    """By the stores' names."""
-    for split in SPLITS:
-        for name, _ in FOLDERS.values():
-            if any(_NAME.fullmatch(path.name) for path in (folder / split / name).glob("ssl4eos12_*.zarr.zip")):
-                return Recognition(1.0, f"stores of SSL4EO-S12 v1.1 in {split}/{name}", Ssl4eoS12V11Spec(root=folder))
-    return None
-
-
-def build(spec: Ssl4eoS12V11Spec) -> Archive:
-    """Open a spec, with the seasons as it says."""
-    return seasons_as(Ssl4eoS12V11Archive(spec), spec.seasons)
-
-
-LAYOUT = Layout("ssl4eo-s12-v1.1", "SSL4EO-S12 v1.1", Ssl4eoS12V11Spec, build, recognise)

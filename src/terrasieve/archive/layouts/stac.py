@@ -13,15 +13,15 @@ from typing import Literal
 
 from pydantic import Field
 
-from terrasieve.archive.layout import Layout, Recognition
+from terrasieve.archive.layout import ArchiveSpec, DataSet, Recognition
 from terrasieve.archive.patches.listing import Listing, PatchesArchive
 from terrasieve.archive.quality.limits import FlawError, Problem, Rejection
 from terrasieve.archive.scenes.tiling import Edge, origins
 from terrasieve.archive.stac.assets import find_bands
 from terrasieve.archive.stac.items import Item, locate, read_items
-from terrasieve.archive.stac.tiles import Scene, TileReader, plan_scene
+from terrasieve.archive.stac.tiles import ItemScene, TileReader, plan_scene
 from terrasieve.errors import ArchiveError
-from terrasieve.parallel import side_by_side
+from terrasieve.parallel import map_threads
 from terrasieve.schema import Spec
 from terrasieve.sensors import SENSORS, Sensor, load_sensor
 
@@ -47,7 +47,7 @@ class StacSensor(Spec):
         return self.sensor if isinstance(self.sensor, Sensor) else load_sensor(self.sensor)
 
 
-class StacSpec(Spec):
+class StacSpec(ArchiveSpec):
     """An item collection and how to cut it.
 
     Attributes:
@@ -65,6 +65,8 @@ class StacSpec(Spec):
     stride: int | None = Field(default=None, ge=1)
     edge: Edge = "drop"
 
+    data_set = DataSet(title="STAC item collection", sensors="whatever the items name", page="stac.md")
+
     def self_contained(self) -> StacSpec:
         """The same with an absolute root and with sensors declared in YAML files written out."""
         loaded = {
@@ -75,13 +77,25 @@ class StacSpec(Spec):
         }
         return self.model_copy(update={"root": _file(self.root), "sensors": loaded})
 
+    def open(self) -> StacArchive:
+        """The archive; see :class:`StacArchive`."""
+        return StacArchive(self)
+
+    @classmethod
+    def recognise(cls, folder: Path) -> Recognition | None:
+        """By the beginning of its JSON files."""
+        found = [path for path in sorted(folder.iterdir()) if _holds_items(path)]
+        if len(found) != 1:
+            return None
+        return Recognition(0.9, f"STAC items in {found[0].name}", cls(root=found[0]))
+
 
 @dataclass(frozen=True)
 class _Found:
     """An item that can be cut: its scene by sensor, and the first pixels of its tiles."""
 
     item: Item
-    scenes: Mapping[str, Scene]
+    scenes: Mapping[str, ItemScene]
     corners: Sequence[tuple[int, int]]
 
 
@@ -137,7 +151,7 @@ class StacArchive(PatchesArchive):
 
 def _survey(items: Sequence[Item], spec: StacSpec, sensors: Mapping[str, Sensor]) -> Iterable[_Found | Rejection]:
     """Each item with its grids, or the reason why it cannot be used."""
-    return side_by_side(lambda item: _plan(item, spec, sensors), items, f"Items of {spec.root.name}")
+    return map_threads(lambda item: _plan(item, spec, sensors), items, f"Items of {spec.root.name}")
 
 
 def _plan(item: Item, spec: StacSpec, sensors: Mapping[str, Sensor]) -> _Found | Rejection:
@@ -158,7 +172,7 @@ def _plan(item: Item, spec: StacSpec, sensors: Mapping[str, Sensor]) -> _Found |
     return _Found(item, scenes, [(row, column) for row, column in corners])
 
 
-def _scene(item: Item, sensor: Sensor, explicit: Mapping[str, str], folder: Path) -> Scene:
+def _scene(item: Item, sensor: Sensor, explicit: Mapping[str, str], folder: Path) -> ItemScene:
     places = find_bands(item, sensor, explicit)
     files = []
     for band in sensor.names:
@@ -167,7 +181,7 @@ def _scene(item: Item, sensor: Sensor, explicit: Mapping[str, str], folder: Path
     return plan_scene(files, item.id)
 
 
-def _grid(scene: Scene) -> tuple[object, ...]:
+def _grid(scene: ItemScene) -> tuple[object, ...]:
     return (scene.height, scene.width, scene.crs, scene.transform)
 
 
@@ -195,14 +209,3 @@ def _holds_items(path: Path) -> bool:
     except OSError:
         return False
     return b'"FeatureCollection"' in head and b'"stac_version"' in head
-
-
-def recognise(folder: Path) -> Recognition | None:
-    """By the beginning of its JSON files."""
-    found = [path for path in sorted(folder.iterdir()) if _holds_items(path)]
-    if len(found) != 1:
-        return None
-    return Recognition(0.9, f"STAC items in {found[0].name}", StacSpec(root=found[0]))
-
-
-LAYOUT = Layout("stac", "STAC item collection", StacSpec, StacArchive, recognise)

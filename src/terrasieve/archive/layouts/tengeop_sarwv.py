@@ -19,13 +19,12 @@ from typing import Literal
 import pyarrow as pa
 
 from terrasieve.archive.acquisition_time import parse_time
-from terrasieve.archive.layout import Layout, Recognition
+from terrasieve.archive.layout import ArchiveSpec, DataSet, Recognition
 from terrasieve.archive.patches.class_folders import DEPTH, find_class_folders, list_class_folders, walk
 from terrasieve.archive.patches.listing import Listing, PatchesArchive
 from terrasieve.archive.patches.split_columns import SEED, grouped_split, stratified_split
 from terrasieve.archive.readers.patch_files import StackReader
 from terrasieve.errors import ArchiveError
-from terrasieve.schema import Spec
 from terrasieve.sensors import Band, Sensor
 
 CLASSES: Mapping[str, str] = {
@@ -59,8 +58,16 @@ _ORBIT = re.compile(r"-(\d{6})-[0-9a-f]{6}-\d{3}$")
 _PLACES = 50
 _FIELDS = 6
 
+_CITATION = """@article{wang2019labelled,
+  author  = {Wang, Chen and Mouche, Alexis and others},
+  title   = {A labelled ocean {SAR} imagery dataset of ten geophysical phenomena from {Sentinel-1} wave mode},
+  journal = {Geoscience Data Journal},
+  year    = {2019},
+  note    = {doi:10.17882/56796},
+}"""
 
-class TenGeoPSpec(Spec):
+
+class TenGeoPSpec(ArchiveSpec):
     """A TenGeoP-SARwv folder.
 
     Attributes:
@@ -71,6 +78,27 @@ class TenGeoPSpec(Spec):
     layout: Literal["tengeop-sarwv"] = "tengeop-sarwv"
     root: Path
     files: Files | None = None
+
+    data_set = DataSet(
+        title="TenGeoP-SARwv",
+        sensors="Sentinel-1 Wave Mode",
+        labels="class",
+        split="drawn: random, by pass",
+        page="tengeop-sarwv.md",
+        citation=_CITATION,
+    )
+
+    def open(self) -> TenGeoPArchive:
+        """The archive; see :class:`TenGeoPArchive`."""
+        return TenGeoPArchive(self)
+
+    @classmethod
+    def recognise(cls, folder: Path) -> Recognition | None:
+        """By the ten class folders, of one letter each."""
+        for place in islice(walk(folder, 1, tuple(CLASSES)), _PLACES):
+            if all((place / code).is_dir() for code in CLASSES):
+                return Recognition(0.9, f"folders F to O in {place}", cls(root=folder))
+        return None
 
 
 @dataclass(frozen=True)
@@ -205,14 +233,3 @@ def _splits(stems: Sequence[str], labels: Sequence[str]) -> dict[str, list[str]]
     if orbits and len(orbits) == len(stems):
         splits["split_pass"] = grouped_split(orbits, SHARES)
     return splits
-
-
-def recognise(folder: Path) -> Recognition | None:
-    """By the ten class folders, of one letter each."""
-    for place in islice(walk(folder, 1, tuple(CLASSES)), _PLACES):
-        if all((place / code).is_dir() for code in CLASSES):
-            return Recognition(0.9, f"folders F to O in {place}", TenGeoPSpec(root=folder))
-    return None
-
-
-LAYOUT = Layout("tengeop-sarwv", "TenGeoP-SARwv", TenGeoPSpec, TenGeoPArchive, recognise)

@@ -10,14 +10,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
-from terrasieve.archive.layout import Layout, Recognition
+from terrasieve.archive.layout import ArchiveSpec, DataSet, Recognition
 from terrasieve.archive.patches.listing import Listing, PatchesArchive
 from terrasieve.archive.quality.limits import FlawError, Problem, Rejection
 from terrasieve.archive.readers.geotiff import Header, read_header
 from terrasieve.archive.readers.patch_files import StackReader
 from terrasieve.archive.scenes.matching import pixel_offset
 from terrasieve.errors import ArchiveError
-from terrasieve.schema import Spec
 from terrasieve.sensors import SENSORS, Sensor
 
 SensorKey = Literal["s1", "s1-grd", "s2-l1c", "s2-l2a", "s2-rgb", "lulc", "dem", "ndvi"]
@@ -52,8 +51,15 @@ _ENOUGH = 2
 
 _CONFIDENCE = 0.9
 
+_CITATION = """@inproceedings{blumenstiel2025terramesh,
+  author    = {Blumenstiel, Benedikt and others},
+  title     = {{TerraMesh}: A Planetary Mosaic of Multimodal {Earth} Observation Data},
+  booktitle = {CVPR Workshops},
+  year      = {2025},
+}"""
 
-class TerraMeshSitesSpec(Spec):
+
+class TerraMeshSitesSpec(ArchiveSpec):
     """A folder of products.
 
     Attributes:
@@ -64,6 +70,27 @@ class TerraMeshSitesSpec(Spec):
     layout: Literal["terramesh-sites"] = "terramesh-sites"
     root: Path
     sensors: tuple[SensorKey, ...] | None = None
+
+    data_set = DataSet(
+        title="Sites by product, like TerraMesh",
+        sensors="Sentinel-1, Sentinel-2 L1C and L2A, land cover, heights",
+        labels="map",
+        page="terramesh.md",
+        citation=_CITATION,
+    )
+
+    def open(self) -> TerraMeshSitesArchive:
+        """The archive; see :class:`TerraMeshSitesArchive`."""
+        return TerraMeshSitesArchive(self)
+
+    @classmethod
+    def recognise(cls, folder: Path) -> Recognition | None:
+        """By the names of two folders of products at least."""
+        found = products_there(folder)
+        if len(found) < _ENOUGH:
+            return None
+        names = ", ".join(PRODUCTS[key][0] for key in found)
+        return Recognition(_CONFIDENCE, f"folders of products {names} with GeoTIFF", cls(root=folder))
 
 
 class TerraMeshSitesArchive(PatchesArchive):
@@ -140,17 +167,3 @@ def _list(root: Path, wanted: Sequence[SensorKey]) -> Listing:
         rejected=tuple(lost),
         facts={"classes": list(LULC_CLASSES)} if "lulc" in wanted else {},
     )
-
-
-def recognise(folder: Path) -> Recognition | None:
-    """By the names of two folders of products at least."""
-    found = products_there(folder)
-    if len(found) < _ENOUGH:
-        return None
-    names = ", ".join(PRODUCTS[key][0] for key in found)
-    return Recognition(_CONFIDENCE, f"folders of products {names} with GeoTIFF", TerraMeshSitesSpec(root=folder))
-
-
-LAYOUT = Layout(
-    "terramesh-sites", "Sites by product, like TerraMesh", TerraMeshSitesSpec, TerraMeshSitesArchive, recognise
-)

@@ -17,7 +17,7 @@ from typing import Any, Literal
 import pyarrow as pa
 from pydantic import Field
 
-from terrasieve.archive.layout import Layout, Recognition
+from terrasieve.archive.layout import ArchiveSpec, DataSet, Recognition
 from terrasieve.archive.patches.listing import Listing, PatchesArchive
 from terrasieve.archive.quality.limits import Problem, Rejection
 from terrasieve.archive.wave_mode.reader import COLUMNS, VignetteReader
@@ -25,7 +25,6 @@ from terrasieve.archive.wave_mode.safe import PRODUCT, Vignette, find_products, 
 from terrasieve.archive.wave_mode.vignette import Averaging, Detrending, NoiseHandling
 from terrasieve.console import track_many
 from terrasieve.errors import ArchiveError
-from terrasieve.schema import Spec
 from terrasieve.sensors import SENSORS, Sensor
 
 KEY = "s1"
@@ -33,7 +32,7 @@ _SEARCHED = 64
 """Folders that recognition looks into."""
 
 
-class WaveModeSpec(Spec):
+class WaveModeSpec(ArchiveSpec):
     """A folder of Wave Mode products.
 
     Attributes:
@@ -55,6 +54,36 @@ class WaveModeSpec(Spec):
     spacing: float = Field(default=50.0, ge=10)
     noise: NoiseHandling = "subtract"
     detrend: Detrending = "cmod5n"
+
+    data_set = DataSet(
+        title="Sentinel-1 Wave Mode",
+        sensors="Sentinel-1 Wave Mode products",
+        labels="[collocated](../how-to/collocate.md) numbers",
+        page="wave-mode.md",
+    )
+
+    def open(self) -> WaveModeArchive:
+        """The archive; see :class:`WaveModeArchive`."""
+        return WaveModeArchive(self)
+
+    @classmethod
+    def recognise(cls, folder: Path) -> Recognition | None:
+        """By the name of the first product that lies near the top."""
+        if is_product(folder.name):
+            return Recognition(1.0, f"the product {folder.name}", cls(root=folder))
+        level = [folder]
+        searched = 0
+        while level and searched < _SEARCHED:
+            below: list[Path] = []
+            for one in islice(level, _SEARCHED - searched):
+                names = _folders(one)
+                product = next((name for name in names if is_product(name)), None)
+                if product is not None:
+                    return Recognition(1.0, f"the product {product}", cls(root=folder))
+                below += [one / name for name in names[:_SEARCHED]]
+                searched += 1
+            level = below
+        return None
 
 
 class WaveModeArchive(PatchesArchive):
@@ -142,31 +171,9 @@ def _rejection(vignette: Vignette) -> Rejection:
     return Rejection(vignette.name, KEY, str(vignette.absent[0]), reason, Problem.PARTNER)
 
 
-def recognise(folder: Path) -> Recognition | None:
-    """By the name of the first product that lies near the top."""
-    if is_product(folder.name):
-        return Recognition(1.0, f"the product {folder.name}", WaveModeSpec(root=folder))
-    level = [folder]
-    searched = 0
-    while level and searched < _SEARCHED:
-        below: list[Path] = []
-        for one in islice(level, _SEARCHED - searched):
-            names = _folders(one)
-            product = next((name for name in names if is_product(name)), None)
-            if product is not None:
-                return Recognition(1.0, f"the product {product}", WaveModeSpec(root=folder))
-            below += [one / name for name in names[:_SEARCHED]]
-            searched += 1
-        level = below
-    return None
-
-
 def _folders(folder: Path) -> list[str]:
     try:
         with scandir(folder) as entries:
             return sorted(entry.name for entry in entries if entry.is_dir())
     except OSError:
         return []
-
-
-LAYOUT = Layout("wave-mode", "Sentinel-1 Wave Mode", WaveModeSpec, WaveModeArchive, recognise)

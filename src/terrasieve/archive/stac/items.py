@@ -34,11 +34,11 @@ class Item:
     """One item.
 
     Attributes:
-        id: Its name.
+        id: Name of the item, unique in its collection.
         collection: Name of the collection, None where there is none.
         time: Acquisition in UTC (``datetime``, else ``start_datetime``), None where it is not stated.
-        properties: All properties.
-        assets: By key, as in JSON.
+        properties: All of the item's properties, as in JSON.
+        assets: Assets with an ``href`` by their keys, as in JSON.
     """
 
     id: str
@@ -72,7 +72,7 @@ def locate(href: str, folder: Path) -> Path | str:
 
     Args:
         href: As the item states it: ``http(s)://``, ``s3://``, ``gs://``, or relative.
-        folder: What relative ones start from.
+        folder: Folder of the collection, which relative ones start from and stay in.
 
     Raises:
         SampleError: It is of another kind, or leads out of the folder.
@@ -82,6 +82,7 @@ def locate(href: str, folder: Path) -> Path | str:
         if prefix is None:
             raise FlawError(Problem.UNREADABLE, f"{href} is not of http, https, s3 or gs; serve it by one of these.")
         return prefix + href[match.end() :]
+    # A collection from elsewhere must not name any file of this machine, by ``..``, from the root or through a link.
     path = (folder / href).resolve()
     if not path.is_relative_to(folder.resolve()):
         raise FlawError(Problem.UNREADABLE, f"{href} leads out of {folder}; items may name files beside them only.")

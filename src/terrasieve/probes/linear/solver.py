@@ -16,6 +16,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from terrasieve.streams import Stream, torch_generator
+
 TOLERANCE = 3e-7
 """What one more step may promise at the end, as a share of the objective and of its descent from no weights at all."""
 
@@ -272,7 +274,7 @@ def principal_axes(covariance: Sequence[Tensor], count: int) -> Tensor:
     Subspace iteration from a seeded start (Halko, Martinsson and Tropp 2011, algorithm 4.4).
     """
     length = sum(len(block) for block in covariance)
-    start = torch.randn(length, count, generator=torch.Generator().manual_seed(0))
+    start = torch.randn(length, count, generator=torch_generator(Stream.PRINCIPAL_AXES, 0))
     axes = start.to(covariance[0].device, covariance[0].dtype)
     for _ in range(_POWER_ITERATIONS):
         parts = torch.split(axes, [len(block) for block in covariance])

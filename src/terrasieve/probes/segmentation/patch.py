@@ -22,6 +22,7 @@ from terrasieve.probes.segmentation.map_probe import (
     silent,
 )
 from terrasieve.probes.segmentation.pixel_metrics import IGNORE
+from terrasieve.streams import Stream, generator
 
 MAX_ITER = 1000
 """Of L-BFGS; far more than it needs where the penalty is not tiny."""
@@ -102,12 +103,12 @@ class PatchLinear(SegmentationProbe):
 
     def _draw(self, maps: FeatureMaps, train: LabelledImages, report: Report) -> Labelled:
         """Vectors of the drawn pixels and their class codes, image by image."""
-        generator = np.random.default_rng(self.seed)
+        pixels = generator(Stream.PATCH_PIXELS, self.seed)
         places, count = train.places.flatten(0, 2), len(train.labels)
         parts = []
         for number, labels in enumerate(train.labels.reshape(count, -1)):
             report(f"image {number + 1}/{count}")
-            drawn = generator.permutation(np.flatnonzero(labels != IGNORE))[: -(-self.pixels // count)]
+            drawn = pixels.permutation(np.flatnonzero(labels != IGNORE))[: -(-self.pixels // count)]
             there = places[torch.from_numpy(drawn)][None, None]
             vectors = _vectors(maps.at(maps(train.pixels[number : number + 1]), there))
             parts.append(Labelled(vectors, labels[drawn].astype(np.int64)))

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from terrasieve.probes.metrics import RESAMPLES, SEED, Score, accuracy, as_table, interval
+from terrasieve.streams import Stream, generator
 
 IGNORE = -1
 """Code of a pixel that is neither learnt from nor scored."""
@@ -82,7 +83,7 @@ def score_units(confusions: NDArray[np.int64], resamples: int = RESAMPLES, seed:
         raise ValueError("no pixel was scored")
     total = scored.sum(axis=0)
     units = len(scored)
-    drawn = np.random.default_rng(seed).multinomial(units, np.full(units, 1 / units), size=resamples)
+    drawn = generator(Stream.BOOTSTRAP, seed).multinomial(units, np.full(units, 1 / units), size=resamples)
     matrices = np.tensordot(drawn, scored, axes=1)
     metrics = {name: float(metric(total)) for name, metric in METRICS.items()}
     intervals = {name: interval(metric(matrices)) for name, metric in METRICS.items()}

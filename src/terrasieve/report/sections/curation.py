@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 from terrasieve.report.charts import ACCENT, FAINT, MUTED, Chart, Choice, axis, finite, plain
 from terrasieve.report.round_record import Round
-from terrasieve.report.tables import MISSING, Cell, Table
+from terrasieve.report.run import Run
 from terrasieve.report.wording import percent
+from terrasieve.tables import MISSING, Cell, Table, row_of
 
 
 @dataclass(frozen=True)
@@ -20,33 +21,36 @@ class Curation:
     classes: Choice | None
 
 
-def curation(key: str, rounds: Sequence[Round]) -> Curation | None:
+def curation(key: str, run: Run) -> Curation | None:
     """The section; None where there was no round.
 
     Args:
-        key: Prefix of the ids.
-        rounds: The first first.
+        key: Prefix of the ids, unique among the runs of the page.
+        run: The run that the page is about.
     """
-    if not rounds:
+    if not run.rounds:
         return None
-    latest_first = rounds[::-1]
+    latest_first = run.rounds[::-1]
     occupancy = tuple(_occupancy(f"{key}-occupancy-{one.number}", one) for one in latest_first if one.sizes)
     classes = tuple(_classes(f"{key}-classes-{one.number}", one) for one in latest_first if one.classes_before)
     return Curation(
-        _table(rounds),
+        rounds_table(run.rounds),
         Choice(f"{key}-occupancy", "Round", occupancy) if occupancy else None,
         Choice(f"{key}-classes", "Round", classes) if classes else None,
     )
 
 
-def _table(rounds: Sequence[Round]) -> Table:
-    columns = ("before step", "pool", "effective clusters", "fullest cluster", "coverage", "new", "seconds")
+def rounds_table(rounds: Sequence[Round]) -> Table:
+    """What each round of curation chose, a row a round.
+
+    Args:
+        rounds: The rounds of one run, the first first.
+    """
     return Table(
-        "Rounds of curation",
-        "round",
-        columns,
-        tuple((str(one.number), _cells(one)) for one in rounds),
-        (
+        title="Rounds of curation",
+        columns=("round", "before step", "pool", "effective clusters", "fullest cluster", "coverage", "new", "seconds"),
+        rows=tuple(map(_round_row, rounds)),
+        notes=(
             "Effective clusters: exponential of the entropy of the clusters' shares, candidates → pool, of so many "
             "clusters. Coverage: mean distance of a dropped sample to the nearest kept one, between unit vectors; "
             "compare it between pools of one size.",
@@ -54,15 +58,16 @@ def _table(rounds: Sequence[Round]) -> Table:
     )
 
 
-def _cells(one: Round) -> tuple[Cell, ...]:
-    return (
-        Cell(f"{one.step:,}"),
+def _round_row(one: Round) -> tuple[Cell, ...]:
+    return row_of(
+        str(one.number),
+        f"{one.step:,}",
         Cell(f"{one.pool:,}", f"of {one.candidates:,}"),
         Cell(f"{one.effective_before:.0f} → {one.effective_after:.0f}", f"of {one.groups:,}"),
-        Cell(f"{percent(one.largest_before, 1)} → {percent(one.largest_after, 1)}"),
-        MISSING if one.coverage is None else Cell(f"{one.coverage:.3f}"),
-        MISSING if one.turnover is None else Cell(percent(one.turnover)),
-        Cell(f"{one.seconds:.1f}"),
+        f"{percent(one.largest_before, 1)} → {percent(one.largest_after, 1)}",
+        MISSING if one.coverage is None else f"{one.coverage:.3f}",
+        MISSING if one.turnover is None else percent(one.turnover),
+        f"{one.seconds:.1f}",
     )
 
 
