@@ -30,14 +30,14 @@ class ProbeTask:
     """What every model of one comparison shares.
 
     Attributes:
-        archive: The labelled archive.
-        splits: Its samples, and what is predicted of them.
+        archive: The labelled archive that pixels are read from.
+        splits: Its samples in three parts, and what is predicted of them.
         normaliser: Standardises pixels by the train split.
         settings: Size, batch size and precision.
         probes: What is fitted on the vectors of each model.
         train_shares: Shares of the train split that each probe is fitted on.
-        seed: Of every draw.
-        data: All of that in one line.
+        seed: Seed of every draw, 0 or more.
+        data: Archive, sizes, split and normalisation in one line.
     """
 
     archive: Archive
@@ -55,10 +55,10 @@ class Embedded:
     """Vectors of the samples of a comparison under one model; see :func:`embed_candidate`.
 
     Attributes:
-        candidate: The model.
-        shown: What it was shown, and how.
+        candidate: The model that the vectors are of.
+        shown: The bands that it was shown, and how, in the order of the lines of a table.
         plain: Vectors ``(n, features)`` by input, of bands as they are.
-        copied: The same by row, of bands that stand for others.
+        copied: Such vectors by row, where a band was copied into the channels of a network or stood for another.
     """
 
     candidate: Candidate
@@ -84,13 +84,13 @@ def prepare(
     """Measure what every model of a comparison shares.
 
     Args:
-        archive: The labelled archive.
-        splits: From :func:`terrasieve.probes.splits.make_splits`.
+        archive: The labelled archive that pixels are read from.
+        splits: Its train, validation and test samples, from :func:`terrasieve.probes.splits.make_splits`.
         rows: Everything that any model will be shown.
         probes: What to fit; the quick probes of the target's kind when None.
-        settings: The defaults when None.
+        settings: Size, batch size and precision; ``EmbedSettings()`` when None.
         train_shares: Shares of the train split to fit on, each above 0 and at most 1.
-        seed: Of every draw.
+        seed: Seed of every draw, 0 or more.
 
     Raises:
         ConfigError: A probe is made for another kind of target.
@@ -123,7 +123,7 @@ def compare(candidates: Sequence[Candidate], inputs: Sequence[EncoderInput], tas
     Args:
         candidates: The models; the first is the one in question.
         inputs: What each is shown; all must fit all of them.
-        task: From :func:`prepare`.
+        task: What all models share, from :func:`prepare`.
 
     Returns:
         Ordered by model, input, share of the train split and probe.
@@ -214,12 +214,12 @@ def measure_probe(
     """Fit and score one probe.
 
     Args:
-        candidate: The model.
-        shown: How it was shown the bands.
-        probe: Is fitted.
+        candidate: The model that the vectors are of.
+        shown: The bands that it was shown, and how.
+        probe: The probe, which is fitted anew.
         features: Vectors of :func:`used_samples`, shape ``(n, features)``.
-        task: What the comparison shares.
-        share: Of the train split to fit on.
+        task: What every model of the comparison shares.
+        share: Share of the train split to fit on, above 0 and at most 1.
     """
     splits = task.splits
     bounds = np.cumsum([len(splits.train), len(splits.val)])
@@ -247,13 +247,13 @@ def result_row(
     """A result with everything that is needed to read it.
 
     Args:
-        candidate: The model.
-        shown: What it was shown, and how.
+        candidate: The model that was measured.
+        shown: The bands that it was shown, and how.
         probe: Name of the probe.
         result: What it reached on the test split.
-        task: What the comparison shares.
-        n_train: Samples that were fitted on.
-        share: What part of the train split they are.
+        task: What every model of the comparison shares.
+        n_train: Number of samples that were fitted on.
+        share: Their share of the train split, above 0 and at most 1.
     """
     splits = task.splits
     return ProbeRow(

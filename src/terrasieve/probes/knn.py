@@ -52,7 +52,7 @@ def nearest_neighbours(
         train: Finite vectors of any length, shape ``(m, features)``.
         queries: The same, shape ``(n, features)``.
         k: Neighbours of each query, from 1 to m.
-        device: Where the cosines are computed.
+        device: The device that the cosines are computed on.
     """
     assert 1 <= k <= len(train), "k lies between 1 and the number of train vectors"
     assert train.shape[1] == queries.shape[1], "train vectors and queries have the same length"
@@ -151,7 +151,7 @@ class KnnProbe(_WeightedKnn):
     Args:
         k: Number of neighbours, 1 or more; all train samples where there are fewer.
         temperature: Above 0; lower values weight the nearest more.
-        device: Where the similarities are computed.
+        device: The device that the similarities are computed on.
     """
 
     combined: ClassVar[str] = "votes"

@@ -26,7 +26,7 @@ class Candidate:
     """A model of a comparison.
 
     Attributes:
-        name: Heading of its column.
+        name: What heads its column in a table.
         model: Maps ``(n, channels, height, width)`` to ``(n, features)``; runs on the device that it is on.
         channels: Bands that it takes. One that takes a single band sees the bands of a larger input one by one.
         bands: What its channels mean, in order, as band names or common names; None where any bands will do.
@@ -145,9 +145,9 @@ def untrained(backbone: BackboneSpec, seed: int, device: torch.device) -> Candid
     """A backbone as it is built.
 
     Args:
-        backbone: What to build.
+        backbone: The network to build.
         seed: Seed of the weights.
-        device: Where it runs.
+        device: The device that it is to run on.
     """
     return Candidate(RANDOM_INIT, build_encoder(backbone, seed).to(device), backbone.channels, is_floor=True)
 

@@ -32,12 +32,8 @@ def probes_named(names: Sequence[str], task: Task = "classification") -> tuple[P
     Raises:
         ConfigError: There is no such probe for this kind of target.
     """
-    known = _by_name(task)
+    known = {name.removeprefix(f"{task}."): probe for name, probe in PROBES.items() if probe.task == task}
     for name in names:
         if name.lower() not in known:
             raise ConfigError(f"There is no probe {name!r} for {task}.{nearest(name, known)}")
     return tuple(known[name]() for name in dict.fromkeys(name.lower() for name in names or QUICK[task]))
-
-
-def _by_name(task: Task) -> dict[str, type[Probe]]:
-    return {name.removeprefix(f"{task}."): probe for name, probe in PROBES.items() if probe.task == task}

@@ -77,11 +77,11 @@ class ProbeRow:
         confusion: Counts, a row per true class and a column per predicted one; empty where there are no classes
             that exclude each other.
         train_share: Share of the train split that the probe was fitted on.
-        seed: Of the floor's weights and of everything drawn.
+        seed: Seed of the floor's weights and of everything drawn.
         note: What a reader must know beyond the protocol, for example ``band copied 3 times``.
         is_floor: Whether the model is one that a trained encoder has to beat.
         data_set: Layout of the archive, for example ``eurosat``.
-        simulated: Whether the archive is simulated.
+        simulated: Whether the pixels of the archive are simulated, and none was measured.
     """
 
     model: str
@@ -142,7 +142,7 @@ def describe_source(source: Mapping[str, Any]) -> str:
     """The beginning of a row's ``data``: layout and folder of an archive, and that it is simulated where it is.
 
     Args:
-        source: :attr:`Archive.source`.
+        source: What :attr:`Archive.source` says of the archive.
     """
     return f"{'SIMULATED data' if source.get('simulated') else 'data'}: {source_name(source)}"
 
@@ -219,8 +219,8 @@ class Measured:
     """A row and the predictions behind it.
 
     Attributes:
-        row: The result.
-        predicted: Of the test samples, in the order of the split: class codes, scores by label, or numbers.
+        row: The result with its protocol.
+        predicted: Predictions of the test samples in the order of the split: class codes, scores by label, or numbers.
     """
 
     row: ProbeRow
@@ -233,9 +233,9 @@ def predictions_table(measured: Sequence[Measured], splits: Splits, ids: NDArray
     ``truth`` and ``predicted`` are text: a class, or a number in full precision. Several labels a sample are left out.
 
     Args:
-        measured: From :func:`terrasieve.probes.compare.compare`.
+        measured: Results with their predictions, from :func:`terrasieve.probes.compare.compare`.
         splits: The split that they were measured on.
-        ids: Of every sample of the archive.
+        ids: Ids of every sample of the archive, shape ``(n,)``.
     """
     truth = _texts(splits.labels[splits.test], splits.classes) if splits.target.task != "multilabel" else None
     tables = [_table(one, ids[splits.test], truth, splits.classes) for one in measured if one.row.task != "multilabel"]

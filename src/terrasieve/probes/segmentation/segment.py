@@ -60,7 +60,7 @@ def evaluate_segmentation(
     Args:
         candidates: Encoders, and :class:`PixelValues` as the floor; the first is the one in question.
         inputs: What each is shown, a line each.
-        task: From :func:`prepare_segmentation`.
+        task: Labels, folds and probes, from :func:`prepare_segmentation`.
 
     Returns:
         Ordered by model, input and probe.
@@ -93,7 +93,10 @@ def _cells(candidates: Sequence[Candidate], inputs: Sequence[EncoderInput], task
     wanted = tuple(dict.fromkeys(one.resolve(task.archive.sensors) for one in inputs))
     cells = []
     for candidate in candidates:
-        precision = _precision(task.settings, device_of(candidate.model))
+        device = device_of(candidate.model)
+        # Dilated convolutions have no fast bfloat16 kernel on the CPU: measured seven times slower than float32.
+        is_slow = task.settings.precision == "auto" and device.type == "cpu"
+        precision: Precision = "32" if is_slow else task.settings.on(device).precision
         shown = [showing(candidate, one, task.archive.sensors) for one in wanted]
         # One frozen copy of the model, and another where it stands behind a copying of the band.
         models = {type(one.model): one.model for one in shown}
@@ -105,13 +108,6 @@ def _cells(candidates: Sequence[Candidate], inputs: Sequence[EncoderInput], task
             if probe.on_pixels or not isinstance(candidate.model, PixelValues)
         ]
     return cells
-
-
-def _precision(settings: EmbedSettings, device: torch.device) -> Precision:
-    # Dilated convolutions have no fast bfloat16 kernel on the CPU: measured seven times slower than float32.
-    if settings.precision == "auto" and device.type == "cpu":
-        return "32"
-    return settings.on(device).precision
 
 
 def _normaliser(task: SegmentationTask, fold: Fold, rows: Sequence[InputRow]) -> Normaliser:
@@ -204,7 +200,7 @@ def segment(
 
     Args:
         encoder: Runs on the device that it is on; left exactly as it is.
-        card: The encoder's card.
+        card: The encoder's card, which names its recipe and backbone.
         archive: Has a sensor of kind ``map``.
         label_sensor: That sensor, by key, name or kind.
         inputs: What is shown, a line each; everything that the archive offers when None, as in
@@ -214,7 +210,7 @@ def segment(
             :func:`terrasieve.probes.segmentation.folds.make_folds`.
         ignore: Values of the label map that do not count.
         settings: Size, batch size and precision; the defaults when None.
-        seed: Of the floor's weights and of everything drawn.
+        seed: Seed of the floor's weights and of everything drawn.
 
     Returns:
         Rows ordered by model (the encoder, then the floors), input and probe.

@@ -27,13 +27,13 @@ class SegmentationTask:
     """What every model of one comparison shares.
 
     Attributes:
-        archive: Where pixels come from.
+        archive: The archive that pixels and label maps are read from.
         labels: The label maps, with the classes that can be learnt.
         folds: Only images with a pixel that counts.
         probes: What is fitted on the maps of each model.
         settings: Size, batch size and precision, of which ``auto`` is float32 on the CPU.
-        stride: Of a ResNet's maps.
-        seed: Of the floor's weights.
+        stride: Stride of a ResNet's maps in pixels of the image.
+        seed: Seed of the floor's weights and of everything drawn.
         data: Archive, classes, folds and normalisation, in one line.
     """
 
@@ -63,13 +63,13 @@ def prepare_segmentation(
     Args:
         archive: Has a sensor of kind ``map``.
         label_sensor: That sensor, by key, name or kind.
-        folds: From :func:`terrasieve.probes.segmentation.folds.make_folds`.
+        folds: What is fitted on and scored, from :func:`terrasieve.probes.segmentation.folds.make_folds`.
         probes: What to fit; :class:`PatchLinear` when None.
         ignore: Values of the label map that do not count.
         names: Name of each value of the label map.
         settings: Size, batch size and precision.
-        stride: Of a ResNet's maps, in pixels.
-        seed: Of everything drawn.
+        stride: Stride of a ResNet's maps in pixels of the image.
+        seed: Seed of everything drawn.
 
     Raises:
         ArchiveError: There are fewer than two classes.
