@@ -38,8 +38,7 @@ from terrasieve.console import console
 from terrasieve.embeddings import EncoderInput
 from terrasieve.models.export import load_encoder
 from terrasieve.pretrain import online_probe, pretrain
-from terrasieve.probes.models import RANDOM_INIT
-from terrasieve.probes.results import ProbeRow
+from terrasieve.probes.results import RANDOM_INIT, ProbeRow
 from terrasieve.probes.row_tables import score_tables, write_csv, write_json
 from terrasieve.probing import ProbePlan, probe
 from terrasieve.report.page import write_report

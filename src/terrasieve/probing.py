@@ -43,7 +43,7 @@ class ProbePlan:
         fine_tune: How a copy of the encoder is also trained on the labels; None leaves that out.
         settings: Size, batch size and precision.
         split_column: Column with the published split.
-        seed: Of the untrained network, and of whatever has to be drawn.
+        seed: Seed of the untrained network, and of whatever has to be drawn.
     """
 
     inputs: tuple[EncoderInput, ...] = ()
@@ -62,7 +62,7 @@ class Probed:
     """What was measured of one target.
 
     Attributes:
-        task: What every model shared.
+        task: Samples, probes and settings that every model shared.
         embedded: Vectors of the encoder in question.
         measured: Every result with its predictions, ordered by model (the encoder, its floors, the baselines, then the
             encoder fine-tuned), input, share of the train split and probe.
@@ -81,8 +81,8 @@ def probe(encoder: Encoder, card: EncoderCard, archive: Archive, plan: ProbePlan
 
     Args:
         encoder: On the device that it is to run on; left exactly as it is.
-        card: Its card.
-        archive: A labelled archive.
+        card: The encoder's card, which names its recipe and backbone.
+        archive: The labelled archive that the encoder is measured on.
         plan: What to measure; ``ProbePlan()``, which is the quick probes of ``label``, when None.
 
     Returns:
@@ -109,8 +109,8 @@ def probe_run(
 
     Args:
         encoder: On the device that it is to run on; left exactly as it is.
-        card: Its card.
-        archive: A labelled archive.
+        card: The encoder's card, which names its recipe and backbone.
+        archive: The labelled archive that the encoder is measured on.
         folder: Where the files go; made if absent.
         plan: What to measure, as in :func:`probe`.
 
@@ -143,19 +143,15 @@ def _each_target(encoder: Encoder, card: EncoderCard, archive: Archive, plan: Pr
     """Measure one target after the other, so that the vectors of one only are in memory."""
     offered = plan.inputs or default_inputs(archive.sensors, encoder.channels)
     inputs = tuple(dict.fromkeys(one.resolve(archive.sensors) for one in offered))
-    candidates = (*with_floors(encoder, card, plan.seed), *_baselines(encoder, plan))
+    loaded, device = [load_baseline(text) for text in plan.baselines], device_of(encoder)
+    baselines = [Candidate(one.name, one.encoder.to(device), one.channels, one.bands) for one in loaded]
+    candidates = (*with_floors(encoder, card, plan.seed), *baselines)
     check_names(candidates)
     for target in plan.targets:
         task = _task(candidates, inputs, archive, target, plan)
         embedded = embed_candidate(candidates[0], inputs, task)
         measured = [*fit_probes(embedded, task), *compare(candidates[1:], inputs, task)]
         yield Probed(task, embedded, (*measured, *_fine_tuned(encoder, card, inputs, task, plan)))
-
-
-def _baselines(encoder: Encoder, plan: ProbePlan) -> list[Candidate]:
-    loaded = [load_baseline(text) for text in plan.baselines]
-    device = device_of(encoder)
-    return [Candidate(one.name, one.encoder.to(device), one.channels, one.bands) for one in loaded]
 
 
 def _task(

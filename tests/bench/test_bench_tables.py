@@ -110,6 +110,8 @@ def row(model: str, bands: str, value: float, probe: str = "MLP", seed: int = 0)
     return ProbeRow(
         model=model,
         inputs=bands,
+        sensor=bands.partition(":")[0],
+        bands=tuple(bands.partition(":")[2].split("+")),
         probe=probe,
         protocol="p",
         data="d",

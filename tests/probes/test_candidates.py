@@ -82,7 +82,7 @@ def test_models_are_compared_on_the_same_samples_and_every_prediction_is_kept(
         for share in (0.2, 1.0)
         for probe in ("kNN", "logistic")
     ]
-    assert {one.row.bands for one in measured} == {"s2:B03", "s2:B04,B03,B02"}
+    assert {one.row.shown_bands for one in measured} == {"s2:B03", "s2:B04,B03,B02"}
     assert {one.row.n_train for one in measured if one.row.train_share == 0.2} == {9}
     table = predictions_table(measured, splits, archive.ids).to_pandas()
     assert len(table) == len(measured) * 30

@@ -66,6 +66,10 @@ def test_every_row_stands_beside_its_floors(encoder: Encoder, card: EncoderCard,
     assert {(row.n_train, row.n_test) for row in rows} == {(45, 30)}
     assert all(row.ci95["macro_f1"][0] <= row.metrics["macro_f1"] <= row.ci95["macro_f1"][1] for row in rows)
     assert all("SIMULATED" in row.data and "published (split)" in row.data for row in rows)
+    assert all(
+        (row.simulated, row.data_set, row.is_floor) == (True, "memory", row.model != "rs-byol-1") for row in rows
+    )
+    assert {row.bands for row in rows if row.inputs == inputs[3]} == {("B04", "B03", "B02")}
     statistics = [row for row in rows if row.model == "image statistics" and row.probe == "kNN"]
     assert all(row.metrics["accuracy"] > 0.9 for row in statistics)
 

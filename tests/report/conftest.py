@@ -44,6 +44,7 @@ from terrasieve.sensors import SENSORS, BandStatistics
 
 CLASSES = ("Forest", "River", "SeaLake")
 INPUTS = ("s2:B04", "s2:B04+B03+B02")
+FLOORS = ("random init", "image statistics")
 PROTOCOL = "kNN v1: cosine similarity, k = 20"
 
 
@@ -56,6 +57,8 @@ def probe_row(model: str, inputs: str, share: float, n: int = 300, **changes: An
     values: dict[str, Any] = {
         "model": model,
         "inputs": inputs,
+        "sensor": inputs.partition(":")[0],
+        "bands": tuple(inputs.partition(":")[2].split("+")),
         "probe": "kNN",
         "protocol": PROTOCOL,
         "data": "data: eurosat, 3 classes",
@@ -66,6 +69,8 @@ def probe_row(model: str, inputs: str, share: float, n: int = 300, **changes: An
         "n_test": n,
         "classes": CLASSES,
         "confusion": tuple(map(tuple, confusion.tolist())),
+        "is_floor": model in FLOORS,
+        "data_set": "eurosat",
     }
     return ProbeRow(**{**values, **changes}), predicted
 
@@ -81,6 +86,8 @@ def regression_rows() -> list[ProbeRow]:
         ProbeRow(
             model=model,
             inputs="s1:VV",
+            sensor="s1",
+            bands=("VV",),
             probe="ridge",
             protocol="ridge v1",
             data="data: waves",
@@ -91,6 +98,8 @@ def regression_rows() -> list[ProbeRow]:
             n_test=400,
             target="swh",
             task="regression",
+            is_floor=model in FLOORS,
+            data_set="waves",
         )
         for model, rmse in values.items()
     ]

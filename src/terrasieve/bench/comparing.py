@@ -28,7 +28,7 @@ def comparisons(rows: Sequence[ProbeRow], probe: str, metric: str, asked: Sequen
     info = METRIC_INFO[metric]
     unit, scale = ("points", 100.0) if info.percent else ("", 1.0)
     found: list[Comparison] = []
-    for over, by, across in (("bands", "bands", "seed"), ("seeds", "seed", "bands")):
+    for over, by, across in (("bands", "shown_bands", "seed"), ("seeds", "seed", "shown_bands")):
         table = _table(fitting, metric, by, across)
         for position, model in enumerate(asked):
             others = {name: values for name, values in table.items() if name not in asked[:position]}

@@ -33,14 +33,15 @@ def bands_by_models(rows: Sequence[ProbeRow], probe: str, metric: str, layout: s
     """
     fitting = [row for row in rows if row.probe in (probe, END_TO_END)]
     models = list(dict.fromkeys(row.model for row in fitting))
-    bands = list(dict.fromkeys(row.bands for row in fitting))
+    shown = {row.shown_bands: row.bands for row in fitting}
     cells = [
-        [_cell([row for row in fitting if (row.bands, row.model) == (one, m)], metric) for m in models] for one in bands
+        [_cell([row for row in fitting if (row.shown_bands, row.model) == (one, m)], metric) for m in models]
+        for one in shown
     ]
-    printed = [lines_for(layout, one.partition(":")[2].split(",")) for one in bands]
+    printed = [lines_for(layout, bands) for bands in shown.values()]
     notes = [note for sign, note in _MARKS.items() if any(cell.mark == sign for line in cells for cell in line)]
     columns = ("input", *models)
-    lines = [row_of(one, *line) for one, line in zip(bands, cells, strict=True)]
+    lines = [row_of(one, *line) for one, line in zip(shown, cells, strict=True)]
     if any(printed):
         columns = (*columns, f"published F1 ({RS_BYOL_TABLE_2})")
         texts = ["; ".join(f"{one.dataset} {one.bands}: {_values(one)}" for one in found) for found in printed]
@@ -65,8 +66,8 @@ def models_by_targets(rows: Sequence[ProbeRow], metrics: Sequence[str] = ("accur
         if any(metric in row.metrics for row in rows if row.target == target)
     ]
     lines = []
-    for model, bands in dict.fromkeys((row.model, row.bands) for row in rows):
-        own = [row for row in rows if (row.model, row.bands) == (model, bands)]
+    for model, bands in dict.fromkeys((row.model, row.shown_bands) for row in rows):
+        own = [row for row in rows if (row.model, row.shown_bands) == (model, bands)]
         cells = [[row for row in own if (row.target, row.probe) == (target, probe)] for target, probe, _ in columns]
         values = (_cell(cell, metric) for cell, (_, _, metric) in zip(cells, columns, strict=True))
         lines.append(row_of(f"{model}, {bands}", *values))

@@ -14,10 +14,10 @@ from terrasieve.baselines.loading import load_baseline
 from terrasieve.embeddings.inputs import EncoderInput
 from terrasieve.embeddings.stream import EmbedSettings
 from terrasieve.errors import BandError, ConfigError
-from terrasieve.models.backbone import BackboneSpec, build_encoder
+from terrasieve.models.backbone import BackboneSpec
 from terrasieve.models.export import load_encoder
 from terrasieve.probes.finetune import EndToEndSettings
-from terrasieve.probes.models import IMAGE_STATISTICS, RANDOM_INIT, Candidate, ImageStatistics, fits
+from terrasieve.probes.models import Candidate, fits, image_statistics, untrained
 from terrasieve.probes.results import default_inputs
 
 
@@ -162,10 +162,8 @@ def baselines(texts: Sequence[str], seeds: Sequence[int], device: torch.device) 
 def floors(backbone: BackboneSpec, seeds: Sequence[int], device: torch.device) -> list[Entry]:
     """An untrained network of each seed, and image statistics."""
     single = backbone.model_copy(update={"channels": 1})
-    untrained = [
-        Entry(Candidate(RANDOM_INIT, build_encoder(single, seed).to(device), 1), (seed,), single) for seed in seeds
-    ]
-    return [*untrained, Entry(Candidate(IMAGE_STATISTICS, ImageStatistics(), 1), tuple(seeds))]
+    of_seeds = [Entry(untrained(single, seed, device), (seed,), single) for seed in seeds]
+    return [*of_seeds, Entry(image_statistics(1), tuple(seeds))]
 
 
 def seeds_of(entries: Iterable[Entry]) -> tuple[int, ...]:

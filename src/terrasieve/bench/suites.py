@@ -15,7 +15,6 @@ from terrasieve.bench.forms import bands_by_models, long_table, models_by_target
 from terrasieve.bench.planning import BenchPlan
 from terrasieve.bench.published import OCEANSAR, RS_BYOL, PublishedLine
 from terrasieve.bench.running import make_task, run_plan
-from terrasieve.probes.models import FLOORS
 from terrasieve.probes.named import probes_named
 from terrasieve.probes.results import Measured, predictions_table
 from terrasieve.probes.row_tables import HEADLINES, write_csv, write_json
@@ -90,8 +89,10 @@ def oceansar(plan: BenchPlan, targets: Sequence[str], out: Path, device: torch.d
 
 def _asked(plan: BenchPlan) -> tuple[str, ...]:
     """The runs of ours, or else the first model that is named."""
-    ours = dict.fromkeys(entry.candidate.name for entry in plan.entries if entry.backbone)
-    return tuple(name for name in ours if name not in FLOORS) or (plan.entries[0].candidate.name,)
+    trained = dict.fromkeys(
+        entry.candidate.name for entry in plan.entries if entry.backbone and not entry.candidate.is_floor
+    )
+    return tuple(trained) or (plan.entries[0].candidate.name,)
 
 
 def _write_rows(

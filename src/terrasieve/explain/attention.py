@@ -25,7 +25,7 @@ class AttentionMaps:
         heads: Of each head of the last block, on the grid of patches, shape ``(n, heads, rows, columns)``; shares of
             the head's attention, 0 to 1.
         mean: Their mean, brought to the size of the image bilinearly, shape ``(n, height, width)``.
-        rollout: Attention rollout, likewise.
+        rollout: Attention rolled out over all blocks, brought to the size of the image as ``mean`` is.
     """
 
     heads: NDArray[np.float64]

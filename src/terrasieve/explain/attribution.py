@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -55,16 +55,19 @@ def permutation_importance(
         predict: Gives class codes ``(n,)`` of content; nothing is fitted anew.
         content: Of samples that the predictor has not learnt from, shape ``(n, bands, ...)``; left as it is.
         labels: Their class codes, shape ``(n,)``.
-        classes: How many classes there are.
+        classes: Number of classes, of which the samples may lack some.
         repeats: Shuffles of each band, two or more.
-        seed: Of the shuffles.
+        seed: Seed of the shuffles.
     """
     assert repeats > 1, "the deviation between shuffles needs two of them"
     whole = recalls(labels, predict(content), classes)
     rng = generator(Stream.SHUFFLED_BANDS, seed)
     bands = content.shape[1]
-    runs = track(np.ndindex(repeats, bands), "shuffle bands", total=repeats * bands)
-    lost = [whole - recalls(labels, predict(_shuffled(content, band, rng)), classes) for _, band in runs]
+    lost = []
+    for _, band in track(np.ndindex(repeats, bands), "shuffle bands", total=repeats * bands):
+        shuffled = content.copy()
+        shuffled[:, band] = content[rng.permutation(len(content)), band]
+        lost.append(whole - recalls(labels, predict(shuffled), classes))
     by_repeat = np.reshape(lost, (repeats, bands, classes))
     return BandImportance(by_repeat.mean(axis=0).T, by_repeat.std(axis=0, ddof=1).T)
 
@@ -74,12 +77,6 @@ def recalls(labels: NDArray[np.int64], predicted: NDArray[np.int64], classes: in
     counts = np.bincount(labels, minlength=classes)
     right = np.bincount(labels[labels == predicted], minlength=classes)
     return np.where(counts > 0, right / np.maximum(counts, 1), np.nan)
-
-
-def _shuffled(content: Content, band: int, generator: np.random.Generator) -> NDArray[Any]:
-    shuffled = content.copy()
-    shuffled[:, band] = content[generator.permutation(len(content)), band]
-    return shuffled
 
 
 # ----------------------------------------------------------------------- bands

@@ -68,17 +68,17 @@ def explain(
 
     Args:
         encoder: Runs on the device that it is on; left exactly as it is.
-        name: What to call it.
-        archive: A labelled archive.
-        row: What the encoder is shown.
+        name: The encoder's name, as the record is to show it.
+        archive: The labelled archive that samples and pictures come from.
+        row: The bands that the encoder is shown, together or one by one.
         splits: The archive's samples and classes.
-        normaliser: Standardises the pixels.
+        normaliser: Standardises pixels per band before the encoder sees them.
         settings: Size, batch size and precision.
-        data: The archive in one line, with SIMULATED in it where it is.
+        data: Archive, sizes, split and normalisation in one line.
         vectors: What the encoder says of the train, validation and test samples, in that order, shape
             ``(n, members, features)``.
-        target: What the classes are of.
-        seed: Of everything drawn.
+        target: Column of the archive's table that the classes come from.
+        seed: Seed of every draw: samples, t-SNE and shuffles.
         per_class: Test samples of each class in the galleries; saliency shows as many mistaken ones as well.
         points: About how many test samples are projected at most.
 
@@ -91,6 +91,7 @@ def explain(
     return Explanation(
         model=name,
         data=data,
+        simulated=bool(archive.source.get("simulated")),
         projection=_attempt("The projection", lambda: make_projection(subject, points), notes),
         saliency=_attempt("Saliency", lambda: make_saliency(subject, per_class, notes, target), notes),
         neighbours=_attempt("Neighbours", lambda: make_neighbours(subject, per_class), notes),
@@ -172,9 +173,9 @@ def tsne(
 
     Args:
         vectors: Shape ``(n, features)``; compared by their cosine.
-        seed: Of the start.
-        perplexity: Of :func:`default_perplexity` where None.
-        jobs: Threads.
+        seed: Seed of the starting positions.
+        perplexity: Above 0 and below the number of samples; that of :func:`default_perplexity` when None.
+        jobs: Number of threads, 1 or more.
 
     Returns:
         Shape ``(n, 2)``, without unit.

@@ -117,14 +117,14 @@ def _summarise(score: Tensor, terms: Sequence[Tensor]) -> FullGradient:
 def _saliency(terms: Sequence[Tensor]) -> Tensor:
     size = (terms[0].shape[2], terms[0].shape[3])
     spatial = [term for term in terms if term.ndim == 4 and term.shape[2:].numel() > 1]
-    maps = [upsample(_rescale(term.abs()).sum(dim=1), size) for term in spatial]
+    maps = []
+    for term in spatial:
+        # From the least to the largest value of a sample, all channels together, to 0 to 1; 0 where all are equal.
+        sizes = term.abs()
+        low, high = sizes.amin(dim=(1, 2, 3), keepdim=True), sizes.amax(dim=(1, 2, 3), keepdim=True)
+        rescaled = (sizes - low) / (high - low).clamp_min(torch.finfo(sizes.dtype).tiny)
+        maps.append(upsample(rescaled.sum(dim=1), size))
     return torch.stack(maps).sum(dim=0) if maps else terms[0].new_zeros(len(terms[0]), *size)
-
-
-def _rescale(term: Tensor) -> Tensor:
-    """From the least to the largest value of each sample, all channels together, to 0 to 1; 0 where all are equal."""
-    low, high = term.amin(dim=(1, 2, 3), keepdim=True), term.amax(dim=(1, 2, 3), keepdim=True)
-    return (term - low) / (high - low).clamp_min(torch.finfo(term.dtype).tiny)
 
 
 @contextmanager

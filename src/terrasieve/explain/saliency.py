@@ -53,10 +53,10 @@ def make_saliency(subject: Subject, per_class: int, notes: list[str], target: st
     by one, the maps are those of the first, with a probe of its own.
 
     Args:
-        subject: What to explain.
+        subject: The encoder with its samples, classes and vectors.
         per_class: Most samples of each class that are recognised, and most that are mistaken.
         notes: Receives a sentence for each method that the network does not allow.
-        target: What the classes are of.
+        target: Column of the archive's table that the classes come from.
 
     Raises:
         ConfigError: The probe cannot be fitted, or no method fits the network.
@@ -133,14 +133,15 @@ def _item(position: int, chosen: _Chosen, drawn: Sequence[_Maps], album: Album) 
         sample=album.thumbnail(index),
         predicted=album.classes[chosen.predicted[position]],
         probability=min(1.0, float(chosen.probability[position])),
-        maps=tuple(_record_map(one, position, album, index) for one in drawn),
+        maps=tuple(
+            SaliencyMap(
+                method=one.method,
+                picture=data_uri(overlay(album.pictures[index], one.maps[position]), album.size),
+                completeness_error=one.errors[position] if one.errors else None,
+            )
+            for one in drawn
+        ),
     )
-
-
-def _record_map(drawn: _Maps, position: int, album: Album, index: int) -> SaliencyMap:
-    picture = overlay(album.pictures[index], drawn.maps[position])
-    error = drawn.errors[position] if drawn.errors else None
-    return SaliencyMap(method=drawn.method, picture=data_uri(picture, album.size), completeness_error=error)
 
 
 def _describe(subject: Subject, per_class: int, target: str) -> str:

@@ -30,15 +30,15 @@ class Subject:
 
     Attributes:
         encoder: Stays as it is, on its device.
-        archive: Where pixels come from.
-        row: What the encoder is shown.
+        archive: The labelled archive that pixels are read from.
+        row: The bands that the encoder is shown, together or one by one.
         splits: Samples to learn from, to choose on, and to explain, with their classes.
-        normaliser: Standardises the pixels.
+        normaliser: Standardises pixels per band before the encoder sees them.
         settings: Size, batch size and precision.
-        seed: Of everything drawn.
+        seed: Seed of every draw, and of the probe.
         train: Vectors of the train split, shape ``(n_train, members, features)``.
-        val: Of the validation split.
-        test: Of the test split.
+        val: Vectors of the validation split, shape ``(n_val, members, features)``.
+        test: Vectors of the test split, shape ``(n_test, members, features)``.
     """
 
     encoder: Encoder
@@ -77,12 +77,12 @@ def make_subject(
 
     Args:
         encoder: Stays as it is.
-        archive: Where pixels come from.
-        row: What the encoder is shown.
+        archive: The labelled archive that pixels are read from.
+        row: The bands that the encoder is shown, together or one by one.
         splits: The archive's samples and classes.
-        normaliser: Standardises the pixels.
+        normaliser: Standardises pixels per band before the encoder sees them.
         settings: Size, batch size and precision.
-        seed: Of everything drawn.
+        seed: Seed of every draw, and of the probe.
         vectors: What the encoder says of the train, validation and test samples, in that order, shape
             ``(n, members, features)``.
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from terrasieve.archive.protocol import Archive, source_name
+from terrasieve.archive.protocol import Archive
 from terrasieve.archive.statistics import measure
 from terrasieve.console import progress_bar
 from terrasieve.draws import stratified_subset
@@ -20,7 +20,7 @@ from terrasieve.probes.metrics import BOOTSTRAP
 from terrasieve.probes.models import Candidate, Showing, check_names, showing
 from terrasieve.probes.named import probes_named
 from terrasieve.probes.probe import Labelled, Probe, ProbeResult
-from terrasieve.probes.results import InputRow, Measured, ProbeRow, distinct_members
+from terrasieve.probes.results import InputRow, Measured, ProbeRow, data_set_of, describe_source, distinct_members
 from terrasieve.probes.splits import Splits
 from terrasieve.views.normalise import Normaliser
 
@@ -30,14 +30,14 @@ class ProbeTask:
     """What every model of one comparison shares.
 
     Attributes:
-        archive: The labelled archive.
-        splits: Its samples, and what is predicted of them.
+        archive: The labelled archive that pixels are read from.
+        splits: Its samples in three parts, and what is predicted of them.
         normaliser: Standardises pixels by the train split.
         settings: Size, batch size and precision.
         probes: What is fitted on the vectors of each model.
         train_shares: Shares of the train split that each probe is fitted on.
-        seed: Of every draw.
-        data: All of that in one line.
+        seed: Seed of every draw, 0 or more.
+        data: Archive, sizes, split and normalisation in one line.
     """
 
     archive: Archive
@@ -55,13 +55,13 @@ class Embedded:
     """Vectors of the samples of a comparison under one model; see :func:`embed_candidate`.
 
     Attributes:
-        name: The model's.
-        shown: What it was shown, and how.
+        candidate: The model that the vectors are of.
+        shown: The bands that it was shown, and how, in the order of the lines of a table.
         plain: Vectors ``(n, features)`` by input, of bands as they are.
-        copied: The same by row, of bands that stand for others.
+        copied: Such vectors by row, where a band was copied into the channels of a network or stood for another.
     """
 
-    name: str
+    candidate: Candidate
     shown: tuple[Showing, ...]
     plain: Mapping[EncoderInput, NDArray[np.float32]]
     copied: Mapping[InputRow, Mapping[EncoderInput, NDArray[np.float32]]]
@@ -84,13 +84,13 @@ def prepare(
     """Measure what every model of a comparison shares.
 
     Args:
-        archive: The labelled archive.
-        splits: From :func:`terrasieve.probes.splits.make_splits`.
+        archive: The labelled archive that pixels are read from.
+        splits: Its train, validation and test samples, from :func:`terrasieve.probes.splits.make_splits`.
         rows: Everything that any model will be shown.
         probes: What to fit; the quick probes of the target's kind when None.
-        settings: The defaults when None.
+        settings: Size, batch size and precision; ``EmbedSettings()`` when None.
         train_shares: Shares of the train split to fit on, each above 0 and at most 1.
-        seed: Of every draw.
+        seed: Seed of every draw, 0 or more.
 
     Raises:
         ConfigError: A probe is made for another kind of target.
@@ -123,7 +123,7 @@ def compare(candidates: Sequence[Candidate], inputs: Sequence[EncoderInput], tas
     Args:
         candidates: The models; the first is the one in question.
         inputs: What each is shown; all must fit all of them.
-        task: From :func:`prepare`.
+        task: What all models share, from :func:`prepare`.
 
     Returns:
         Ordered by model, input, share of the train split and probe.
@@ -139,12 +139,11 @@ def compare(candidates: Sequence[Candidate], inputs: Sequence[EncoderInput], tas
 
 def describe(archive: Archive, splits: Splits, settings: EmbedSettings) -> str:
     """Archive, sizes, split and normalisation in one line."""
-    source, classes = archive.source, splits.classes
+    classes = splits.classes
     size = f"resized to {settings.size} px" if settings.size else "native size"
-    kind = "SIMULATED data" if source.get("simulated") else "data"
     what = f"{len(classes)} classes" if classes else f"{splits.target.column} as a number"
     return (
-        f"{kind}: {source_name(source)}, {what}, {size}, "
+        f"{describe_source(archive.source)}, {what}, {size}, "
         f"split {splits.origin}, {len(splits.train)}/{len(splits.val)}/{len(splits.test)} samples, "
         f"pixels standardised per band on train; {BOOTSTRAP}"
     )
@@ -161,7 +160,7 @@ def embed_candidate(candidate: Candidate, inputs: Sequence[EncoderInput], task: 
     plain = _embed(candidate.name, candidate.model, [one.row for one in shown if not one.note], task)
     # A copied band passes through another network than the bands as they are.
     copied = {one.row: _embed(candidate.name, one.model, [one.row], task) for one in shown if one.note}
-    return Embedded(candidate.name, shown, plain, copied)
+    return Embedded(candidate, shown, plain, copied)
 
 
 def fit_probes(embedded: Embedded, task: ProbeTask) -> list[Measured]:
@@ -169,13 +168,13 @@ def fit_probes(embedded: Embedded, task: ProbeTask) -> list[Measured]:
     found: list[Measured] = []
     with progress_bar() as bar:
         total = len(embedded.shown) * len(task.probes) * len(task.train_shares)
-        running = bar.add_task(f"probe: {embedded.name}", total=total, note="")
+        running = bar.add_task(f"probe: {embedded.candidate.name}", total=total, note="")
         for one in embedded.shown:
             features = join(embedded.vectors(one))
             for share in task.train_shares:
                 for probe in task.probes:
                     bar.update(running, note=f"{one.row.name} {probe.name}")
-                    found.append(measure_probe(embedded.name, one, probe, features, task, share))
+                    found.append(measure_probe(embedded.candidate, one, probe, features, task, share))
                     bar.advance(running)
     return found
 
@@ -205,17 +204,22 @@ def used_samples(splits: Splits) -> NDArray[np.int64]:
 
 
 def measure_probe(
-    name: str, shown: Showing, probe: Probe, features: NDArray[np.float32], task: ProbeTask, share: float = 1.0
+    candidate: Candidate,
+    shown: Showing,
+    probe: Probe,
+    features: NDArray[np.float32],
+    task: ProbeTask,
+    share: float = 1.0,
 ) -> Measured:
     """Fit and score one probe.
 
     Args:
-        name: The model's.
-        shown: How the model was shown the bands.
-        probe: Is fitted.
+        candidate: The model that the vectors are of.
+        shown: The bands that it was shown, and how.
+        probe: The probe, which is fitted anew.
         features: Vectors of :func:`used_samples`, shape ``(n, features)``.
-        task: What the comparison shares.
-        share: Of the train split to fit on.
+        task: What every model of the comparison shares.
+        share: Share of the train split to fit on, above 0 and at most 1.
     """
     splits = task.splits
     bounds = np.cumsum([len(splits.train), len(splits.val)])
@@ -227,36 +231,36 @@ def measure_probe(
         kept = stratified_subset(splits.target.strata()[splits.train], share, task.seed)
         train = Labelled(train.features[kept], train.labels[kept])
     result = probe.fit(train.features, train.labels, val).score(test.features, test.labels)
-    row = result_row(name, shown.row.name, probe.name, result, task, len(train.labels), share, shown.note)
+    row = result_row(candidate, shown, probe.name, result, task, len(train.labels), share)
     return Measured(row, result.predicted)
 
 
 def result_row(
-    name: str,
-    inputs: str,
+    candidate: Candidate,
+    shown: Showing,
     probe: str,
     result: ProbeResult,
     task: ProbeTask,
     n_train: int,
     share: float = 1.0,
-    note: str = "",
 ) -> ProbeRow:
     """A result with everything that is needed to read it.
 
     Args:
-        name: The model's.
-        inputs: What it was shown.
+        candidate: The model that was measured.
+        shown: The bands that it was shown, and how.
         probe: Name of the probe.
         result: What it reached on the test split.
-        task: What the comparison shares.
-        n_train: Samples that were fitted on.
-        share: What part of the train split they are.
-        note: What a reader must know beyond the protocol.
+        task: What every model of the comparison shares.
+        n_train: Number of samples that were fitted on.
+        share: Their share of the train split, above 0 and at most 1.
     """
     splits = task.splits
     return ProbeRow(
-        model=name,
-        inputs=inputs,
+        model=candidate.name,
+        inputs=shown.row.name,
+        sensor=shown.row.sensor,
+        bands=shown.row.bands,
         probe=probe,
         protocol=str(result.protocol),
         data=task.data,
@@ -271,7 +275,10 @@ def result_row(
         confusion=_padded(result.score.confusion, len(splits.classes)),
         train_share=share,
         seed=task.seed,
-        note=note,
+        note=shown.note,
+        is_floor=candidate.is_floor,
+        data_set=data_set_of(task.archive.source),
+        simulated=bool(task.archive.source.get("simulated")),
     )
 
 

@@ -21,6 +21,7 @@ from terrasieve.models.backbone import Encoder
 from terrasieve.parallel import read_ahead
 from terrasieve.probes.compare import ProbeTask, result_row
 from terrasieve.probes.metrics import Task, score_predictions
+from terrasieve.probes.models import Candidate, Showing
 from terrasieve.probes.probe import ProbeResult, Protocol
 from terrasieve.probes.results import InputRow, Measured
 from terrasieve.schema import Spec
@@ -43,8 +44,8 @@ class EndToEndSettings(Spec):
     Attributes:
         epochs: Passes over the train split.
         batch_size: Most samples in a step; the steps of a pass are of nearly equal size.
-        learning_rate: Of AdamW at the start; falls to 0 along a cosine.
-        weight_decay: Of AdamW.
+        learning_rate: Learning rate of AdamW at the start, above 0; it falls to 0 along a cosine.
+        weight_decay: Decoupled weight decay of AdamW, 0 or more, the same for every parameter.
     """
 
     epochs: int = Field(default=30, ge=1)
@@ -82,12 +83,12 @@ def train_end_to_end(
     """Train a copy of an encoder on the train split, keep the best epoch on validation, score it on test.
 
     Args:
-        name: Heading of the column.
+        name: The model's name, which heads its column.
         encoder: Where the weights start; untrained for a network from scratch. Left exactly as it is.
         row: What it is shown; the vectors of several inputs are joined before the linear layer.
-        task: What the comparison shares.
-        settings: The defaults when None.
-        share: Of the train split to train on.
+        task: What every model of the comparison shares.
+        settings: How it is trained; ``EndToEndSettings()`` when None.
+        share: Share of the train split to train on, above 0 and at most 1.
 
     Raises:
         SampleError: A sample cannot be read, or samples differ in size and no size is set.
@@ -102,7 +103,8 @@ def train_end_to_end(
     predicted = trainer.predict(test)
     score = score_predictions(splits.target.task, test.targets, predicted)
     result = ProbeResult(score, predicted, settings.protocol(task.seed), chosen)
-    return Measured(result_row(name, row.name, NAME, result, task, len(train.indices), share), predicted)
+    candidate, shown = Candidate(name, encoder, encoder.channels), Showing(encoder, row)
+    return Measured(result_row(candidate, shown, NAME, result, task, len(train.indices), share), predicted)
 
 
 class _Joint(nn.Module):

@@ -52,7 +52,7 @@ def nearest_neighbours(
         train: Finite vectors of any length, shape ``(m, features)``.
         queries: The same, shape ``(n, features)``.
         k: Neighbours of each query, from 1 to m.
-        device: Where the cosines are computed.
+        device: The device that the cosines are computed on.
     """
     assert 1 <= k <= len(train), "k lies between 1 and the number of train vectors"
     assert train.shape[1] == queries.shape[1], "train vectors and queries have the same length"
@@ -99,16 +99,11 @@ QUERIES_AT_ONCE = 2**14
 """Bound on the vectors whose votes are held at once."""
 
 
-class WeightedKnn(Probe):
-    """What every kNN probe is: it says what the k most similar train vectors say, each weighted by its similarity.
+class _WeightedKnn(Probe):
+    """What every kNN probe is: the k most similar train vectors have a say, each weighted by exp(cosine / temperature).
 
-    The weight is exp(cosine / temperature). Of equally similar vectors the one that comes earlier in the train split is
-    taken. The train vectors are not copied, and the validation split is not used.
-
-    Args:
-        k: Number of neighbours, 1 or more; all train samples where there are fewer.
-        temperature: Above 0; lower values weight the nearest more.
-        device: Where the similarities are computed.
+    Of equally similar vectors the one that comes earlier in the train split is taken. The train vectors are not copied,
+    and the validation split is not used.
     """
 
     name: ClassVar[str] = "kNN"
@@ -150,8 +145,14 @@ class WeightedKnn(Probe):
         return np.exp((similarities - similarities[:, :1]) / self.temperature, dtype=np.float64)
 
 
-class KnnProbe(WeightedKnn):
-    """A class by votes: of classes with equal votes, the lower code; arguments as of :class:`WeightedKnn`."""
+class KnnProbe(_WeightedKnn):
+    """A class by the weighted votes of the k most similar train vectors; of classes with equal votes, the lower code.
+
+    Args:
+        k: Number of neighbours, 1 or more; all train samples where there are fewer.
+        temperature: Above 0; lower values weight the nearest more.
+        device: The device that the similarities are computed on.
+    """
 
     combined: ClassVar[str] = "votes"
 
@@ -179,13 +180,13 @@ class KnnProbe(WeightedKnn):
         return np.asarray(summed.reshape(len(weights), classes), dtype=np.float64)
 
 
-class KnnRegression(WeightedKnn):
-    """A number as the weighted mean of the numbers of the nearest train vectors; arguments as of the base class."""
+class KnnRegression(_WeightedKnn):
+    """A number as the weighted mean of the numbers of the nearest train vectors; arguments as of ``KnnProbe``."""
 
     task: ClassVar[Task] = "regression"
 
 
-class KnnMultilabel(WeightedKnn):
-    """The score of a label is its weighted share among the nearest train vectors; arguments as of the base class."""
+class KnnMultilabel(_WeightedKnn):
+    """The score of a label is its weighted share among the nearest train vectors; arguments as of ``KnnProbe``."""
 
     task: ClassVar[Task] = "multilabel"

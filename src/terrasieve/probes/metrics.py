@@ -7,7 +7,7 @@ that equal predictions have equal intervals. Segmentation has its own in
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -29,7 +29,7 @@ class MetricInfo:
     """How a metric is written and read.
 
     Attributes:
-        title: As people write it.
+        title: The metric's name as people write it.
         percent: Whether values from 0 to 1 are shown in per cent.
         higher_is_better: None where neither is, as for a bias.
     """
@@ -87,7 +87,13 @@ def score_predictions(task: Task, truth: NDArray[Any], predicted: NDArray[Any]) 
         truth: Class codes ``(n,)``, labels ``(n, classes)``, or numbers ``(n,)``.
         predicted: The same, but a score for each label ``(n, classes)``.
     """
-    return _SCORERS[task](truth, predicted)
+    if task == "classification":
+        confusion = confusion_matrix(np.asarray(truth, dtype=np.int64), np.asarray(predicted, dtype=np.int64))
+        return Score(classification_metrics(confusion), bootstrap_intervals(confusion), as_table(confusion))
+    if task == "multilabel":
+        return Score(average_precision_metrics(truth, predicted), multilabel_intervals(truth, predicted))
+    assert task == "regression", f"{task} is not scored sample by sample"
+    return Score(regression_metrics(truth, predicted), regression_intervals(truth, predicted))
 
 
 def interval(values: Numbers) -> tuple[float, float]:
@@ -159,18 +165,13 @@ def bootstrap_intervals(confusion: NDArray[np.int64], resamples: int = RESAMPLES
 
     Args:
         confusion: Confusion matrix of the test split, shape ``(classes, classes)``.
-        resamples: Number of resamples.
+        resamples: Number of resamples, 1 or more.
         seed: Seed of the draws.
     """
     total = int(confusion.sum())
     drawn = generator(Stream.BOOTSTRAP, seed).multinomial(total, confusion.ravel() / total, size=resamples)
     matrices = drawn.reshape(resamples, *confusion.shape)
     return {name: interval(metric(matrices)) for name, metric in METRICS.items()}
-
-
-def _score_classes(truth: NDArray[Any], predicted: NDArray[Any]) -> Score:
-    confusion = confusion_matrix(np.asarray(truth, dtype=np.int64), np.asarray(predicted, dtype=np.int64))
-    return Score(classification_metrics(confusion), bootstrap_intervals(confusion), as_table(confusion))
 
 
 # -------------------------------------------------------------- several labels
@@ -204,7 +205,7 @@ def multilabel_intervals(
     Args:
         truth: Labels, shape ``(n, classes)``.
         scores: Higher where the label is more likely, shape ``(n, classes)``.
-        resamples: Number of resamples.
+        resamples: Number of resamples, 1 or more.
         seed: Seed of the draws.
     """
     # The order of the scores is the same in every resample; only how often each sample counts differs.
@@ -250,10 +251,6 @@ def _mean_precisions(single: list[_Ranking], together: _Ranking, weights: Number
     return {"micro_map": of_all, "macro_map": float(np.nanmean(of_labels))}
 
 
-def _score_labels(truth: NDArray[Any], predicted: NDArray[Any]) -> Score:
-    return Score(average_precision_metrics(truth, predicted), multilabel_intervals(truth, predicted))
-
-
 # --------------------------------------------------------------------- numbers
 # Errors as oceanography states them, all from means over the samples.
 
@@ -280,8 +277,8 @@ def regression_intervals(truth: Numbers, predicted: Numbers, resamples: int = RE
 
     Args:
         truth: In the unit of the target, shape ``(n,)``.
-        predicted: The same.
-        resamples: Number of resamples.
+        predicted: In the unit of the target, shape ``(n,)``.
+        resamples: Number of resamples, 1 or more.
         seed: Seed of the draws.
     """
     moments, rng = _moments(truth, predicted), generator(Stream.BOOTSTRAP, seed)
@@ -309,14 +306,3 @@ def _from_means(means: Numbers) -> dict[str, Numbers]:
         "scatter_index": np.divide(spread, level, out=np.full_like(spread, np.nan), where=level > 0),
         "r2": 1 - np.divide(squared, variance, out=np.full_like(squared, np.nan), where=variance > 0),
     }
-
-
-def _score_numbers(truth: NDArray[Any], predicted: NDArray[Any]) -> Score:
-    return Score(regression_metrics(truth, predicted), regression_intervals(truth, predicted))
-
-
-_SCORERS: Mapping[Task, Callable[[NDArray[Any], NDArray[Any]], Score]] = {
-    "classification": _score_classes,
-    "multilabel": _score_labels,
-    "regression": _score_numbers,
-}

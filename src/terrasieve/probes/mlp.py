@@ -26,10 +26,10 @@ class MlpProbe(Probe):
     Args:
         hidden: Width of the hidden layer.
         epochs: Passes over the train split.
-        learning_rate: Of Adam, constant.
+        learning_rate: Learning rate of Adam, above 0, the same in every step.
         batch_size: Most samples in a step; the steps of an epoch are of nearly equal size.
-        seed: Of the initial weights and of the order of samples.
-        device: Where the fit runs.
+        seed: Seed of the initial weights and of the order of samples.
+        device: The device that the fit runs on.
     """
 
     name: ClassVar[str] = "MLP"

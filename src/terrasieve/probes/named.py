@@ -26,23 +26,14 @@ QUICK: Mapping[Task, tuple[str, ...]] = {
 """What is fitted when nobody names a probe."""
 
 
-def default_probes(task: Task = "classification") -> tuple[Probe, ...]:
-    """Every probe for a kind of target, with its defaults."""
-    return tuple(probe() for probe in _by_name(task).values())
-
-
 def probes_named(names: Sequence[str], task: Task = "classification") -> tuple[Probe, ...]:
     """Probes with their defaults by name, in any case; :data:`QUICK` where none is named.
 
     Raises:
         ConfigError: There is no such probe for this kind of target.
     """
-    known = _by_name(task)
+    known = {name.removeprefix(f"{task}."): probe for name, probe in PROBES.items() if probe.task == task}
     for name in names:
         if name.lower() not in known:
             raise ConfigError(f"There is no probe {name!r} for {task}.{nearest(name, known)}")
     return tuple(known[name]() for name in dict.fromkeys(name.lower() for name in names or QUICK[task]))
-
-
-def _by_name(task: Task) -> dict[str, type[Probe]]:
-    return {name.removeprefix(f"{task}."): probe for name, probe in PROBES.items() if probe.task == task}

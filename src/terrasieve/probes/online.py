@@ -11,7 +11,7 @@ from torch import nn
 from terrasieve.archive.protocol import Archive
 from terrasieve.archive.statistics import measure
 from terrasieve.embeddings.inputs import EncoderInput, bands_by_sensor, join
-from terrasieve.embeddings.stream import EmbedSettings, RawBatch, embed_batch, inference_copy, read_batches
+from terrasieve.embeddings.stream import EmbedSettings, embed_batch, inference_copy, read_batches
 from terrasieve.probes.knn import KnnProbe
 from terrasieve.probes.metrics import accuracy, confusion_matrix
 from terrasieve.probes.splits import make_splits
@@ -25,7 +25,7 @@ class OnlineKnn:
     The subset is drawn once; its pixels are read once and kept. The vectors of several inputs are joined.
 
     Args:
-        archive: A labelled archive.
+        archive: The labelled archive that the subset is drawn from.
         inputs: What the encoder is shown, each with as many bands as it has channels.
         train: Most samples of the train split that are used.
         test: Most samples of the validation split that the accuracy is measured on; the test split is
@@ -60,13 +60,14 @@ class OnlineKnn:
     def __call__(self, encoder: nn.Module) -> Mapping[str, float]:
         """The accuracy as ``{"knn_accuracy": 0 to 1}``, computed on the device that the encoder is on."""
         frozen = inference_copy(encoder, self.settings.precision)
-        train, test = (self._features(frozen, part) for part in self._batches)
+        train, test = (
+            join(
+                np.concatenate([embed_batch(frozen, one, self.inputs, self._normaliser, self.settings) for one in part])
+            )
+            for part in self._batches
+        )
         probe = KnnProbe().fit(train, self._labels[0])
         return {"knn_accuracy": float(accuracy(confusion_matrix(self._labels[1], probe.predict(test))))}
-
-    def _features(self, frozen: nn.Module, batches: Sequence[RawBatch]) -> NDArray[np.float32]:
-        vectors = [embed_batch(frozen, batch, self.inputs, self._normaliser, self.settings) for batch in batches]
-        return join(np.concatenate(vectors))
 
 
 def _draw(indices: NDArray[np.int64], count: int, generator: np.random.Generator) -> NDArray[np.int64]:

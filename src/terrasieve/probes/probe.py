@@ -52,7 +52,7 @@ class ProbeResult:
 
     Attributes:
         score: Metrics, intervals and confusion.
-        predicted: As :meth:`Probe.predict` gave them.
+        predicted: Predictions of the test samples in the order of the split, as :meth:`Probe.predict` gave them.
         protocol: How the probe was fitted and scored.
         chosen: Settings that were chosen on the validation split, for example ``C``.
     """
@@ -77,7 +77,7 @@ class StatesProtocol(ABC):
     """A way of measuring that can say what it is.
 
     Attributes:
-        name: As tables show it.
+        name: The probe's name, as tables show it.
         version: Counts the changes after which numbers are not comparable with earlier ones.
     """
 

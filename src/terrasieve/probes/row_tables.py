@@ -10,8 +10,7 @@ from typing import Any
 
 from terrasieve.errors import ArchiveError
 from terrasieve.probes.metrics import METRIC_INFO, Task
-from terrasieve.probes.models import FLOORS
-from terrasieve.probes.results import ProbeRow
+from terrasieve.probes.results import ProbeRow, described_in_words
 from terrasieve.tables import MISSING, Cell, Table, row_of
 from terrasieve.writing import write_text, write_whole
 
@@ -83,11 +82,11 @@ def interval_text(row: ProbeRow, metric: str) -> str:
 
 def lines_of(rows: Sequence[ProbeRow]) -> tuple[Line, ...]:
     """Rows of one probe on one target by input, and by seed where there are several."""
-    places = dict.fromkeys((row.bands, row.seed) for row in rows)
+    places = dict.fromkeys((row.shown_bands, row.seed) for row in rows)
     seeded = len({seed for _, seed in places}) > 1
     lines = []
     for bands, seed in places:
-        line = {row.model: row for row in rows if (row.bands, row.seed) == (bands, seed)}
+        line = {row.model: row for row in rows if (row.shown_bands, row.seed) == (bands, seed)}
         name = next(iter(line.values())).inputs
         lines.append(Line(f"{name}, seed {seed}" if seeded else name, line))
     return tuple(lines)
@@ -151,8 +150,13 @@ def row_from_values(values: dict[str, Any]) -> ProbeRow:
     unknown = set(values) - {one.name for one in fields(ProbeRow)}
     if unknown:
         raise ValueError(f"unknown field {min(unknown)!r}")
+    values = {**described_in_words(values), **values}
     intervals = {name: (float(low), float(high)) for name, (low, high) in values["ci95"].items()}
-    tables = {"classes": tuple(values.get("classes", ())), "confusion": tuple(map(tuple, values.get("confusion", ())))}
+    tables = {
+        "bands": tuple(values["bands"]),
+        "classes": tuple(values.get("classes", ())),
+        "confusion": tuple(map(tuple, values.get("confusion", ()))),
+    }
     return ProbeRow(**{**values, **tables, "ci95": intervals})
 
 
@@ -187,4 +191,4 @@ def _score_cells(line: Line, models: Sequence[str], metric: str) -> Iterable[Cel
             yield MISSING
         else:
             value, mark = one.metrics[metric], "*" if one.note else ""
-            yield Cell(shown(metric, value), interval_text(one, metric), mark, value == top, model in FLOORS)
+            yield Cell(shown(metric, value), interval_text(one, metric), mark, value == top, one.is_floor)

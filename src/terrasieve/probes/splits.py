@@ -64,7 +64,7 @@ def read_target(table: pa.Table, column: str = "label") -> Target:
 
     Args:
         table: From ``Archive.table()``.
-        column: Its name.
+        column: Name of the column to predict.
 
     Raises:
         ArchiveError: No sample has a value.
@@ -170,7 +170,8 @@ def make_splits(table: pa.Table, seed: int = 0, column: str = "split", target: s
     if column != "split" and column not in table.column_names:
         raise ConfigError(f"The archive has no split column {column!r}.{nearest(column, table.column_names)}")
     known = read_target(table, target)
-    names = _strings(table, column)
+    stated = table[column].to_pylist() if column in table.column_names else [None] * len(table)
+    names = np.array(stated, dtype=object)
     if all(name is None for name in names):
         return _drawn(known, seed)
     parts = _published(names, known, column)
@@ -199,9 +200,3 @@ def _drawn(target: Target, seed: int) -> Splits:
     train, val = stratified_holdout(strata[labelled[rest]], SHARES["val"] / (1 - SHARES["test"]), seed + 1)
     origin = f"stratified {':'.join(f'{100 * share:.0f}' for share in SHARES.values())}, drawn with seed {seed}"
     return Splits(labelled[rest[train]], labelled[rest[val]], labelled[test], target, origin)
-
-
-def _strings(table: pa.Table, column: str) -> NDArray[np.object_]:
-    if column not in table.column_names:
-        return np.full(len(table), None, dtype=object)
-    return np.array(table[column].to_pylist(), dtype=object)

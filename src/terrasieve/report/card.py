@@ -210,8 +210,8 @@ def _result(row: ProbeRow) -> dict[str, Any]:
     return {
         "task": {"type": kind, "name": f"{name}, {row.probe} probe"},
         "dataset": {
-            "type": _data_set(row),
-            "name": f"{_data_set(row)}, {row.target}",
+            "type": row.data_set,
+            "name": f"{row.data_set}, {row.target}",
             "config": row.inputs,
             "split": "test",
         },
@@ -234,11 +234,6 @@ def _metric(row: ProbeRow, metric: str) -> dict[str, Any]:
 def _data(card: EncoderCard) -> Mapping[str, Any]:
     data = card.provenance.get("data")
     return data if isinstance(data, Mapping) else {}
-
-
-def _data_set(row: ProbeRow) -> str:
-    """The layout that a row's description of the data begins with, after ``data:``."""
-    return (row.data.split(":", 1)[-1].split(",")[0].split() or ["unknown"])[0]
 
 
 def _sources(data: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from terrasieve.errors import ArchiveError
 from terrasieve.probes.metrics import METRIC_INFO, Task
-from terrasieve.probes.models import FLOORS
 from terrasieve.probes.results import ProbeRow
 from terrasieve.probes.row_tables import HEADLINES, Line, best, interval_text, lines_of, shown, subject_of
 from terrasieve.probes.significance import Difference, paired_bootstrap
@@ -139,7 +138,8 @@ class Group:
     @property
     def floors(self) -> tuple[str, ...]:
         """What it has to beat."""
-        return tuple(model for model in self.models[1:] if model in FLOORS)
+        found = {model for line in self.lines for model, row in line.rows.items() if row.is_floor}
+        return tuple(model for model in self.models[1:] if model in found)
 
     @property
     def headline(self) -> str:
@@ -157,7 +157,7 @@ class Group:
     def main(self) -> Line | None:
         """The line with the most bands that the trained model has; the first of several."""
         scored = [line for line in self.lines if _has(line, self.trained, self.headline)]
-        return max(scored, key=lambda line: len(line.rows[self.trained].bands.split(",")), default=None)
+        return max(scored, key=lambda line: len(line.rows[self.trained].bands), default=None)
 
     @property
     def rivals(self) -> tuple[str, ...]:

@@ -85,8 +85,8 @@ class Run:
     def simulated(self) -> bool:
         """Whether any file says that the data are simulated."""
         trained_on = self.card.provenance.get("data", {}) if self.card else {}
-        said = [row.data for row in self.rows] + ([self.explanation.data] if self.explanation else [])
-        return bool(trained_on.get("simulated")) or any("SIMULATED" in line for line in said)
+        measured_on = [row.simulated for row in self.rows] + ([self.explanation.simulated] if self.explanation else [])
+        return bool(trained_on.get("simulated")) or any(measured_on)
 
     @cached_property
     def groups(self) -> tuple[Group, ...]:

@@ -37,10 +37,10 @@ class LogisticProbe(Probe):
     Where no validation split is given, a seeded tenth of the train split takes its place.
 
     Args:
-        grid: Values of C to choose from.
+        grid: Values of C to choose from, each above 0.
         max_iter: Most L-BFGS iterations for each C.
         seed: Draws the substitute of a missing validation split.
-        device: Where the fit runs.
+        device: The device that the fit runs on.
 
     Attributes:
         classes_: Codes of the classes in the train split, ascending, shape ``(classes,)``.

@@ -26,7 +26,7 @@ class MultilabelLogistic(Probe):
     the validation split, the smallest (most penalised) of equals; there is no refit on train and validation.
 
     Args:
-        grid: Values of C to choose from.
+        grid: Values of C to choose from, each above 0.
         max_iter: Most L-BFGS iterations for each label.
     """
 

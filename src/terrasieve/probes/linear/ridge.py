@@ -24,7 +24,7 @@ class RidgeProbe(Probe):
     validation split is given, a seeded tenth of the train split takes its place.
 
     Args:
-        strengths: Penalties to choose from.
+        strengths: Penalties to choose from, each above 0.
         seed: Draws the substitute of a missing validation split.
     """
 

@@ -65,7 +65,7 @@ class Fit(NamedTuple):
         weights: Shape ``(features, classes)``.
         intercept: Shape ``(classes,)``.
         iterations: Steps that were made with all features.
-        converged: Whether the tolerance was reached.
+        converged: Whether :data:`TOLERANCE` was reached before the iterations ran out.
     """
 
     weights: Tensor
@@ -102,7 +102,7 @@ def minimise(prepared: PreparedFeatures, c: float, max_iter: int, start: tuple[T
     with L-BFGS's Hessian, is below :data:`TOLERANCE`, or when float32 gives no descent any more.
 
     Args:
-        prepared: As :func:`prepare_features` gives it.
+        prepared: Samples with their covariance, from :func:`prepare_features`.
         c: Inverse strength of the penalty.
         max_iter: Most iterations along the axes, and again with all features.
         start: Weights ``(features, classes)`` and intercept ``(classes,)`` to begin with; zeros when None.
@@ -214,15 +214,13 @@ class _Problem:
                 break
             bend = float(((shares * change.square()).sum(dim=1) - means.square()).mean()) + square
             low, high = (length, high) if here < 0 else (low, length)
-            length = _inside(low, high, length - here / bend if bend > 0 else math.inf)
+            length = length - here / bend if bend > 0 else math.inf
+            if math.isinf(high):
+                # Nothing bounds the step from above yet: at most four times as long as the longest that is too short.
+                length = min(length, 4 * low)
+            elif not low < length < high:
+                length = (low + high) / 2
         return length
-
-
-def _inside(low: float, high: float, wanted: float) -> float:
-    """A step between bounds, or with no upper one at most four times as long as the lower."""
-    if math.isinf(high):
-        return min(wanted, 4 * low)
-    return wanted if low < wanted < high else (low + high) / 2
 
 
 class _History:
@@ -297,9 +295,9 @@ class Preconditioner:
     """Inverse of ``curvature * covariance + penalty``, block by block; the intercept's part is the curvature alone.
 
     Args:
-        covariance: As :func:`covariance_blocks` gives it.
-        curvature: Positive.
-        penalty: Positive.
+        covariance: Blocks of the features' covariance, from :func:`covariance_blocks`.
+        curvature: Factor of the covariance, above 0.
+        penalty: What is added to the diagonal of the features, above 0.
     """
 
     def __init__(self, covariance: Sequence[Tensor], curvature: float, penalty: float) -> None:

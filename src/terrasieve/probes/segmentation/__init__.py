@@ -7,7 +7,6 @@ from terrasieve.probes.segmentation.folds import hold_out, make_folds
 from terrasieve.probes.segmentation.map_probe import PixelValues
 from terrasieve.probes.segmentation.patch import PatchLinear
 from terrasieve.probes.segmentation.segment import (
-    PER_PIXEL,
     evaluate_segmentation,
     segment,
     segmentation_probes_named,
@@ -16,7 +15,6 @@ from terrasieve.probes.segmentation.segment import (
 from terrasieve.probes.segmentation.task import prepare_segmentation, read_labels
 
 __all__ = [
-    "PER_PIXEL",
     "DeepLabProbe",
     "PatchLinear",
     "PixelValues",

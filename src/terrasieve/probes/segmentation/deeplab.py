@@ -49,9 +49,9 @@ class DeepLabProbe(SegmentationProbe):
     Args:
         steps: Steps of the optimiser.
         batch_size: Images in a step, at least two, for batch normalisation; the same may be drawn twice.
-        learning_rate: Of Adam, at the start.
+        learning_rate: Learning rate of Adam at the start, above 0; it falls to 0.
         width: Channels of the head; the paper's is 256.
-        seed: Of the initial weights, dropout, batches and turns.
+        seed: Seed of the initial weights, dropout, batches and turns.
 
     Raises:
         ConfigError: The batch size is below two.
@@ -83,7 +83,8 @@ class DeepLabProbe(SegmentationProbe):
         """Train the head; see :meth:`SegmentationProbe.fit`."""
         with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
             torch.manual_seed(torch_seed(Stream.DEEPLAB_HEAD, self.seed))
-            self.head_ = build_head(_width_of(maps, train), train.classes, self.width).to(device_of(maps))
+            features = int(maps(train.pixels[:1]).shape[1])
+            self.head_ = build_head(features, train.classes, self.width).to(device_of(maps))
             self._train(maps, train, report)
         self.head_.eval()
         return self
@@ -118,9 +119,9 @@ def build_head(features: int, classes: int, width: int) -> nn.Sequential:
     """Torchvision's ``DeepLabHead``, whose width is 256, in any width; same layers, same names.
 
     Args:
-        features: Channels of the maps.
-        classes: Channels of the scores.
-        width: Channels in between.
+        features: Number of channels of the maps.
+        classes: Number of channels of the scores.
+        width: Number of channels in between.
     """
     return nn.Sequential(
         ASPP(features, RATES, width),
@@ -129,10 +130,6 @@ def build_head(features: int, classes: int, width: int) -> nn.Sequential:
         nn.ReLU(),
         nn.Conv2d(width, classes, 1),
     )
-
-
-def _width_of(maps: FeatureMaps, train: LabelledImages) -> int:
-    return int(maps(train.pixels[:1]).shape[1])
 
 
 def _rows(count: int, batch_size: int, generator: np.random.Generator) -> Iterator[Tensor]:

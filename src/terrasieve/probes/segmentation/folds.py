@@ -42,7 +42,7 @@ class Folds:
     """Every image of an archive that is scored is so once.
 
     Attributes:
-        parts: The folds.
+        parts: The folds, one a round of fitting and scoring.
         groups: Name of the group of every sample of the archive, shape ``(n,)``; the unit of the intervals.
         unit: What a group is, in the plural.
         origin: Where the folds come from, for the protocol.
@@ -85,7 +85,7 @@ def hold_out(groups: NDArray[np.str_], origin: str, seed: int = 0) -> Folds:
 
     Args:
         groups: Group of every sample, shape ``(n,)``.
-        origin: How the groups were found.
+        origin: How the groups were found, for the protocol.
         seed: Deals the groups where there are many.
 
     Raises:

@@ -51,8 +51,8 @@ class EncoderMaps(FeatureMaps):
     The joining is that of :func:`terrasieve.embeddings.inputs.join`, cell by cell.
 
     Args:
-        encoder: Left as it is.
-        stride: Of a ResNet's maps; see :func:`terrasieve.models.dense.dense_encoder`.
+        encoder: The encoder, of which a frozen copy is made; left as it is.
+        stride: Stride of a ResNet's maps in pixels of the image; see :func:`terrasieve.models.dense.dense_encoder`.
         precision: ``bf16`` or ``32``.
         copies: How often a single band is shown side by side, for an encoder of as many channels.
     """
@@ -95,7 +95,7 @@ def feature_maps(model: nn.Module, stride: int, precision: Precision) -> Feature
 
     Args:
         model: An encoder, an encoder that is shown one band several times, or :class:`PixelValues`.
-        stride: Of a ResNet's maps.
+        stride: Stride of a ResNet's maps in pixels of the image.
         precision: ``bf16`` or ``32``.
 
     Raises:
@@ -138,7 +138,7 @@ class LabelledImages:
     Attributes:
         pixels: Standardised, shape ``(n, parts, channels, height, width)``; parts are shown to a model one by one.
         labels: Class codes, shape ``(n, label height, label width)``; :data:`IGNORE` where a pixel does not count.
-        classes: Number of classes.
+        classes: Number of classes, whose codes are 0 to one less.
     """
 
     pixels: Tensor
@@ -171,7 +171,7 @@ class SegmentationProbe(StatesProtocol):
 
         Args:
             maps: Frozen; runs on the device that it is on.
-            train: What to learn from.
+            train: The images to learn from, with their label maps.
             report: Is told how far the fit is.
 
         Raises:

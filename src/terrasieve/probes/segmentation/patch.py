@@ -45,7 +45,7 @@ class PatchLinear(SegmentationProbe):
             stay as frequent as they are.
         components: Most numbers of a vector.
         c: Inverse strength of the penalty; scikit-learn's default.
-        seed: Of every draw.
+        seed: Seed of every draw.
     """
 
     name: ClassVar[str] = "patch linear"
@@ -74,7 +74,9 @@ class PatchLinear(SegmentationProbe):
         size = min(self.components, len(drawn.features))
         self.reduction_ = None
         if drawn.features.shape[1] > size:
-            self.reduction_ = _principal(drawn.features, size, self.seed)
+            # Two power iterations, not four to seven: what they would still change is far below the spread of a fold.
+            reduction = PCA(size, svd_solver="randomized", iterated_power=2, random_state=self.seed)
+            self.reduction_ = reduction.fit(drawn.features)
         vectors = self._reduced(drawn.features)
         probe = LogisticProbe((self.c,), MAX_ITER, device=device_of(maps))
         # There is nothing to choose; without validation vectors a tenth of the train vectors would be held back.
@@ -113,11 +115,6 @@ class PatchLinear(SegmentationProbe):
             vectors = _vectors(maps.at(maps(train.pixels[number : number + 1]), there))
             parts.append(Labelled(vectors, labels[drawn].astype(np.int64)))
         return Labelled(*(np.concatenate(part) for part in zip(*parts, strict=True)))
-
-
-def _principal(vectors: NDArray[np.float32], size: int, seed: int) -> PCA:
-    # Two power iterations instead of four to seven: what they would still change is far below the spread of a fold.
-    return PCA(size, svd_solver="randomized", iterated_power=2, random_state=seed).fit(vectors)
 
 
 def _vectors(values: Tensor) -> NDArray[np.float32]:

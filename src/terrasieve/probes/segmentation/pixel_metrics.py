@@ -24,7 +24,7 @@ def pixel_confusion(truth: NDArray[np.integer], predicted: NDArray[np.integer], 
     Args:
         truth: Class codes, any shape; :data:`IGNORE` where a pixel does not count.
         predicted: Class codes from 0, same shape.
-        classes: Number of classes.
+        classes: Number of classes, whose codes are 0 to one less.
     """
     counted = truth != IGNORE
     pairs = truth[counted].astype(np.int64) * classes + predicted[counted]
@@ -72,7 +72,7 @@ def score_units(confusions: NDArray[np.int64], resamples: int = RESAMPLES, seed:
 
     Args:
         confusions: One matrix a unit, shape ``(units, classes, classes)``; a unit without a scored pixel is left out.
-        resamples: Number of resamples.
+        resamples: Number of resamples, 1 or more.
         seed: Seed of the draws; the same for every probe, so that equal predictions have equal intervals.
 
     Raises:
@@ -94,7 +94,7 @@ def describe_bootstrap(units: int, what: str) -> str:
     """How :func:`score_units` makes intervals, for the protocol.
 
     Args:
-        units: Number of units.
+        units: Number of units that are resampled.
         what: What a unit is, in the plural.
     """
     few = f", only {units}: an interval over so few says little" if units < FEW else ""

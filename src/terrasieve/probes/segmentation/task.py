@@ -8,12 +8,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from terrasieve.archive.protocol import Archive, source_name
+from terrasieve.archive.protocol import Archive
 from terrasieve.archive.quality.limits import missing
 from terrasieve.console import track
 from terrasieve.embeddings.stream import EmbedSettings
 from terrasieve.errors import ArchiveError, BandError, SampleError
 from terrasieve.models.dense import OUTPUT_STRIDE
+from terrasieve.probes.results import describe_source
 from terrasieve.probes.segmentation.folds import Folds
 from terrasieve.probes.segmentation.map_probe import SegmentationProbe
 from terrasieve.probes.segmentation.patch import PatchLinear
@@ -26,13 +27,13 @@ class SegmentationTask:
     """What every model of one comparison shares.
 
     Attributes:
-        archive: Where pixels come from.
+        archive: The archive that pixels and label maps are read from.
         labels: The label maps, with the classes that can be learnt.
         folds: Only images with a pixel that counts.
         probes: What is fitted on the maps of each model.
         settings: Size, batch size and precision, of which ``auto`` is float32 on the CPU.
-        stride: Of a ResNet's maps.
-        seed: Of the floor's weights.
+        stride: Stride of a ResNet's maps in pixels of the image.
+        seed: Seed of the floor's weights and of everything drawn.
         data: Archive, classes, folds and normalisation, in one line.
     """
 
@@ -62,13 +63,13 @@ def prepare_segmentation(
     Args:
         archive: Has a sensor of kind ``map``.
         label_sensor: That sensor, by key, name or kind.
-        folds: From :func:`terrasieve.probes.segmentation.folds.make_folds`.
+        folds: What is fitted on and scored, from :func:`terrasieve.probes.segmentation.folds.make_folds`.
         probes: What to fit; :class:`PatchLinear` when None.
         ignore: Values of the label map that do not count.
         names: Name of each value of the label map.
         settings: Size, batch size and precision.
-        stride: Of a ResNet's maps, in pixels.
-        seed: Of everything drawn.
+        stride: Stride of a ResNet's maps in pixels of the image.
+        seed: Seed of everything drawn.
 
     Raises:
         ArchiveError: There are fewer than two classes.
@@ -92,14 +93,12 @@ def _labelled_only(folds: Folds, labels: LabelMaps, samples: int) -> Folds:
 
 
 def _describe(archive: Archive, labels: LabelMaps, folds: Folds, settings: EmbedSettings, stride: int) -> str:
-    source = archive.source
-    kind = "SIMULATED data" if source.get("simulated") else "data"
     size = f"resized to {settings.size} px" if settings.size else "native size"
     tested = np.concatenate([fold.test for fold in folds.parts])
     trained = ", ".join(str(len(fold.train)) for fold in folds.parts)
     units = len(np.unique(folds.groups[tested]))
     return (
-        f"{kind}: {source_name(source)}, {labels.sensor} of {len(labels.classes)} classes "
+        f"{describe_source(archive.source)}, {labels.sensor} of {len(labels.classes)} classes "
         f"({', '.join(labels.classes)}; left out: {', '.join(labels.left_out) or 'none'}), {size}, ResNet maps at "
         f"stride {stride}, {folds.origin}, fitted on {trained} and tested on {len(tested)} images in all, pixels "
         f"standardised per band on each fold's train images; {describe_bootstrap(units, folds.unit)}"

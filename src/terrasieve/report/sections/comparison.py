@@ -42,7 +42,7 @@ def comparison(runs: Sequence[Run]) -> Comparison | None:
 
 
 def _key(row: ProbeRow) -> tuple[str, str, float, str, int]:
-    return (row.target, row.probe, row.train_share, row.bands, row.seed)
+    return (row.target, row.probe, row.train_share, row.shown_bands, row.seed)
 
 
 def _shared(rows: Sequence[ProbeRow]) -> list[ProbeRow]:

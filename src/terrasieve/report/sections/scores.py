@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from terrasieve.probes.metrics import METRIC_INFO
-from terrasieve.probes.models import FLOORS
 from terrasieve.probes.results import ProbeRow
 from terrasieve.probes.row_tables import HEADLINES, interval_text, notes_of, score_table, shown
 from terrasieve.report.charts import ACCENT, FAINT, MUTED, Chart, Choice, Trace, axis, finite, heatmap, plain
@@ -142,7 +141,7 @@ def _dot_trace(group: Group, position: int, metric: str) -> Trace:
     scale = 100 if METRIC_INFO[metric].percent else 1
     values = [scale * row.metrics[metric] for _, row in found]
     bounds = [row.ci95.get(metric, (row.metrics[metric], row.metrics[metric])) for _, row in found]
-    colour, symbol = model_style(model, position)
+    colour, symbol = model_style(model, position, group.floors)
     error = {
         "type": "data",
         "symmetric": False,
@@ -171,12 +170,12 @@ def _dot_trace(group: Group, position: int, metric: str) -> Trace:
     }
 
 
-def model_style(model: str, position: int) -> tuple[str, str]:
+def model_style(model: str, position: int, floors: Sequence[str]) -> tuple[str, str]:
     """Colour and symbol of a model: the accent for the trained one, greys for floors."""
     if position == 0:
         return ACCENT, "circle"
-    if model in FLOORS:
-        return (MUTED, FAINT)[FLOORS.index(model)], _FLOOR_SYMBOLS[FLOORS.index(model)]
+    if model in floors:
+        return (MUTED, FAINT)[floors.index(model) % 2], _FLOOR_SYMBOLS[floors.index(model) % 2]
     return f"var(--class-{position % 10})", _OTHER_SYMBOLS[position % len(_OTHER_SYMBOLS)]
 
 
@@ -197,29 +196,31 @@ def _curves(key: str, rows: Sequence[ProbeRow]) -> Choice | None:
 
 
 def _curve(name: str, rows: Sequence[ProbeRow]) -> Chart:
-    bands = max((row.bands for row in rows), key=lambda text: len(text.split(",")))
+    widest = max(rows, key=lambda row: len(row.bands))
     metric = HEADLINES[rows[0].task][0]
     models = tuple(dict.fromkeys(row.model for row in rows))
-    here = [row for row in rows if row.bands == bands and metric in row.metrics]
+    here = [row for row in rows if row.shown_bands == widest.shown_bands and metric in row.metrics]
+    floors = tuple(dict.fromkeys(row.model for row in rows if row.is_floor))
     traces = tuple(
-        _share_trace([row for row in here if row.model == model], model, i, metric) for i, model in enumerate(models)
+        _share_trace([row for row in here if row.model == model], model, i, metric, floors)
+        for i, model in enumerate(models)
     )
     layout = {
         "xaxis": axis("share of the train split, %") | {"type": "log"},
         "yaxis": axis(_axis_title(metric)),
         "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
     }
-    heading = f"{rows[0].probe}, {METRIC_INFO[metric].title} on {bands} by share of train"
+    heading = f"{rows[0].probe}, {METRIC_INFO[metric].title} on {widest.shown_bands} by share of train"
     alt = f"{heading}: mean over seeds for {', '.join(models)}, with the range of the seeds"
     return Chart(name, heading, alt, traces, layout, 340)
 
 
-def _share_trace(rows: Sequence[ProbeRow], model: str, position: int, metric: str) -> Trace:
+def _share_trace(rows: Sequence[ProbeRow], model: str, position: int, metric: str, floors: Sequence[str]) -> Trace:
     scale = 100 if METRIC_INFO[metric].percent else 1
     shares = sorted({row.train_share for row in rows})
     values = [[scale * row.metrics[metric] for row in rows if row.train_share == share] for share in shares]
     means = [sum(found) / len(found) for found in values]
-    colour, symbol = model_style(model, position)
+    colour, symbol = model_style(model, position, floors)
     spread = {
         "type": "data",
         "symmetric": False,
@@ -270,7 +271,11 @@ def _per_class(group: Group) -> tuple[Table, ...]:
     counts = matrices[group.trained].sum(axis=1)
     models = tuple(model for model in group.models if model in columns)
     lines = tuple(
-        row_of(name, Cell(f"{counts[i]:,.0f}", dim=True), *(_class_cell(columns, model, i) for model in models))
+        row_of(
+            name,
+            Cell(f"{counts[i]:,.0f}", dim=True),
+            *(_class_cell(columns, one, i, group.floors) for one in models),
+        )
         for i, name in enumerate(names)
     )
     what, unit = ("IoU", "pixels") if segmentation else ("recall", "samples")
@@ -285,12 +290,12 @@ def _class_names(row: ProbeRow) -> tuple[str, ...]:
     return tuple(f"class {code}" for code in range(len(row.confusion)))
 
 
-def _class_cell(columns: dict[str, NDArray[np.float64]], model: str, position: int) -> Cell:
+def _class_cell(columns: dict[str, NDArray[np.float64]], model: str, position: int, floors: Sequence[str]) -> Cell:
     value = columns[model][position]
     if np.isnan(value):
         return MISSING
     top = max(column[position] for column in columns.values())
-    return Cell(f"{100 * value:.1f}", best=bool(value == top), dim=model in FLOORS)
+    return Cell(f"{100 * value:.1f}", best=bool(value == top), dim=model in floors)
 
 
 def _per_row(counts: NDArray[np.float64], segmentation: bool) -> NDArray[np.float64]:
