@@ -40,10 +40,13 @@ class Method(nn.Module, ABC):
         encoder: The student's encoder: what training is for.
         view_count: How many views of a sample ``forward`` wants.
         metric_names: What ``StepOutput.metrics`` may hold; the columns of the log beside the loss.
+        mixes_samples: Whether the loss compares the samples of a micro-batch with each other, so that it is not the
+            mean over its micro-batches even where no batch normalisation mixes them.
     """
 
     view_count: int
     metric_names: tuple[str, ...] = ()
+    mixes_samples: bool = False
 
     def __init__(self, encoder: Encoder) -> None:
         super().__init__()

@@ -129,6 +129,7 @@ class Dino(Method):
         self.spec = spec
         self.global_views = global_views
         self.view_count = global_views + local_views
+        self.mixes_samples = spec.koleo > 0
         take_apart(self)
         self.teacher = Teacher(self._student())
         self.centre = Centre(len(head.prototypes), spec.centre_momentum)
