@@ -154,7 +154,8 @@ def test_ours_are_found_by_looking() -> None:
     assert METHODS.ours["byol"] is ByolSpec
     assert CURATORS.ours["random"] is RandomPruning
     assert PROBES.ours["classification.knn"] is KnnProbe
-    assert [len(found.ours) for found in (LAYOUTS, METHODS, CURATORS, PROBES)] == [20, 2, 5, 7]
+    least = ((LAYOUTS, 20), (METHODS, 2), (CURATORS, 5), (PROBES, 7))
+    assert all(len(found.ours) >= count for found, count in least)
 
 
 @pytest.mark.parametrize("name", list(LAYOUTS.ours))
