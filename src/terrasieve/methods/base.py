@@ -19,7 +19,7 @@ class StepOutput(NamedTuple):
 
     Attributes:
         loss: Scalar, float32, mean over the batch; what to differentiate.
-        metrics: Detached scalars for the log.
+        metrics: Detached scalars for the log, by names that are among ``Method.metric_names``.
         embedding: Detached float32 features ``(n, features)`` of the first view by the student's encoder, for
             monitors. One view only: two kinds of views that each collapsed to a point of their own would still
             vary when taken together.
@@ -64,7 +64,11 @@ class Method(nn.Module, ABC):
 
     @abstractmethod
     def compare(self, views: Sequence[Tensor]) -> StepOutput:
-        """The loss of views whose number is right; for subclasses to write, for ``forward`` to call."""
+        """The loss of views whose number is right; for subclasses to write, for ``forward`` to call.
+
+        Args:
+            views: As :meth:`forward` takes them.
+        """
 
     @abstractmethod
     def after_step(self, progress: float) -> None:
@@ -81,7 +85,7 @@ class Method(nn.Module, ABC):
             views: ``view_count`` tensors ``(n, channels, height, width)``, normalised; row by row the same samples.
 
         Raises:
-            ConfigError: Too few or too many views.
+            ConfigError: ``views`` are not ``view_count`` in number.
             BandError: A view has another number of bands than the encoder.
         """
         if len(views) != self.view_count:
@@ -99,8 +103,8 @@ class MethodSpec(Spec):
     A subclass narrows ``name`` to its one name, ``name: Literal["byol"] = "byol"``.
 
     Attributes:
-        name: Which method it is.
-        citations: BibTeX of the papers to cite, the method's users' first.
+        name: The name that a recipe states.
+        citations: BibTeX entries of the papers to cite, in the order in which a model's card shows them.
     """
 
     name: str

@@ -128,7 +128,7 @@ class BigEarthNetArchive(PatchesArchive):
     ``unlisted``.
 
     Args:
-        spec: What to open.
+        spec: Where the data set lies, and which of its options are taken.
 
     Raises:
         ArchiveError: Neither folder is there, metadata is damaged, or no sample has all sensors.

@@ -100,7 +100,7 @@ class Dfc2020Archive(PatchesArchive):
     no train, hold each part out in turn with ``--group split``, or open with ``split: exchanged``.
 
     Args:
-        spec: What to open.
+        spec: Where the data set lies, and which of its options are taken.
 
     Raises:
         ArchiveError: Neither folder is there, or no sample has all sensors.

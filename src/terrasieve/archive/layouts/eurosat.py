@@ -95,7 +95,7 @@ class EuroSatArchive(PatchesArchive):
     ``s1``. The column ``split_spatial`` is there where the spatial lists are.
 
     Args:
-        spec: What to open.
+        spec: Where the data set lies, and which of its options are taken.
 
     Raises:
         ArchiveError: The ten class folders are not there, hold both products, or a split file contradicts another.

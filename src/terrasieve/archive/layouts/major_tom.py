@@ -99,7 +99,7 @@ class MajorTomArchive(PatchesArchive):
     name states, such as ``0509``: from ``0400`` on Sentinel-2 carries an offset of 1000.
 
     Args:
-        spec: What to open.
+        spec: Where the data set lies, and which of its options are taken.
 
     Raises:
         ArchiveError: No Parquet file is there, or no cell has all sensors.

@@ -67,7 +67,7 @@ class PlainTableArchive(PatchesArchive):
     file, and one that says NA, null or NaN, is unknown.
 
     Args:
-        spec: What to open.
+        spec: Where the data set lies, and which of its options are taken.
 
     Raises:
         ArchiveError: The table cannot be read, lacks a column, names no sensor, or a path leads out of its folder.

@@ -109,7 +109,7 @@ class Sen12MsArchive(PatchesArchive):
       when the table is first asked for.
 
     Args:
-        spec: What to open.
+        spec: Where the data set lies, and which of its options are taken.
 
     Raises:
         ArchiveError: No season is there, no sample has all sensors, or the lists contradict each other.

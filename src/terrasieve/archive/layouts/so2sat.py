@@ -144,7 +144,7 @@ class So2SatArchive(PatchesArchive):
     names of the 17 zones, and null where a file has none, as the first testing file.
 
     Args:
-        spec: What to open.
+        spec: Where the data set lies, and which of its options are taken.
 
     Raises:
         ArchiveError: h5py is missing, no file is there, several of version 3's splits are, or a file is damaged.

@@ -102,7 +102,7 @@ class Ssl4eoS12Archive(PatchesArchive):
     offset of processing baseline 04.00. There are no labels and no split.
 
     Args:
-        spec: What to open.
+        spec: Where the data set lies, and which of its options are taken.
 
     Raises:
         ArchiveError: None of the folders is there, or no location is complete.

@@ -110,7 +110,7 @@ class Ssl4eoS12V11Archive(PatchesArchive):
     order decodes each chunk once; to read at random, pack the archive first.
 
     Args:
-        spec: What to open.
+        spec: Where the data set lies, and which of its options are taken.
 
     Raises:
         ArchiveError: No store is there, or no sample has all sensors.

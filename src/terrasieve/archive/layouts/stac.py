@@ -106,7 +106,7 @@ class StacArchive(PatchesArchive):
     asked for their headers on opening.
 
     Args:
-        spec: What to open.
+        spec: Where the data set lies, and which of its options are taken.
 
     Raises:
         ArchiveError: The file holds no items, two have one name, or none can be used.

@@ -121,7 +121,7 @@ class TenGeoPArchive(PatchesArchive):
     which is told by their range, and ``source`` says under ``coordinates`` how it turned out.
 
     Args:
-        spec: What to open.
+        spec: Where the data set lies, and which of its options are taken.
 
     Raises:
         ArchiveError: The ten class folders are not there, hold both kinds of files, or the list contradicts them.

@@ -101,7 +101,7 @@ class TerraMeshSitesArchive(PatchesArchive):
     refused when it is read.
 
     Args:
-        spec: What to open.
+        spec: Where the data set lies, and which of its options are taken.
 
     Raises:
         ArchiveError: No product is there, or no site has all of them.

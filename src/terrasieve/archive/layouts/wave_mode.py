@@ -93,7 +93,7 @@ class WaveModeArchive(PatchesArchive):
     first asked for. Vignettes of the other polarisation are counted under ``other_polarisation`` in ``source``.
 
     Args:
-        spec: What to open.
+        spec: Where the data set lies, and which of its options are taken.
 
     Raises:
         ArchiveError: There is no product, no whole vignette, or a vignette is there twice.
