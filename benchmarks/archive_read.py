@@ -33,11 +33,12 @@ from machine import describe
 from terrasieve.archive.derived.subset import SubsetArchive
 from terrasieve.archive.packed.packing import pack
 from terrasieve.archive.packed.reading import ZARRS, PackedArchive
-from terrasieve.archive.protocol import Archive, Window
+from terrasieve.archive.protocol import Archive, Window, WrapperArchive
 from terrasieve.archive.quality.limits import QualityLimits
 from terrasieve.archive.scenes.survey import ScenesSpec, SensorFolder
 from terrasieve.archive.scenes.tiled import ScenesArchive
 from terrasieve.console import track
+from terrasieve.sensors import Sensor
 from terrasieve.simulation.land import SimulatedArchive, SimulatedSpec
 
 SEED = 0
@@ -122,32 +123,23 @@ def build(archive: Archive, folder: Path) -> list[Contender]:
     ]
 
 
-class InMemory:
-    """The patches as an archive with one sensor, for packing; ``read`` gives whole samples only."""
+class InMemory(WrapperArchive):
+    """The patches as an archive with one sensor, for packing; gives whole samples only."""
 
     def __init__(self, archive: Archive, pixels: NDArray[np.uint16]) -> None:
+        super().__init__(archive)
         self.pixels = pixels
-        self.sensors = {"s2": archive.sensors["s2"]}
-        self.ids = np.array([f"{i:06d}" for i in range(len(pixels))])
-        self.source = archive.source
-        self._table = archive.table()
 
-    def __len__(self) -> int:
-        return len(self.pixels)
+    @property
+    def sensors(self) -> Mapping[str, Sensor]:
+        """The one sensor."""
+        return {"s2": self.archive.sensors["s2"]}
 
-    def shape(self, index: int, sensor: str) -> tuple[int, int]:
-        """The same for all."""
+    def _shape(self, index: int, sensor: str) -> tuple[int, int]:
         return SIZE, SIZE
 
-    def read(
-        self, index: int, sensor: str, bands: Sequence[str] | None = None, window: Window | None = None
-    ) -> NDArray[Any]:
-        """All bands of a patch."""
+    def _read(self, index: int, sensor: str, positions: tuple[int, ...], window: Window | None) -> NDArray[Any]:
         return self.pixels[index]
-
-    def table(self) -> Any:
-        """That of the archive the patches are from."""
-        return self._table
 
 
 def packed(root: Path, name: str, share: float) -> Contender:

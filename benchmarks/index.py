@@ -93,10 +93,10 @@ class _Counting(ScenesArchive):
         super().__init__(spec)
         self.reads = Value("q")
 
-    def read(self, *arguments: Any, **options: Any) -> Any:
+    def _read(self, *arguments: Any) -> Any:
         with self.reads.get_lock():
             self.reads.value += 1
-        return super().read(*arguments, **options)
+        return super()._read(*arguments)
 
 
 def _peak_kib() -> int:

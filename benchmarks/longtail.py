@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from terrasieve.archive.packed.manifest import digest
-from terrasieve.archive.protocol import Archive, Window
-from terrasieve.archive.readers.geotiff import check_within
+from terrasieve.archive.protocol import Archive, BaseArchive, Window
+from terrasieve.archive.readers.geotiff import cut
 from terrasieve.errors import ArchiveError
 from terrasieve.schema import Spec
 from terrasieve.sensors import Sensor
@@ -72,7 +72,7 @@ class Copies:
     flip: NDArray[np.bool_]
 
 
-class LongTailArchive:
+class LongTailArchive(BaseArchive):
     """The skewed and inflated train split of a labelled archive of 8-bit patches.
 
     Labels stand in the table for the oracle and for diagnostics; nothing else may look at them.
@@ -126,25 +126,13 @@ class LongTailArchive:
     def __len__(self) -> int:
         return len(self.copies.source)
 
-    def shape(self, index: int, sensor: str) -> tuple[int, int]:
-        """Height and width of the original."""
-        return self.archive.shape(self._origin(index), sensor)
-
-    def read(
-        self, index: int, sensor: str, bands: Sequence[str] | None = None, window: Window | None = None
-    ) -> NDArray[Any]:
-        """Pixels of one sample; see ``Archive.read``. A copy's noise depends on the seed and its index only."""
-        origin = self._origin(index)
-        pixels = self.archive.read(origin, sensor)
+    def _read(self, index: int, sensor: str, positions: tuple[int, ...], window: Window | None) -> NDArray[Any]:
+        """A copy's noise depends on the seed and its index only."""
+        pixels = self.archive.read(int(self.copies.source[index]), sensor)
         if self._of[index] >= 0:
             generator = np.random.default_rng([self.spec.seed, _NOISE, index])
             pixels = near_copy(pixels, self.copies.shift[index], self.copies.flip[index], self.spec.noise, generator)
-        declared = self.sensors[sensor]
-        positions = declared.indices(declared.names if bands is None else bands)
-        height, width = pixels.shape[1:]
-        part = Window(0, 0, height, width) if window is None else Window(*window)
-        check_within(part, height, width, f"sample {index}")
-        return pixels[list(positions), part.top : part.top + part.height, part.left : part.left + part.width]
+        return cut(pixels, window)[list(positions)]
 
     def table(self) -> pa.Table:
         """See ``Archive.table``; with ``copy_of``, the id of the original of which a sample is a copy."""
@@ -165,10 +153,8 @@ class LongTailArchive:
     def _of(self) -> NDArray[np.int64]:
         return self.copies.original
 
-    def _origin(self, index: int) -> int:
-        if not 0 <= index < len(self):
-            raise IndexError(f"sample {index} of an archive of {len(self)} samples")
-        return int(self.copies.source[index])
+    def _shape(self, index: int, sensor: str) -> tuple[int, int]:
+        return self.archive.shape(int(self.copies.source[index]), sensor)
 
 
 def near_copy(

@@ -25,6 +25,7 @@ import json
 import os
 import time
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,7 @@ from terrasieve.models.export import load_encoder
 from terrasieve.pretrain import pretrain
 from terrasieve.probes.models import Candidate
 from terrasieve.probes.results import ProbeRow
-from terrasieve.probes.row_tables import render, write_json
+from terrasieve.probes.row_tables import score_tables, write_json
 from terrasieve.probes.segmentation import (
     DeepLabProbe,
     PatchLinear,
@@ -87,12 +88,9 @@ OFFSET, DARKEST = 1000, 0.5
 class WithoutOffset(ScenesArchive):
     """Scenes whose optical pixels are free of the offset of processing baseline 04.00."""
 
-    def read(
-        self, index: int, sensor: str, bands: Sequence[str] | None = None, window: Window | None = None
-    ) -> NDArray[Any]:
-        """Pixels of one tile; see ``Archive.read``."""
-        pixels = super().read(index, sensor, bands, window)
-        if self.sensors[sensor].kind != "optical" or self.scene_of(index) not in self.shifted():
+    def _read(self, index: int, sensor: str, positions: tuple[int, ...], window: Window | None) -> NDArray[Any]:
+        pixels = super()._read(index, sensor, positions, window)
+        if self.sensors[sensor].kind != "optical" or self.scene_of(index) not in self.shifted:
             return pixels
         # 0 is nodata, so the darkest measured value is 1.
         return np.where(pixels == 0, 0, np.maximum(pixels - OFFSET, 1))
@@ -101,15 +99,15 @@ class WithoutOffset(ScenesArchive):
         """Name of the scene that a tile was cut from."""
         return str(self.ids[index]).rpartition("/")[0]
 
+    @cached_property
     def shifted(self) -> frozenset[str]:
         """Scenes that carry the offset: no band has a dark pixel."""
-        if not hasattr(self, "_shifted"):
-            tiles: dict[str, list[NDArray[Any]]] = {}
-            for index in range(len(self)):
-                tiles.setdefault(self.scene_of(index), []).append(super().read(index, "s2"))
-            darkest = {name: np.percentile(np.stack(parts), DARKEST, axis=(0, 2, 3)) for name, parts in tiles.items()}
-            self._shifted = frozenset(name for name, values in darkest.items() if (values > OFFSET).all())
-        return self._shifted
+        tiles: dict[str, list[NDArray[Any]]] = {}
+        every = tuple(range(len(self.sensors["s2"].bands)))
+        for index in range(len(self)):
+            tiles.setdefault(self.scene_of(index), []).append(super()._read(index, "s2", every, None))
+        darkest = {name: np.percentile(np.stack(parts), DARKEST, axis=(0, 2, 3)) for name, parts in tiles.items()}
+        return frozenset(name for name, values in darkest.items() if (values > OFFSET).all())
 
 
 def train_encoder(data: Path, out: Path, steps: int, seed: int) -> Path:
@@ -142,7 +140,7 @@ def compare(
     """Every model on every input, as a table."""
     task = prepare_segmentation(archive, "lulc", folds, probes, IGNORED, CLASSES, seed=seed)
     rows = evaluate_segmentation(candidates, [EncoderInput.parse(text) for text in INPUTS], task)
-    Console().print(render(rows))
+    Console().print(*score_tables(rows))
     return rows
 
 
@@ -187,7 +185,7 @@ def main() -> None:
     print(
         f"encoder: {card.recipe}, {card.backbone.name}, {step} steps on {samples} tiles; inputs standardised per band"
     )
-    print(f"offset of {OFFSET} subtracted from {', '.join(sorted(archive.shifted())) or 'no scene'}")
+    print(f"offset of {OFFSET} subtracted from {', '.join(sorted(archive.shifted)) or 'no scene'}")
     spent = {"training_s": round(trained - began), "probing_s": round(time.monotonic() - trained)}
     last = {**found["sites"], "quadrants": found["quadrants"], **spent, "machine": describe(seed)}
     print(json.dumps(last))

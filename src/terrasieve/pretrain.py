@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from lightning_fabric import Fabric
 from numpy.typing import NDArray
-from torch import Tensor
 
 from terrasieve import __version__
 from terrasieve.archive.protocol import Archive
@@ -26,16 +25,15 @@ from terrasieve.models.backbone import Encoder, build_encoder, check_sizes
 from terrasieve.models.export import EncoderCard, save_encoder
 from terrasieve.probes.online import OnlineKnn
 from terrasieve.probes.results import default_rows, input_row
+from terrasieve.runs import RunFolder
 from terrasieve.sensors import BandStatistics
+from terrasieve.streams import Stream, generator
 from terrasieve.training.job import Curation, Evaluator, TrainingJob, TrainingResult
-from terrasieve.training.loader import ViewReader
 from terrasieve.training.loop import train
-from terrasieve.training.pool import Batch
 from terrasieve.training.schedules import make_timeline
 from terrasieve.training.spec import FeatureBank
 from terrasieve.views.normalise import Normaliser
 from terrasieve.views.plan import ViewPlanner
-from terrasieve.views.render import render
 
 _MAY_DIFFER_ON_RESUME: Any = {
     "train": {
@@ -113,7 +111,7 @@ def make_job(
             "samples": len(pool),
             "hardware": describe_device(device_of(trained)),
         }
-        save_encoder(folder / "encoder", trained, card.model_copy(update={"provenance": provenance}))
+        save_encoder(RunFolder(folder).encoder, trained, card.model_copy(update={"provenance": provenance}))
 
     return TrainingJob(
         method=config.method.build(encoder, [branch.count for branch in config.views.branches], config.train.seed),
@@ -151,16 +149,6 @@ def online_probe(config: RunConfig, archive: Archive, wanted: str | None) -> Eva
     return OnlineKnn(archive, row.members, seed=config.train.seed)
 
 
-def preview_views(config: RunConfig, archive: Archive, samples: int = 8) -> tuple[list[Tensor], list[str]]:
-    """The views of the first samples at step 0, as training would see them, and their names."""
-    planner = ViewPlanner(config.views, archive.sensors, config.train.seed)
-    normaliser = Normaliser(archive.sensors, statistics_of(archive))
-    reader = ViewReader(archive, planner, samples)
-    chosen = np.linspace(0, len(archive) - 1, samples).astype(np.int64)
-    raws = reader[Batch(0, chosen, 0)]
-    return [render(raw, normaliser) for raw in raws], [view.name for view in config.views.views]
-
-
 def _warn(config: RunConfig) -> None:
     warning = config.train.schedule.warning(config.train.epochs) if config.train.steps is None else None
     if warning:
@@ -174,9 +162,7 @@ def _pool(config: RunConfig, offered: NDArray[np.int64]) -> NDArray[np.int64]:
         raise ConfigError(
             f"samples is {config.samples}, but the archive holds {len(offered)}. Lower it, or set samples=null for all."
         )
-    # A key that no pass of the sampler reaches: which samples are taken is independent of their order.
-    generator = np.random.Generator(np.random.Philox(key=[config.train.seed, 2**64 - 1]))
-    return np.sort(generator.permutation(offered)[: config.samples])
+    return np.sort(generator(Stream.SAMPLES, config.train.seed).permutation(offered)[: config.samples])
 
 
 def _curation(config: RunConfig, archive: Archive, samples: int) -> Curation | None:

@@ -177,11 +177,11 @@ class Interrupted(SubsetArchive):
         super().__init__(archive, range(len(archive)))
         self.left, self.count = reads, 0
 
-    def read(self, index: int, sensor: str, *rest: Any) -> Any:
+    def _read(self, index: int, sensor: str, *rest: Any) -> Any:
         if self.count >= self.left:
             raise KeyboardInterrupt
         self.count += sensor == "s2"
-        return super().read(index, sensor, *rest)
+        return super()._read(index, sensor, *rest)
 
 
 @pytest.fixture

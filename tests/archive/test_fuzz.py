@@ -275,7 +275,7 @@ def keep_promises(root: Path, case: Case, wanted: set[str]) -> None:
     if archive is None:
         return
     out = root.parent / "out" / "c.parquet"
-    lost = getattr(archive, "rejected", ())
+    lost = archive.rejected
     try:
         report = index_archive(archive, out, max_bad=1.0)
     except TerrasieveError as error:

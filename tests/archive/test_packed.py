@@ -15,7 +15,7 @@ import zarr
 
 from terrasieve.archive.opening import open_archive
 from terrasieve.archive.packed import packing
-from terrasieve.archive.packed.reading import PackedArchive
+from terrasieve.archive.packed.reading import PackedArchive, PackedSpec
 from terrasieve.archive.protocol import Window
 from terrasieve.archive.statistics import measure
 from terrasieve.errors import ArchiveError, BandError, SampleError
@@ -151,7 +151,7 @@ def test_open_archive_recognises_a_store(store: Path) -> None:
 
 def test_a_store_behind_a_url_goes_through_zarr(archive: SimulatedArchive, store: Path) -> None:
     remote = PackedArchive(f"file://{store}")
-    assert remote.spec is None
+    assert remote.spec == PackedSpec(root=f"file://{store}")
     np.testing.assert_array_equal(remote.read(10, "s2", ("B04",), PART), archive.read(10, "s2", ("B04",), PART))
     np.testing.assert_array_equal(remote.ids, archive.ids)
 

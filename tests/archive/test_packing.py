@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 from collections import namedtuple
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -41,10 +41,8 @@ class Flawed(SimulatedArchive):
         super().__init__(SPEC)
         self.flaws = flaws
 
-    def read(
-        self, index: int, sensor: str, bands: Sequence[str] | None = None, window: Window | None = None
-    ) -> NDArray[Any]:
-        pixels = super().read(index, sensor, bands, window)
+    def _read(self, index: int, sensor: str, positions: tuple[int, ...], window: Window | None) -> NDArray[Any]:
+        pixels = super()._read(index, sensor, positions, window)
         flaw = self.flaws.get(index) if sensor == "s1" else None
         if flaw == "unreadable":
             raise SampleError(f"sample {index} is torn")

@@ -18,7 +18,8 @@ from terrasieve.archive.quality.audit import suspicions_of
 from terrasieve.archive.quality.limits import QualityLimits, check
 from terrasieve.archive.quality.look import Look
 from terrasieve.archive.quality.offset import Verdict, judge, remove, settle
-from terrasieve.archive.quality.suspicion import Finding, Kind, Suspects, Suspicion, look_at
+from terrasieve.archive.quality.suspects import Finding, Suspects, look_at
+from terrasieve.archive.quality.suspicion import Kind, Suspicion
 from terrasieve.archive.scenes.tiled import ScenesArchive
 from terrasieve.sensors import SENSORS, Sensor
 from terrasieve.simulation.land import SimulatedArchive, SimulatedSpec

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from terrasieve.archive.opening import open_archive
 from terrasieve.archive.packed.packing import pack
 from terrasieve.archive.packed.reading import PackedArchive
-from terrasieve.archive.protocol import Window
+from terrasieve.archive.protocol import BaseArchive, Window
 from terrasieve.errors import ArchiveError
 from terrasieve.sensors import SENSORS, Sensor
 
@@ -28,11 +28,12 @@ PER_CLASS = 20
 SMALL = LongTailSpec(samples=100, most=16, fewest=2, head=2)
 
 
-class Labelled:
+class Labelled(BaseArchive):
     """Labelled patches of 8x8 pixels in memory; half of them are of the train split."""
 
     sensors: Mapping[str, Sensor] = {"s2": SENSORS["s2-rgb8"]}
     source: Mapping[str, Any] = {"layout": "memory", "fingerprint": "0", "simulated": True, "root": None}
+    ids: np.ndarray = np.empty(0)
 
     def __init__(self) -> None:
         n = 2 * PER_CLASS * len(LABELS)
@@ -44,13 +45,11 @@ class Labelled:
     def __len__(self) -> int:
         return len(self.pixels)
 
-    def shape(self, index: int, sensor: str) -> tuple[int, int]:
+    def _shape(self, index: int, sensor: str) -> tuple[int, int]:
         return (8, 8)
 
-    def read(
-        self, index: int, sensor: str, bands: Sequence[str] | None = None, window: Window | None = None
-    ) -> NDArray[Any]:
-        return self.pixels[index].copy()
+    def _read(self, index: int, sensor: str, positions: tuple[int, ...], window: Window | None) -> NDArray[Any]:
+        return self.pixels[index][list(positions)]
 
     def table(self) -> pa.Table:
         n = len(self)

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 import shapely
 
-from terrasieve.archive.protocol import Archive, Window
+from terrasieve.archive.protocol import Archive, BaseArchive, Window
 from terrasieve.errors import SampleError
 from terrasieve.models.backbone import BackboneSpec, Encoder, build_encoder
 from terrasieve.models.export import EncoderCard
@@ -19,7 +19,7 @@ from terrasieve.sensors import SENSORS, BandStatistics, Sensor
 from terrasieve.views.normalise import Normaliser
 
 
-class MemoryArchive:
+class MemoryArchive(BaseArchive):
     """Random uint16 pixels of three bands; counts reads, can have unreadable samples and unknown places."""
 
     def __init__(self, n: int, size: int = 16, broken: Sequence[int] = (), unplaced: Sequence[int] = ()) -> None:
@@ -42,17 +42,15 @@ class MemoryArchive:
     def __len__(self) -> int:
         return len(self.pixels)
 
-    def shape(self, index: int, sensor: str) -> tuple[int, int]:
+    def _shape(self, index: int, sensor: str) -> tuple[int, int]:
         height, width = self.pixels[index].shape[1:]
         return height, width
 
-    def read(
-        self, index: int, sensor: str, bands: Sequence[str] | None = None, window: Window | None = None
-    ) -> np.ndarray:
+    def _read(self, index: int, sensor: str, positions: tuple[int, ...], window: Window | None) -> np.ndarray:
         self.reads[index] += 1
         if index in self.broken:
             raise SampleError(f"tile-{index}.tif is truncated.")
-        return self.pixels[index][list(self.sensors[sensor].indices(bands or self.sensors[sensor].names))]
+        return self.pixels[index][list(positions)]
 
     def table(self) -> pa.Table:
         boxes = shapely.to_wkb([shapely.box(x, y, x + 1, y + 1) for x, y in self.corners])

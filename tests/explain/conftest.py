@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -13,14 +13,14 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from terrasieve.archive.protocol import Window
+from terrasieve.archive.protocol import BaseArchive, Window
 from terrasieve.sensors import SENSORS, BandStatistics, Sensor
 from terrasieve.views.normalise import Normaliser
 
 SENSOR = SENSORS["s2-l2a"].select("B04", "B03", "B02")
 
 
-class BandArchive:
+class BandArchive(BaseArchive):
     """Three classes, 32 px: stripes of three directions in B04, noise in B03 and B02."""
 
     sensors: Mapping[str, Sensor] = {"s2": SENSOR}
@@ -46,14 +46,12 @@ class BandArchive:
     def __len__(self) -> int:
         return len(self.codes)
 
-    def shape(self, index: int, sensor: str) -> tuple[int, int]:
+    def _shape(self, index: int, sensor: str) -> tuple[int, int]:
         return 32, 32
 
-    def read(
-        self, index: int, sensor: str, bands: Sequence[str] | None = None, window: Window | None = None
-    ) -> np.ndarray:
+    def _read(self, index: int, sensor: str, positions: tuple[int, ...], window: Window | None) -> np.ndarray:
         self.reads[index] += 1
-        return self.pixels[index][list(SENSOR.indices(bands or SENSOR.names))]
+        return self.pixels[index][list(positions)]
 
     def table(self) -> pa.Table:
         return pa.table({"label": [f"class-{code}" for code in self.codes], "split": self.split.tolist()})

@@ -13,10 +13,9 @@ from terrasieve.embeddings import EmbedSettings, EncoderInput
 from terrasieve.embeddings.stream import embed_vectors
 from terrasieve.errors import ConfigError
 from terrasieve.explain.attribution import attribute_bands
-from terrasieve.explain.class_scores import affine_head, probabilities
 from terrasieve.explain.explaining import explain
 from terrasieve.explain.record import Explanation, read_explanation, write_explanation
-from terrasieve.explain.saliency import make_saliency
+from terrasieve.explain.saliency import affine_head, make_saliency, probabilities
 from terrasieve.explain.subject import Subject, make_subject
 from terrasieve.models.backbone import BackboneSpec, Encoder, build_encoder
 from terrasieve.probes.compare import used_samples

@@ -19,9 +19,9 @@ from terrasieve.archive.patches.land_cover import CLASSES_10
 from terrasieve.archive.protocol import Window
 from terrasieve.archive.quality.limits import Problem
 from terrasieve.errors import ArchiveError, SampleError
-from terrasieve.probes.metrics.segmentation import IGNORE
 from terrasieve.probes.segmentation.folds import make_folds
-from terrasieve.probes.segmentation.labels import read_labels
+from terrasieve.probes.segmentation.pixel_metrics import IGNORE
+from terrasieve.probes.segmentation.task import read_labels
 from terrasieve.sensors import SENSORS
 
 Site = Callable[..., NDArray[Any]]

@@ -21,7 +21,7 @@ from terrasieve.archive.packed.packing import pack
 from terrasieve.archive.protocol import Window
 from terrasieve.archive.quality.limits import Problem
 from terrasieve.errors import ArchiveError, SampleError
-from terrasieve.probes.segmentation.labels import read_labels
+from terrasieve.probes.segmentation.task import read_labels
 from terrasieve.sensors import SENSORS, find_sensor
 
 Site = Callable[..., NDArray[Any]]

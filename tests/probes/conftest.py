@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
 
-from terrasieve.archive.protocol import Window
+from terrasieve.archive.protocol import BaseArchive, Window
 from terrasieve.models.backbone import BackboneSpec, Encoder, build_encoder
 from terrasieve.models.export import EncoderCard
 from terrasieve.sensors import SENSORS, BandStatistics, Sensor
@@ -18,7 +18,7 @@ from terrasieve.sensors import SENSORS, BandStatistics, Sensor
 SENSOR = SENSORS["s2-l2a"].select("B04", "B03", "B02")
 
 
-class LabelledArchive:
+class LabelledArchive(BaseArchive):
     """Three classes, 16 px; ``shift`` is added to the pixels of the test split only."""
 
     sensors: Mapping[str, Sensor] = {"s2": SENSOR}
@@ -43,14 +43,12 @@ class LabelledArchive:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def shape(self, index: int, sensor: str) -> tuple[int, int]:
+    def _shape(self, index: int, sensor: str) -> tuple[int, int]:
         return 16, 16
 
-    def read(
-        self, index: int, sensor: str, bands: Sequence[str] | None = None, window: Window | None = None
-    ) -> np.ndarray:
+    def _read(self, index: int, sensor: str, positions: tuple[int, ...], window: Window | None) -> np.ndarray:
         self.reads[index] += 1
-        return self.pixels[index][list(SENSOR.indices(bands or SENSOR.names))]
+        return self.pixels[index][list(positions)]
 
     def table(self) -> pa.Table:
         return pa.table({"label": [f"class-{label}" for label in self.labels], "split": self.split.tolist()})

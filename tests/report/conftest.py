@@ -34,11 +34,12 @@ from terrasieve.explain.record import (
 )
 from terrasieve.models.backbone import BackboneSpec
 from terrasieve.models.export import EncoderCard
-from terrasieve.probes.metrics.classification import bootstrap_intervals, classification_metrics, confusion_matrix
-from terrasieve.probes.results import PREDICTIONS, ProbeRow
+from terrasieve.probes.metrics import bootstrap_intervals, classification_metrics, confusion_matrix
+from terrasieve.probes.results import ProbeRow
 from terrasieve.probes.row_tables import write_json
 from terrasieve.probes.significance import Comparison, compare_all
-from terrasieve.probes.statements import COMPARISONS, write_comparisons
+from terrasieve.probes.statements import write_comparisons
+from terrasieve.runs import RunFolder
 from terrasieve.sensors import SENSORS, BandStatistics
 
 CLASSES = ("Forest", "River", "SeaLake")
@@ -252,7 +253,7 @@ def write_predictions(folder: Path, rows: Sequence[ProbeRow], n: int = 300) -> N
             "truth": truth,
         }
         tables.append(pa.table(columns | {"predicted": [CLASSES[code] for code in codes]}))
-    pq.write_table(pa.concat_tables(tables), folder / PREDICTIONS)
+    pq.write_table(pa.concat_tables(tables), RunFolder(folder).predictions)
 
 
 def paired(second: str = "random init") -> Comparison:
@@ -271,7 +272,7 @@ def write_run(folder: Path, trained: float = 0.85) -> Path:
     write_encoder(folder, encoder_card())
     write_json([*comparison_rows(trained), *regression_rows()], folder / "probe.json")
     write_explanation(explanation(), folder)
-    write_comparisons([paired()], folder / COMPARISONS)
+    write_comparisons([paired()], RunFolder(folder).comparisons)
     write_round(folder, 1, ids[:10])
     write_round(folder, 2, ids[5:15])
     write_embeddings(folder, ids)

@@ -11,13 +11,12 @@ import pytest
 
 from terrasieve.probes.row_tables import write_json
 from terrasieve.report.cautions import LEVELS, cautions
-from terrasieve.report.grouping import groups_of
 from terrasieve.report.run import read_runs
 
 
 def found(folder: Path) -> list[tuple[str, str]]:
     run = read_runs([folder])[0]
-    return [(one.level, one.text) for one in cautions(run, groups_of(run.rows, run.predictions))]
+    return [(one.level, one.text) for one in cautions(run)]
 
 
 @pytest.fixture

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
 
-from terrasieve.archive.protocol import Window
+from terrasieve.archive.protocol import BaseArchive, Window
 from terrasieve.models.backbone import BackboneSpec, Encoder, build_encoder
 from terrasieve.sensors import SENSORS, Sensor
 
@@ -18,7 +18,7 @@ VALUES = (1, 2, 4)
 """Of the land cover; 0 is added where a test wants pixels without a class."""
 
 
-class MappedArchive:
+class MappedArchive(BaseArchive):
     """Images of blocks of 8 px, three classes told apart by brightness; ``images_per_site`` in a row are one site."""
 
     sensors: Mapping[str, Sensor] = {"s2": OPTICAL, "cover": SENSORS["land-cover"]}
@@ -46,15 +46,13 @@ class MappedArchive:
     def __len__(self) -> int:
         return len(self.pixels)
 
-    def shape(self, index: int, sensor: str) -> tuple[int, int]:
-        return self.read(index, sensor).shape[1:]
+    def _shape(self, index: int, sensor: str) -> tuple[int, int]:
+        return self._read(index, sensor, (0,), None).shape[1:]
 
-    def read(
-        self, index: int, sensor: str, bands: Sequence[str] | None = None, window: Window | None = None
-    ) -> np.ndarray:
+    def _read(self, index: int, sensor: str, positions: tuple[int, ...], window: Window | None) -> np.ndarray:
         if sensor == "cover":
             return self.cover[index][None]
-        return self.pixels[index][list(OPTICAL.indices(bands or OPTICAL.names))]
+        return self.pixels[index][list(positions)]
 
     def table(self) -> pa.Table:
         sites = [f"site-{site}" for site in self.sites]

@@ -16,7 +16,7 @@ from terrasieve.errors import BandError, ConfigError
 from terrasieve.models.backbone import BackboneSpec, Encoder, build_encoder
 from terrasieve.models.export import EncoderCard
 from terrasieve.probes.models import Candidate
-from terrasieve.probes.row_tables import render, to_markdown
+from terrasieve.probes.row_tables import score_tables
 from terrasieve.probes.segmentation import (
     PER_PIXEL,
     DeepLabProbe,
@@ -28,8 +28,7 @@ from terrasieve.probes.segmentation import (
     segment,
     segmentation_probes_named,
 )
-from terrasieve.probes.segmentation.map_probe import LabelledImages, SegmentationProbe
-from terrasieve.probes.segmentation.maps import FeatureMaps
+from terrasieve.probes.segmentation.map_probe import FeatureMaps, LabelledImages, SegmentationProbe
 
 MakeMapped = Callable[..., Any]
 FLOAT32 = EmbedSettings(precision="32", batch_size=8)
@@ -97,8 +96,12 @@ def test_every_model_stands_beside_its_floors(single_band: Encoder, card: Encode
         assert row.protocol.startswith(f"{row.probe} v1: ")
     assert single_band.training
     assert all(torch.equal(tensor, before[name]) for name, tensor in single_band.state_dict().items())
-    assert "mIoU" in to_markdown(rows, "miou")
-    render(rows)
+    tables = score_tables(rows)
+    assert [table.columns for table in tables[::2]] == [
+        ("input", "tiny", "random init", "per-pixel"),
+        ("input", "tiny", "random init"),
+    ]
+    assert all("mIoU" in table.title for table in tables[::2])
 
 
 @pytest.mark.parametrize("coarse", [1, 4])

@@ -19,7 +19,7 @@ import terrasieve._torchvision  # isort: skip  # noqa: F401  (must come before t
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as oracle
 
-from terrasieve.archive.protocol import Archive, Window
+from terrasieve.archive.protocol import BaseArchive, Window
 from terrasieve.config import load_config, recipe_names
 from terrasieve.errors import BandError, SampleError
 from terrasieve.sensors import SENSORS, BandStatistics, Sensor
@@ -36,45 +36,40 @@ PLAIN = Augmentation(
 RNG = np.random.default_rng(0)
 
 
-class FakeArchive:
+class FakeArchive(BaseArchive):
     """Two sensors in memory; remembers what was read."""
 
+    sensors: Mapping[str, Sensor] = {"s2": SENSORS["s2-l2a"], "s1": SENSORS["s1"]}
+    source: Mapping[str, Any] = {"layout": "fake"}
+    ids: np.ndarray = np.empty(0)
+
     def __init__(self, samples: int = 8, size: int = 24) -> None:
-        self.sensors: Mapping[str, Sensor] = {"s2": SENSORS["s2-l2a"], "s1": SENSORS["s1"]}
         rng = np.random.default_rng(1)
         self.pixels: dict[str, np.ndarray] = {
             "s2": rng.integers(1, 9000, (samples, 12, size, size)).astype(np.uint16),
             "s1": rng.normal(-12, 3, (samples, 2, size, size)).astype(np.float32),
         }
         self.ids = np.array([f"tile-{i}" for i in range(samples)])
-        self.source: Mapping[str, Any] = {"layout": "fake"}
         self.calls: list[tuple[int, str, tuple[str, ...], Window]] = []
 
     def __len__(self) -> int:
         return len(self.ids)
 
-    def shape(self, index: int, sensor: str) -> tuple[int, int]:
+    def _shape(self, index: int, sensor: str) -> tuple[int, int]:
         height, width = self.pixels[sensor][index].shape[1:]
         return height, width
 
-    def read(
-        self, index: int, sensor: str, bands: Sequence[str] | None = None, window: Window | None = None
-    ) -> np.ndarray:
-        assert bands is not None
+    def _read(self, index: int, sensor: str, positions: tuple[int, ...], window: Window | None) -> np.ndarray:
         assert window is not None
-        self.calls.append((index, sensor, tuple(bands), window))
+        names = self.sensors[sensor].names
+        self.calls.append((index, sensor, tuple(names[position] for position in positions), window))
         if index == 5:
             raise SampleError("b/005.tif is cut short.")
         top, left, height, width = window
-        rows = list(self.sensors[sensor].indices(bands))
-        return self.pixels[sensor][index][rows, top : top + height, left : left + width]
+        return self.pixels[sensor][index][list(positions), top : top + height, left : left + width]
 
     def table(self) -> pa.Table:
         return pa.table({"id": self.ids.tolist()})
-
-
-def _satisfies(archive: FakeArchive) -> Archive:
-    return archive
 
 
 def statistics_for(archive: FakeArchive) -> dict[str, tuple[BandStatistics, ...]]:

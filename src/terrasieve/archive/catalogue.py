@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from terrasieve.archive.derived.subset import SubsetArchive, spec_of
+from terrasieve.archive.derived.subset import SubsetArchive
 from terrasieve.archive.geoparquet import write_geoparquet
 from terrasieve.archive.packed.manifest import KEY, digest
 from terrasieve.archive.protocol import Archive, source_place
@@ -75,6 +76,8 @@ class CataloguedArchive(SubsetArchive):
         ArchiveError: A listed sample is no longer in the archive.
     """
 
+    _not_pickled = SubsetArchive._not_pickled | {"_rows"}
+
     def __init__(self, archive: Archive, catalogue: Catalogue) -> None:
         position = {name: index for index, name in enumerate(archive.ids.tolist())}
         wanted = catalogue.table["id"].to_pylist()
@@ -87,16 +90,15 @@ class CataloguedArchive(SubsetArchive):
         super().__init__(archive, [position[name] for name in wanted])
         self.suspicions = catalogue.suspicions
         self._path = catalogue.path
-        self._rows: pa.Table | None = _without_bbox(catalogue.table)
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_rows": None}
+        self._rows = _without_bbox(catalogue.table)
 
     def table(self) -> pa.Table:
         """The rows of the catalogue, without ``bbox``."""
-        if self._rows is None:
-            self._rows = _without_bbox(read_catalogue(self._path).table)
         return self._rows
+
+    @cached_property
+    def _rows(self) -> pa.Table:
+        return _without_bbox(read_catalogue(self._path).table)
 
 
 def index_archive(
@@ -126,8 +128,8 @@ def index_archive(
         TooManyBadSamplesError: More than ``max_bad`` are bad; the list is written, the catalogue is not.
         ArchiveError: The archive cannot say how it is opened, or no sample is good.
     """
-    spec = spec_of(archive)
-    quarantine = Quarantine.of(archive, out.with_name(f"{out.name}.quarantine.csv"), max_bad)
+    spec = archive.spec.model_dump(mode="json")
+    quarantine = Quarantine.begin(out.with_name(f"{out.name}.quarantine.csv"), len(archive), archive.rejected, max_bad)
     table = archive.table()
     limits = limits or QualityLimits()
     found = (
@@ -158,7 +160,7 @@ def write_catalogue(archive: Archive, rows: pa.Table, suspicions: Sequence[Suspi
     Raises:
         ArchiveError: The archive cannot say how it is opened.
     """
-    provenance = {"format": FORMAT, "spec": spec_of(archive), "source": dict(archive.source)}
+    provenance = {"format": FORMAT, "spec": archive.spec.model_dump(mode="json"), "source": dict(archive.source)}
     if suspicions is not None:
         provenance["suspicions"] = [one.summary() for one in suspicions]
     write_geoparquet(rows, out, {KEY: provenance})

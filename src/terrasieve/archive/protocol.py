@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol, final
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from terrasieve.sensors import Sensor
+from terrasieve.archive.quality.limits import FlawError, Problem, Rejection
+from terrasieve.archive.quality.suspicion import Suspicion
+from terrasieve.errors import ArchiveError, BandError, nearest
+from terrasieve.schema import Spec
+from terrasieve.sensors import BandStatistics, Sensor
 
 
 class Window(NamedTuple):
@@ -25,7 +31,8 @@ class Window(NamedTuple):
 class Archive(Protocol):
     """Unlabelled or labelled samples that can be read by band and window.
 
-    Implementations are cheap to pickle and safe to use in forked worker processes.
+    Implementations are cheap to pickle and safe to use in forked worker processes. They derive from
+    :class:`BaseArchive`, or from :class:`WrapperArchive` where they change another archive.
     """
 
     @property
@@ -40,11 +47,36 @@ class Archive(Protocol):
     def source(self) -> Mapping[str, Any]:
         """Provenance as JSON-able values: ``layout``, ``root``, options, ``simulated``, ``fingerprint``."""
 
+    @property
+    def spec(self) -> Spec:
+        """How the archive is opened again; of a selection of samples, the whole of which it is a part.
+
+        Raises:
+            ArchiveError: The archive cannot say how it is opened.
+        """
+
+    @property
+    def rejected(self) -> tuple[Rejection, ...]:
+        """What was found on opening and is not among the samples, with the reasons."""
+
+    @property
+    def suspicions(self) -> tuple[Suspicion, ...] | None:
+        """What may spoil a run on the samples, without the lists of ids; None where nobody has looked."""
+
+    @property
+    def statistics(self) -> Mapping[str, tuple[BandStatistics, ...]] | None:
+        """Of every band by sensor key, over all samples, in the sensor's order; None where they are not measured."""
+
     def __len__(self) -> int:
         """Number of samples."""
 
     def shape(self, index: int, sensor: str) -> tuple[int, int]:
-        """Height and width of a sample's pixels for one sensor."""
+        """Height and width of a sample's pixels for one sensor.
+
+        Raises:
+            BandError: The sensor is not in the archive.
+            IndexError: The index is below 0, or not below ``len(self)``.
+        """
 
     def read(
         self,
@@ -58,14 +90,15 @@ class Archive(Protocol):
         Args:
             index: 0 to ``len(self) - 1``.
             sensor: A key of ``sensors``.
-            bands: Names in the order wanted; all bands when None.
+            bands: Names in the order wanted, which may repeat; all bands when None.
             window: The part wanted; the whole sample when None.
 
         Returns:
             Array of shape ``(bands, height, width)`` in the type and unit of the product.
 
         Raises:
-            BandError: The sensor or a band is not in the archive.
+            BandError: The sensor or a band is not in the archive, or no band is named.
+            IndexError: The index is below 0, or not below ``len(self)``.
             SampleError: The pixels cannot be read, or the window leaves the sample.
         """
 
@@ -78,6 +111,206 @@ class Archive(Protocol):
         ``crs`` (string such as ``EPSG:32632``); ``transform`` (list of six floats, the affine a-f);
         one ``asset:<sensor>`` string per sensor. Archives may add columns.
         """
+
+
+class BaseArchive(ABC):
+    """What archives have in common: ``read`` and ``shape`` check what they are asked for, once and in one way.
+
+    A subclass gives ``sensors``, ``ids``, ``source``, ``table``, ``_shape`` and ``_read``; it sets ``spec``, and of
+    ``rejected``, ``suspicions`` and ``statistics`` what it knows. What they hold without that says that nothing was
+    rejected, that nobody looked and that nothing was measured.
+    """
+
+    rejected: tuple[Rejection, ...] = ()
+    suspicions: tuple[Suspicion, ...] | None = None
+    statistics: Mapping[str, tuple[BandStatistics, ...]] | None = None
+
+    _not_pickled: ClassVar[frozenset[str]] = frozenset({"ids", "_positions"})
+    """Attributes that are made again from the others when they are needed."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name not in self._not_pickled}
+
+    @property
+    @abstractmethod
+    def sensors(self) -> Mapping[str, Sensor]:
+        """See ``Archive.sensors``."""
+
+    @property
+    @abstractmethod
+    def ids(self) -> NDArray[np.str_]:
+        """See ``Archive.ids``."""
+
+    @property
+    @abstractmethod
+    def source(self) -> Mapping[str, Any]:
+        """See ``Archive.source``."""
+
+    @cached_property
+    def spec(self) -> Spec:
+        """See ``Archive.spec``."""
+        raise ArchiveError(f"{type(self).__name__} cannot say how it is opened; a catalogue of it could not be used.")
+
+    @abstractmethod
+    def table(self) -> pa.Table:
+        """See ``Archive.table``."""
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @final
+    def shape(self, index: int, sensor: str) -> tuple[int, int]:
+        """Height and width of a sample's pixels for one sensor; see ``Archive.shape``."""
+        if (sensor, None) not in self._positions:
+            self._resolve(sensor, None)
+        if not 0 <= index < len(self):
+            raise IndexError(f"sample {index} of an archive of {len(self)} samples")
+        return self._shape(index, sensor)
+
+    @final
+    def read(
+        self, index: int, sensor: str, bands: Sequence[str] | None = None, window: Window | None = None
+    ) -> NDArray[Any]:
+        """Pixels of one sample; see ``Archive.read``. Fastest where ``bands`` is a tuple."""
+        # Called once a view: what can be, is looked up rather than worked out.
+        if bands is not None and bands.__class__ is not tuple:
+            bands = tuple(bands)
+        positions = self._positions.get((sensor, bands))
+        if positions is None:
+            positions = self._resolve(sensor, bands)
+        if not 0 <= index < len(self):
+            raise IndexError(f"sample {index} of an archive of {len(self)} samples")
+        if window is not None:
+            window = self._check_window(index, sensor, window)
+        return self._read(index, sensor, positions, window)
+
+    @abstractmethod
+    def _shape(self, index: int, sensor: str) -> tuple[int, int]:
+        """Height and width of a sample that there is, for a sensor that there is."""
+
+    @abstractmethod
+    def _read(self, index: int, sensor: str, positions: tuple[int, ...], window: Window | None) -> NDArray[Any]:
+        """Pixels of a sample that there is.
+
+        Args:
+            index: 0 to ``len(self) - 1``.
+            sensor: A key of ``sensors``.
+            positions: Of the bands wanted in the sensor, from 0; at least one.
+            window: The part wanted, within the sample; all of it when None.
+
+        Returns:
+            Array of shape ``(len(positions), height, width)``, which the caller may change.
+        """
+
+    def _check_window(self, index: int, sensor: str, window: Window) -> Window:
+        """The window, which may come as a plain tuple; an error where it leaves the sample."""
+        height, width = self._shape(index, sensor)
+        if leaves(window, height, width):
+            raise window_error(window, height, width, self._name(index, sensor))
+        return window if window.__class__ is Window else Window(*window)
+
+    def _place(self) -> str:
+        """Where the archive lies, as errors say it."""
+        return source_place(self.source)
+
+    def _name(self, index: int, sensor: str) -> str:
+        """What errors call one sensor's pixels of a sample."""
+        return f"sample {index}"
+
+    @cached_property
+    def _positions(self) -> dict[tuple[str, Sequence[str] | None], tuple[int, ...]]:
+        """Positions in the sensor of all bands that were asked for so far."""
+        return {}
+
+    def _resolve(self, sensor: str, bands: Sequence[str] | None) -> tuple[int, ...]:
+        sensors = self.sensors
+        if sensor not in sensors:
+            raise BandError(f"{self._place()} has no sensor {sensor!r}.{nearest(sensor, sensors)}")
+        positions = sensors[sensor].indices(sensors[sensor].names if bands is None else bands)
+        if not positions:
+            raise BandError(f"No band of sensor {sensor!r} is asked for; name at least one.")
+        self._positions[sensor, bands] = positions
+        return positions
+
+
+class WrapperArchive(BaseArchive):
+    """Another archive, but for what a subclass changes.
+
+    ``statistics`` and ``suspicions`` are not passed on: they tell of pixels and samples as they were. Pixels come from
+    the archive within, which checks the window.
+
+    Args:
+        archive: The one within.
+    """
+
+    def __init__(self, archive: Archive) -> None:
+        self.archive = archive
+        self.rejected = archive.rejected
+        self._names: dict[tuple[str, tuple[int, ...]], tuple[str, ...]] = {}
+
+    @property
+    def sensors(self) -> Mapping[str, Sensor]:
+        """Those of the archive within."""
+        return self.archive.sensors
+
+    @property
+    def ids(self) -> NDArray[np.str_]:
+        """Those of the archive within."""
+        return self.archive.ids
+
+    @property
+    def source(self) -> Mapping[str, Any]:
+        """That of the archive within."""
+        return self.archive.source
+
+    @cached_property
+    def spec(self) -> Spec:
+        """That of the archive within; see ``Archive.spec``."""
+        return self.archive.spec
+
+    def __len__(self) -> int:
+        return len(self.archive)
+
+    def table(self) -> pa.Table:
+        """That of the archive within."""
+        return self.archive.table()
+
+    def _locate(self, index: int, sensor: str) -> tuple[int, str]:
+        """Index and sensor by which the archive within knows one sensor's pixels of a sample."""
+        return index, sensor
+
+    def _check_window(self, index: int, sensor: str, window: Window) -> Window:
+        return window  # the archive within checks it
+
+    def _shape(self, index: int, sensor: str) -> tuple[int, int]:
+        return self.archive.shape(*self._locate(index, sensor))
+
+    def _read(self, index: int, sensor: str, positions: tuple[int, ...], window: Window | None) -> NDArray[Any]:
+        bands = self._names.get((sensor, positions))
+        if bands is None:
+            names = self.sensors[sensor].names
+            bands = self._names[sensor, positions] = tuple(names[position] for position in positions)
+        return self.archive.read(*self._locate(index, sensor), bands, window)
+
+
+def leaves(window: Window, height: int, width: int) -> bool:
+    """Whether a window is empty, or leaves a rectangle of ``height`` rows and ``width`` columns."""
+    top, left, rows, columns = window
+    return top < 0 or left < 0 or rows < 1 or columns < 1 or top + rows > height or left + columns > width
+
+
+def window_error(window: Window, height: int, width: int, what: str) -> FlawError:
+    """The error of a window that leaves what it is to be cut from.
+
+    Args:
+        window: The part that was asked for.
+        height: Rows that there are.
+        width: Columns that there are.
+        what: Names the thing that it leaves.
+    """
+    return FlawError(
+        Problem.GRID, f"Window {tuple(window)} (top, left, height, width) leaves {what}, which is {height}x{width}."
+    )
 
 
 def source_name(source: Mapping[str, Any]) -> str:

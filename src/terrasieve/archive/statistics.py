@@ -117,8 +117,7 @@ def measure(
 
 def statistics_of(archive: Archive) -> Mapping[str, tuple[BandStatistics, ...]]:
     """The statistics that a packed store brings along, else those of all samples as ``measure`` finds them."""
-    stored: Mapping[str, tuple[BandStatistics, ...]] | None = getattr(archive, "statistics", None)
-    return measure(archive) if stored is None else stored
+    return measure(archive) if archive.statistics is None else archive.statistics
 
 
 def _empty(sensors: Mapping[str, Sensor], key: str) -> StreamingStatistics:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -20,10 +19,11 @@ from terrasieve.errors import ArchiveError
 from terrasieve.probes.compare import ProbeTask
 from terrasieve.probes.results import Measured
 from terrasieve.probes.row_tables import row_from_values
+from terrasieve.writing import write_text
 
 
 @dataclass(frozen=True)
-class Cell:
+class BenchCell:
     """One model on one input and target, with every probe.
 
     Attributes:
@@ -49,7 +49,7 @@ class Cell:
         return f"{text}-{_digest(self.key)[:12]}.json"
 
 
-def run_cells(cells: Sequence[Cell], folder: Path) -> list[Measured]:
+def run_cells(cells: Sequence[BenchCell], folder: Path) -> list[Measured]:
     """Measure every cell that the folder does not hold yet; each is written as soon as it is known.
 
     Args:
@@ -106,9 +106,7 @@ def _digest(key: Mapping[str, Any]) -> str:
 
 def _write(path: Path, measured: Sequence[Measured], key: Mapping[str, Any]) -> None:
     rows = [{"row": asdict(one.row), "predicted": np.asarray(one.predicted).tolist()} for one in measured]
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(json.dumps({"key": key, "measured": rows}), encoding="utf-8")
-    os.replace(partial, path)
+    write_text(path, json.dumps({"key": key, "measured": rows}))
 
 
 def _read(path: Path) -> list[Measured]:

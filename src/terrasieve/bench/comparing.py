@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from terrasieve.probes.finetune import NAME as END_TO_END
-from terrasieve.probes.metrics.classification import METRIC_INFO
+from terrasieve.probes.metrics import METRIC_INFO
 from terrasieve.probes.results import ProbeRow
 from terrasieve.probes.significance import Comparison, compare_all
 from terrasieve.probes.statements import NOTE, sentence

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from terrasieve.bench.cells import Cell, model_key, run_cells, task_key
+from terrasieve.bench.cells import BenchCell, model_key, run_cells, task_key
 from terrasieve.bench.planning import BenchPlan, Entry, seeds_of
 from terrasieve.embeddings.inputs import EncoderInput
 from terrasieve.errors import ConfigError
@@ -58,7 +58,7 @@ def _resolved(plan: BenchPlan) -> list[EncoderInput]:
     return [one.resolve(plan.archive.sensors) for one in plan.inputs]
 
 
-def _cells(plan: BenchPlan, task: ProbeTask, device: torch.device) -> Iterator[Cell]:
+def _cells(plan: BenchPlan, task: ProbeTask, device: torch.device) -> Iterator[BenchCell]:
     for entry in plan.entries:
         key = {"model": model_key(entry.candidate.model), "channels": entry.candidate.channels}
         for one in _resolved(plan):
@@ -70,8 +70,8 @@ def _cells(plan: BenchPlan, task: ProbeTask, device: torch.device) -> Iterator[C
                 yield _scratched(plan, plan.scratch, one, replace(task, seed=seed), device)
 
 
-def _probed(candidate: Candidate, shown: EncoderInput, task: ProbeTask, key: dict[str, object]) -> Cell:
-    return Cell(
+def _probed(candidate: Candidate, shown: EncoderInput, task: ProbeTask, key: dict[str, object]) -> BenchCell:
+    return BenchCell(
         model=candidate.name,
         inputs=str(shown),
         target=task.splits.target.column,
@@ -83,7 +83,7 @@ def _probed(candidate: Candidate, shown: EncoderInput, task: ProbeTask, key: dic
 
 def _scratched(
     plan: BenchPlan, backbone: BackboneSpec, shown: EncoderInput, task: ProbeTask, device: torch.device
-) -> Cell:
+) -> BenchCell:
     spec = backbone.model_copy(update={"channels": len(shown.bands)})
 
     def measure() -> list[Measured]:
@@ -92,7 +92,7 @@ def _scratched(
 
     how = str(plan.end_to_end.protocol(task.seed))
     key = {**task_key(task), "backbone": spec.model_dump(), "how": how, "inputs": str(shown)}
-    return Cell(SCRATCH, str(shown), task.splits.target.column, task.seed, key, measure)
+    return BenchCell(SCRATCH, str(shown), task.splits.target.column, task.seed, key, measure)
 
 
 def _for_every_seed(measured: Measured, entries: Sequence[Entry]) -> list[Measured]:

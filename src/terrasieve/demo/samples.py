@@ -13,10 +13,12 @@ from terrasieve.archive.opening import open_archive, scenes_spec_from_options
 from terrasieve.archive.packed.packing import pack
 from terrasieve.archive.packed.reading import PackedArchive
 from terrasieve.archive.protocol import Archive
+from terrasieve.draws import shuffled_members
 from terrasieve.errors import ConfigError
 from terrasieve.parallel import spare_cores
 from terrasieve.simulation.land import SimulatedSpec
 from terrasieve.simulation.sea import SENSOR_KEY, SimulatedOceanSpec
+from terrasieve.streams import Stream, generator
 
 TILE = 64
 LABELLED = {"train": 1500, "val": 500, "test": 1000}
@@ -102,6 +104,6 @@ def simulated_ocean_samples(seed: int, count: int, store: Path) -> Samples:
 
 def _thinned(labelled: Archive, seed: int) -> Archive:
     splits = np.array(labelled.table()["split"].to_pylist())
-    generator = np.random.default_rng(seed)
-    kept = [generator.permutation(np.flatnonzero(splits == name))[:count] for name, count in LABELLED.items()]
+    members = shuffled_members(splits, LABELLED, generator(Stream.DEMO_SAMPLES, seed))
+    kept = [one[:count] for one, count in zip(members, LABELLED.values(), strict=True)]
     return SubsetArchive(labelled, np.sort(np.concatenate(kept)))

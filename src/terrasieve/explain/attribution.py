@@ -16,11 +16,13 @@ import torch
 from numpy.typing import NDArray
 
 from terrasieve.console import track
+from terrasieve.draws import stratified_sample
 from terrasieve.embeddings.inputs import join
 from terrasieve.embeddings.stream import device_of, inference_copy
 from terrasieve.errors import ConfigError
 from terrasieve.explain.record import BandAttribution
-from terrasieve.explain.subject import Subject, read_pixels, stratified
+from terrasieve.explain.subject import Subject, read_pixels
+from terrasieve.streams import Stream, generator
 
 Content = NDArray[np.float32]
 """What each band gives to a prediction, shape ``(n, bands, ...)``: its pixels, or the vector that was made of them."""
@@ -59,10 +61,10 @@ def permutation_importance(
     """
     assert repeats > 1, "the deviation between shuffles needs two of them"
     whole = recalls(labels, predict(content), classes)
-    generator = np.random.default_rng(seed)
+    rng = generator(Stream.SHUFFLED_BANDS, seed)
     bands = content.shape[1]
     runs = track(np.ndindex(repeats, bands), "shuffle bands", total=repeats * bands)
-    lost = [whole - recalls(labels, predict(_shuffled(content, band, generator)), classes) for _, band in runs]
+    lost = [whole - recalls(labels, predict(_shuffled(content, band, rng)), classes) for _, band in runs]
     by_repeat = np.reshape(lost, (repeats, bands, classes))
     return BandImportance(by_repeat.mean(axis=0).T, by_repeat.std(axis=0, ddof=1).T)
 
@@ -136,7 +138,7 @@ def _of_vectors(subject: Subject) -> _Measured:
 
 def _of_pixels(subject: Subject) -> _Measured:
     """Of bands that are shown together: samples are embedded anew after each shuffle."""
-    positions = stratified(subject.labels, SHUFFLED_SAMPLES, subject.seed)
+    positions = stratified_sample(subject.labels, SHUFFLED_SAMPLES, subject.seed)
     indices = subject.splits.test[positions]
     (pixels,) = read_pixels(subject, subject.row.members[0], indices, len(indices))
     frozen = inference_copy(subject.encoder, "32")

@@ -6,16 +6,16 @@ shows them needs no other file.
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints, ValidationError
 
 from terrasieve.errors import ArchiveError
+from terrasieve.runs import RunFolder
 from terrasieve.schema import Spec
+from terrasieve.writing import write_text
 
-EXPLANATION = "explanation.json"
 """Name of the file in a run folder."""
 
 Picture = Annotated[str, StringConstraints(pattern=r"^data:image/(png|jpeg|webp);base64,[A-Za-z0-9+/=]+$")]
@@ -159,12 +159,7 @@ class Explanation(Spec):
 
 def write_explanation(explanation: Explanation, folder: Path) -> Path:
     """Write ``explanation.json``; the file appears under its name only when it is whole."""
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / EXPLANATION
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(explanation.model_dump_json(), encoding="utf-8")
-    os.replace(partial, path)
-    return path
+    return write_text(RunFolder(folder).explanation, explanation.model_dump_json())
 
 
 def read_explanation(folder: Path) -> Explanation | None:
@@ -173,7 +168,7 @@ def read_explanation(folder: Path) -> Explanation | None:
     Raises:
         ArchiveError: The file is damaged or of another version.
     """
-    path = folder / EXPLANATION
+    path = RunFolder(folder).explanation
     if not path.is_file():
         return None
     try:

@@ -9,9 +9,8 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Literal
 
-import numpy as np
 from pydantic import Field
-from torch import Generator, Tensor, nn
+from torch import Tensor, nn
 from torch.nn import functional
 
 from terrasieve.methods.base import Method, MethodSpec, StepOutput
@@ -20,6 +19,7 @@ from terrasieve.models.backbone import Encoder
 from terrasieve.models.heads import mlp_head
 from terrasieve.models.split_batchnorm import pass_views, split_batchnorm
 from terrasieve.models.teacher import Teacher, momentum_at
+from terrasieve.streams import Stream, torch_generator
 
 _RS_BYOL = """@article{jain2022selfsupervised,
   author  = {Jain, Pallavi and Schoen-Phelan, Bianca and Ross, Robert},
@@ -53,7 +53,7 @@ class ByolSpec(MethodSpec):
     def build(self, encoder: Encoder, views: Sequence[int], seed: int) -> Byol:
         """BYOL around an encoder; see :meth:`MethodSpec.build`."""
         # A stream of its own: the encoder may have been drawn with the same seed.
-        generator = Generator().manual_seed(int(np.random.SeedSequence([seed, 1]).generate_state(1)[0]))
+        generator = torch_generator(Stream.HEAD_WEIGHTS, seed)
         projector = mlp_head(encoder.features, self.hidden, self.output, generator)
         predictor = mlp_head(self.output, self.hidden, self.output, generator)
         return Byol(encoder, projector, predictor, self.momentum, self.momentum_end)

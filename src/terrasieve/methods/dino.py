@@ -6,10 +6,9 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Literal
 
-import numpy as np
 import torch
 from pydantic import Field
-from torch import Generator, Tensor, nn
+from torch import Tensor, nn
 
 from terrasieve.errors import ConfigError
 from terrasieve.methods.base import Method, MethodSpec, StepOutput
@@ -19,6 +18,7 @@ from terrasieve.models.backbone import Encoder
 from terrasieve.models.heads import DinoHead, dino_head
 from terrasieve.models.split_batchnorm import pass_views, split_batchnorm
 from terrasieve.models.teacher import Teacher, momentum_at
+from terrasieve.streams import Stream, torch_generator
 
 _OCEANSAR = """@inproceedings{kerdreux2025efficient,
   author    = {Kerdreux, Thomas and Tuel, Alexandre and Febvre, Quentin and Mouche, Alexis and Chapron, Bertrand},
@@ -92,7 +92,7 @@ class DinoSpec(MethodSpec):
                 "was made for DINO."
             )
         # A stream of its own: the encoder may have been drawn with the same seed.
-        generator = Generator().manual_seed(int(np.random.SeedSequence([seed, 1]).generate_state(1)[0]))
+        generator = torch_generator(Stream.HEAD_WEIGHTS, seed)
         head = dino_head(
             encoder.features, self.hidden, self.bottleneck, self.prototypes, generator, batch_norm=self.batch_norm
         )

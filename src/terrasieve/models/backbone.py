@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from terrasieve.errors import BandError, ConfigError, nearest
 from terrasieve.models.pixel import spare_padding
 from terrasieve.schema import Spec
+from terrasieve.streams import Stream, torch_seed
 
 COMMON = ("resnet18", "resnet50", "vit_tiny_patch16_224", "vit_small_patch16_224", "vit_base_patch16_224")
 """Names to suggest; every name of ``timm.list_models()`` is accepted."""
@@ -106,7 +107,7 @@ def _create(spec: BackboneSpec, sized: bool, seed: int) -> nn.Module:
     # timm draws initial weights from torch's global generator and takes no other. Only the CPU's is seeded and put
     # back: torch.manual_seed would reseed the accelerators' as well.
     with torch.random.fork_rng(devices=[]), torch.device("cpu"):
-        torch.default_generator.manual_seed(seed)
+        torch.default_generator.manual_seed(torch_seed(Stream.ENCODER_WEIGHTS, seed))
         try:
             model: nn.Module = timm.create_model(
                 spec.name,

@@ -11,7 +11,6 @@ with ``name``, ``channels`` and ``image_size`` as under ``backbone`` in ``encode
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -23,11 +22,10 @@ from torch import Tensor
 
 from terrasieve.errors import CheckpointError
 from terrasieve.models.backbone import BackboneSpec, Encoder, build_encoder
+from terrasieve.runs import CARD, WEIGHTS, RunFolder
 from terrasieve.schema import Spec
 from terrasieve.sensors import BandStatistics, Sensor
-
-WEIGHTS = "encoder.safetensors"
-CARD = "encoder.json"
+from terrasieve.writing import write_together
 
 
 class EncoderCard(Spec):
@@ -68,18 +66,12 @@ def save_encoder(folder: Path, encoder: Encoder, card: EncoderCard) -> EncoderCa
         The card as written.
 
     Raises:
-        CheckpointError: The disk refused one of the files; neither was replaced.
+        WriteError: The system refused it; an encoder that was there is untouched.
     """
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in encoder.model.state_dict().items()}
     weights = save(tensors, metadata={"format": "pt"})
     card = card.model_copy(update={"weights_sha256": hashlib.sha256(weights).hexdigest()})
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        _replace({folder / WEIGHTS: weights, folder / CARD: card.model_dump_json(indent=1).encode()})
-    except OSError as error:
-        raise CheckpointError(
-            f"Cannot write the encoder to {folder}: {error}. Free some space or choose another folder."
-        ) from error
+    write_together({folder / WEIGHTS: weights, folder / CARD: card.model_dump_json(indent=1).encode()})
     return card
 
 
@@ -108,13 +100,13 @@ def load_encoder(folder: Path) -> tuple[Encoder, EncoderCard]:
 
 
 def _find(folder: Path) -> Path:
-    for candidate in (folder, folder / "encoder"):
-        if (candidate / CARD).is_file():
-            return candidate
-    raise CheckpointError(
-        f"No encoder in {folder}: neither {CARD} nor encoder/{CARD} is there. "
-        "Name the folder of a run, or the encoder folder inside it."
-    )
+    found = RunFolder(folder).exported()
+    if found is None:
+        raise CheckpointError(
+            f"No encoder in {folder}: neither {CARD} nor encoder/{CARD} is there. "
+            "Name the folder of a run, or the encoder folder inside it."
+        )
+    return found
 
 
 def read_card(path: Path) -> EncoderCard:
@@ -147,19 +139,3 @@ def _read_weights(path: Path, sha256: str | None) -> dict[str, Tensor]:
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"{path} cannot be read as safetensors: {error}. Export the encoder again.") from error
     return tensors
-
-
-def _replace(contents: Mapping[Path, bytes]) -> None:
-    """Write all files aside and flush them before the first takes its place, so that a kill leaves old or new."""
-    partial = {path: path.with_name(f".{path.name}.partial") for path in contents}
-    try:
-        for path, content in contents.items():
-            with partial[path].open("wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-        for path in contents:
-            os.replace(partial[path], path)
-    finally:
-        for path in partial.values():
-            path.unlink(missing_ok=True)

@@ -12,16 +12,16 @@ from torch import nn
 from terrasieve.archive.protocol import Archive, source_name
 from terrasieve.archive.statistics import measure
 from terrasieve.console import progress_bar
+from terrasieve.draws import stratified_subset
 from terrasieve.embeddings.inputs import EncoderInput, bands_by_sensor, join
 from terrasieve.embeddings.stream import EmbedSettings, embed_vectors
-from terrasieve.models.backbone import Encoder
-from terrasieve.models.export import EncoderCard
-from terrasieve.probes.metrics.classification import BOOTSTRAP
-from terrasieve.probes.models import Candidate, Showing, check_names, showing, with_floors
-from terrasieve.probes.named import default_probes
+from terrasieve.errors import ConfigError
+from terrasieve.probes.metrics import BOOTSTRAP
+from terrasieve.probes.models import Candidate, Showing, check_names, showing
+from terrasieve.probes.named import probes_named
 from terrasieve.probes.probe import Labelled, Probe, ProbeResult
-from terrasieve.probes.results import InputRow, Measured, ProbeRow, default_inputs, distinct_members
-from terrasieve.probes.splits import Splits, make_splits, thin
+from terrasieve.probes.results import InputRow, Measured, ProbeRow, distinct_members
+from terrasieve.probes.splits import Splits
 from terrasieve.views.normalise import Normaliser
 
 
@@ -72,51 +72,6 @@ class Embedded:
         return np.stack([found[member] for member in shown.row.members], axis=1)
 
 
-def evaluate(
-    encoder: Encoder,
-    card: EncoderCard,
-    archive: Archive,
-    inputs: Sequence[EncoderInput] | None = None,
-    probes: Sequence[Probe] | None = None,
-    settings: EmbedSettings | None = None,
-    split_column: str = "split",
-    seed: int = 0,
-) -> list[ProbeRow]:
-    """Probe an encoder and, always beside it, image statistics and its own backbone untrained.
-
-    Pixels are standardised by statistics of the train split of this archive, the same for every model.
-    Each sample passes each model once per distinct input, however many rows use it.
-
-    Args:
-        encoder: Runs on the device that it is on; left exactly as it is.
-        card: The encoder's card.
-        archive: A labelled archive.
-        inputs: One row each. A single-band encoder is shown the bands of a larger input one by one, and
-            their vectors, scaled to unit length, are joined. When None, every row that the archive offers;
-            see :func:`terrasieve.probes.results.default_rows`.
-        probes: What to fit; every probe of the target's kind when None.
-        settings: Size, batch size and precision; the defaults when None.
-        split_column: Column of the archive's table with the published split.
-        seed: Of the random initialisation, and of whatever the published split lacks.
-
-    Returns:
-        Rows ordered by model (the encoder, then the floors), input and probe.
-
-    Raises:
-        ArchiveError: The archive has no labels, or its published split is incomplete.
-        BandError: An input does not exist in the archive or does not fit the encoder.
-        ConfigError: There is no such split column.
-        SampleError: A sample cannot be read, or samples differ in size and no size is set.
-    """
-    offered = inputs or default_inputs(archive.sensors, encoder.channels)
-    wanted = tuple(dict.fromkeys(one.resolve(archive.sensors) for one in offered))
-    candidates = with_floors(encoder, card, seed)
-    shown = [showing(candidates[0], one, archive.sensors) for one in wanted]
-    splits = make_splits(archive.table(), seed, split_column)
-    task = prepare(archive, splits, [one.row for one in shown], probes, settings, seed=seed)
-    return [one.row for one in compare(candidates, wanted, task)]
-
-
 def prepare(
     archive: Archive,
     splits: Splits,
@@ -132,19 +87,30 @@ def prepare(
         archive: The labelled archive.
         splits: From :func:`terrasieve.probes.splits.make_splits`.
         rows: Everything that any model will be shown.
-        probes: What to fit; every probe of the target's kind when None.
+        probes: What to fit; the quick probes of the target's kind when None.
         settings: The defaults when None.
         train_shares: Shares of the train split to fit on, each above 0 and at most 1.
         seed: Of every draw.
+
+    Raises:
+        ConfigError: A probe is made for another kind of target.
+        SampleError: A sample of the train split cannot be read.
     """
     settings = settings or EmbedSettings()
+    chosen = tuple(probes or probes_named((), splits.target.task))
+    foreign = next((probe for probe in chosen if probe.task != splits.target.task), None)
+    if foreign is not None:
+        raise ConfigError(
+            f"The probe {foreign.name} is made for {foreign.task}, but {splits.target.column!r} is a target of "
+            f"{splits.target.task}; choose another probe or target."
+        )
     statistics = measure(archive, sensors=list(bands_by_sensor(distinct_members(rows))), indices=splits.train)
     return ProbeTask(
         archive=archive,
         splits=splits,
         normaliser=Normaliser(archive.sensors, statistics),
         settings=settings,
-        probes=tuple(probes or default_probes(splits.target.task)),
+        probes=chosen,
         train_shares=tuple(train_shares),
         seed=seed,
         data=describe(archive, splits, settings),
@@ -258,7 +224,7 @@ def measure_probe(
         for part, indices in zip(np.split(features, bounds), (splits.train, splits.val, splits.test), strict=True)
     )
     if share < 1:
-        kept = thin(splits.target.strata()[splits.train], share, task.seed)
+        kept = stratified_subset(splits.target.strata()[splits.train], share, task.seed)
         train = Labelled(train.features[kept], train.labels[kept])
     result = probe.fit(train.features, train.labels, val).score(test.features, test.labels)
     row = result_row(name, shown.row.name, probe.name, result, task, len(train.labels), share, shown.note)

@@ -15,16 +15,16 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from terrasieve.console import progress_bar
+from terrasieve.draws import stratified_subset
 from terrasieve.embeddings.stream import BATCHES_AHEAD, device_of, prepare_batch, read_batches
 from terrasieve.models.backbone import Encoder
 from terrasieve.parallel import read_ahead
 from terrasieve.probes.compare import ProbeTask, result_row
-from terrasieve.probes.metrics.classification import Task
-from terrasieve.probes.metrics.score import score_predictions
+from terrasieve.probes.metrics import Task, score_predictions
 from terrasieve.probes.probe import ProbeResult, Protocol
 from terrasieve.probes.results import InputRow, Measured
-from terrasieve.probes.splits import thin
 from terrasieve.schema import Spec
+from terrasieve.streams import Stream, generator, torch_seed
 
 NAME = "end-to-end"
 VERSION = 1
@@ -92,7 +92,7 @@ def train_end_to_end(
         SampleError: A sample cannot be read, or samples differ in size and no size is set.
     """
     settings, splits = settings or EndToEndSettings(), task.splits
-    kept = thin(splits.target.strata()[splits.train], share, task.seed)
+    kept = stratified_subset(splits.target.strata()[splits.train], share, task.seed)
     train, val, test = (_Part(part, splits.labels[part]) for part in (splits.train[kept], splits.val, splits.test))
     outputs = 1 if splits.target.task == "regression" else len(splits.classes)
     model = _Joint(encoder, len(row.members), outputs, task.seed)
@@ -111,7 +111,7 @@ class _Joint(nn.Module):
         super().__init__()
         self.encoder = copy.deepcopy(encoder).requires_grad_(True)
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+            torch.manual_seed(torch_seed(Stream.FINETUNE_HEAD, seed))
             self.head = nn.Linear(inputs * encoder.features, outputs).to(device_of(encoder))
 
     def forward(self, views: Sequence[Tensor]) -> Tensor:
@@ -160,7 +160,7 @@ class _Trainer:
 
     def fit(self, train: _Part, val: _Part, title: str) -> dict[str, float]:
         """Train, and leave the model with the weights of its best epoch on validation; say which that was."""
-        generator, settings = np.random.default_rng(self.task.seed), self.settings
+        rng, settings = generator(Stream.FINETUNE_BATCHES, self.task.seed), self.settings
         steps = -(-len(train.indices) // settings.batch_size)
         optimiser = torch.optim.AdamW(
             self.model.parameters(), settings.learning_rate, weight_decay=settings.weight_decay
@@ -171,7 +171,7 @@ class _Trainer:
         with progress_bar() as bar:
             running = bar.add_task(title, total=settings.epochs, note="")
             for epoch in range(1, settings.epochs + 1):
-                for loss in self._losses(train, generator, -(-len(train.indices) // steps)):
+                for loss in self._losses(train, rng, -(-len(train.indices) // steps)):
                     optimiser.zero_grad()
                     loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
                     optimiser.step()

@@ -13,8 +13,9 @@ from terrasieve.archive.statistics import measure
 from terrasieve.embeddings.inputs import EncoderInput, bands_by_sensor, join
 from terrasieve.embeddings.stream import EmbedSettings, RawBatch, embed_batch, inference_copy, read_batches
 from terrasieve.probes.knn import KnnProbe
-from terrasieve.probes.metrics.classification import accuracy, confusion_matrix
+from terrasieve.probes.metrics import accuracy, confusion_matrix
 from terrasieve.probes.splits import make_splits
+from terrasieve.streams import Stream, generator
 from terrasieve.views.normalise import Normaliser
 
 
@@ -49,8 +50,8 @@ class OnlineKnn:
         self.inputs = tuple(one.resolve(archive.sensors) for one in inputs)
         self.settings = settings or EmbedSettings()
         splits = make_splits(archive.table(), seed)
-        generator = np.random.default_rng(seed)
-        chosen = [_draw(splits.train, train, generator), _draw(splits.val, test, generator)]
+        rng = generator(Stream.ONLINE_PROBE, seed)
+        chosen = [_draw(splits.train, train, rng), _draw(splits.val, test, rng)]
         self._labels = [splits.labels[part] for part in chosen]
         statistics = measure(archive, sensors=list(bands_by_sensor(self.inputs)), indices=chosen[0])
         self._normaliser = Normaliser(archive.sensors, statistics)

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from terrasieve.embeddings.inputs import EncoderInput, resolve_inputs
 from terrasieve.errors import BandError
-from terrasieve.probes.metrics.classification import Task
+from terrasieve.probes.metrics import Task
 from terrasieve.probes.splits import Splits
 from terrasieve.sensors import Sensor
 
@@ -51,7 +48,7 @@ class ProbeRow:
         probe: Name of the probe.
         protocol: Name, version and every setting of the probe, in one line.
         data: Archive, sizes, split and normalisation, in one line.
-        metrics: By name, as :data:`terrasieve.probes.metrics.classification.METRIC_INFO` describes them.
+        metrics: By name, as :data:`terrasieve.probes.metrics.METRIC_INFO` describes them.
         ci95: Bootstrap 95 % interval of each metric.
         chosen: Settings that fitting chose on the validation split.
         n_train: Samples that the probe was fitted on.
@@ -154,8 +151,6 @@ def _selections(sensor: Sensor, count: int) -> list[tuple[str, ...]]:
 # ----------------------------------------------------------------- predictions
 # What each probe said of each test sample, kept so that models can be compared sample by sample.
 
-PREDICTIONS = "probe-predictions.parquet"
-
 
 @dataclass(frozen=True)
 class Measured:
@@ -183,14 +178,6 @@ def predictions_table(measured: Sequence[Measured], splits: Splits, ids: NDArray
     truth = _texts(splits.labels[splits.test], splits.classes) if splits.target.task != "multilabel" else None
     tables = [_table(one, ids[splits.test], truth, splits.classes) for one in measured if one.row.task != "multilabel"]
     return pa.concat_tables([_SCHEMA.empty_table(), *tables])
-
-
-def write_predictions(measured: Sequence[Measured], splits: Splits, ids: NDArray[np.str_], path: Path) -> Path:
-    """Write :func:`predictions_table` as Parquet; the file appears under its name only when it is whole."""
-    partial = path.with_name(f".{path.name}.partial")
-    pq.write_table(predictions_table(measured, splits, ids), partial, compression="zstd")
-    os.replace(partial, path)
-    return path
 
 
 def _table(one: Measured, ids: NDArray[np.str_], truth: pa.Array, classes: tuple[str, ...]) -> pa.Table:

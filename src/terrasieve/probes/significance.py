@@ -13,7 +13,8 @@ from scipy import stats
 
 from terrasieve.console import track
 from terrasieve.errors import ConfigError, nearest
-from terrasieve.probes.metrics.classification import RESAMPLES, SEED
+from terrasieve.probes.metrics import RESAMPLES, SEED
+from terrasieve.streams import Stream, generator
 
 ALPHA = 0.05
 """A (corrected) p value below this counts as a difference."""
@@ -121,7 +122,7 @@ def paired_bootstrap(a: ArrayLike, b: ArrayLike, resamples: int = RESAMPLES, see
         raise ValueError(f"need at least one resample: got {resamples}")
     left, right = _pairs(a, b)
     gain = left - right
-    rng = np.random.default_rng(seed)
+    rng = generator(Stream.BOOTSTRAP, seed)
     values, counts = np.unique(gain, return_counts=True)
     if len(values) <= _FEW_VALUES:  # the mean depends only on how often each value is drawn
         means = rng.multinomial(len(gain), counts / len(gain), size=resamples) @ values / len(gain)

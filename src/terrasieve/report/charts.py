@@ -39,6 +39,7 @@ class Chart:
         height: Pixels.
         group: What a list of choices says before the title.
         width: Least width in pixels; a narrower page scrolls the chart in its own box.
+        samples: Id, label and picture of the sample behind each point, which the page shows beside the chart.
     """
 
     id: str
@@ -49,6 +50,7 @@ class Chart:
     height: int = 320
     group: str = ""
     width: int = 0
+    samples: tuple[tuple[str, str, str], ...] = ()
 
     @property
     def figure(self) -> dict[str, Any]:

@@ -3,23 +3,77 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
-from terrasieve.probes.metrics.classification import METRIC_INFO, Task
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from terrasieve.errors import ArchiveError
+from terrasieve.probes.metrics import METRIC_INFO, Task
 from terrasieve.probes.models import FLOORS
 from terrasieve.probes.results import ProbeRow
-from terrasieve.probes.row_tables import HEADLINES, best, shown, subject_of
-from terrasieve.probes.significance import Difference
-from terrasieve.report.paired import Predictions
-from terrasieve.report.wording import span
+from terrasieve.probes.row_tables import HEADLINES, Line, best, interval_text, lines_of, shown, subject_of
+from terrasieve.probes.significance import Difference, paired_bootstrap
+
+_KEYS = ["model", "inputs", "probe", "target", "train_share", "seed"]
+_NEEDED = [*_KEYS, "id", "truth", "predicted"]
+
+
+# ---------------------------------------------------------------- sample by sample
 
 
 @dataclass(frozen=True)
-class Line:
-    """One input: ``rows`` by model, ``name`` as people read it."""
+class Predictions:
+    """Whether each test sample was classified correctly, by sample id, for each row of a probe."""
 
-    name: str
-    rows: Mapping[str, ProbeRow]
+    correct: Mapping[tuple[Any, ...], Mapping[str, bool]] = field(default_factory=dict)
+
+    def difference(self, ours: ProbeRow, theirs: ProbeRow) -> Difference | None:
+        """Accuracy of one row less that of another, on the samples of both, with its paired bootstrap 95 % interval.
+
+        None where a row's predictions were not kept, are not of the samples that the other was tested on, or do not
+        give the accuracy of the row.
+        """
+        mine, other = self.correct.get(_key(ours)), self.correct.get(_key(theirs))
+        if mine is None or other is None or mine.keys() != other.keys():
+            return None
+        left = np.array([mine[name] for name in mine], dtype=np.float64)
+        right = np.array([other[name] for name in mine], dtype=np.float64)
+        if not (_agrees(left, ours) and _agrees(right, theirs)):
+            return None
+        return paired_bootstrap(left, right)
+
+
+def read_predictions(path: Path) -> Predictions:
+    """Read ``probe-predictions.parquet``; without that file there are no predictions.
+
+    Raises:
+        ArchiveError: The file is damaged or lacks a column.
+    """
+    if not path.is_file():
+        return Predictions()
+    try:
+        frame = pq.read_table(path, columns=_NEEDED).to_pandas()
+    except (OSError, pa.ArrowInvalid, KeyError) as error:
+        raise ArchiveError(f"{path} holds no predictions of this version: {error}. Probe the run again.") from error
+    frame["correct"] = frame["truth"].astype(str) == frame["predicted"].astype(str)
+    groups = frame.groupby(_KEYS, observed=True, sort=False)
+    return Predictions({key: dict(zip(part["id"], part["correct"], strict=True)) for key, part in groups})
+
+
+def _key(row: ProbeRow) -> tuple[Any, ...]:
+    return (row.model, row.inputs, row.probe, row.target, row.train_share, row.seed)
+
+
+def _agrees(correct: NDArray[np.float64], row: ProbeRow) -> bool:
+    return len(correct) == row.n_test and bool(np.isclose(correct.mean(), row.metrics.get("accuracy", np.nan)))
+
+
+# ---------------------------------------------------------------- groups
 
 
 @dataclass(frozen=True)
@@ -130,27 +184,9 @@ def groups_of(rows: Sequence[ProbeRow], predictions: Predictions | None = None) 
     return tuple(_group(part, rows[0].model, predictions or Predictions()) for part in parts)
 
 
-def lines_of(rows: Sequence[ProbeRow]) -> tuple[Line, ...]:
-    """Rows of one probe on one target by input, and by seed where there are several."""
-    places = dict.fromkeys((row.bands, row.seed) for row in rows)
-    seeded = len({seed for _, seed in places}) > 1
-    lines = []
-    for bands, seed in places:
-        line = {row.model: row for row in rows if (row.bands, row.seed) == (bands, seed)}
-        name = next(iter(line.values())).inputs
-        lines.append(Line(f"{name}, seed {seed}" if seeded else name, line))
-    return tuple(lines)
-
-
 def difference(metric: str, gain: float) -> str:
     """A difference without its sign: points where the metric is shown in per cent, else in its own unit."""
     return f"{shown(metric, abs(gain))} points" if METRIC_INFO[metric].percent else shown(metric, abs(gain))
-
-
-def interval_text(row: ProbeRow, metric: str) -> str:
-    """The 95 % interval as ``81.9-84.4``; nothing where there is none."""
-    interval = row.ci95.get(metric)
-    return span(*(shown(metric, bound) for bound in interval)) if interval else ""
 
 
 def value_text(row: ProbeRow, metric: str) -> str:

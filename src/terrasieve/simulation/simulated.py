@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any, ClassVar, Generic, Self, TypeVar
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 from pydantic import Field
 
 from terrasieve.archive.layout import ArchiveSpec
 from terrasieve.archive.packed.manifest import digest
-from terrasieve.archive.protocol import Window
-from terrasieve.archive.readers.geotiff import check_within
-from terrasieve.errors import BandError, nearest
+from terrasieve.archive.protocol import BaseArchive, Window
 from terrasieve.sensors import Sensor
 
 
@@ -38,8 +35,8 @@ class SimulationSpec(ArchiveSpec):
 S = TypeVar("S", bound=SimulationSpec)
 
 
-class Simulation(ABC, Generic[S]):
-    """Samples that are computed when they are read; an ``Archive``.
+class Simulation(BaseArchive, Generic[S]):
+    """Samples that are computed when they are read.
 
     Args:
         spec: What to simulate.
@@ -50,6 +47,8 @@ class Simulation(ABC, Generic[S]):
 
     known_sensors: ClassVar[Mapping[str, Sensor]]
     classes: ClassVar[tuple[str, ...]]
+
+    spec: S
 
     def __init__(self, spec: S) -> None:
         self.spec = spec
@@ -84,27 +83,6 @@ class Simulation(ABC, Generic[S]):
     def __len__(self) -> int:
         return self.spec.samples
 
-    def shape(self, index: int, sensor: str) -> tuple[int, int]:
-        """Height and width, the same for all."""
-        self._check(index, sensor)
-        return (self.spec.size, self.spec.size)
-
-    def read(
-        self, index: int, sensor: str, bands: Sequence[str] | None = None, window: Window | None = None
-    ) -> NDArray[Any]:
-        """Pixels of one sample; see ``Archive.read``. A copy, which the caller may change."""
-        self._check(index, sensor)
-        declared = self.known_sensors[sensor]
-        positions = declared.indices(declared.names if bands is None else bands)
-        part = Window(0, 0, self.spec.size, self.spec.size) if window is None else Window(*window)
-        check_within(part, self.spec.size, self.spec.size, f"sample {index}")
-        pixels = self.render(int(index), sensor)
-        return pixels[list(positions), part.top : part.top + part.height, part.left : part.left + part.width]
-
-    @abstractmethod
-    def table(self) -> pa.Table:
-        """See ``Archive.table``."""
-
     @abstractmethod
     def render(self, index: int, sensor: str) -> NDArray[Any]:
         """All pixels of a sample, shape ``(bands, size, size)``."""
@@ -113,11 +91,13 @@ class Simulation(ABC, Generic[S]):
     def generator_version(self) -> Sequence[str]:
         """What changes whenever the same settings give other pixels than before."""
 
-    def _check(self, index: int, sensor: str) -> None:
-        if sensor not in self.known_sensors:
-            raise BandError(f"{self.spec.layout} has no sensor {sensor!r}.{nearest(sensor, self.known_sensors)}")
-        if not 0 <= index < len(self):
-            raise IndexError(f"sample {index} of an archive of {len(self)} samples")
+    def _shape(self, index: int, sensor: str) -> tuple[int, int]:
+        return (self.spec.size, self.spec.size)
+
+    def _read(self, index: int, sensor: str, positions: tuple[int, ...], window: Window | None) -> NDArray[Any]:
+        part = window or Window(0, 0, self.spec.size, self.spec.size)
+        pixels = self.render(int(index), sensor)
+        return pixels[list(positions), part.top : part.top + part.height, part.left : part.left + part.width]
 
 
 def drawn_split(rng: np.random.Generator) -> str:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from terrasieve.sensors import Sensor
+from terrasieve.streams import Stream, generator
 from terrasieve.views.policy import BandPolicy
 from terrasieve.views.recipe import Augmentation, Channel, ViewRecipe, ViewSpec
 
@@ -93,16 +94,11 @@ class ViewPlanner:
         Returns:
             One plan per rendered view, in the order of the recipe.
         """
-        bands = self._policy.draw(self._generator(step, 0), len(shapes))
+        bands = self._policy.draw(generator(Stream.VIEW_BANDS, self.seed, step), len(shapes))
         return tuple(
-            _plan_view(view, self._generator(step, i + 1), channels, shapes)
+            _plan_view(view, generator(Stream.VIEW, self.seed, step, i), channels, shapes)
             for i, (view, channels) in enumerate(zip(self.recipe.views, bands, strict=True))
         )
-
-    def _generator(self, step: int, stream: int) -> np.random.Generator:
-        # The top word of the counter sets the streams 2**192 blocks apart and keeps them off counter 0, where
-        # generators that are keyed by the seed for other ends begin.
-        return np.random.Generator(np.random.Philox(key=[self.seed, step], counter=[0, 0, 0, stream + 1]))
 
 
 def draw_boxes(

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
-from functools import partial
+from collections.abc import Mapping
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,17 +12,14 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from terrasieve.archive.derived.subset import spec_of
 from terrasieve.archive.layout import ArchiveSpec, parse_spec
-from terrasieve.archive.protocol import Archive, Window, source_place
+from terrasieve.archive.protocol import Archive, Window, WrapperArchive, source_place
 from terrasieve.archive.quality import offset
-from terrasieve.archive.quality.limits import Rejection
 from terrasieve.archive.quality.look import Look
 from terrasieve.archive.quality.offset import OFFSET, Verdict
 from terrasieve.console import track
 from terrasieve.errors import ArchiveError, SampleError
-from terrasieve.parallel import spread
-from terrasieve.sensors import Sensor
+from terrasieve.parallel import map_processes
 
 COLUMN = "offset_removed"
 """Column of the table: keys of the sensors from whose pixels of a sample the offset was subtracted."""
@@ -59,8 +56,8 @@ class HarmonisedSpec(ArchiveSpec):
         return parse_spec(self.archive, "archive")
 
 
-class HarmonisedArchive:
-    """The samples of an archive, less the offset of +1000 where they carry it; an ``Archive``.
+class HarmonisedArchive(WrapperArchive):
+    """The samples of an archive, less the offset of +1000 where they carry it.
 
     Missing pixels stay missing; what would fall below the lowest reflectance is clipped
     (:func:`terrasieve.archive.quality.offset.remove`). ``source`` says of how many samples it was subtracted, and
@@ -80,33 +77,18 @@ class HarmonisedArchive:
     ) -> None:
         if COLUMN in archive.source or COLUMN in archive.source.get("packed_from", {}):
             raise ArchiveError(f"{source_place(archive.source)} is harmonised already; leave out --harmonise.")
-        self.archive = archive
+        super().__init__(archive)
         self.carriers = dict(carriers)
         self.unsure = dict(unsure or {})
-        self.rejected: tuple[Rejection, ...] = getattr(archive, "rejected", ())
         self._lifted = {
             key: np.array([name in offset.offset_bands(archive.sensors[key]) for name in archive.sensors[key].names])
             for key in self.carriers
         }
 
-    @property
+    @cached_property
     def spec(self) -> HarmonisedSpec:
-        """How it is opened again.
-
-        Raises:
-            ArchiveError: The archive within cannot say how.
-        """
-        return HarmonisedSpec(archive=spec_of(self.archive))
-
-    @property
-    def sensors(self) -> Mapping[str, Sensor]:
-        """Those of the archive."""
-        return self.archive.sensors
-
-    @property
-    def ids(self) -> NDArray[np.str_]:
-        """Those of the archive."""
-        return self.archive.ids
+        """That of the archive within, and that the offset is to be subtracted; see ``Archive.spec``."""
+        return HarmonisedSpec(archive=self.archive.spec.model_dump(mode="json"))
 
     @property
     def source(self) -> Mapping[str, Any]:
@@ -117,29 +99,17 @@ class HarmonisedArchive:
         done = {"value": OFFSET, "samples": {key: int(carry.sum()) for key, carry in self.carriers.items()}}
         return {**self.archive.source, COLUMN: done, "fingerprint": digest.hexdigest()}
 
-    def __len__(self) -> int:
-        return len(self.archive)
-
-    def shape(self, index: int, sensor: str) -> tuple[int, int]:
-        """Height and width of a sample's pixels for one sensor."""
-        return self.archive.shape(index, sensor)
-
-    def read(
-        self, index: int, sensor: str, bands: Sequence[str] | None = None, window: Window | None = None
-    ) -> NDArray[Any]:
-        """Pixels of one sample, without the offset; see ``Archive.read``."""
-        pixels = self.archive.read(index, sensor, bands, window)
-        if sensor not in self.carriers or not self.carriers[sensor][index]:
-            return pixels
-        declared = self.archive.sensors[sensor]
-        positions = declared.indices(declared.names if bands is None else bands)
-        return offset.remove(pixels, self._lifted[sensor][list(positions)], declared.nodata)
-
     def table(self) -> pa.Table:
         """The archive's table with the column ``offset_removed``: a list of sensor keys."""
         columns = [np.where(carry, key, "") for key, carry in self.carriers.items()]
         removed = [[key for key in row if key] for row in zip(*columns, strict=True)] or [[]] * len(self)
         return self.archive.table().append_column(COLUMN, pa.array(removed, pa.list_(pa.string())))
+
+    def _read(self, index: int, sensor: str, positions: tuple[int, ...], window: Window | None) -> NDArray[Any]:
+        pixels = super()._read(index, sensor, positions, window)
+        if sensor not in self.carriers or not self.carriers[sensor][index]:
+            return pixels
+        return offset.remove(pixels, self._lifted[sensor][list(positions)], self.sensors[sensor].nodata)
 
     def summary(self) -> str:
         """What was done, in one line."""
@@ -167,7 +137,7 @@ def harmonise(archive: Archive, workers: int = 0) -> HarmonisedArchive:
     table = archive.table() if keys else None
     carriers, unsure = {}, {}
     for key in keys:
-        with spread(partial(_judge, archive, key), range(len(archive)), workers) as found:
+        with map_processes(partial(_judge, archive, key), range(len(archive)), workers) as found:
             verdicts = np.array(list(track(found, f"Looking for the offset in {key}", total=len(archive))), np.int8)
         settled = offset.settle(verdicts, table[f"asset:{key}"])  # type: ignore[index]  # there is one where keys are
         carriers[key] = settled == Verdict.CARRIES

@@ -100,7 +100,7 @@ class Dfc2020Archive(PatchesArchive):
     no train, hold each part out in turn with ``--group split``, or open with ``split: exchanged``.
 
     Args:
-        spec: Where the data set lies, and which of its options are taken.
+        spec: Folder of the data set, which sensors to show, and how classes and parts are counted.
 
     Raises:
         ArchiveError: Neither folder is there, or no sample has all sensors.
@@ -114,8 +114,14 @@ class Dfc2020Archive(PatchesArchive):
                 f"{spec.root} holds neither of {', '.join(_REGIONS)} with folders like s2_0; name the folder that does."
             )
         listing = list_parts(spec.root, tuple(_REGIONS), wanted)
+        # Classes stay numbered 1 to 10 in either case, so that maps of both can be compared.
         left_out = LEFT_OUT if spec.classes == len(CLASSES_10) - len(LEFT_OUT) else ()
-        readers: dict[str, PatchReader] = {key: _reader(key, spec.root, left_out) for key in _SENSORS if key in wanted}
+        readers: dict[str, PatchReader] = {
+            key: StackReader(spec.root, _SENSORS[key], SIZE) for key in _SENSORS if key in wanted
+        }
+        if "dfc" in readers and left_out:
+            values = [CLASSES_10.index(name) + 1 for name in left_out]
+            readers["dfc"] = _BlankingReader(spec.root, MAP, SIZE, values)
         columns: dict[str, Any] = {"split": [_split(name, spec.split) for name in listing.ids]}
         if "dfc" in readers:
             numbers = {number: number for number in range(1, len(CLASSES_10) + 1)}
@@ -135,12 +141,6 @@ class _BlankingReader(StackReader):
         pixels = super().read(address, positions, window)
         pixels[np.isin(pixels, self._values)] = NO_LABEL
         return pixels
-
-
-def _reader(key: SensorKey, root: Path, left_out: Sequence[str]) -> StackReader:
-    if key == "dfc" and left_out:
-        return _BlankingReader(root, MAP, SIZE, [CLASSES_10.index(name) + 1 for name in left_out])
-    return StackReader(root, _SENSORS[key], SIZE)
 
 
 def _split(sample: str, split: str) -> str:

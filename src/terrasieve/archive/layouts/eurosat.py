@@ -95,7 +95,7 @@ class EuroSatArchive(PatchesArchive):
     ``s1``. The column ``split_spatial`` is there where the spatial lists are.
 
     Args:
-        spec: Where the data set lies, and which of its options are taken.
+        spec: Folder of the data set, and which of its products to show.
 
     Raises:
         ArchiveError: The ten class folders are not there, hold both products, or a split file contradicts another.
@@ -107,9 +107,11 @@ class EuroSatArchive(PatchesArchive):
         key, sensor = _SENSORS[self.product]
         found = list_class_folders(folder, CLASSES, _suffix(self.product))
         stems = [Path(address).stem for _, address in found]
-        lists = {
-            column: read_split_lists(_places(spec.root), _names(prefix)) for column, prefix in _SPLIT_COLUMNS.items()
-        }
+        places = [*walk(spec.root, DEPTH, CLASSES), spec.root.parent]
+        lists = {column: read_split_lists(places, _names(prefix)) for column, prefix in _SPLIT_COLUMNS.items()}
+        reader: PatchReader = (
+            PictureReader(folder, sensor, SIZE) if self.product == "rgb" else StackReader(folder, sensor, SIZE)
+        )
         listed = {stem for split_of in lists.values() for stem in split_of}
         super().__init__(
             spec,
@@ -122,22 +124,22 @@ class EuroSatArchive(PatchesArchive):
                 },
                 facts={"product": self.product, "listed_but_absent": len(listed - set(stems))},
             ),
-            {key: _reader(self.product, folder, sensor)},
+            {key: reader},
         )
-
-
-def _reader(product: Product, folder: Path, sensor: Sensor) -> PatchReader:
-    return PictureReader(folder, sensor, SIZE) if product == "rgb" else StackReader(folder, sensor, SIZE)
 
 
 def find_products(root: Path) -> dict[Product, Path]:
     """The folders below a root (or the root) that hold the ten class folders, by what lies in them.
+
+    Args:
+        root: Folder to search, down to :data:`~terrasieve.archive.patches.class_folders.DEPTH` levels below it.
 
     Raises:
         ArchiveError: Two folders hold the same kind of file.
     """
     found = find_class_folders(root, CLASSES, (".jpg", ".tif"))
     products: dict[Product, Path] = {"rgb": found[".jpg"]} if ".jpg" in found else {}
+    # One entry for both: find_class_folders refuses two folders with files of one suffix.
     if ".tif" in found:
         products["sar" if _has_two_bands(found[".tif"]) else "ms"] = found[".tif"]
     return products
@@ -158,6 +160,7 @@ def _choose(spec: EuroSatSpec) -> tuple[Path, Product]:
 
 
 def _has_two_bands(folder: Path) -> bool:
+    # Files of Sentinel-1 and of Sentinel-2 have the same names; their number of bands tells them apart.
     first = next(path for label in CLASSES for path in sorted((folder / label).glob("*.tif")))
     try:
         return read_header(first).count == len(SENSORS["s1"].bands)
@@ -167,10 +170,6 @@ def _has_two_bands(folder: Path) -> bool:
 
 def _suffix(product: Product) -> str:
     return ".jpg" if product == "rgb" else ".tif"
-
-
-def _places(root: Path) -> list[Path]:
-    return [*walk(root, DEPTH, CLASSES), root.parent]
 
 
 def _names(prefix: str) -> dict[str, str]:

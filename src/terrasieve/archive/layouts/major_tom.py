@@ -89,6 +89,12 @@ class _Row:
     def time(self) -> datetime | None:
         return parse_time(self.product)
 
+    def seconds_from(self, other: _Row) -> float:
+        """Seconds between the two products; without limit where one states no time."""
+        if self.time is None or other.time is None:
+            return float("inf")
+        return abs((self.time - other.time).total_seconds())
+
 
 class MajorTomArchive(PatchesArchive):
     """Patches of 1068x1068 px on the grid of the bands of 10 m.
@@ -99,7 +105,7 @@ class MajorTomArchive(PatchesArchive):
     name states, such as ``0509``: from ``0400`` on Sentinel-2 carries an offset of 1000.
 
     Args:
-        spec: Where the data set lies, and which of its options are taken.
+        spec: Folder of one or several of the data sets, and which sensors to show.
 
     Raises:
         ArchiveError: No Parquet file is there, or no cell has all sensors.
@@ -142,6 +148,7 @@ def _columns(key: str) -> dict[str, str]:
 
 def _folders(root: Path) -> dict[str, str]:
     """The folder of each product that is there, relative to the root."""
+    # The root may be the folder of several data sets, or that of one.
     below = {key: name for key, (name, _) in FOLDERS.items() if _parts(root, name)}
     own = {key: "." for key, (name, _) in FOLDERS.items() if root.name == name and _parts(root, ".")}
     return own or below
@@ -172,6 +179,7 @@ def _rows(root: Path, part: str, key: str) -> list[_Row]:
                 Problem.BANDS, f"{path} has no column {lacking[0]!r} of {FOLDERS[key][0]}; it is another product."
             )
         found: list[_Row] = []
+        # A group at a time: a file's pixels are in the same groups, and are not touched.
         for group in range(file.num_row_groups):
             cells, products = file.read_row_group(group, columns=list(_ROW), use_threads=False).select(_ROW).columns
             pairs = zip(cells.to_pylist(), products.to_pylist(), strict=True)
@@ -184,7 +192,7 @@ def _pair(products: Sequence[Sequence[_Row]]) -> tuple[list[tuple[_Row, ...]], i
     first, *others = products
     cells = [_by_cell(rows) for rows in others]
     samples = [
-        (row, *(min(known[row.cell], key=lambda other: _apart(row, other)) for known in cells))
+        (row, *(min(known[row.cell], key=row.seconds_from) for known in cells))
         for row in first
         if all(row.cell in known for known in cells)
     ]
@@ -197,13 +205,6 @@ def _by_cell(rows: Sequence[_Row]) -> dict[str, list[_Row]]:
     for row in rows:
         found.setdefault(row.cell, []).append(row)
     return found
-
-
-def _apart(one: _Row, other: _Row) -> float:
-    """Seconds between two products; without limit where one states no time."""
-    if one.time is None or other.time is None:
-        return float("inf")
-    return abs((one.time - other.time).total_seconds())
 
 
 def _baseline(product: str) -> str | None:

@@ -112,7 +112,7 @@ class Resisc45Archive(PatchesArchive):
     ``split`` is that of the lists where they lie in the root, beside it or below it, else null.
 
     Args:
-        spec: Where the data set lies, and which of its options are taken.
+        spec: Folder of the data set.
 
     Raises:
         ArchiveError: The 45 class folders are not there, or the lists contradict each other.

@@ -27,7 +27,7 @@ SIZE = (256, 256)
 SEASONS = ("ROIs1158_spring", "ROIs1868_summer", "ROIs1970_fall", "ROIs2017_winter")
 HOLD_OUT_SCENES = "SEN12MS_holdOutScenes.txt"
 HELD_OUT_SHARE = 0.1
-"""Of the scenes, that ``split_scene`` puts into val, and likewise into test."""
+"""Share of the scenes that ``split_scene`` puts into val, and likewise into test."""
 
 BROKEN: Mapping[str, str] = {
     "ROIs1868_summer_146_p202": "it holds NaN, and the publishers' own lists leave it out (Schmitt and Wu 2021)"
@@ -109,7 +109,7 @@ class Sen12MsArchive(PatchesArchive):
       when the table is first asked for.
 
     Args:
-        spec: Where the data set lies, and which of its options are taken.
+        spec: Folder of the data set, and which sensors to show.
 
     Raises:
         ArchiveError: No season is there, no sample has all sensors, or the lists contradict each other.
@@ -140,12 +140,13 @@ class Sen12MsArchive(PatchesArchive):
 
 
 def scene_of(sample: str) -> str:
-    """Season and scene of a sample."""
+    """Season and scene of a sample: ``ROIs1158_spring_8`` of ``ROIs1158_spring_8_p30``."""
     return sample.rpartition("_")[0]
 
 
 def scene_split(scene: str) -> str:
-    """The part that a scene is held out in, which depends on its name only."""
+    """The part that a scene is held out in, ``train``, ``val`` or ``test``, which depends on its name only."""
+    # 64 bits of a hash as a number from 0 to 1, which is the same whatever other scenes the folder holds.
     draw = int.from_bytes(hashlib.sha256(scene.encode()).digest()[:8], "big") / 2**64
     if draw < HELD_OUT_SHARE:
         return "test"
@@ -188,6 +189,7 @@ def _published(root: Path, names: Sequence[str]) -> tuple[dict[str, str], int]:
     path = next((place / HOLD_OUT_SCENES for place in places if (place / HOLD_OUT_SCENES).is_file()), None)
     if path is None:
         return {}, 0
+    # The list names the scenes of both sensors; samples are named by the season and the scene's number.
     scenes = {line.replace("/s1_", "_").replace("/s2_", "_") for line in path.read_text(encoding="utf-8").split()}
     return {name: "test" if scene_of(name) in scenes else "train" for name in names}, 0
 

@@ -44,7 +44,7 @@ CLASSES = (
     "Bare soil or sand",
     "Water",
 )
-"""In the order of the one-hot columns."""
+"""Names of the zones, in the order of the one-hot columns."""
 
 
 def _amplitude(name: str) -> Band:
@@ -144,7 +144,7 @@ class So2SatArchive(PatchesArchive):
     names of the 17 zones, and null where a file has none, as the first testing file.
 
     Args:
-        spec: Where the data set lies, and which of its options are taken.
+        spec: Folder of the HDF5 files.
 
     Raises:
         ArchiveError: h5py is missing, no file is there, several of version 3's splits are, or a file is damaged.
@@ -179,6 +179,7 @@ def _look(path: Path, split: str) -> _File:
         shapes = {array: shape_of(path, array) for array, _ in _ARRAYS.values()}
         for array, sensor in _ARRAYS.values():
             check_array(path, array, shapes[array] or (), (*SIZE, len(sensor.bands)))
+        # The first testing file was published without labels.
         labels = shape_of(path, "label")
         counts = {shape[0] for shape in (*shapes.values(), labels) if shape}
         if len(counts) > 1:

@@ -32,6 +32,7 @@ Product = Literal["s1", "s2c", "s2a"]
 PRODUCTS: Mapping[str, Sensor] = {"s1": SENSORS["s1"], "s2c": SENSORS["s2-l1c"], "s2a": SENSORS["s2-l2a"]}
 _LOCATION = re.compile(r"\d{7}")
 _LOOKED_AT = 5
+"""Folders of locations by which the layout is recognised; there may be a quarter of a million."""
 
 _CITATION = """@article{wang2023ssl4eo,
   author  = {Wang, Yi and Braham, Nassim Ait Ali and Xiong, Zhitong and Liu, Chenying and Albrecht, Conrad M. and
@@ -102,7 +103,7 @@ class Ssl4eoS12Archive(PatchesArchive):
     offset of processing baseline 04.00. There are no labels and no split.
 
     Args:
-        spec: Where the data set lies, and which of its options are taken.
+        spec: Folder of the data set, which sensors to show, and whether seasons are samples.
 
     Raises:
         ArchiveError: None of the folders is there, or no location is complete.
@@ -142,7 +143,12 @@ def _scan(root: Path, wanted: Sequence[str]) -> tuple[list[_Season], tuple[Rejec
     seasons: list[_Season] = []
     rejected: list[Rejection] = []
     for location in track_many(locations, f"Locations of {root.name}"):
-        found = {key: _by_date(subfolders(root / key / location)) for key in wanted}
+        found: dict[str, dict[str, datetime | None]] = {}
+        for key in wanted:
+            dated = [(parse_time(scene), scene) for scene in subfolders(root / key / location)]
+            # In order, those without a date first, as nothing compares with None.
+            dated.sort(key=lambda one: (one[0] is not None, str(one[0]), one[1]))
+            found[key] = {scene: time for time, scene in dated}
         if problem := _why_not(location, found):
             rejected.append(problem)
         else:
@@ -150,15 +156,10 @@ def _scan(root: Path, wanted: Sequence[str]) -> tuple[list[_Season], tuple[Rejec
     return seasons, tuple(rejected)
 
 
-def _by_date(scenes: Sequence[str]) -> dict[str, datetime | None]:
-    """Scenes and their dates in order, those without a date first."""
-    dated = [(parse_time(scene), scene) for scene in scenes]
-    return {scene: time for time, scene in sorted(dated, key=lambda one: (one[0] is not None, str(one[0]), one[1]))}
-
-
 def _why_not(location: str, found: Mapping[str, Mapping[str, datetime | None]]) -> Rejection | None:
     """Why the scenes of a location cannot be matched; None where they can."""
     counts = {key: len(scenes) for key, scenes in found.items()}
+    # A location whose folders are all empty still counts as one sample that was lost.
     samples = max(*counts.values(), 1)
     for key, scenes in found.items():
         if undated := [scene for scene, time in scenes.items() if time is None]:

@@ -6,7 +6,7 @@ STAC 1.0 and 1.1 as JSON or STAC GeoParquet; see ``archive.stac`` for how bands 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -19,9 +19,9 @@ from terrasieve.archive.quality.limits import FlawError, Problem, Rejection
 from terrasieve.archive.scenes.tiling import Edge, origins
 from terrasieve.archive.stac.assets import find_bands
 from terrasieve.archive.stac.items import Item, locate, read_items
-from terrasieve.archive.stac.tiles import Scene, TileReader, plan_scene
+from terrasieve.archive.stac.tiles import StacScene, TileReader, plan_scene
 from terrasieve.errors import ArchiveError
-from terrasieve.parallel import side_by_side
+from terrasieve.parallel import map_threads
 from terrasieve.schema import Spec
 from terrasieve.sensors import SENSORS, Sensor, load_sensor
 
@@ -52,7 +52,7 @@ class StacSpec(ArchiveSpec):
 
     Attributes:
         root: The file: ``.json``, ``.geojson`` or ``.parquet``; or a folder with one JSON file of items.
-        sensors: By the key that callers use; an item must have all bands of all of them.
+        sensors: What the items show to each sensor, by the key that callers use; an item must have all bands of all.
         tile: Rows and columns of a sample, in pixels of the finest band.
         stride: Pixels from one sample to the next; ``tile`` when None.
         edge: ``drop`` leaves out what remains at the far edges, ``overlap`` covers it with a last tile.
@@ -95,7 +95,7 @@ class _Found:
     """An item that can be cut: its scene by sensor, and the first pixels of its tiles."""
 
     item: Item
-    scenes: Mapping[str, Scene]
+    scenes: Mapping[str, StacScene]
     corners: Sequence[tuple[int, int]]
 
 
@@ -106,7 +106,7 @@ class StacArchive(PatchesArchive):
     asked for their headers on opening.
 
     Args:
-        spec: Where the data set lies, and which of its options are taken.
+        spec: File of the items, the sensors to read from them, and how to cut them into tiles.
 
     Raises:
         ArchiveError: The file holds no items, two have one name, or none can be used.
@@ -119,7 +119,7 @@ class StacArchive(PatchesArchive):
         items = read_items(spec.root)
         found: list[_Found] = []
         lost: list[Rejection] = []
-        for one in _survey(items, spec, sensors):
+        for one in map_threads(lambda item: _plan(item, spec, sensors), items, f"Items of {spec.root.name}"):
             (found if isinstance(one, _Found) else lost).append(one)  # type: ignore[arg-type]  # mypy joins the lists
         ids = [f"{one.item.id}/{row}_{column}" for one in found for row, column in one.corners]
         owners = [one for one in found for _ in one.corners]
@@ -127,6 +127,7 @@ class StacArchive(PatchesArchive):
             f"asset:{key}": [str(one.scenes[key].bands[0].address).removeprefix("/vsicurl/") for one in owners]
             for key in sensors
         }
+        # The fingerprint of the archive changes with any file, also of bands that are not shown.
         hrefs = sorted(str(asset["href"]) for item in items for asset in item.assets.values())
         super().__init__(
             spec,
@@ -149,12 +150,8 @@ class StacArchive(PatchesArchive):
         )
 
 
-def _survey(items: Sequence[Item], spec: StacSpec, sensors: Mapping[str, Sensor]) -> Iterable[_Found | Rejection]:
-    """Each item with its grids, or the reason why it cannot be used."""
-    return side_by_side(lambda item: _plan(item, spec, sensors), items, f"Items of {spec.root.name}")
-
-
 def _plan(item: Item, spec: StacSpec, sensors: Mapping[str, Sensor]) -> _Found | Rejection:
+    """An item with its grids, or the reason why it cannot be used."""
     key = next(iter(sensors))
     try:
         scenes = {}
@@ -172,7 +169,7 @@ def _plan(item: Item, spec: StacSpec, sensors: Mapping[str, Sensor]) -> _Found |
     return _Found(item, scenes, [(row, column) for row, column in corners])
 
 
-def _scene(item: Item, sensor: Sensor, explicit: Mapping[str, str], folder: Path) -> Scene:
+def _scene(item: Item, sensor: Sensor, explicit: Mapping[str, str], folder: Path) -> StacScene:
     places = find_bands(item, sensor, explicit)
     files = []
     for band in sensor.names:
@@ -181,7 +178,7 @@ def _scene(item: Item, sensor: Sensor, explicit: Mapping[str, str], folder: Path
     return plan_scene(files, item.id)
 
 
-def _grid(scene: Scene) -> tuple[object, ...]:
+def _grid(scene: StacScene) -> tuple[object, ...]:
     return (scene.height, scene.width, scene.crs, scene.transform)
 
 
@@ -208,4 +205,5 @@ def _holds_items(path: Path) -> bool:
             head = file.read(_HEAD)
     except OSError:
         return False
+    # Plain GeoJSON is a FeatureCollection too, without a version of STAC.
     return b'"FeatureCollection"' in head and b'"stac_version"' in head

@@ -44,7 +44,7 @@ LULC_CLASSES = (
     "clouds",
     "rangeland",
 )
-"""Of ``LULC``, by value: the classes of Esri's land cover of 10 m, numbered without gaps."""
+"""Classes of ``LULC`` by value: those of Esri's land cover of 10 m, numbered without gaps."""
 
 _ENOUGH = 2
 """Folders of products by which the layout is recognised."""
@@ -101,7 +101,7 @@ class TerraMeshSitesArchive(PatchesArchive):
     refused when it is read.
 
     Args:
-        spec: Where the data set lies, and which of its options are taken.
+        spec: Folder of the products, and which of them to show.
 
     Raises:
         ArchiveError: No product is there, or no site has all of them.
@@ -131,6 +131,7 @@ class _SiteReader(StackReader):
     def _checked(self, address: str) -> tuple[int, int]:
         if address not in self._shapes:
             ours, theirs = self.header(address), read_header(self._other / address)
+            # The same size at the same corner: a shift of whole pixels would pair other ground.
             sizes = [(one.height, one.width) for one in (ours, theirs)]
             if sizes[0] != sizes[1] or pixel_offset(theirs, ours) != (0, 0):
                 raise FlawError(

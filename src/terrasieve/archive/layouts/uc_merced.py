@@ -88,7 +88,7 @@ class UcMercedArchive(PatchesArchive):
     takes pictures of one size, that of the first.
 
     Args:
-        spec: Where the data set lies, and which of its options are taken.
+        spec: Folder of the data set.
 
     Raises:
         ArchiveError: The 21 class folders are not there, or the lists contradict each other.

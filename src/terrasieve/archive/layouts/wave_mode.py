@@ -93,7 +93,7 @@ class WaveModeArchive(PatchesArchive):
     first asked for. Vignettes of the other polarisation are counted under ``other_polarisation`` in ``source``.
 
     Args:
-        spec: Where the data set lies, and which of its options are taken.
+        spec: Folder of the products, which vignettes to show, and how they are averaged and corrected.
 
     Raises:
         ArchiveError: There is no product, no whole vignette, or a vignette is there twice.
@@ -119,10 +119,15 @@ class WaveModeArchive(PatchesArchive):
                 rejected=tuple(_rejection(one) for one in wanted if one.absent or not one.polarisation),
                 facts={"products": len(products), "other_polarisation": len(found) - len(wanted)},
             ),
-            {KEY: VignetteReader(spec.root, _sensor(spec), _averaging(spec))},
+            {
+                KEY: VignetteReader(
+                    spec.root, _sensor(spec), Averaging(spec.spacing, spec.size, spec.noise, spec.detrend)
+                )
+            },
         )
 
     def __getstate__(self) -> dict[str, Any]:
+        # A copy for another process leaves the annotated table out, which is large and can be read again.
         return {name: value for name, value in super().__getstate__().items() if name != "_annotated"}
 
     def table(self) -> pa.Table:
@@ -150,11 +155,8 @@ def _sensor(spec: WaveModeSpec) -> Sensor:
     return declared.model_copy(update={"bands": (band,)})
 
 
-def _averaging(spec: WaveModeSpec) -> Averaging:
-    return Averaging(spacing=spec.spacing, size=spec.size, noise=spec.noise, detrending=spec.detrend)
-
-
 def _check_once(vignettes: Sequence[Vignette]) -> None:
+    # The name without its suffix states time, orbit and number; two products of one vignette differ in their folder.
     counted = Counter(one.name for one in vignettes)
     twice = next((name for name, count in counted.items() if count > 1), None)
     if twice is not None:

@@ -54,11 +54,12 @@ from terrasieve.archive.quality.limits import (
     Rejection,
     check,
 )
-from terrasieve.archive.quality.suspicion import Finding, Suspects, Suspicion, suspicions_path, write_suspicions
+from terrasieve.archive.quality.suspects import Finding, Suspects
+from terrasieve.archive.quality.suspicion import Suspicion, suspicions_path, write_suspicions
 from terrasieve.archive.statistics import StreamingStatistics
 from terrasieve.console import progress_bar
 from terrasieve.errors import ArchiveError, SampleError
-from terrasieve.parallel import PART, spread
+from terrasieve.parallel import PART, map_processes
 from terrasieve.schema import Spec
 
 PROGRESS = "packing.json"
@@ -160,7 +161,7 @@ def pack(
     chosen = archive if indices is None else SubsetArchive(archive, indices)
     limits = limits or QualityLimits()
     request = _request(chosen, compress, limits)
-    quarantine = Quarantine.of(chosen, out.with_name(f"{out.name}.quarantine.csv"), max_bad)
+    quarantine = Quarantine.begin(out.with_name(f"{out.name}.quarantine.csv"), len(chosen), chosen.rejected, max_bad)
     done = _finished(out, request)
     if done is None:
         progress = _resume(out, request) or _begin(chosen, out, request, limits)
@@ -241,7 +242,7 @@ class _Packing:
         left = range(self.progress.position, len(self.archive))
         each = sum(layout.sample_bytes for layout in self.progress.arrays.values())
         part = max(1, min(PART, _PART_BYTES // each))
-        with spread(self.reader.take, left, workers, part) as samples:
+        with map_processes(self.reader.take, left, workers, part) as samples:
             self._fill_chunks(samples)
 
     def _fill_chunks(self, samples: Iterator[_Sample]) -> None:

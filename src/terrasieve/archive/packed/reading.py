@@ -14,17 +14,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import zarr
 from numpy.typing import NDArray
+from pydantic import field_validator
 from zarr.codecs import BytesCodec, Endian
 from zarr.core.buffer import default_buffer_prototype
 from zarr.core.metadata import ArrayV3Metadata
 
 from terrasieve.archive.layout import ArchiveSpec
 from terrasieve.archive.packed.manifest import CATALOGUE, parse_manifest
-from terrasieve.archive.protocol import Window
+from terrasieve.archive.protocol import BaseArchive, Window
 from terrasieve.archive.quality.suspicion import Suspicion
-from terrasieve.archive.readers.geotiff import check_within
-from terrasieve.errors import ArchiveError, BandError, SampleError, nearest
-from terrasieve.sensors import BandStatistics, Sensor
+from terrasieve.errors import ArchiveError, SampleError
+from terrasieve.sensors import Sensor
 
 ZARRS = {"codec_pipeline.path": "zarrs.ZarrsCodecPipeline"}
 """zarr configuration that decodes in compiled code."""
@@ -33,17 +33,26 @@ Reader = Callable[[int, Window | None], NDArray[Any]]
 
 
 class PackedSpec(ArchiveSpec):
-    """A packed store on the local file system."""
+    """A packed store.
+
+    Attributes:
+        root: Folder of the store, or a URL that fsspec understands.
+    """
 
     layout: Literal["packed"] = "packed"
-    root: Path
+    root: Path | str
+
+    @field_validator("root", mode="before")
+    @classmethod
+    def _path_or_url(cls, root: Path | str) -> Path | str:
+        return str(root) if "://" in str(root) else Path(root)
 
     def open(self) -> PackedArchive:
         """The archive; see :class:`PackedArchive`."""
         return PackedArchive(self.root)
 
 
-class PackedArchive:
+class PackedArchive(BaseArchive):
     """Samples of a packed store.
 
     A local store without compression is memory-mapped, chunk file by chunk file as they are first needed, so
@@ -56,7 +65,6 @@ class PackedArchive:
 
     Attributes:
         root: The same, absolute.
-        spec: How to open it again, None for a URL.
         manifest: What the store says about itself.
 
     Raises:
@@ -65,12 +73,15 @@ class PackedArchive:
 
     def __init__(self, root: str | Path) -> None:
         self.root = str(root) if "://" in str(root) else Path(root).resolve()
-        self.spec = PackedSpec(root=self.root) if isinstance(self.root, Path) else None
+        self.spec = PackedSpec(root=self.root)
         group = _open_group(self.root)
         self.manifest = parse_manifest(group.attrs, self.root)
-        self._arrays = {key: _array(group, key, self.root) for key in self.manifest.sensors}
-        self._sources = {key: _source(array, key, self.root) for key, array in self._arrays.items()}
-        self._readers: dict[tuple[str, tuple[str, ...] | None], Reader] = {}
+        self.statistics = self.manifest.statistics
+        self.suspicions = tuple(Suspicion.parse(one) for one in self.manifest.suspicions)
+        arrays = {key: _array(group, key, self.root) for key in self.manifest.sensors}
+        self._sizes = {key: (array.shape[2], array.shape[3]) for key, array in arrays.items()}
+        self._sources = {key: _source(array, key, self.root) for key, array in arrays.items()}
+        self._readers: dict[tuple[str, tuple[int, ...]], Reader] = {}
 
     def __reduce__(self) -> tuple[type[PackedArchive], tuple[str | Path]]:
         return type(self), (self.root,)
@@ -79,16 +90,6 @@ class PackedArchive:
     def sensors(self) -> Mapping[str, Sensor]:
         """The sensors by key."""
         return self.manifest.sensors
-
-    @property
-    def statistics(self) -> Mapping[str, tuple[BandStatistics, ...]]:
-        """Of every band by sensor key, over all samples of the store."""
-        return self.manifest.statistics
-
-    @property
-    def suspicions(self) -> tuple[Suspicion, ...]:
-        """What was suspected when the store was packed, without the lists of ids."""
-        return tuple(Suspicion.parse(one) for one in self.manifest.suspicions)
 
     @cached_property
     def ids(self) -> NDArray[np.str_]:
@@ -110,42 +111,18 @@ class PackedArchive:
     def __len__(self) -> int:
         return self.manifest.samples
 
-    def shape(self, index: int, sensor: str) -> tuple[int, int]:
-        """Height and width, the same for all samples."""
-        if not 0 <= index < len(self):
-            raise IndexError(f"sample {index} of an archive of {len(self)} samples")
-        height, width = self._array(sensor).shape[2:]
-        return height, width
-
-    def read(
-        self, index: int, sensor: str, bands: Sequence[str] | None = None, window: Window | None = None
-    ) -> NDArray[Any]:
-        """A copy of the pixels asked for; see ``Archive.read``. Fastest where ``bands`` is a tuple."""
-        if bands is not None and bands.__class__ is not tuple:
-            bands = tuple(bands)
-        reader = self._readers.get((sensor, bands))
-        if reader is None:
-            reader = self._make_reader(sensor, bands)
-        return reader(index, window)
-
     def table(self) -> pa.Table:
         """See ``Archive.table``; the assets are the files that were packed."""
         return _read_catalogue(self.root).drop_columns(["bbox"])
 
-    def _array(self, sensor: str) -> zarr.Array[ArrayV3Metadata]:
-        if sensor not in self._arrays:
-            raise BandError(f"{self.root} has no sensor {sensor!r}.{nearest(sensor, self._arrays)}")
-        return self._arrays[sensor]
+    def _shape(self, index: int, sensor: str) -> tuple[int, int]:
+        return self._sizes[sensor]
 
-    def _make_reader(self, sensor: str, bands: Sequence[str] | None) -> Reader:
-        shape = self._array(sensor).shape
-        declared = self.sensors[sensor]
-        positions = declared.indices(declared.names if bands is None else bands)
-        if not positions:
-            raise BandError(f"No band of sensor {sensor!r} is asked for; name at least one.")
-        reader = self._sources[sensor].reader(positions, shape)
-        self._readers[sensor, None if bands is None else tuple(bands)] = reader
-        return reader
+    def _read(self, index: int, sensor: str, positions: tuple[int, ...], window: Window | None) -> NDArray[Any]:
+        reader = self._readers.get((sensor, positions))
+        if reader is None:
+            reader = self._readers[sensor, positions] = self._sources[sensor].reader(positions)
+        return reader(index, window)
 
 
 class _MappedChunks:
@@ -158,9 +135,9 @@ class _MappedChunks:
         self.samples = chunk[0]
         self.chunks: list[NDArray[Any] | None] = [None] * -(-samples // chunk[0])
 
-    def reader(self, positions: Sequence[int], shape: tuple[int, ...]) -> Reader:
+    def reader(self, positions: Sequence[int]) -> Reader:
         """A function that reads these bands of a sample."""
-        return _MappedBands(self, positions, shape)
+        return _MappedBands(self, positions)
 
     def map(self, number: int) -> NDArray[Any]:
         """The pixels of one chunk, shape ``(samples, bands, height, width)``."""
@@ -181,18 +158,15 @@ class _MappedChunks:
 class _MappedBands:
     """Reads some bands from mapped chunks. Called once a view, so it does nothing that can be done before."""
 
-    __slots__ = ("_bands", "_chunks", "_height", "_per_chunk", "_source", "_total", "_width")
+    __slots__ = ("_bands", "_chunks", "_per_chunk", "_source")
 
-    def __init__(self, source: _MappedChunks, positions: Sequence[int], shape: tuple[int, ...]) -> None:
+    def __init__(self, source: _MappedChunks, positions: Sequence[int]) -> None:
         self._source = source
         self._chunks = source.chunks
         self._per_chunk = source.samples
         self._bands = _as_slice(positions)
-        self._total, _, self._height, self._width = shape
 
     def __call__(self, index: int, window: Window | None) -> NDArray[Any]:
-        if not 0 <= index < self._total:
-            raise IndexError(f"sample {index} of an archive of {self._total} samples")
         number, row = divmod(index, self._per_chunk)
         chunk = self._chunks[number]
         if chunk is None:
@@ -200,10 +174,7 @@ class _MappedBands:
         if window is None:
             return chunk[row, self._bands].copy()
         top, left, height, width = window
-        bottom, right = top + height, left + width
-        if top < 0 or left < 0 or height < 1 or width < 1 or bottom > self._height or right > self._width:
-            check_within(Window(top, left, height, width), self._height, self._width, f"sample {index}")
-        return chunk[row, self._bands, top:bottom, left:right].copy()
+        return chunk[row, self._bands, top : top + height, left : left + width].copy()
 
 
 class _ZarrArray:
@@ -215,16 +186,15 @@ class _ZarrArray:
         self._process = -1
         self._opened: zarr.Array[ArrayV3Metadata] | None = None
 
-    def reader(self, positions: Sequence[int], shape: tuple[int, ...]) -> Reader:
+    def reader(self, positions: Sequence[int]) -> Reader:
         """A function that reads these bands of a sample."""
         runs = list(_runs(positions))
 
         def read(index: int, window: Window | None) -> NDArray[Any]:
-            if not 0 <= index < shape[0]:
-                raise IndexError(f"sample {index} of an archive of {shape[0]} samples")
-            top, left, height, width = part = Window(0, 0, *shape[2:]) if window is None else Window(*window)
-            check_within(part, shape[2], shape[3], f"sample {index}")
-            rows, columns = slice(top, top + height), slice(left, left + width)
+            rows = columns = slice(None)
+            if window is not None:
+                top, left, height, width = window
+                rows, columns = slice(top, top + height), slice(left, left + width)
             return np.concatenate([self._decode(index, run, rows, columns) for run in runs])
 
         return read

@@ -18,11 +18,11 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from terrasieve.archive.footprints import corners, outlines_in_systems
-from terrasieve.archive.protocol import Window
+from terrasieve.archive.protocol import BaseArchive, Window
 from terrasieve.archive.quality.limits import Rejection
 from terrasieve.archive.readers.geotiff import Header
-from terrasieve.errors import ArchiveError, BandError, SampleError, nearest
-from terrasieve.parallel import side_by_side
+from terrasieve.errors import ArchiveError, SampleError
+from terrasieve.parallel import map_threads
 from terrasieve.schema import Spec
 from terrasieve.sensors import Sensor
 
@@ -54,10 +54,18 @@ class PatchReader(Protocol):
         """Height and width of a patch."""
 
     def read(self, address: str, positions: Sequence[int], window: Window | None) -> NDArray[Any]:
-        """Pixels ``(positions, height, width)`` of bands of the sensor, by their position in it, from 0.
+        """Pixels of some bands of a patch.
+
+        Args:
+            address: Of the patch.
+            positions: Of the bands in the sensor, from 0.
+            window: The part wanted, within :meth:`shape`; all of the patch when None.
+
+        Returns:
+            Array of shape ``(len(positions), height, width)``.
 
         Raises:
-            SampleError: They cannot be read, are not those of the sensor, or the window leaves the patch.
+            SampleError: The pixels cannot be read, or are not those of the sensor.
         """
 
     def header(self, address: str) -> Header | None:
@@ -89,8 +97,8 @@ class Listing:
     facts: Mapping[str, Any] = field(default_factory=dict)
 
 
-class PatchesArchive:
-    """Patches with a reader for each sensor; an ``Archive``.
+class PatchesArchive(BaseArchive):
+    """Patches with a reader for each sensor.
 
     Args:
         spec: How the archive is opened; has ``layout`` and ``root``.
@@ -101,6 +109,8 @@ class PatchesArchive:
         ArchiveError: There is no sample, or two have one name.
     """
 
+    _not_pickled = BaseArchive._not_pickled | {"_table"}
+
     def __init__(self, spec: Spec, listing: Listing, readers: Mapping[str, PatchReader]) -> None:
         self.spec = spec
         self.rejected = listing.rejected
@@ -108,9 +118,6 @@ class PatchesArchive:
         self._listing = listing
         self._readers = dict(readers)
         _check(listing, f"{self._root} with the layout {self._layout}")
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name not in ("ids", "_table")}
 
     @property
     def sensors(self) -> Mapping[str, Sensor]:
@@ -138,19 +145,6 @@ class PatchesArchive:
 
     def __len__(self) -> int:
         return len(self._listing.ids)
-
-    def shape(self, index: int, sensor: str) -> tuple[int, int]:
-        """Height and width of a patch; see ``Archive.shape``."""
-        return self._reader(sensor).shape(self._address(index, sensor))
-
-    def read(
-        self, index: int, sensor: str, bands: Sequence[str] | None = None, window: Window | None = None
-    ) -> NDArray[Any]:
-        """Pixels of one patch; see ``Archive.read``."""
-        reader = self._reader(sensor)
-        declared = reader.sensor
-        positions = declared.indices(declared.names if bands is None else bands)
-        return reader.read(self._address(index, sensor), positions, None if window is None else Window(*window))
 
     def column(self, name: str) -> Column:
         """What the layout publishes of each sample under a name, without looking where the samples lie.
@@ -189,17 +183,19 @@ class PatchesArchive:
         """Headers of the first sensor, where they say where a patch lies; an unreadable file says nothing here."""
         key, reader = next(iter(self._readers.items()))
         addresses = self._listing.addresses[key]
-        return list(side_by_side(lambda one: _header_or_none(reader, one), addresses, f"Headers of {self._root.name}"))
+        return list(map_threads(lambda one: _header_or_none(reader, one), addresses, f"Headers of {self._root.name}"))
 
-    def _reader(self, sensor: str) -> PatchReader:
-        if sensor not in self._readers:
-            raise BandError(f"{self._root} has no sensor {sensor!r}.{nearest(sensor, self._readers)}")
-        return self._readers[sensor]
+    def _shape(self, index: int, sensor: str) -> tuple[int, int]:
+        return self._readers[sensor].shape(self._listing.addresses[sensor][index])
 
-    def _address(self, index: int, sensor: str) -> str:
-        if not 0 <= index < len(self):
-            raise IndexError(f"sample {index} of an archive of {len(self)} samples")
-        return self._listing.addresses[sensor][index]
+    def _read(self, index: int, sensor: str, positions: tuple[int, ...], window: Window | None) -> NDArray[Any]:
+        return self._readers[sensor].read(self._listing.addresses[sensor][index], positions, window)
+
+    def _place(self) -> str:
+        return str(self._root)  # ``source`` would look at every file for its fingerprint
+
+    def _name(self, index: int, sensor: str) -> str:
+        return f"sample {index} in {self._readers[sensor].files(self._listing.addresses[sensor][index])[0]}"
 
     @cached_property
     def _fingerprint(self) -> str:

@@ -15,10 +15,11 @@ from terrasieve.archive.journal import Journal
 from terrasieve.archive.protocol import Archive
 from terrasieve.archive.quality.checks import worth_comparing
 from terrasieve.archive.quality.limits import Problem, QualityLimits, Quarantine, Rejection, check
-from terrasieve.archive.quality.suspicion import Finding, Suspects, Suspicion, look_at
+from terrasieve.archive.quality.suspects import Finding, Suspects, look_at
+from terrasieve.archive.quality.suspicion import Suspicion
 from terrasieve.console import progress_bar
 from terrasieve.errors import SampleError
-from terrasieve.parallel import spread
+from terrasieve.parallel import map_processes
 
 Judgement: TypeAlias = tuple[list[Rejection], Finding | None]
 """What is wrong with a sample, and what it shows where nothing is."""
@@ -56,7 +57,7 @@ def examine(examiner: Examiner, quarantine: Quarantine, journal: Path, request: 
     run, total = _Pass(examiner, quarantine), len(examiner.archive)
     with Journal(journal, request) as record:
         known = run.recall(record)
-        with spread(examiner.judge, range(known, total), workers) as verdicts, progress_bar() as bar:
+        with map_processes(examiner.judge, range(known, total), workers) as verdicts, progress_bar() as bar:
             note = f"{known:,} were done before" if known else ""
             task = bar.add_task("Checking samples", total=total, completed=known, note=note)
             done: list[Any] = []
@@ -179,9 +180,8 @@ def suspicions_of(archive: Archive, samples: int = 256) -> tuple[Suspicion, ...]
         archive: A catalogue or a packed store says by itself; of any other, samples are read.
         samples: How many at most.
     """
-    stored: tuple[Suspicion, ...] | None = getattr(archive, "suspicions", None)
-    if stored is not None:
-        return stored
+    if archive.suspicions is not None:
+        return archive.suspicions
     table = archive.table()
     examiner, suspects = Examiner(archive, table, QualityLimits()), Suspects(archive.sensors)
     for index in sorted({int(i) for i in np.linspace(0, len(archive) - 1, min(len(archive), samples)).round()}):

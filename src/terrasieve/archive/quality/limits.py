@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-import os
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from enum import StrEnum
 from pathlib import Path
@@ -17,10 +16,10 @@ from numpy.typing import NDArray
 from pyarrow import csv
 from pydantic import Field
 
-from terrasieve.archive.protocol import Archive
 from terrasieve.errors import SampleError, TooManyBadSamplesError
 from terrasieve.schema import Spec
 from terrasieve.sensors import Sensor
+from terrasieve.writing import write_whole
 
 
 class Problem(StrEnum):
@@ -209,15 +208,20 @@ class Quarantine:
         self._lost: dict[str, int] = {}
 
     @classmethod
-    def of(cls, archive: Archive, path: Path, max_bad: float = 0.01) -> Quarantine:
+    def begin(cls, path: Path, samples: int, rejected: Sequence[Rejection], max_bad: float = 0.01) -> Quarantine:
         """A list for a run over an archive, with what the archive itself rejected on opening already in it.
 
+        Args:
+            path: The list, a CSV file.
+            samples: Number of samples of the archive.
+            rejected: What the archive rejected.
+            max_bad: Highest share of all samples, 0 to 1, that may be rejected.
+
         Raises:
-            TooManyBadSamplesError: That alone passes ``max_bad``.
+            TooManyBadSamplesError: What the archive rejected alone passes ``max_bad``.
         """
-        rejected: tuple[Rejection, ...] = getattr(archive, "rejected", ())
         lost = {rejection.id: rejection.samples for rejection in rejected}
-        quarantine = cls(path, len(archive) + sum(lost.values()), max_bad)
+        quarantine = cls(path, samples + sum(lost.values()), max_bad)
         quarantine.extend(rejected)
         return quarantine
 
@@ -267,10 +271,8 @@ class Quarantine:
         columns = {field.name: [asdict(r)[field.name] for r in self.rejections] for field in fields(Rejection)}
         columns["problem"] = [r.problem.value for r in self.rejections]
         schema = pa.schema([(f.name, pa.int64() if f.name == "samples" else pa.string()) for f in fields(Rejection)])
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        partial = self.path.with_name(f".{self.path.name}.partial")
-        csv.write_csv(pa.table(columns, schema=schema), partial)
-        os.replace(partial, self.path)
+        with write_whole(self.path) as partial:
+            csv.write_csv(pa.table(columns, schema=schema), partial)
 
     def _stop_if_too_many(self) -> None:
         if self.bad <= self.max_bad * self.total:

@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from rasterio.enums import Resampling
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
-from terrasieve.archive.protocol import Window
+from terrasieve.archive.protocol import Window, leaves, window_error
 from terrasieve.archive.quality.limits import FlawError, Problem
 from terrasieve.archive.readers.handles import Handles
-from terrasieve.parallel import side_by_side
+from terrasieve.parallel import map_threads
 
 _OPEN_DATASETS = 64
 _FAILURES = (RasterioError, OSError, ValueError)
@@ -171,7 +171,7 @@ def read_headers(paths: Iterable[Path], description: str) -> list[Header | FlawE
         paths: The files; the answer has their order.
         description: What the progress bar says, shown where the files are many.
     """
-    return list(side_by_side(_header_or_error, list(paths), description))
+    return list(map_threads(_header_or_error, list(paths), description))
 
 
 def read_window(path: Address, bands: Sequence[int], window: Window) -> NDArray[Any]:
@@ -192,7 +192,8 @@ def read_window(path: Address, bands: Sequence[int], window: Window) -> NDArray[
     """
     try:
         dataset = _cache.get(path)
-        check_within(window, dataset.height, dataset.width, str(path))
+        if leaves(window, dataset.height, dataset.width):
+            raise window_error(window, dataset.height, dataset.width, str(path))
         rectangle = rasterio.windows.Window(window.left, window.top, window.width, window.height)
         pixels: NDArray[Any] = dataset.read([band + 1 for band in bands], window=rectangle)
     except (*_FAILURES, IndexError) as error:
@@ -258,29 +259,16 @@ def read_resampled(path: Path, height: int, width: int, nearest: bool = False) -
     return pixels
 
 
-def cut(pixels: NDArray[Any], window: Window | None, path: Path) -> NDArray[Any]:
+def cut(pixels: NDArray[Any], window: Window | None) -> NDArray[Any]:
     """The part of decoded pixels that a window asks for; all of them when None.
 
-    Raises:
-        SampleError: The window leaves the pixels.
+    Args:
+        pixels: Rows and columns last.
+        window: Within the pixels.
     """
     if window is None:
         return pixels
-    check_within(window, pixels.shape[-2], pixels.shape[-1], str(path))
     return pixels[..., window.top : window.top + window.height, window.left : window.left + window.width]
-
-
-def check_within(window: Window, height: int, width: int, what: str) -> None:
-    """Refuse a window that is empty or leaves a rectangle of ``height`` rows and ``width`` columns.
-
-    Raises:
-        SampleError: It does; ``what`` names the thing it leaves.
-    """
-    top, left, rows, columns = window
-    if top < 0 or left < 0 or rows < 1 or columns < 1 or top + rows > height or left + columns > width:
-        raise FlawError(
-            Problem.GRID, f"Window {tuple(window)} (top, left, height, width) leaves {what}, which is {height}x{width}."
-        )
 
 
 def _header_or_error(path: Path) -> Header | FlawError:

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from terrasieve.archive.protocol import Window
 from terrasieve.archive.quality.limits import FlawError, Problem
 from terrasieve.archive.readers.addresses import split_inside
-from terrasieve.archive.readers.geotiff import check_within
 from terrasieve.archive.readers.handles import Handles
 from terrasieve.errors import ArchiveError
 from terrasieve.sensors import Sensor
@@ -52,8 +51,7 @@ class Hdf5Reader:
         """Bands by position in the sensor; see ``PatchReader.read``."""
         file, (number,) = split_inside(address)
         path = self.root / file
-        top, left, height, width = part = window or Window(0, 0, *self.size)
-        check_within(part, *self.size, f"{path}, patch {number}")
+        top, left, height, width = window or Window(0, 0, *self.size)
         with reading(path):
             pixels = _open_files.get(path)[self._array][number, top : top + height, left : left + width]
         check_array(path, self._array, (1, *pixels.shape), (height, width, len(self.sensor.bands)))

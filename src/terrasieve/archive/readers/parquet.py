@@ -20,7 +20,7 @@ from rasterio.windows import Window as RasterWindow
 from terrasieve.archive.protocol import Window
 from terrasieve.archive.quality.limits import FlawError, Problem
 from terrasieve.archive.readers.addresses import split_inside
-from terrasieve.archive.readers.geotiff import Header, check_within, cut, header_of
+from terrasieve.archive.readers.geotiff import Header, cut, header_of
 from terrasieve.archive.readers.handles import Handles
 from terrasieve.archive.readers.patch_files import check_size, native_sizes
 from terrasieve.sensors import Sensor
@@ -59,8 +59,6 @@ class BlobReader:
         """Bands by position in the sensor; see ``PatchReader.read``."""
         names = [self.sensor.names[position] for position in positions]
         path = self.files(address)[0]
-        if window is not None:
-            check_within(window, *self.size, f"{path}, row {address.rpartition('#')[2]}")
         blobs = self._blobs(address, names)
         wheres = [_where(address, path, self._columns[name]) for name in names]
         return np.stack([self._decode(name, blobs[name], at, window) for name, at in zip(names, wheres, strict=True)])
@@ -104,7 +102,7 @@ class BlobReader:
                 part = None if window is None else RasterWindow(window.left, window.top, window.width, window.height)
                 return np.asarray(band.read(1, window=part))
             whole = np.asarray(band.read(1, out_shape=self.size, resampling=Resampling.bilinear))
-        return cut(whole, window, Path(where))
+        return cut(whole, window)
 
 
 def _where(address: str, path: Path, column: str) -> str:

@@ -98,7 +98,7 @@ class BandsReader:
         for position, path in zip(positions, paths, strict=True):
             grid = read_grid(path)
             check_size(path, (grid.height, grid.width), self._sizes[position])
-        pixels = [cut(read_resampled(path, *self.size), window, path) for path in paths]
+        pixels = [cut(read_resampled(path, *self.size), window) for path in paths]
         kinds = {one.dtype for one in pixels}
         if len(kinds) > 1:
             raise FlawError(
@@ -143,7 +143,7 @@ class PictureReader:
         """Bands by position in the sensor; see ``PatchReader.read``."""
         path = self.root / address
         pixels = decode(path, len(self.sensor.bands), self.size)
-        return cut(pixels, window, path)[list(positions)]
+        return cut(pixels, window)[list(positions)]
 
     def header(self, address: str) -> None:
         """Pictures do not say where they lie."""

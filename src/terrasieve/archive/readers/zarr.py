@@ -25,7 +25,7 @@ from terrasieve.archive.acquisition_time import parse_time
 from terrasieve.archive.protocol import Window
 from terrasieve.archive.quality.limits import FlawError, Problem
 from terrasieve.archive.readers.addresses import split_inside
-from terrasieve.archive.readers.geotiff import Header, check_within
+from terrasieve.archive.readers.geotiff import Header
 from terrasieve.archive.readers.handles import Handles
 from terrasieve.archive.readers.patch_files import check_size
 from terrasieve.sensors import Band, Sensor
@@ -95,7 +95,6 @@ class ZippedZarrReader:
         file, (sample, time) = split_inside(address)
         path = self.root / file
         part = window or Window(0, 0, *self.size)
-        check_within(part, *self.size, f"{path}, sample {sample}")
         with _reading(path):
             store = _open_stores.get(path)
             store.check(self.sensor, self.size)

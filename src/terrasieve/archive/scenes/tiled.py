@@ -14,12 +14,11 @@ from numpy.typing import NDArray
 
 from terrasieve.archive.acquisition_time import acquired
 from terrasieve.archive.footprints import corners, outlines_in_systems
-from terrasieve.archive.protocol import Window
-from terrasieve.archive.readers.geotiff import check_within, read_window
+from terrasieve.archive.protocol import BaseArchive, Window
+from terrasieve.archive.readers.geotiff import read_window
 from terrasieve.archive.scenes.matching import Scene
 from terrasieve.archive.scenes.survey import ScenesSpec, SensorFolder, survey
 from terrasieve.archive.scenes.tiling import origins
-from terrasieve.errors import BandError, nearest
 from terrasieve.sensors import Sensor
 
 __all__ = ["ScenesArchive", "ScenesSpec", "SensorFolder"]
@@ -27,7 +26,7 @@ __all__ = ["ScenesArchive", "ScenesSpec", "SensorFolder"]
 _TIME = pa.timestamp("us", tz="UTC")
 
 
-class ScenesArchive:
+class ScenesArchive(BaseArchive):
     """Tiles of scenes; a sample's id is ``<scene>/<row>_<column>`` of its first pixel in the scene.
 
     Args:
@@ -38,6 +37,8 @@ class ScenesArchive:
         BandError: A sensor is unknown.
     """
 
+    spec: ScenesSpec
+
     def __init__(self, spec: ScenesSpec) -> None:
         self.spec = spec.self_contained()
         self._sensors = {key: folder.load() for key, folder in self.spec.sensors.items()}
@@ -45,9 +46,6 @@ class ScenesArchive:
         self._grids = {size: self._cut(*size) for size in {(s.height, s.width) for s in self._scenes}}
         tiles = [len(self._grid(scene)) for scene in self._scenes]
         self._ends = np.cumsum(tiles, dtype=np.int64)
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name != "ids"}
 
     @property
     def sensors(self) -> Mapping[str, Sensor]:
@@ -83,25 +81,6 @@ class ScenesArchive:
     def __len__(self) -> int:
         return int(self._ends[-1])
 
-    def shape(self, index: int, sensor: str) -> tuple[int, int]:
-        """Height and width of a tile, the same for all."""
-        self._locate(index)
-        self._sensor(sensor)
-        return (self.spec.tile, self.spec.tile)
-
-    def read(
-        self, index: int, sensor: str, bands: Sequence[str] | None = None, window: Window | None = None
-    ) -> NDArray[Any]:
-        """Pixels of one tile; see ``Archive.read``."""
-        declared = self._sensor(sensor)
-        scene, row, column = self._locate(index)
-        part = Window(0, 0, self.spec.tile, self.spec.tile) if window is None else Window(*window)
-        check_within(part, self.spec.tile, self.spec.tile, f"tile {scene.name}/{row}_{column}")
-        top, left = scene.offsets[sensor]
-        place = Window(top + row + part.top, left + column + part.left, part.height, part.width)
-        positions = declared.indices(declared.names if bands is None else bands)
-        return read_window(scene.files[sensor].path, positions, place)
-
     def table(self) -> pa.Table:
         """See ``Archive.table``; with ``time:<sensor>``, each sensor's own acquisition, where there are several."""
         times = {key: [acquired(scene.files[key]) for scene in self._scenes] for key in self._sensors}
@@ -124,10 +103,19 @@ class ScenesArchive:
     def _fingerprint(self) -> str:
         return _fingerprint(self.spec.root, self._scenes)
 
-    def _sensor(self, key: str) -> Sensor:
-        if key not in self._sensors:
-            raise BandError(f"{self.spec.root} has no sensor {key!r}.{nearest(key, self._sensors)}")
-        return self._sensors[key]
+    def _shape(self, index: int, sensor: str) -> tuple[int, int]:
+        return (self.spec.tile, self.spec.tile)
+
+    def _read(self, index: int, sensor: str, positions: tuple[int, ...], window: Window | None) -> NDArray[Any]:
+        scene, row, column = self._locate(index)
+        part = window or Window(0, 0, self.spec.tile, self.spec.tile)
+        top, left = scene.offsets[sensor]
+        place = Window(top + row + part.top, left + column + part.left, part.height, part.width)
+        return read_window(scene.files[sensor].path, positions, place)
+
+    def _name(self, index: int, sensor: str) -> str:
+        scene, row, column = self._locate(index)
+        return f"tile {scene.name}/{row}_{column}"
 
     def _cut(self, height: int, width: int) -> NDArray[np.int64]:
         return origins(height, width, self.spec.tile, self.spec.stride or self.spec.tile, self.spec.edge)
@@ -136,8 +124,6 @@ class ScenesArchive:
         return self._grids[scene.height, scene.width]
 
     def _locate(self, index: int) -> tuple[Scene, int, int]:
-        if not 0 <= index < len(self):
-            raise IndexError(f"sample {index} of an archive of {len(self)} samples")
         number = int(np.searchsorted(self._ends, index, side="right"))
         scene = self._scenes[number]
         grid = self._grid(scene)

@@ -15,7 +15,7 @@ from terrasieve.archive.footprints import outlines
 from terrasieve.archive.protocol import Window
 from terrasieve.archive.readers.geotiff import cut
 from terrasieve.archive.wave_mode.annotation import Annotation, read_annotation
-from terrasieve.archive.wave_mode.averaging import Grid, plan_grid
+from terrasieve.archive.wave_mode.averaging import CellGrid, plan_grid
 from terrasieve.archive.wave_mode.documents import parse
 from terrasieve.archive.wave_mode.safe import VignetteFiles, processor_version
 from terrasieve.archive.wave_mode.vignette import Averaging, read_vignette
@@ -43,9 +43,9 @@ class VignetteReader:
     """Reads vignettes, averaged.
 
     Args:
-        root: What addresses are relative to: paths of measurements.
-        sensor: One band.
-        averaging: How pixels become cells.
+        root: Folder that addresses are relative to, which are paths of measurements.
+        sensor: The sensor with its one band, that of the vignettes' polarisation.
+        averaging: Spacing, size and corrections by which pixels become cells.
     """
 
     def __init__(self, root: Path, sensor: Sensor, averaging: Averaging) -> None:
@@ -65,7 +65,7 @@ class VignetteReader:
     def read(self, address: str, positions: Sequence[int], window: Window | None) -> NDArray[np.float32]:
         """Backscatter; the whole vignette is averaged, whatever the window. See ``PatchReader.read``."""
         cells = read_vignette(self._files(address), self.averaging)[None]
-        return cut(cells, window, self.root / address)[list(positions)]
+        return cut(cells, window)[list(positions)]
 
     def header(self, address: str) -> None:
         """Measurements have no grid on the ground; :meth:`facts` says where a vignette lies."""
@@ -82,10 +82,12 @@ class VignetteReader:
         )
         return {
             "geometry": _outline(annotation, grid),
+            # The middle line's: times cannot be added, differences can.
             "time": annotation.first + (annotation.last - annotation.first) / 2,
             "mode": annotation.mode,
             "incidence": float(annotation.incidence.at(*grid.centres).mean()),
             "latitude": latitude,
+            # Tables of annotations go on past 180 degrees.
             "longitude": (longitude + 180) % 360 - 180,
             "platform": annotation.platform,
             "orbit": annotation.orbit,
@@ -97,13 +99,13 @@ class VignetteReader:
     def _files(self, address: str) -> VignetteFiles:
         return VignetteFiles.of(self.root / address)
 
-    def _planned(self, address: str) -> tuple[Annotation, Grid]:
+    def _planned(self, address: str) -> tuple[Annotation, CellGrid]:
         files = self._files(address)
         annotation = read_annotation(parse(files.annotation))
         return annotation, plan_grid(annotation, self.averaging.spacing, self.averaging.size, str(files.measurement))
 
 
-def _outline(annotation: Annotation, grid: Grid) -> bytes | None:
+def _outline(annotation: Annotation, grid: CellGrid) -> bytes | None:
     """The outline of the cells, counter-clockwise or clockwise as the pass has it."""
     longitude, latitude = annotation.longitude.at(*grid.corners), annotation.latitude.at(*grid.corners)
     around = ((0, 0), (0, 1), (1, 1), (1, 0))
@@ -111,6 +113,7 @@ def _outline(annotation: Annotation, grid: Grid) -> bytes | None:
     return outlines(ring[None], "EPSG:4326")[0]
 
 
+# The vignettes of a product come one after the other and share its manifest.
 @lru_cache(maxsize=1)
 def _version_or_none(manifest: Path) -> str | None:
     try:

@@ -13,8 +13,7 @@ from sklearn.multiclass import OneVsRestClassifier
 from sklearn.preprocessing import StandardScaler
 
 from terrasieve.errors import ConfigError
-from terrasieve.probes.metrics.average_precision import average_precision_metrics
-from terrasieve.probes.metrics.classification import Task
+from terrasieve.probes.metrics import Task, average_precision_metrics
 from terrasieve.probes.probe import Features, Labelled, Probe, check_vectors
 
 C_GRID = tuple(float(c) for c in np.logspace(-4, 1, 6))

@@ -19,9 +19,16 @@ from torchvision.models.segmentation.deeplabv3 import ASPP
 
 from terrasieve.embeddings.stream import device_of
 from terrasieve.errors import ConfigError
-from terrasieve.probes.metrics.segmentation import IGNORE
-from terrasieve.probes.segmentation.map_probe import LabelledImages, Report, SegmentationProbe, silent
-from terrasieve.probes.segmentation.maps import FeatureMaps, label_places
+from terrasieve.probes.segmentation.map_probe import (
+    FeatureMaps,
+    LabelledImages,
+    Report,
+    SegmentationProbe,
+    label_places,
+    silent,
+)
+from terrasieve.probes.segmentation.pixel_metrics import IGNORE
+from terrasieve.streams import Stream, generator, torch_seed
 
 RATES = (12, 24, 36)
 """Dilations of the pyramid at an output stride of 8 (Chen et al. 2017, arXiv 1706.05587, section 3.3)."""
@@ -74,7 +81,7 @@ class DeepLabProbe(SegmentationProbe):
     def fit(self, maps: FeatureMaps, train: LabelledImages, report: Report = silent) -> Self:
         """Train the head; see :meth:`SegmentationProbe.fit`."""
         with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
-            torch.manual_seed(self.seed)
+            torch.manual_seed(torch_seed(Stream.DEEPLAB_HEAD, self.seed))
             self.head_ = build_head(_width_of(maps, train), train.classes, self.width).to(device_of(maps))
             self._train(maps, train, report)
         self.head_.eval()
@@ -92,11 +99,11 @@ class DeepLabProbe(SegmentationProbe):
         schedule = torch.optim.lr_scheduler.PolynomialLR(optimiser, total_iters=self.steps, power=POWER)
         labels, places = torch.from_numpy(train.labels.astype(np.int64)), train.places
         square = train.pixels.shape[-2] == train.pixels.shape[-1] and labels.shape[-2] == labels.shape[-1]
-        generator = np.random.default_rng(self.seed)
-        rows = _rows(len(labels), self.batch_size, generator)
+        rng = generator(Stream.DEEPLAB_BATCHES, self.seed)
+        rows = _rows(len(labels), self.batch_size, rng)
         for step in range(self.steps):
             report(f"step {step + 1}/{self.steps}")
-            turn, drawn = int(generator.integers(8 if square else 4)), next(rows)
+            turn, drawn = int(rng.integers(8 if square else 4)), next(rows)
             features = maps(turned(train.pixels[drawn], turn))
             scores = maps.at(self.head_(features), places)
             optimiser.zero_grad()

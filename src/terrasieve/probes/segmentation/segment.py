@@ -19,14 +19,19 @@ from terrasieve.embeddings.stream import EmbedSettings, Precision, device_of, pr
 from terrasieve.errors import ConfigError, nearest
 from terrasieve.models.backbone import Encoder, build_encoder
 from terrasieve.models.export import EncoderCard
-from terrasieve.probes.metrics.segmentation import pixel_confusion, score_units
 from terrasieve.probes.models import RANDOM_INIT, Candidate, Showing, check_names, showing
 from terrasieve.probes.results import InputRow, ProbeRow, default_inputs, distinct_members
 from terrasieve.probes.segmentation.deeplab import DeepLabProbe
 from terrasieve.probes.segmentation.folds import Fold, make_folds
-from terrasieve.probes.segmentation.map_probe import LabelledImages, SegmentationProbe
-from terrasieve.probes.segmentation.maps import FeatureMaps, PixelValues, feature_maps
+from terrasieve.probes.segmentation.map_probe import (
+    FeatureMaps,
+    LabelledImages,
+    PixelValues,
+    SegmentationProbe,
+    feature_maps,
+)
 from terrasieve.probes.segmentation.patch import PatchLinear
+from terrasieve.probes.segmentation.pixel_metrics import pixel_confusion, score_units
 from terrasieve.probes.segmentation.task import SegmentationTask, prepare_segmentation
 from terrasieve.sensors import find_sensor
 from terrasieve.views.normalise import Normaliser
@@ -201,7 +206,7 @@ def segment(
         archive: Has a sensor of kind ``map``.
         label_sensor: That sensor, by key, name or kind.
         inputs: What is shown, a line each; everything that the archive offers when None, as in
-            :func:`terrasieve.probes.compare.evaluate`.
+            :func:`terrasieve.probing.probe`.
         probes: What to fit; :class:`PatchLinear` when None.
         group: Column of the archive's table whose equal values are one site; see
             :func:`terrasieve.probes.segmentation.folds.make_folds`.

@@ -11,8 +11,8 @@ from terrasieve.report.grouping import Group, groups_of
 from terrasieve.report.run import Run
 from terrasieve.report.sections.scores import metric_table
 from terrasieve.report.sections.training import curves
-from terrasieve.report.tables import Table
 from terrasieve.report.wording import listed
+from terrasieve.tables import Table
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from terrasieve.explain.record import (
-    BandAttribution,
     Neighbour,
     NeighbourGallery,
     Projection,
@@ -15,17 +14,17 @@ from terrasieve.explain.record import (
     SaliencyMap,
 )
 from terrasieve.report.charts import Chart, Trace, axis, class_marker, finite, heatmap, plain
+from terrasieve.report.run import Run
 
 UNLABELLED = "no label"
 
 
 @dataclass(frozen=True)
 class Scatter:
-    """A projection; ``samples`` holds what the panel shows of each point: id, label, picture."""
+    """A projection, with what its caption says of the method and the inputs."""
 
     chart: Chart
     caption: str
-    samples: tuple[tuple[str, str, str], ...]
 
 
 @dataclass(frozen=True)
@@ -66,8 +65,17 @@ class Strip:
 
 @dataclass(frozen=True)
 class Gallery:
-    """Strips under one method; ``labels`` are the classes to choose from."""
+    """Strips under one method.
 
+    Attributes:
+        id: Of its element, unique on the page.
+        method: How the pictures came to be, in a sentence.
+        inputs: The bands that the encoder was shown.
+        labels: The classes to choose from, in alphabetical order.
+        strips: One a sample.
+    """
+
+    id: str
     method: str
     inputs: str
     labels: tuple[str, ...]
@@ -85,8 +93,14 @@ class Bands:
 # ---------------------------------------------------------------- projection
 
 
-def projection(key: str, found: Projection | None) -> Scatter | None:
-    """The scatter of a projection, one trace per class; None where there is none."""
+def projection(key: str, run: Run) -> Scatter | None:
+    """The samples projected to the plane, one trace per class; None where there is no projection.
+
+    Args:
+        key: Prefix of the ids, unique among the runs of the page.
+        run: The run that the page is about.
+    """
+    found = run.explanation.projection if run.explanation else None
     if found is None or not found.points:
         return None
     labels = [point.sample.label or UNLABELLED for point in found.points]
@@ -103,11 +117,11 @@ def projection(key: str, found: Projection | None) -> Scatter | None:
         "hoverdistance": 12,
     }
     alt = f"Projection of {len(labels):,} samples of {len(order)} classes to the plane"
-    chart = Chart(f"{key}-projection", "Projection", alt, traces, layout, 560)
     samples = tuple(
         (point.sample.id, label, point.sample.picture) for point, label in zip(found.points, labels, strict=True)
     )
-    return Scatter(chart, f"{found.method} Shown: {found.inputs}.", samples)
+    chart = Chart(f"{key}-projection", "Projection", alt, traces, layout, 560, samples=samples)
+    return Scatter(chart, f"{found.method} Shown: {found.inputs}.")
 
 
 def _class_trace(found: Projection, labels: Sequence[str], label: str, position: int) -> Trace:
@@ -128,8 +142,14 @@ def _class_trace(found: Projection, labels: Sequence[str], label: str, position:
 # ---------------------------------------------------------------- galleries
 
 
-def saliency(found: SaliencyGallery | None) -> Gallery | None:
-    """Each sample beside its maps; None where there are none."""
+def saliency(key: str, run: Run) -> Gallery | None:
+    """Each sample beside its maps; None where there are none.
+
+    Args:
+        key: Prefix of the ids, unique among the runs of the page.
+        run: The run that the page is about.
+    """
+    found = run.explanation.saliency if run.explanation else None
     if found is None or not found.items:
         return None
     strips = []
@@ -140,7 +160,7 @@ def saliency(found: SaliencyGallery | None) -> Gallery | None:
         picture = Tile(item.sample.picture, f"Sample {item.sample.id}, {label}", "sample", (), agrees)
         maps = (_map_tile(one, item.predicted) for one in item.maps)
         strips.append(Strip(label, item.sample.id, text, (picture, *maps)))
-    return Gallery(found.method, found.inputs, _labels(strips), tuple(strips))
+    return _gallery(f"{key}-saliency-strips", found, strips)
 
 
 def _map_tile(found: SaliencyMap, predicted: str) -> Tile:
@@ -149,8 +169,14 @@ def _map_tile(found: SaliencyMap, predicted: str) -> Tile:
     return Tile(found.picture, f"{found.method} map; predicted {predicted}", found.method, lines)
 
 
-def neighbours(found: NeighbourGallery | None) -> Gallery | None:
-    """Each query beside its nearest train samples; None where there are none."""
+def neighbours(key: str, run: Run) -> Gallery | None:
+    """Each query beside its nearest train samples; None where there are none.
+
+    Args:
+        key: Prefix of the ids, unique among the runs of the page.
+        run: The run that the page is about.
+    """
+    found = run.explanation.neighbours if run.explanation else None
     if found is None or not found.queries:
         return None
     strips = []
@@ -161,7 +187,7 @@ def neighbours(found: NeighbourGallery | None) -> Gallery | None:
         text = f"{label}, {sum(judged)} of {len(judged)} neighbours alike" if judged else label
         first = Tile(query.sample.picture, f"Query {query.sample.id}, {label}", "query")
         strips.append(Strip(label, query.sample.id, text, (first, *others)))
-    return Gallery(found.method, found.inputs, _labels(strips), tuple(strips))
+    return _gallery(f"{key}-neighbours-strips", found, strips)
 
 
 def _neighbour_tile(wanted: str | None, found: Neighbour) -> Tile:
@@ -171,15 +197,22 @@ def _neighbour_tile(wanted: str | None, found: Neighbour) -> Tile:
     return Tile(found.sample.picture, f"Neighbour {found.sample.id}, {shown}, {cosine}", shown, (cosine,), agrees)
 
 
-def _labels(strips: Sequence[Strip]) -> tuple[str, ...]:
-    return tuple(sorted({strip.label for strip in strips}))
+def _gallery(id: str, found: SaliencyGallery | NeighbourGallery, strips: Sequence[Strip]) -> Gallery:
+    labels = tuple(sorted({strip.label for strip in strips}))
+    return Gallery(id, found.method, found.inputs, labels, tuple(strips))
 
 
 # ---------------------------------------------------------------- bands
 
 
-def bands(key: str, found: BandAttribution | None) -> Bands | None:
-    """The heatmap of a band attribution; None where there is none."""
+def bands(key: str, run: Run) -> Bands | None:
+    """How much each class leans on each band, as a heatmap; None where that was not measured.
+
+    Args:
+        key: Prefix of the ids, unique among the runs of the page.
+        run: The run that the page is about.
+    """
+    found = run.explanation.bands if run.explanation else None
     if found is None or not found.bands or not found.classes:
         return None
     texts = [[f"{share:.2f}" for share in row] for row in found.shares]

@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from terrasieve.probes.metrics.classification import METRIC_INFO
+import numpy as np
+from numpy.typing import NDArray
+
+from terrasieve.probes.metrics import METRIC_INFO
 from terrasieve.probes.models import FLOORS
 from terrasieve.probes.results import ProbeRow
-from terrasieve.probes.row_tables import HEADLINES, best, notes_of, shown
-from terrasieve.report.charts import ACCENT, FAINT, MUTED, Chart, Choice, Trace, axis, finite, plain
-from terrasieve.report.grouping import Group, Line, interval_text
-from terrasieve.report.sections.confusion import confusion_choice, per_class
-from terrasieve.report.tables import MISSING, Cell, Table
+from terrasieve.probes.row_tables import HEADLINES, interval_text, notes_of, score_table, shown
+from terrasieve.report.charts import ACCENT, FAINT, MUTED, Chart, Choice, Trace, axis, finite, heatmap, plain
+from terrasieve.report.grouping import Group
+from terrasieve.report.run import Run
+from terrasieve.tables import MISSING, Cell, Table, row_of
 
 _FLOOR_SYMBOLS = ("diamond-open", "square-open")
-_NARROW = 3
+_NARROW = 4
 _OTHER_SYMBOLS = ("triangle-up", "triangle-down", "x", "star", "pentagon")
+_READABLE_COUNT = 9_999
+_CELL_HEIGHT = 34
+_HOVER = "true %{y}<br>predicted %{x}<br>%{customdata:,} (%{z:.1f}\u00a0% of the true class)<extra></extra>"
 
 
 @dataclass(frozen=True)
@@ -56,61 +62,44 @@ class Scores:
     notes: tuple[str, ...]
 
 
-def scores(key: str, rows: Sequence[ProbeRow], groups: Sequence[Group]) -> Scores | None:
-    """The section; None where there is no row.
+def scores(key: str, run: Run) -> Scores | None:
+    """The section; None where the run was not probed.
 
     Args:
-        key: Prefix of the ids.
-        rows: Of the run.
-        groups: The same rows; see :func:`terrasieve.report.grouping.groups_of`.
+        key: Prefix of the ids, unique among the runs of the page.
+        run: The run that the page is about.
     """
+    groups = run.groups
     if not groups:
         return None
     charts = [
-        _dots(f"{key}-dots-{i}-{metric}", group, metric) for i, group in enumerate(groups) for metric in _shown(group)
+        _dots(f"{key}-dots-{i}-{metric}", group, metric)
+        for i, group in enumerate(groups)
+        for metric in HEADLINES[group.task]
+        if metric in group.metrics
     ]
     return Scores(
         chart=Choice(f"{key}-dots", "Probe and metric", tuple(charts)),
         groups=tuple(_tables(group) for group in groups),
-        confusion=confusion_choice(key, groups),
-        classes=tuple(table for group in groups for table in per_class(group)),
-        curve=_curves(key, groups, rows),
-        notes=notes_of(rows),
+        confusion=_confusion(key, groups),
+        classes=tuple(table for group in groups for table in _per_class(group)),
+        curve=_curves(key, run.rows),
+        notes=notes_of(run.rows),
     )
 
 
 def metric_table(group: Group, metric: str) -> Table:
     """One metric of every model on every line; the best of a line is marked, floors are dim."""
-    rows = tuple((line.name, _cells(group, line, metric)) for line in group.lines)
-    remarks = (
-        f"* {row.model} on {row.inputs}: {row.note}" for line in group.lines for row in line.rows.values() if row.note
-    )
-    caption = f"{_axis_title(metric)} (95\u00a0% interval)"
-    return Table(caption, "input", group.models, rows, tuple(dict.fromkeys(remarks)))
-
-
-def _shown(group: Group) -> tuple[str, ...]:
-    return tuple(metric for metric in HEADLINES[group.task] if metric in group.metrics)
+    rows = [row for line in group.lines for row in line.rows.values()]
+    remarks = dict.fromkeys(f"* {row.model} on {row.inputs}: {row.note}" for row in rows if row.note)
+    title = f"{_axis_title(metric)} (95\u00a0% interval)"
+    return replace(score_table(rows, metric, group.models), title=title, notes=tuple(remarks))
 
 
 def _tables(group: Group) -> GroupTables:
     first, *others = (metric_table(group, metric) for metric in group.metrics)
     more = ", ".join(METRIC_INFO[metric].title for metric in group.metrics[1:])
     return GroupTables(group.title, first, tuple(others), more)
-
-
-def _cells(group: Group, line: Line, metric: str) -> tuple[Cell, ...]:
-    scored = [row.metrics[metric] for row in line.rows.values() if metric in row.metrics]
-    top = best(metric, scored) if scored else None
-    return tuple(_cell(line.rows.get(model), metric, top) for model in group.models)
-
-
-def _cell(row: ProbeRow | None, metric: str, top: float | None) -> Cell:
-    if row is None or metric not in row.metrics:
-        return MISSING
-    value = row.metrics[metric]
-    text = shown(metric, value)
-    return Cell(text, interval_text(row, metric), value == top, row.model in FLOORS, "*" if row.note else "")
 
 
 # ---------------------------------------------------------------- charts
@@ -196,7 +185,7 @@ def _axis_title(metric: str) -> str:
     return f"{info.title},\u00a0%" if info.percent else info.title
 
 
-def _curves(key: str, groups: Sequence[Group], rows: Sequence[ProbeRow]) -> Choice | None:
+def _curves(key: str, rows: Sequence[ProbeRow]) -> Choice | None:
     """Scores on the main line by share of the train split, for probes that were fitted on several shares."""
     kinds = dict.fromkeys((row.target, row.probe) for row in rows)
     charts = []
@@ -248,3 +237,98 @@ def _share_trace(rows: Sequence[ProbeRow], model: str, position: int, metric: st
         "marker": {"color": colour, "symbol": symbol, "size": 8},
         "line": {"color": colour, "width": 2},
     }
+
+
+# ---------------------------------------------------------------- confusion
+
+
+def _confusion(key: str, groups: Sequence[Group]) -> Choice | None:
+    """The trained model's matrix for each probe and input; None where no row has one."""
+    charts = [
+        _matrix(f"{key}-confusion-{i}-{j}", group, line.rows[group.trained], line.name)
+        for i, group in enumerate(groups)
+        for j, line in enumerate(group.lines)
+        if group.trained in line.rows and line.rows[group.trained].confusion
+    ]
+    # The input with the most bands is what the first sentence of the page is about.
+    main = groups[0].main.name if groups[0].main else ""
+    first = [chart for chart in charts if (chart.group, chart.title) == (groups[0].title, main)]
+    ordered = tuple(dict.fromkeys(chart.id for chart in [*first, *charts]))
+    by_id = {chart.id: chart for chart in charts}
+    return Choice(f"{key}-confusion", "Probe and input", tuple(by_id[name] for name in ordered)) if charts else None
+
+
+def _per_class(group: Group) -> tuple[Table, ...]:
+    """Recall of each class on the main line, IoU for a segmentation; empty where no row has a confusion matrix."""
+    rows = group.main.rows if group.main else {}
+    matrices = {model: np.asarray(row.confusion, dtype=np.float64) for model, row in rows.items() if row.confusion}
+    if group.main is None or group.trained not in matrices:
+        return ()
+    names = _class_names(rows[group.trained])
+    segmentation = group.task == "segmentation"
+    measure = _iou if segmentation else _recall
+    columns = {model: measure(matrix) for model, matrix in matrices.items() if len(matrix) == len(names)}
+    counts = matrices[group.trained].sum(axis=1)
+    models = tuple(model for model in group.models if model in columns)
+    lines = tuple(
+        row_of(name, Cell(f"{counts[i]:,.0f}", dim=True), *(_class_cell(columns, model, i) for model in models))
+        for i, name in enumerate(names)
+    )
+    what, unit = ("IoU", "pixels") if segmentation else ("recall", "samples")
+    title = f"{group.title}, {what} per class in per cent on {group.main.name}"
+    return (Table(title, ("class", f"test {unit}", *models), lines),)
+
+
+def _class_names(row: ProbeRow) -> tuple[str, ...]:
+    """Names of the rows of a confusion matrix; numbers where the row has no names."""
+    if len(row.classes) == len(row.confusion):
+        return row.classes
+    return tuple(f"class {code}" for code in range(len(row.confusion)))
+
+
+def _class_cell(columns: dict[str, NDArray[np.float64]], model: str, position: int) -> Cell:
+    value = columns[model][position]
+    if np.isnan(value):
+        return MISSING
+    top = max(column[position] for column in columns.values())
+    return Cell(f"{100 * value:.1f}", best=bool(value == top), dim=model in FLOORS)
+
+
+def _recall(counts: NDArray[np.float64]) -> NDArray[np.float64]:
+    return _ratio(counts.diagonal(), counts.sum(axis=1))
+
+
+def _iou(counts: NDArray[np.float64]) -> NDArray[np.float64]:
+    hits = counts.diagonal()
+    return _ratio(hits, counts.sum(axis=0) + counts.sum(axis=1) - hits)
+
+
+def _ratio(part: NDArray[np.float64], whole: NDArray[np.float64]) -> NDArray[np.float64]:
+    ratio: NDArray[np.float64] = np.divide(part, whole, out=np.full(len(whole), np.nan), where=whole > 0)
+    return ratio
+
+
+def _matrix(name: str, group: Group, row: ProbeRow, line: str) -> Chart:
+    counts = np.asarray(row.confusion, dtype=np.float64)
+    names = _class_names(row)
+    totals = counts.sum(axis=1, keepdims=True)
+    shares = 100 * np.divide(counts, totals, out=np.zeros_like(counts), where=totals > 0)
+    cells, hover = heatmap(shares.tolist(), names, names, _texts(counts, shares), _HOVER, 100)
+    traces = (cells | {"customdata": counts.astype(int).tolist()}, hover)
+    layout = {
+        "xaxis": axis("predicted") | {"showgrid": False, "tickangle": -40},
+        "yaxis": axis("true")
+        | {"showgrid": False, "categoryorder": "array", "categoryarray": [plain(one) for one in names[::-1]]},
+    }
+    unit = "pixels" if group.task == "segmentation" else "test samples"
+    what = f"{counts.sum():,.0f} {unit} by true and predicted class"
+    alt = f"Confusion matrix of {group.trained}, {group.title} on {line}: {what}"
+    size = len(names) * _CELL_HEIGHT
+    return Chart(name, line, alt, traces, layout, 130 + size, group.title, width=min(190 + len(names) * 40, 900))
+
+
+def _texts(counts: NDArray[np.float64], shares: NDArray[np.float64]) -> list[list[str]]:
+    """Counts where they fit into a cell, else shares; nothing where there is none."""
+    if counts.max(initial=0) <= _READABLE_COUNT:
+        return [[f"{count:.0f}" if count else "" for count in row] for row in counts]
+    return [[f"{share:.1f}" if share else "" for share in row] for row in shares]

@@ -25,25 +25,34 @@ _MOST_POINTS = 1500
 
 @dataclass(frozen=True)
 class Training:
-    """What the section shows: facts as name and text, the curves that matter, and the method's own, on request."""
+    """What the section shows.
+
+    Attributes:
+        facts: Name and text of each number of the whole run.
+        charts: The curves that matter.
+        more: The method's own curves, which the page shows on request.
+        rounds: Whether lines in the charts mark rounds of curation.
+    """
 
     facts: tuple[tuple[str, str], ...]
     charts: tuple[Chart, ...]
     more: tuple[Chart, ...]
+    rounds: bool
 
 
 def training(key: str, run: Run) -> Training | None:
-    """The section of one run; None where there is no log.
+    """The section; None where there is no log.
 
     Args:
-        key: Prefix of the ids.
-        run: The run.
+        key: Prefix of the ids, unique among the runs of the page.
+        run: The run that the page is about.
     """
     if not run.log:
         return None
     own = dict.fromkeys(name for row in run.log for name in row if name not in _NOT_CURVES)
     named = {name: name.replace("_", " ") for name in own}
-    return Training(_facts(run), curves(key, [run], TITLES), curves(f"{key}-own", [run], named))
+    own_curves = curves(f"{key}-own", [run], named)
+    return Training(_facts(run), curves(key, [run], TITLES), own_curves, bool(run.rounds))
 
 
 def curves(key: str, runs: Sequence[Run], titles: dict[str, str] | None = None) -> tuple[Chart, ...]:
