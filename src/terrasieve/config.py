@@ -37,14 +37,14 @@ class RunConfig(Spec):
     """Everything that decides what a pre-training run computes, apart from the archive's pixels.
 
     Attributes:
-        name: The recipe's name.
+        name: What the recipe is called, in lists and on the model's card.
         description: One sentence for the list of recipes.
         source: The publication, and which values are ours rather than published.
         samples: Train on this many samples of the archive, drawn with the run's seed; null takes all.
         views: What the method sees of a sample.
-        model: The backbone.
-        method: The self-supervised method.
-        train: Length, optimiser, precision and periodic jobs.
+        model: Which network is trained, and for how many bands.
+        method: Which self-supervised method trains it, with the method's own settings.
+        train: How long it is trained, by which optimiser, in which precision, and what is done once in a while.
         curation: How the pool is drawn anew while the model trains; null trains on all samples throughout.
     """
 
@@ -82,7 +82,7 @@ def load_config(recipe: str | Path, overrides: Sequence[str] = (), curate: Curat
     """Read a recipe and apply ``key=value`` settings.
 
     Args:
-        recipe: Name of a shipped recipe, or path of a YAML file.
+        recipe: Name of a recipe that is listed by :func:`recipe_names`, or path of a YAML file.
         overrides: Settings such as ``train.epochs=20``. A list is entered by position, by the ``name`` of
             an item, or by ``*`` for all items: ``views.branches.*.size=32``.
         curate: Change how the recipe curates, before the settings: ``dynamic`` in rounds, ``static`` once after the
@@ -100,7 +100,11 @@ def load_config(recipe: str | Path, overrides: Sequence[str] = (), curate: Curat
 
 
 def load_curator(name: str, settings: Sequence[str] = ()) -> Curator:
-    """A curator by name, with ``key=value`` settings such as ``diversity=0.5``.
+    """A curator by name, with settings of its own.
+
+    Args:
+        name: One of the names in :data:`terrasieve.curation.curator.CURATORS`.
+        settings: Settings in the form ``key=value``, such as ``diversity=0.5``.
 
     Raises:
         ConfigError: Unknown name, key or value; the message names the nearest one.
@@ -117,6 +121,10 @@ def load_curator(name: str, settings: Sequence[str] = ()) -> Curator:
 
 def validate(values: Mapping[str, Any], origin: str) -> RunConfig:
     """Check plain values against the schema.
+
+    Args:
+        values: The settings as YAML gives them.
+        origin: Where they stand, such as the name of a recipe; errors begin with it.
 
     Raises:
         ConfigError: A key is unknown or a value does not fit; every problem is named.
@@ -270,7 +278,8 @@ def _follow(location: Sequence[int | str], root: type[BaseModel]) -> tuple[list[
     at: list[type[BaseModel]] = [root]
     below = at
     for part in location:
-        if isinstance(part, str) and (variant := [m for m in below if _is_variant(m, part)]):
+        named = [model for model in below if "name" in model.model_fields]
+        if variant := [model for model in named if model.model_fields["name"].default == part]:
             below = variant  # pydantic names the variant, users do not
             continue
         keys.append(str(part))
@@ -279,11 +288,6 @@ def _follow(location: Sequence[int | str], root: type[BaseModel]) -> tuple[list[
             fields = [model.model_fields[part] for model in at if part in model.model_fields]
             below = [inner for field in fields for inner in _models_in(field.annotation)]
     return keys, at
-
-
-def _is_variant(model: type[BaseModel], name: str) -> bool:
-    field = model.model_fields.get("name")
-    return field is not None and field.default == name
 
 
 def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:

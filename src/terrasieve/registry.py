@@ -40,7 +40,7 @@ class Registry(Mapping[str, type[T]], Generic[T]):
         places: Dotted names of the modules that define ours. Of a package every module is looked through that has no
             underscore in front; registered are the concrete subclasses of ``base`` that have none either.
         group: Group of the entry points that name other distributions' classes.
-        name_of: Gives the name of a class that users write.
+        name_of: Gives the name by which users choose a class.
     """
 
     def __init__(
@@ -130,8 +130,8 @@ def plugin_folders(kind: str, group: str) -> tuple[Traversable, ...]:
     """Packages of files, such as recipes, that other distributions name by entry points; what cannot be used is told.
 
     Args:
-        kind: What messages call such a package.
-        group: Group of the entry points; their values are names of packages.
+        kind: What messages call such a package, such as ``recipes``.
+        group: Group of the entry points, whose values are dotted names of packages.
     """
     found = []
     for point in _plugins(group):

@@ -25,7 +25,7 @@ class Recognition:
     Attributes:
         confidence: From 0 to 1: 1 where names that only this layout has were found, less where another could look so.
         evidence: What was found, as the end of a sentence.
-        spec: How the folder would be opened.
+        spec: The options by which the folder would be opened.
     """
 
     confidence: float
@@ -38,7 +38,7 @@ class DataSet:
     """What the documentation and a model's card say of the data that a layout opens.
 
     Attributes:
-        title: Its name.
+        title: The name of the data set, as its authors write it.
         sensors: Instruments and processing levels, in a few words.
         labels: Kinds of labels; ``-`` where there are none.
         split: Where the column ``split`` comes from; ``-`` where it is null.
@@ -122,11 +122,11 @@ def parse_spec(values: Any, origin: str) -> ArchiveSpec:
     """An archive spec from plain values.
 
     Args:
-        values: As YAML gives them.
-        origin: Where they stand, for messages.
+        values: The options as YAML gives them, ``layout`` among them.
+        origin: Where they stand, such as the path of a file; errors begin with it.
 
     Raises:
-        ConfigError: They are not an archive spec.
+        ConfigError: There is no such layout, or one of its options is unknown or has a wrong value.
     """
     layout = values.get("layout") if isinstance(values, dict) else None
     if not isinstance(layout, str) or layout not in LAYOUTS:
@@ -135,9 +135,7 @@ def parse_spec(values: Any, origin: str) -> ArchiveSpec:
     try:
         return spec.model_validate(values)
     except ValidationError as error:
-        known = set(_keys(spec))
-        problems = "; ".join(_explain(problem, known) for problem in error.errors())
-        raise ConfigError(f"{origin} is not a valid {layout} archive: {problems}") from error
+        raise ConfigError(f"{origin} is not a valid {layout} archive: {_explain(error, set(_keys(spec)))}") from error
 
 
 def data_set_table() -> str:
@@ -161,7 +159,10 @@ def _keys(annotation: Any) -> Iterator[str]:
         yield from _keys(argument)
 
 
-def _explain(problem: Any, known: Iterable[str]) -> str:
-    where = [str(part) for part in problem["loc"]]
-    hint = nearest(where[-1], known) if where and problem["type"] == "extra_forbidden" else ""
-    return f"{'.'.join(where) or 'value'}: {problem['msg']}{hint}"
+def _explain(error: ValidationError, known: Iterable[str]) -> str:
+    problems = []
+    for problem in error.errors():
+        where = [str(part) for part in problem["loc"]]
+        hint = nearest(where[-1], known) if where and problem["type"] == "extra_forbidden" else ""
+        problems.append(f"{'.'.join(where) or 'value'}: {problem['msg']}{hint}")
+    return "; ".join(problems)

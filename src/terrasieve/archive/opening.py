@@ -1,4 +1,4 @@
-"""One door to every archive."""
+"""Opening an archive from whatever a user may name: a folder, a file, a URL, a few words."""
 
 from __future__ import annotations
 
@@ -65,13 +65,20 @@ def open_archive(spec: str | Path | ArchiveSpec, layout: str | None = None) -> A
 
 
 def recognise(folder: Path) -> list[Recognition]:
-    """The layouts that a folder may have, the likeliest first; names are read, no pixels."""
+    """The layouts that a folder may have, the likeliest first.
+
+    Args:
+        folder: A folder that exists; names and small text files in it are read, no pixels.
+    """
     found = [seen for spec in LAYOUTS.values() if (seen := spec.recognise(folder)) is not None]
     return sorted(found, key=lambda seen: -seen.confidence)
 
 
 def load_spec(path: Path) -> ArchiveSpec:
     """An archive spec from a YAML file; paths in it are relative to the file's folder.
+
+    Args:
+        path: The YAML file, with ``layout`` and that layout's options.
 
     Raises:
         ConfigError: The file is not YAML, or not an archive spec.
@@ -94,10 +101,10 @@ def scenes_spec_from_options(
     """A scenes spec from what fits on a command line.
 
     Args:
-        root: The folder of scenes.
+        root: The folder that the scenes' folders lie in.
         sensors: ``key=sensor`` or ``key=sensor:folder`` each; the folder is the key when it is left out.
-        tile: Rows and columns of a sample.
-        stride: Pixels from one sample to the next; ``tile`` when None.
+        tile: Rows and columns of a sample, in pixels, at least 1.
+        stride: Pixels from the first row of one sample to that of the next; ``tile`` when None.
         match: How files of several sensors find each other.
         edge: What becomes of the remainder at the far edges.
 
@@ -127,7 +134,8 @@ def _recognise_one(folder: Path) -> ArchiveSpec:
         raise ArchiveError(f"{folder} could be {either}. Say which with --layout {seen[0].spec.layout}, for example.")
     if seen:
         return seen[0].spec
-    scenes = _folders_with_scenes(folder)
+    scenes = [path.name for path in sorted(folder.iterdir()) if path.is_dir() and _has_any(path.rglob("*.tif*"))]
+    scenes += ["."] if _has_any(folder.glob("*.tif*")) else []
     if scenes:
         example = " ".join(f"--sensor {name}={'s1' if 's1' in name.lower() else 's2-l2a'}" for name in scenes[:2])
         raise ArchiveError(
@@ -143,12 +151,6 @@ def _is_packed(folder: Path) -> bool:
         return KEY in json.loads((folder / GROUP).read_text(encoding="utf-8"))["attributes"]
     except (OSError, ValueError, KeyError):
         return False
-
-
-def _folders_with_scenes(folder: Path) -> list[str]:
-    """Names of the folders directly below that hold GeoTIFF at any depth; ``.`` for the folder itself."""
-    below = [path.name for path in sorted(folder.iterdir()) if path.is_dir() and _has_any(path.rglob("*.tif*"))]
-    return below + (["."] if _has_any(folder.glob("*.tif*")) else [])
 
 
 def _has_any(paths: Iterable[Path]) -> bool:

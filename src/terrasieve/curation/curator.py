@@ -62,7 +62,7 @@ class Curator(Spec):
     A subclass narrows ``name`` to its one name, ``name: Literal["random"] = "random"``.
 
     Attributes:
-        name: Which curator it is.
+        name: The name by which a recipe and the command line choose it.
     """
 
     name: str

@@ -19,7 +19,7 @@ class StepOutput(NamedTuple):
 
     Attributes:
         loss: Scalar, float32, mean over the batch; what to differentiate.
-        metrics: Detached scalars for the log.
+        metrics: Detached scalars for the log, by names that are among ``Method.metric_names``.
         embedding: Detached float32 features ``(n, features)`` of the first view by the student's encoder, for
             monitors. One view only: two kinds of views that each collapsed to a point of their own would still
             vary when taken together.
@@ -40,10 +40,13 @@ class Method(nn.Module, ABC):
         encoder: The student's encoder: what training is for.
         view_count: How many views of a sample ``forward`` wants.
         metric_names: What ``StepOutput.metrics`` may hold; the columns of the log beside the loss.
+        mixes_samples: Whether the loss compares the samples of a micro-batch with each other, so that it is not the
+            mean over its micro-batches even where no batch normalisation mixes them.
     """
 
     view_count: int
     metric_names: tuple[str, ...] = ()
+    mixes_samples: bool = False
 
     def __init__(self, encoder: Encoder) -> None:
         super().__init__()
@@ -61,7 +64,11 @@ class Method(nn.Module, ABC):
 
     @abstractmethod
     def compare(self, views: Sequence[Tensor]) -> StepOutput:
-        """The loss of views whose number is right; for subclasses to write, for ``forward`` to call."""
+        """The loss of views whose number is right; for subclasses to write, for ``forward`` to call.
+
+        Args:
+            views: As :meth:`forward` takes them.
+        """
 
     @abstractmethod
     def after_step(self, progress: float) -> None:
@@ -78,7 +85,7 @@ class Method(nn.Module, ABC):
             views: ``view_count`` tensors ``(n, channels, height, width)``, normalised; row by row the same samples.
 
         Raises:
-            ConfigError: Too few or too many views.
+            ConfigError: ``views`` are not ``view_count`` in number.
             BandError: A view has another number of bands than the encoder.
         """
         if len(views) != self.view_count:
@@ -96,8 +103,8 @@ class MethodSpec(Spec):
     A subclass narrows ``name`` to its one name, ``name: Literal["byol"] = "byol"``.
 
     Attributes:
-        name: Which method it is.
-        citations: BibTeX of the papers to cite, the method's users' first.
+        name: The name that a recipe states.
+        citations: BibTeX entries of the papers to cite, in the order in which a model's card shows them.
     """
 
     name: str

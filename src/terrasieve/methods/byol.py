@@ -17,7 +17,7 @@ from terrasieve.methods.base import Method, MethodSpec, StepOutput
 from terrasieve.methods.collapse import feature_std
 from terrasieve.models.backbone import Encoder
 from terrasieve.models.heads import mlp_head
-from terrasieve.models.split_batchnorm import pass_views, take_apart
+from terrasieve.models.split_batchnorm import pass_views, split_batchnorm
 from terrasieve.models.teacher import Teacher, momentum_at
 from terrasieve.streams import Stream, torch_generator
 
@@ -35,11 +35,11 @@ class ByolSpec(MethodSpec):
     """Settings of BYOL; the defaults are those of RS-BYOL (Jain et al. 2022, section IV-C).
 
     Attributes:
-        name: Marks the method.
+        name: ``byol``, by which a recipe chooses this method.
         hidden: Length between the two layers of projector and predictor.
-        output: Length of projections and predictions.
-        momentum: What the teacher keeps of itself at each step, at the start of the run.
-        momentum_end: The same at the end, reached on a cosine; null keeps ``momentum`` constant.
+        output: Length of the vectors that projector and predictor give.
+        momentum: Share of itself that the teacher keeps at each step, 0 to 1, at the start of the run.
+        momentum_end: The same share at the end of the run, reached on a cosine; null keeps ``momentum`` constant.
     """
 
     name: Literal["byol"] = "byol"
@@ -64,13 +64,13 @@ class Byol(Method):
 
     Args:
         encoder: Gives the features that training is for.
-        projector: From features to projections.
-        predictor: From the student's projections to the teacher's, of the same length.
-        momentum: What the teacher keeps of itself at each step, at the start of the run.
-        momentum_end: The same at the end, reached on a cosine; None keeps ``momentum`` constant.
+        projector: Maps features ``(n, encoder.features)`` to projections ``(n, d)``.
+        predictor: Maps the student's projections ``(n, d)`` to the teacher's ``(n, d)``.
+        momentum: Share of itself that the teacher keeps at each step, 0 to 1, at the start of the run.
+        momentum_end: The same share at the end of the run, reached on a cosine; None keeps ``momentum`` constant.
 
     Attributes:
-        teacher: Moves in ``after_step`` only.
+        teacher: Slow copies of encoder and projector, which move in ``after_step`` only.
     """
 
     view_count = 2
@@ -87,7 +87,7 @@ class Byol(Method):
         super().__init__(encoder)
         self.projector = projector
         self.predictor = predictor
-        take_apart(self)
+        split_batchnorm(self)
         self.teacher = Teacher(self._student())
         self.momentum = momentum
         self.momentum_end = momentum if momentum_end is None else momentum_end
@@ -100,7 +100,11 @@ class Byol(Method):
         return encoder
 
     def compare(self, views: Sequence[Tensor]) -> StepOutput:
-        """The loss of two views: each is predicted from the other, and the two losses are added."""
+        """The loss of two views: each is predicted from the other, and the two losses are added.
+
+        Args:
+            views: Two tensors ``(n, channels, height, width)``, normalised; their sizes may differ.
+        """
         features = pass_views(self.encoder, views)
         prediction_1, prediction_2 = pass_views(self.predictor, pass_views(self.projector, features))
         target_1, target_2 = pass_views(self.teacher, views)
@@ -127,8 +131,8 @@ def byol_loss(predictions: Tensor, targets: Tensor) -> Tensor:
     """Mean of ``2 - 2 cos`` between predictions and targets (Grill et al. 2020, equation 2).
 
     Args:
-        predictions: The student's, ``(n, d)``.
-        targets: The teacher's, ``(n, d)``; no gradient flows into them.
+        predictions: What the student predicts, ``(n, d)``.
+        targets: What the teacher projects, ``(n, d)``; no gradient flows into them.
 
     Returns:
         Scalar from 0 (parallel) to 4 (opposite), float32 whatever the precision of the vectors.

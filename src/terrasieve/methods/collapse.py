@@ -80,10 +80,10 @@ class CollapseMonitor:
     (1 and ``d``) would stop healthy runs, whose features are never spread evenly.
 
     Args:
-        min_std: Feature standard deviation below which a reading is bad.
-        min_rank: Effective rank below which a reading is bad.
-        patience: Bad readings in a row that stop the run; a single one may be chance.
-        capacity: How many rows are kept.
+        min_std: Feature standard deviation, 0 to 1, below which a reading is bad.
+        min_rank: Effective rank, 1 up to the number of features, below which a reading is bad.
+        patience: Number of bad readings in a row that stop the run; a single one may be chance.
+        capacity: Number of rows that are kept and measured together, at least 2.
     """
 
     def __init__(self, min_std: float = 0.02, min_rank: float = 2.0, patience: int = 3, capacity: int = 512) -> None:

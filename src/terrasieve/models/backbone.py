@@ -28,10 +28,10 @@ class BackboneSpec(Spec):
 
     Attributes:
         name: Name of a timm architecture, for example ``resnet50`` or ``vit_tiny_patch16_224``.
-        channels: Bands of one view.
+        channels: Number of bands of one view.
         image_size: Height and width, in pixels, that a ViT's position embedding is laid out for; other sizes
             are interpolated. Null takes timm's own. Networks that take any size have none.
-        drop_path: Largest rate of stochastic depth (Huang et al. 2016).
+        drop_path: Largest rate of stochastic depth, 0 up to but not including 1 (Huang et al. 2016).
     """
 
     name: str = "resnet50"
@@ -46,8 +46,8 @@ class Encoder(nn.Module):
     Attributes:
         model: Maps ``(n, channels, height, width)`` to ``(n, features)``; from :func:`build_encoder` a timm
             network without classifier, whose ``state_dict`` plain timm loads.
-        channels: Bands that it takes.
-        features: Length of the vector.
+        channels: Number of bands that the network takes.
+        features: Length of the vector that it gives.
     """
 
     def __init__(self, model: nn.Module, channels: int, features: int) -> None:
@@ -77,8 +77,8 @@ def build_encoder(spec: BackboneSpec, seed: int) -> Encoder:
     """An untrained encoder on the CPU.
 
     Args:
-        spec: The network.
-        seed: Decides the initial weights; torch's global generator is left as it was.
+        spec: Architecture, number of bands, and the settings that only some networks have.
+        seed: Decides the initial weights, 0 or more; torch's global generator is left as it was.
 
     Raises:
         ConfigError: timm has no network of that name, or the network does not take a setting.
@@ -136,7 +136,7 @@ def check_sizes(encoder: Encoder, sizes: Mapping[str, int]) -> None:
     """Refuse views that a ViT cannot cut into whole patches.
 
     Args:
-        encoder: Any; one that does not cut its input into patches takes every size.
+        encoder: Any encoder; one that does not cut its input into patches takes every size.
         sizes: Height and width in pixels of each kind of view, by name.
 
     Raises:

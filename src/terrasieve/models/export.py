@@ -32,15 +32,15 @@ class EncoderCard(Spec):
     """What an encoder is, and what it must be given.
 
     Attributes:
-        backbone: The network.
-        method: How it was trained, for example ``byol``.
-        recipe: Name of the recipe.
+        backbone: Architecture and number of bands, from which the network is built again.
+        method: Name of the method that trained it, for example ``byol``.
+        recipe: Name of the recipe that it was trained by.
         image_size: Height and width, in pixels, of the views that it was trained on.
         sensors: Sensors of the archive that it was trained on, by key.
         view_bands: Of each view, the bands that could fill its channels, as ``sensor:band``.
-        statistics: Of each sensor, what normalised its bands.
+        statistics: Mean, deviation and range of each sensor's bands, by which its pixels were normalised.
         provenance: JSON-able facts: the data's source, the step, versions.
-        weights_sha256: Hash of the weights file; null before it is written.
+        weights_sha256: SHA-256 of the weights file in hexadecimal; null before it is written.
     """
 
     backbone: BackboneSpec
@@ -59,8 +59,8 @@ def save_encoder(folder: Path, encoder: Encoder, card: EncoderCard) -> EncoderCa
 
     Args:
         folder: Where ``encoder.safetensors`` and ``encoder.json`` go; made if absent.
-        encoder: Stays as it is, on its device.
-        card: Its ``weights_sha256`` is filled in.
+        encoder: The network to write, which stays as it is, on its device.
+        card: What it is; the card that is written says the hash of the weights too.
 
     Returns:
         The card as written.
@@ -79,7 +79,7 @@ def load_encoder(folder: Path) -> tuple[Encoder, EncoderCard]:
     """Read an encoder back, on the CPU and in eval mode.
 
     Args:
-        folder: What :func:`save_encoder` wrote, or a run folder that holds it as ``encoder``.
+        folder: The folder that :func:`save_encoder` wrote, or a run folder that holds it as ``encoder``.
 
     Raises:
         CheckpointError: There is none, or a file is damaged, foreign or of another network.
@@ -113,7 +113,7 @@ def read_card(path: Path) -> EncoderCard:
     """Read a card alone.
 
     Args:
-        path: Of ``encoder.json``.
+        path: The file ``encoder.json``.
 
     Raises:
         CheckpointError: It is absent, damaged or of another version.

@@ -12,7 +12,7 @@ from torch.nn import functional
 from terrasieve.methods.base import Method, MethodSpec, StepOutput
 from terrasieve.models.backbone import Encoder
 from terrasieve.models.heads import mlp_head
-from terrasieve.models.split_batchnorm import pass_views, take_apart
+from terrasieve.models.split_batchnorm import pass_views, split_batchnorm
 
 
 class SimSiamSpec(MethodSpec):
@@ -47,7 +47,7 @@ class SimSiam(Method):
         super().__init__(encoder)
         self.projector = projector
         self.predictor = predictor
-        take_apart(self)
+        split_batchnorm(self)
 
     @property
     def target_encoder(self) -> Encoder:

@@ -14,12 +14,12 @@ import torch
 from torch import Tensor, nn
 
 from terrasieve.models.backbone import BackboneSpec, Encoder, build_encoder
-from terrasieve.models.split_batchnorm import pass_views, take_apart
+from terrasieve.models.split_batchnorm import pass_views, split_batchnorm
 
 
 def encoder(name: str = "test_resnet") -> Encoder:
     built = build_encoder(BackboneSpec(name=name), seed=0).double()
-    take_apart(built)
+    split_batchnorm(built)
     return built
 
 
@@ -88,7 +88,7 @@ def test_a_kind_of_batch_normalisation_that_cannot_be_taken_apart_is_not_mixed()
 
     model = nn.Sequential(nn.Conv2d(1, 3, 3), Own(3), nn.Flatten()).double()
     alone = copy.deepcopy(model)
-    take_apart(model)
+    split_batchnorm(model)
     torch.testing.assert_close(pass_views(model, views(2)), [alone(view) for view in views(2)])
 
 
