@@ -188,6 +188,13 @@ def test_a_list_of_facts_has_no_headings() -> None:
     assert "\u2500" in printed(replace(facts, columns=("what", ""), title="Facts"))
 
 
+def test_the_words_of_a_heading_stay_whole_where_there_is_little_room() -> None:
+    columns = ("round", "effective clusters", "fullest cluster")
+    shown = printed(Table("t", columns, (row_of("1", "10 of 1,000,000", "20.2 % of 39.8 %"),)), width=34)
+    assert {"effective", "clusters", "fullest", "cluster"} <= set(shown.split())
+    assert max(map(len, shown.splitlines())) <= 34
+
+
 def test_rows_are_as_long_as_the_headings() -> None:
     with pytest.raises(AssertionError, match="differ in length"):
         Table("", ("a", "b"), (row_of("x"),))

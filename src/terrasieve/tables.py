@@ -110,8 +110,11 @@ class Table:
         )
         for position, (heading, side) in enumerate(zip(self.columns, self.sides, strict=True)):
             justify: JustifyMethod = "left" if side == "l" else "right"
-            # The name of a row is read in one piece, and whatever else is too wide is folded, never cut.
-            table.add_column(Text(_printable(heading)), justify=justify, no_wrap=not position, overflow="fold")
+            # The name of a row and the words of a heading are read in one piece; whatever else is too wide is folded.
+            widest = max(map(len, heading.split()), default=0)
+            table.add_column(
+                Text(_printable(heading)), justify=justify, no_wrap=not position, overflow="fold", min_width=widest
+            )
         for cells in self.rows:
             table.add_row(*map(_rich_cell, cells))
         return Group(table, *(Text(_printable(note), style="dim") for note in self.notes))
