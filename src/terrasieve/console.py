@@ -33,7 +33,13 @@ def progress_bar() -> Progress:
 
 
 def track(items: Iterable[T], description: str, total: int | None = None) -> Iterator[T]:
-    """Yield the items, showing how far along they are."""
+    """Yield the items, showing how far along they are.
+
+    Args:
+        items: What to go through, in order.
+        description: What is done with them, a few words before the bar.
+        total: How many there are; without it the bar has no end.
+    """
     with progress_bar() as bar:
         task = bar.add_task(description, total=total, note="")
         for item in items:

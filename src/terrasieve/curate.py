@@ -34,12 +34,12 @@ def curate(
     """Choose samples by their vectors and write the selection.
 
     Args:
-        vectors: A ``.npy`` file ``(n, d)``, or Parquet with a column ``embedding``, of any model.
-        out: The selection to write; see :func:`terrasieve.archive.selection.write_selection`.
-        curator: The rule.
-        keep: Share of the samples up to 1, or their number above it.
-        seed: Of everything random.
-        device: Where to compute.
+        vectors: A ``.npy`` file of shape ``(n, d)``, or Parquet with a column ``embedding``, of any model.
+        out: The Parquet file to write; see :func:`terrasieve.archive.selection.write_selection`.
+        curator: The rule by which samples are chosen, with its settings.
+        keep: Share of the samples above 0 up to 1, or their number above 1.
+        seed: Seed of everything that is drawn at random.
+        device: Device that distances are computed on: ``cpu``, ``cuda`` or ``mps``.
 
     Raises:
         CurationError: The file holds no usable vectors, or ``keep`` is not positive.

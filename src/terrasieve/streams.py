@@ -46,8 +46,8 @@ class Counted:
         owner: Whose seed is the first word of the key.
         what: What is drawn, and what the index counts.
         has_index: Whether whoever draws gives the second word of the key, from 0 to ``2**64 - 1``; it is 0 otherwise.
-        block: Third word of the counter.
-        top: Fourth word of the counter.
+        block: Third word of the counter, the same for everything that the stream draws.
+        top: Fourth word of the counter, the highest.
         has_parts: Whether a part, from 0, is added to ``top``; nothing of the same block lies above.
     """
 
@@ -64,8 +64,8 @@ class Seeded:
     """A generator that begins from a seed alone.
 
     Attributes:
-        owner: Whose seed.
-        what: What is drawn.
+        owner: Whose seed it begins from.
+        what: What is drawn from it.
         library: Whose generator, ``numpy`` (PCG64) or ``torch`` (Mersenne Twister on the CPU).
         word: Of torch's, hashed together with the seed where it is given, which gives another seed.
     """
@@ -139,8 +139,8 @@ def generator(stream: Stream, seed: int, index: int = 0, part: int = 0) -> np.ra
     """The generator of a stream, at its beginning.
 
     Args:
-        stream: What is drawn.
-        seed: The owner's seed, 0 or more.
+        stream: The name of what is drawn.
+        seed: The owner's seed, from 0 to ``2**64 - 1``.
         index: What the stream counts, from 0; streams without an index have the one alone.
         part: Part of the stream, from 0; streams without parts have the one alone.
     """
@@ -161,7 +161,7 @@ def torch_seed(stream: Stream, seed: int) -> int:
     """The seed of one of torch's streams, for generators that only torch itself can reach.
 
     Args:
-        stream: What is drawn.
+        stream: The name of what is drawn.
         seed: The owner's seed, from 0 to ``2**64 - 1``.
     """
     place = stream.value

@@ -163,7 +163,10 @@ class Table:
     def to_html(self) -> str:
         """The table as a ``table`` element whose title is its caption; the notes are left to the page around it."""
         header = "".join(f'<th scope="col">{html.escape(heading)}</th>' for heading in self.columns)
-        lines = (_html_row(*cells) for cells in self.rows)
+        lines = (
+            f'<tr><th scope="row">{break_after_joints(str(name))}</th>{"".join(map(_html_cell, values))}</tr>'
+            for name, *values in self.rows
+        )
         return "\n".join(
             [
                 f"<table>\n<caption>{html.escape(self.title)}</caption>",
@@ -218,10 +221,6 @@ def _marked_up(cell: Cell, escape: Callable[[str], str], bold: tuple[str, str]) 
     text = escape(cell.text)
     strong = text.join(bold) if cell.best and text else text
     return str(Cell(strong, escape(cell.note), escape(cell.mark)))
-
-
-def _html_row(name: Cell, *values: Cell) -> str:
-    return f'<tr><th scope="row">{break_after_joints(str(name))}</th>{"".join(map(_html_cell, values))}</tr>'
 
 
 def _html_cell(cell: Cell) -> str:

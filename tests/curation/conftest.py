@@ -15,4 +15,4 @@ def either_processor(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyP
     def fast(device: torch.device) -> bool:
         return bool(request.param)
 
-    monkeypatch.setattr("terrasieve.curation.kmeans.bf16_is_fast", fast)
+    monkeypatch.setattr("terrasieve.device.bf16_is_fast", fast)

@@ -14,7 +14,7 @@ from terrasieve.embeddings.inputs import join
 from terrasieve.errors import ConfigError
 from terrasieve.models.backbone import Encoder
 from terrasieve.models.dense import dense_encoder
-from terrasieve.probes.segmentation.deeplab import DeepLabProbe, build_head, turned
+from terrasieve.probes.segmentation.deeplab import DeepLabProbe, build_head
 from terrasieve.probes.segmentation.map_probe import EncoderMaps, FeatureMaps, LabelledImages, PixelValues, label_places
 from terrasieve.probes.segmentation.patch import PatchLinear
 from terrasieve.probes.segmentation.pixel_metrics import IGNORE, METRICS, pixel_confusion
@@ -95,17 +95,6 @@ def test_the_head_is_torchvisions() -> None:
     maps = torch.randn(2, 32, 9, 9)
     with torch.no_grad():
         assert torch.equal(own(maps), published(maps))
-
-
-def test_turns_are_the_eight_symmetries_of_the_square() -> None:
-    image = torch.arange(9).reshape(1, 3, 3)
-    seen = {tuple(turned(image, turn).flatten().tolist()) for turn in range(8)}
-    expected = {
-        tuple(torch.rot90(one, k, (1, 2)).flatten().tolist()) for k in range(4) for one in (image, image.flip(2))
-    }
-    assert seen == expected
-    assert torch.equal(turned(image, 0), image)
-    assert all(turned(torch.zeros(2, 5), turn).shape == (2, 5) for turn in range(4))
 
 
 def test_deeplab_needs_batches_it_can_normalise() -> None:

@@ -19,10 +19,10 @@ def comparisons(rows: Sequence[ProbeRow], probe: str, metric: str, asked: Sequen
     Only conditions that every model was measured on count. The tests of one model in question are one family.
 
     Args:
-        rows: Results of one target.
+        rows: Results on one target.
         probe: Name of the probe; a model trained end to end enters with its own number.
-        metric: What is compared.
-        asked: The models in question; each pair of these is compared once.
+        metric: Name of the metric that is compared.
+        asked: Names of the models in question; each pair of these is compared once.
     """
     fitting = [row for row in rows if row.probe in (probe, END_TO_END)]
     info = METRIC_INFO[metric]

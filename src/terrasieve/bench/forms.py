@@ -26,10 +26,10 @@ def bands_by_models(rows: Sequence[ProbeRow], probe: str, metric: str, layout: s
     A model that was trained end to end has no probe; its own number stands in its column, marked.
 
     Args:
-        rows: Results of one target, of one or several seeds.
-        probe: Name of the probe.
-        metric: What the cells hold.
-        layout: Of the archive, for the published numbers.
+        rows: Results on one target, of one or several seeds.
+        probe: Name of the probe that the table is about.
+        metric: Name of the metric in the cells.
+        layout: Name of the archive's layout, which says which published numbers belong beside.
     """
     fitting = [row for row in rows if row.probe in (probe, END_TO_END)]
     models = list(dict.fromkeys(row.model for row in fitting))
@@ -37,23 +37,26 @@ def bands_by_models(rows: Sequence[ProbeRow], probe: str, metric: str, layout: s
     cells = [
         [_cell([row for row in fitting if (row.bands, row.model) == (one, m)], metric) for m in models] for one in bands
     ]
-    published = [_published(lines_for(layout, one.partition(":")[2].split(","))) for one in bands]
+    printed = [lines_for(layout, one.partition(":")[2].split(",")) for one in bands]
     notes = [note for sign, note in _MARKS.items() if any(cell.mark == sign for line in cells for cell in line)]
     columns = ("input", *models)
     lines = [row_of(one, *line) for one, line in zip(bands, cells, strict=True)]
-    if any(published):
+    if any(printed):
         columns = (*columns, f"published F1 ({RS_BYOL_TABLE_2})")
-        lines = [(*line, Cell(text)) for line, text in zip(lines, published, strict=True)]
+        texts = ["; ".join(f"{one.dataset} {one.bands}: {_values(one)}" for one in found) for found in printed]
+        lines = [(*line, Cell(text)) for line, text in zip(lines, texts, strict=True)]
         notes.append(_CONTEXT)
-    return Table(f"{probe}: {_heading(rows, metric)}", columns, tuple(lines), (*notes, *notes_of(fitting)))
+    seeds = len({row.seed for row in rows})
+    spread = "95 % interval" if seeds == 1 else f"mean of {seeds} seeds (lowest to highest)"
+    return Table(f"{probe}: {title(metric)}, {spread}", columns, tuple(lines), (*notes, *notes_of(fitting)))
 
 
 def models_by_targets(rows: Sequence[ProbeRow], metrics: Sequence[str] = ("accuracy", "rmse")) -> Table:
     """The form of OceanSAR-1's table: a line per model and input, a column per target and probe, published lines below.
 
     Args:
-        rows: Results of several targets.
-        metrics: What a column holds: the first of these that the target's probes measure.
+        rows: Results on several targets.
+        metrics: Names of metrics: a column holds the first of these that its target's probes measure.
     """
     columns = [
         (target, probe, metric)
@@ -93,12 +96,6 @@ def long_table(rows: Iterable[ProbeRow], published: Iterable[PublishedLine]) -> 
     return Table("", columns, tuple(lines))
 
 
-def _heading(rows: Sequence[ProbeRow], metric: str) -> str:
-    seeds = len({row.seed for row in rows})
-    spread = "95 % interval" if seeds == 1 else f"mean of {seeds} seeds (lowest to highest)"
-    return f"{title(metric)}, {spread}"
-
-
 def _cell(rows: Sequence[ProbeRow], metric: str) -> Cell:
     """Value and interval of one row, or mean and range over the seeds of several."""
     if not rows or metric not in rows[0].metrics:
@@ -107,10 +104,6 @@ def _cell(rows: Sequence[ProbeRow], metric: str) -> Cell:
     low, high = rows[0].ci95[metric] if len(rows) == 1 else (min(values), max(values))
     mark = "*" if rows[0].probe == END_TO_END else "+" if rows[0].note else ""
     return Cell(shown(metric, float(np.mean(values))), span(shown(metric, low), shown(metric, high)), mark)
-
-
-def _published(lines: Sequence[PublishedLine]) -> str:
-    return "; ".join(f"{line.dataset} {line.bands}: {_values(line)}" for line in lines)
 
 
 def _values(line: PublishedLine) -> str:

@@ -11,13 +11,13 @@ class PublishedLine:
     """One line of a published table.
 
     Attributes:
-        source: The table.
-        dataset: What it was measured on.
-        layout: The archive layout that holds this data set.
-        bands: What was shown, as the paper calls it.
-        names: The same as band names.
+        source: The paper and the table that the line is from.
+        dataset: Name of the data set that was measured on.
+        layout: Name of the archive layout that holds this data set; empty where none does.
+        bands: What was shown to the models, as the paper calls it.
+        names: The names of the same bands in this library.
         metric: A name of :data:`terrasieve.probes.metrics.METRIC_INFO`.
-        values: By model, from 0 to 1 or in the unit of the target.
+        values: Value of each model by its name, from 0 to 1 or in the unit of the target.
     """
 
     source: str

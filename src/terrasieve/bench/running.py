@@ -27,9 +27,9 @@ def run_plan(plan: BenchPlan, out: Path, device: torch.device) -> list[Measured]
     """Measure what is not measured yet.
 
     Args:
-        plan: What to measure.
+        plan: The models, inputs, target and probes to measure.
         out: The benchmark's folder; ``cells/`` in it keeps every cell.
-        device: Where networks are trained from scratch.
+        device: Device on which networks are trained from scratch.
 
     Returns:
         Every result; one that has no seed of its own stands once for each seed.

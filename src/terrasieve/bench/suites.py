@@ -12,12 +12,12 @@ import torch
 
 from terrasieve.bench.comparing import comparisons, statements
 from terrasieve.bench.forms import bands_by_models, long_table, models_by_targets
-from terrasieve.bench.planning import BenchPlan, Entry
+from terrasieve.bench.planning import BenchPlan
 from terrasieve.bench.published import OCEANSAR, RS_BYOL, PublishedLine
 from terrasieve.bench.running import make_task, run_plan
 from terrasieve.probes.models import FLOORS
 from terrasieve.probes.named import probes_named
-from terrasieve.probes.results import Measured, ProbeRow, predictions_table
+from terrasieve.probes.results import Measured, predictions_table
 from terrasieve.probes.row_tables import HEADLINES, write_csv, write_json
 from terrasieve.probes.significance import Comparison
 from terrasieve.probes.statements import write_comparisons
@@ -49,10 +49,10 @@ def rs_byol(plan: BenchPlan, out: Path, device: torch.device, metric: str = "mac
     """Bands by models on one classification archive, as in Tables I to III of Jain et al. 2022.
 
     Args:
-        plan: What to measure; the paper's probe and kNN where it names none.
-        out: The benchmark's folder.
-        device: Where networks are trained from scratch.
-        metric: What the cells hold; the paper prints F1.
+        plan: The models, inputs and target to measure; the paper's probe and kNN where it names no probe.
+        out: Folder of the benchmark, which is made and gone on with.
+        device: Device on which networks are trained from scratch.
+        metric: Name of the metric in the cells; the paper prints F1.
     """
     plan = replace(plan, probes=plan.probes or RS_BYOL_PROBES)
     measured = run_plan(plan, out, device)
@@ -71,14 +71,18 @@ def oceansar(plan: BenchPlan, targets: Sequence[str], out: Path, device: torch.d
     """Models by targets, kNN and linear, as in the table of Kerdreux et al. 2025.
 
     Args:
-        plan: What to measure; its own target is not used.
+        plan: The models, inputs and probes to measure; its own target is not used.
         targets: Columns of the archive's table: classes, labels or numbers.
-        out: The benchmark's folder.
-        device: Where networks are trained from scratch.
+        out: Folder of the benchmark, which is made and gone on with.
+        device: Device on which networks are trained from scratch.
     """
     parts = [(replace(plan, target=target), run_plan(replace(plan, target=target), out, device)) for target in targets]
     rows = [one.row for _, measured in parts for one in measured]
-    found = [one for target in targets for one in _linear(rows, target, _asked(plan))]
+    found: list[Comparison] = []
+    for target in targets:
+        own = [row for row in rows if row.target == target]
+        # The last probe is the linear one.
+        found += comparisons(own, own[-1].probe, HEADLINES[own[-1].task][0], _asked(plan))
     write_comparisons(found, RunFolder(out).comparisons)
     _write_rows(parts, OCEANSAR, out)
     return _write_tables((models_by_targets(rows),), statements(found), out)
@@ -86,18 +90,8 @@ def oceansar(plan: BenchPlan, targets: Sequence[str], out: Path, device: torch.d
 
 def _asked(plan: BenchPlan) -> tuple[str, ...]:
     """The runs of ours, or else the first model that is named."""
-    trained = dict.fromkeys(entry.candidate.name for entry in plan.entries if entry.backbone and not _is_floor(entry))
-    return tuple(trained) or (plan.entries[0].candidate.name,)
-
-
-def _is_floor(entry: Entry) -> bool:
-    return entry.candidate.name in FLOORS
-
-
-def _linear(rows: Sequence[ProbeRow], target: str, asked: Sequence[str]) -> tuple[Comparison, ...]:
-    """Comparisons of the last probe, which is the linear one, by the first metric of the target's kind."""
-    own = [row for row in rows if row.target == target]
-    return comparisons(own, own[-1].probe, HEADLINES[own[-1].task][0], asked)
+    ours = dict.fromkeys(entry.candidate.name for entry in plan.entries if entry.backbone)
+    return tuple(name for name in ours if name not in FLOORS) or (plan.entries[0].candidate.name,)
 
 
 def _write_rows(

@@ -8,7 +8,17 @@ from typing import Annotated, Literal
 import typer
 
 from terrasieve.cli.app import app
-from terrasieve.cli.options import Device, Match, ProbedInputs, RunFolder, SensorOptions, Size, Stride, Tile
+from terrasieve.cli.options import (
+    Device,
+    Match,
+    ProbedInputs,
+    RunFolder,
+    SensorOptions,
+    Size,
+    Stride,
+    Tile,
+    open_named,
+)
 from terrasieve.console import console
 
 
@@ -189,7 +199,6 @@ def segment(
     """
     from rich.console import Console
 
-    from terrasieve.cli.naming import open_named
     from terrasieve.device import pick_device
     from terrasieve.embeddings import EmbedSettings, EncoderInput
     from terrasieve.models.export import load_encoder

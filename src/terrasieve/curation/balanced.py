@@ -13,8 +13,8 @@ from terrasieve.curation.candidates import ROWS_PER_CLUSTER, Candidates, Indices
 from terrasieve.curation.curator import Curator, Selection, assign_units, make_selection
 from terrasieve.curation.hierarchy import HierarchicalKMeans, levels_fall
 from terrasieve.curation.keys import Keys
-from terrasieve.curation.kmeans import Precision
 from terrasieve.curation.sampling import draw, tree_quotas
+from terrasieve.device import Precision
 
 
 class BalancedClusters(Curator):

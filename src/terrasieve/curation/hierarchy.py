@@ -17,8 +17,9 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from terrasieve.curation.keys import Keys, number_keys, rekey, row_keys, smallest
-from terrasieve.curation.kmeans import Assignment, KMeans, Precision
+from terrasieve.curation.kmeans import Assignment, KMeans
 from terrasieve.curation.sampling import draw, tree_quotas
+from terrasieve.device import Precision
 from terrasieve.errors import CurationError
 from terrasieve.writing import write_tensors
 

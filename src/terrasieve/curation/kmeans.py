@@ -7,7 +7,7 @@ products of vectors and centroids are nearly all of the work; :mod:`~terrasieve.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, Self, cast
+from typing import Any, NamedTuple, Self, cast
 
 import numpy as np
 import torch
@@ -17,10 +17,8 @@ from torch import Tensor
 from terrasieve.curation.assignment import NearestCentroids
 from terrasieve.curation.keys import Keys, rekey, row_keys, slices, smallest
 from terrasieve.curation.seeding import Seeding, seed_centroids
-from terrasieve.device import bf16_is_fast
+from terrasieve.device import Precision, resolve_precision
 from terrasieve.errors import CurationError
-
-Precision = Literal["auto", "float32", "bf16"]
 
 _SEEDING_ROWS = 8
 """Rows per cluster that centroids are seeded from."""
@@ -245,7 +243,7 @@ def _pass(rows: _Rows, centroids: Tensor, precision: Precision, memory_mib: int,
     sums, counts = torch.zeros_like(centroids), torch.zeros(count, device=device)
     size = max(1, min(_ROWS_AT_ONCE, memory_mib * 2**20 // (8 * count), len(rows)))
     # Metal knows no products of chosen pairs, which float32 decides by.
-    shortlist = device.type != "mps" and (precision == "bf16" or (precision == "auto" and bf16_is_fast(device)))
+    shortlist = device.type != "mps" and resolve_precision(precision, device) == "bf16"
     nearest = NearestCentroids(centroids, size, shortlist)
     for part in slices(len(rows), size):
         chunk = rows.tensor(part)

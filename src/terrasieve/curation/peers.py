@@ -24,7 +24,8 @@ from terrasieve.curation.candidates import (
 )
 from terrasieve.curation.curator import Curator, Selection, assign_units, make_selection, meter, shown
 from terrasieve.curation.keys import Keys, rekey, smallest, uniform
-from terrasieve.curation.kmeans import KMeans, Precision
+from terrasieve.curation.kmeans import KMeans
+from terrasieve.device import Precision
 
 _TILE = 4096
 """Rows compared with as many others at once: 64 MiB of similarities."""

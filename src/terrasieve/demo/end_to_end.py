@@ -65,14 +65,14 @@ def run_demo(
     """Run the whole job and return what to print.
 
     Args:
-        data: Folder that holds ``la_texas_pairs`` and ``eurosat_rgb``; the simulated archive where None.
-        out: The run folder.
-        overwrite: Replace what an earlier demo left in ``out``.
-        seed: Seed of everything.
+        data: Folder that holds ``la_texas_pairs`` and ``eurosat_rgb``; the archive is simulated where None.
+        out: The run folder to write.
+        overwrite: Whether to replace what an earlier demo left in ``out``.
+        seed: Seed of the data, the weights, the views and the probes.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
-        method: Which method's small recipe is trained.
+        method: Name of the method whose small recipe is trained.
         curate: Whether and how the archive is sieved while the model trains.
-        settings: Changes of the recipe, as in ``terrasieve pretrain``.
+        settings: Changes of the recipe such as ``train.epochs=1``, as in ``terrasieve pretrain``.
 
     Raises:
         ConfigError: ``out`` is in use, or ``data`` does not hold the two folders.
@@ -97,12 +97,12 @@ def run_ocean_demo(
     """The whole job on the simulated ocean: class, wave height and wind speed, from an archive sieved by DINO.
 
     Args:
-        out: The run folder.
-        overwrite: Replace what an earlier demo left in ``out``.
-        seed: Seed of everything.
+        out: The run folder to write.
+        overwrite: Whether to replace what an earlier demo left in ``out``.
+        seed: Seed of the data, the weights, the views and the probes.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
         curate: Whether and how the archive is sieved while the model trains.
-        settings: Changes of the recipe, as in ``terrasieve pretrain``.
+        settings: Changes of the recipe such as ``train.steps=80``, as in ``terrasieve pretrain``.
 
     Raises:
         ConfigError: ``out`` is in use.

@@ -20,7 +20,7 @@ from torch.nn import functional
 from terrasieve.archive.protocol import Archive
 from terrasieve.archive.statistics import statistics_of
 from terrasieve.console import track
-from terrasieve.device import bf16_is_fast
+from terrasieve.device import Precision, resolve_precision
 from terrasieve.embeddings.inputs import EncoderInput, bands_by_sensor
 from terrasieve.errors import BandError, SampleError
 from terrasieve.models.export import EncoderCard
@@ -30,8 +30,6 @@ from terrasieve.views.normalise import Normaliser
 
 BATCHES_AHEAD = 2
 """Batches that wait, already read, while the encoder works: enough to bridge a slow one, few enough for memory."""
-
-Precision = Literal["auto", "bf16", "32"]
 
 
 class EmbedSettings(Spec):
@@ -51,8 +49,7 @@ class EmbedSettings(Spec):
 
     def on(self, device: torch.device) -> EmbedSettings:
         """These settings with the precision that they mean on a device."""
-        precision: Precision = "bf16" if _uses_bf16(self.precision, device) else "32"
-        return self.model_copy(update={"precision": precision})
+        return self.model_copy(update={"precision": resolve_precision(self.precision, device)})
 
 
 @dataclass(frozen=True)
@@ -81,7 +78,7 @@ def inference_copy(encoder: nn.Module, precision: Precision) -> nn.Module:
     """
     frozen = copy.deepcopy(encoder).eval().requires_grad_(False)
     frozen.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch types no such overload
-    if _uses_bf16(precision, device_of(frozen)):
+    if resolve_precision(precision, device_of(frozen)) == "bf16":
         for module in frozen.modules():
             if isinstance(module, (nn.Conv2d, nn.Linear)):
                 module.to(torch.bfloat16)
@@ -159,7 +156,7 @@ def embed_batch(
     """
     device = device_of(frozen)
     prepared = prepare_batch(batch, inputs, normaliser, settings.size, device)
-    with torch.autocast(device.type, dtype=torch.bfloat16, enabled=_uses_bf16(settings.precision, device)):
+    with torch.autocast(device.type, dtype=torch.bfloat16, enabled=settings.on(device).precision == "bf16"):
         vectors = [frozen(pixels.contiguous(memory_format=torch.channels_last)).float() for pixels in prepared]
     return np.asarray(torch.stack(vectors, dim=1).cpu().numpy(), dtype=np.float32)
 
@@ -195,10 +192,6 @@ def read_batches(
         yield RawBatch(
             indices, {sensor: _stack([sample[sensor] for sample in samples], settings.size) for sensor in needed}
         )
-
-
-def _uses_bf16(precision: Precision, device: torch.device) -> bool:
-    return precision == "bf16" or (precision == "auto" and bf16_is_fast(device))
 
 
 def prepare_batch(

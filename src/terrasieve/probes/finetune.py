@@ -25,6 +25,7 @@ from terrasieve.probes.probe import ProbeResult, Protocol
 from terrasieve.probes.results import InputRow, Measured
 from terrasieve.schema import Spec
 from terrasieve.streams import Stream, generator, torch_seed
+from terrasieve.views.dihedral import apply_dihedral_each, dihedral_codes
 
 NAME = "end-to-end"
 VERSION = 1
@@ -196,7 +197,7 @@ class _Trainer:
         self.model.train()
         order = generator.permutation(len(part.indices))
         for views, targets in self._batches(_Part(part.indices[order], part.targets[order]), batch_size):
-            way = torch.from_numpy(generator.integers(8, size=len(targets)))
+            way = generator.integers(8, size=len(targets))
             yield self.scale.loss(self.model([laid_down(view, way) for view in views]), targets)
 
     def _batches(self, part: _Part, size: int) -> Iterator[tuple[list[Tensor], NDArray[Any]]]:
@@ -208,7 +209,7 @@ class _Trainer:
             read += len(batch.indices)
 
 
-def laid_down(pixels: Tensor, way: Tensor) -> Tensor:
+def laid_down(pixels: Tensor, way: NDArray[np.int64]) -> Tensor:
     """Each sample laid down in one of the eight ways that a square has; one that is no square, in one of four.
 
     Args:
@@ -216,9 +217,7 @@ def laid_down(pixels: Tensor, way: Tensor) -> Tensor:
         way: Codes from 0 to 7, shape ``(n,)``: quarter turns, and from 4 on mirrored after them.
     """
     square = pixels.shape[-2] == pixels.shape[-1]
-    laid = torch.empty_like(pixels)
-    for code in range(8):
-        chosen = way == code
-        turned = torch.rot90(pixels[chosen], code % 4 if square else code % 2 * 2, (2, 3))
-        laid[chosen] = turned.flip(3) if code >= 4 else turned
-    return laid
+    turns, mirrored = way % 4 if square else way % 2 * 2, way >= 4
+    # To mirror after a turn is to mirror before a turn the other way round.
+    flips = np.stack([np.zeros_like(mirrored), mirrored], axis=1)
+    return apply_dihedral_each(pixels, dihedral_codes(flips, np.where(mirrored, -turns, turns) % 4))

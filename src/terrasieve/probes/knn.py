@@ -99,7 +99,7 @@ QUERIES_AT_ONCE = 2**14
 """Bound on the vectors whose votes are held at once."""
 
 
-class WeightedKnn(Probe):
+class _WeightedKnn(Probe):
     """What every kNN probe is: it says what the k most similar train vectors say, each weighted by its similarity.
 
     The weight is exp(cosine / temperature). Of equally similar vectors the one that comes earlier in the train split is
@@ -150,8 +150,8 @@ class WeightedKnn(Probe):
         return np.exp((similarities - similarities[:, :1]) / self.temperature, dtype=np.float64)
 
 
-class KnnProbe(WeightedKnn):
-    """A class by votes: of classes with equal votes, the lower code; arguments as of :class:`WeightedKnn`."""
+class KnnProbe(_WeightedKnn):
+    """A class by votes: of classes with equal votes, the lower code; arguments as of :class:`_WeightedKnn`."""
 
     combined: ClassVar[str] = "votes"
 
@@ -179,13 +179,13 @@ class KnnProbe(WeightedKnn):
         return np.asarray(summed.reshape(len(weights), classes), dtype=np.float64)
 
 
-class KnnRegression(WeightedKnn):
+class KnnRegression(_WeightedKnn):
     """A number as the weighted mean of the numbers of the nearest train vectors; arguments as of the base class."""
 
     task: ClassVar[Task] = "regression"
 
 
-class KnnMultilabel(WeightedKnn):
+class KnnMultilabel(_WeightedKnn):
     """The score of a label is its weighted share among the nearest train vectors; arguments as of the base class."""
 
     task: ClassVar[Task] = "multilabel"

@@ -26,11 +26,6 @@ QUICK: Mapping[Task, tuple[str, ...]] = {
 """What is fitted when nobody names a probe."""
 
 
-def default_probes(task: Task = "classification") -> tuple[Probe, ...]:
-    """Every probe for a kind of target, with its defaults."""
-    return tuple(probe() for probe in _by_name(task).values())
-
-
 def probes_named(names: Sequence[str], task: Task = "classification") -> tuple[Probe, ...]:
     """Probes with their defaults by name, in any case; :data:`QUICK` where none is named.
 

@@ -51,8 +51,9 @@ def write_card(run: Path, out: Path | None = None, license: str = "apache-2.0") 
     """Write the model card of a run.
 
     Args:
-        run: A run folder with an exported encoder.
-        out: The file to write; ``README.md`` in the encoder's folder when None, ready to be uploaded with the weights.
+        run: A run folder with an exported encoder, or the encoder's own folder.
+        out: The Markdown file to write; ``README.md`` in the encoder's folder when None, ready to be uploaded with the
+            weights.
         license: Identifier of the weights' licence, as model hubs list them, for example ``apache-2.0`` or ``mit``.
 
     Raises:
@@ -131,7 +132,8 @@ def _limits(run: Run) -> str:
 
 def _training_data(card: EncoderCard) -> str:
     data = _data(card)
-    lines = [f"- Source: {escape_markdown(_source(data))}"]
+    source = ", made from ".join(" ".join(one).strip() for one in _sources(data)) or "not recorded"
+    lines = [f"- Source: {escape_markdown(source)}"]
     if "simulated" in data:
         lines.append(f"- Simulated: {'yes, SIMULATED data' if data['simulated'] else 'no'}")
     if "samples" in card.provenance:
@@ -246,7 +248,3 @@ def _sources(data: Mapping[str, Any]) -> list[tuple[str, str]]:
         found.append((str(data.get("layout", "unknown layout")), Path(str(data.get("root", ""))).name))
         data = data.get("packed_from") or data.get("made_from") or {}
     return found
-
-
-def _source(data: Mapping[str, Any]) -> str:
-    return ", made from ".join(" ".join(one).strip() for one in _sources(data)) or "not recorded"

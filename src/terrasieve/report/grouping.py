@@ -81,12 +81,12 @@ class Verdict:
     """The trained model against another one on one line.
 
     Attributes:
-        line: Name of the input.
-        other: Name of the other model.
-        metric: What is compared.
+        line: Name of the input that both models were shown.
+        other: Name of the model that the trained one is compared with.
+        metric: Name of the metric that is compared.
         gain: How much better the trained model is, in the metric's own scale: positive is better.
-        apart: Whether the 95 % intervals do not overlap; None where one is missing.
-        paired: The difference sample by sample, where predictions were kept.
+        apart: Whether the 95 % intervals do not overlap; None where a row has no interval.
+        paired: The difference sample by sample; None where the predictions were not kept.
     """
 
     line: str
@@ -118,10 +118,10 @@ class Group:
     """Everything under one probe on one target.
 
     Attributes:
-        title: Probe, target and share of the train split.
-        task: Kind of target.
-        models: The trained one first.
-        lines: One an input, and a seed where there are several.
+        title: The probe, the target and the share of the train split, as people read them.
+        task: What kind of target the probe predicts.
+        models: Names of the models, the trained one first.
+        lines: One line for each input, and for each seed where there are several.
         against: For each other model, the trained one against it on every line that has both, by the headline metric.
     """
 
@@ -176,8 +176,8 @@ def groups_of(rows: Sequence[ProbeRow], predictions: Predictions | None = None) 
     """Rows by target, probe and share of the train split, in order of appearance.
 
     Args:
-        rows: Of one file; the first row's model is the trained one.
-        predictions: What stands behind the rows, where it was kept.
+        rows: The rows of one run; the first row's model is the trained one.
+        predictions: What the probes said of each test sample; without them no model is compared sample by sample.
     """
     keys = dict.fromkeys((row.target, row.probe, row.train_share) for row in rows)
     parts = [[row for row in rows if (row.target, row.probe, row.train_share) == key] for key in keys]
@@ -219,10 +219,6 @@ def _verdict(line: str, ours: ProbeRow, theirs: ProbeRow, metric: str, predictio
     sign = -1 if METRIC_INFO[metric].higher_is_better is False else 1
     gain = sign * (ours.metrics[metric] - theirs.metrics[metric])
     paired = predictions.difference(ours, theirs) if metric == "accuracy" else None
-    return Verdict(line, theirs.model, metric, gain, _apart(ours.ci95.get(metric), theirs.ci95.get(metric)), paired)
-
-
-def _apart(one: tuple[float, float] | None, other: tuple[float, float] | None) -> bool | None:
-    if one is None or other is None:
-        return None
-    return one[0] > other[1] or other[0] > one[1]
+    one, other = ours.ci95.get(metric), theirs.ci95.get(metric)
+    apart = None if one is None or other is None else one[0] > other[1] or other[0] > one[1]
+    return Verdict(line, theirs.model, metric, gain, apart, paired)

@@ -39,7 +39,7 @@ class Section:
 
     Attributes:
         name: End of its anchor, and the name of its template in ``templates/sections``.
-        title: Its heading.
+        title: Heading of the section.
         build: Makes what the template shows of a run, given a prefix for its ids; None where the run has nothing of it.
     """
 
@@ -68,12 +68,12 @@ class Part:
     """Everything that the page says about one run.
 
     Attributes:
-        key: Prefix of its ids.
+        key: Prefix of the ids in this part, unique on the page.
         name: Name of the run.
-        kind: The encoder in a few words.
-        dates: When it was trained, probed and explained.
-        answer: What it learned, in sentences.
-        cautions: What must be known before a number is believed.
+        kind: The encoder in a few words; empty where no file says.
+        dates: When the run was trained, probed and explained, in words.
+        answer: What the run learned, and whether it is better than its floors, in sentences.
+        cautions: What must be known before a number is believed, the most serious first.
         sections: Each section that there is, with what its template shows.
     """
 
@@ -93,7 +93,7 @@ def write_report(runs: Sequence[Path], out: Path) -> Path:
 
     Args:
         runs: Folders as ``terrasieve pretrain``, ``probe`` or ``bench`` writes them; several are compared.
-        out: The file to write; its folder is made.
+        out: The HTML file to write; its folder is made.
 
     Raises:
         ArchiveError: A folder holds nothing of a run, or a file in it is damaged.

@@ -35,17 +35,17 @@ class Run:
     """Everything that a run folder says; what is not there is empty or None.
 
     Attributes:
-        folder: Where it lies.
-        name: Its folder's name, with the parents' where runs share it.
-        config: The resolved configuration.
+        folder: The run folder.
+        name: Name of the folder, with as many parents as tell the runs of one page apart.
+        config: The resolved configuration, as its YAML file has it.
         log: One mapping a logged step, without the columns that were empty in it; values may be NaN.
-        card: Of the encoder.
-        rows: Of the probes; the first row's model is the trained one.
-        explanation: Projection, maps and galleries.
-        rounds: Of curation, the first first.
-        quarantined: Rejected samples by the name of the quarantine file, in the folder or beside it.
-        predictions: What stands behind the rows.
-        comparisons: Of a benchmark's models, over bands and over seeds.
+        card: The card of the exported encoder.
+        rows: Results of the probes; the first row's model is the trained one.
+        explanation: Projection, saliency maps, neighbours and bands.
+        rounds: Records of the rounds of curation, the first first.
+        quarantined: Number of rejected samples by the name of the quarantine file, in the folder or beside it.
+        predictions: What the probes said of each test sample, right or wrong.
+        comparisons: Paired tests between a benchmark's models, over bands and over seeds.
         digests: SHA-256 of each file that was found, in a fixed order.
     """
 

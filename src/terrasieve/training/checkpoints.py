@@ -39,8 +39,8 @@ class Snapshot(NamedTuple):
     """What a resumed run needs besides the weights.
 
     Attributes:
-        tensors: Named tensors, for example the pool and the state of torch's generator.
-        facts: JSON-able values.
+        tensors: Tensors by name, of any shape and type, for example the pool and the state of torch's generator.
+        facts: Values by name that JSON can hold.
     """
 
     tensors: Mapping[str, Tensor]
@@ -63,11 +63,11 @@ class Checkpointer:
     """Writes the checkpoints of a run, and takes a run up again from the last of them.
 
     Args:
-        job: The run's folder, its configuration, and how often and how many checkpoints are kept.
-        fabric: The first process alone writes.
-        method: Its weights and buffers are kept; its exported encoder is written with each checkpoint.
-        optimiser: Its momenta are kept.
-        parts: Whatever else goes on where it was.
+        job: The run's folder, its configuration, and how often a checkpoint is written and how many stay.
+        fabric: The processes, of which the first alone writes, and the scale of gradients in 16 bits.
+        method: The method whose weights and buffers are kept; its exported encoder is written with each checkpoint.
+        optimiser: The optimiser whose momenta are kept.
+        parts: The other parts of the run that go on where they were.
     """
 
     def __init__(
@@ -119,7 +119,7 @@ class Checkpointer:
         """Write a checkpoint, unless there is one of this step, and export the encoder.
 
         Args:
-            step: Optimiser steps done.
+            step: How many optimiser steps are done, 0 or more.
 
         Raises:
             CheckpointError: The disk refused it; earlier checkpoints are untouched.
@@ -184,11 +184,11 @@ def write_checkpoint(
 
     Args:
         folder: Where checkpoints of this run lie; made if absent.
-        step: Optimiser steps done.
-        method: Weights and buffers of student and teacher.
-        optimiser: Its momenta.
+        step: How many optimiser steps are done, 0 or more; it names the checkpoint.
+        method: The method whose weights and buffers, of student and teacher, are written.
+        optimiser: The optimiser whose momenta are written.
         snapshot: The rest of the run's state.
-        keep: How many checkpoints stay.
+        keep: How many checkpoints stay, this one included; 1 or more.
 
     Returns:
         The new checkpoint's folder.

@@ -55,8 +55,8 @@ class CsvLog:
     Args:
         path: The file; rows of an earlier run from ``resume_step`` on are dropped, so that a resumed run
             leaves one row a step.
-        resume_step: First step that this run will log.
-        more: Columns behind :data:`COLUMNS`.
+        resume_step: The first step that this run will log, from 1.
+        more: Names of further columns, which follow :data:`COLUMNS`.
     """
 
     def __init__(self, path: Path, resume_step: int, more: Sequence[str] = ()) -> None:
@@ -185,11 +185,11 @@ def open_logs(
     """The CSV log and each named one.
 
     Args:
-        folder: The run folder.
-        names: The logs beside the CSV file.
-        resume_step: First step that this run will log.
-        config: The run's resolved configuration.
-        more: Columns of the CSV file for the method's own metrics.
+        folder: The run folder, which the files of each log go to.
+        names: The logs that are wanted beside the CSV file.
+        resume_step: The first step that this run will log, from 1; what was logged from there on is dropped or hidden.
+        config: The run's resolved configuration, which the other logs keep.
+        more: Names of the method's own metrics, which get columns in the CSV file.
 
     Raises:
         ConfigError: The package behind a logger is not installed.
@@ -223,9 +223,9 @@ class TrainingDisplay:
     """Shows the step, the time left and the last known value of each number.
 
     Args:
-        total: Steps of the whole run.
-        done: Steps done before this process began.
-        visible: False on all but the first process.
+        total: How many steps the whole run has.
+        done: How many of them were done before this process began.
+        visible: Whether anything is shown; false on all but the first process.
     """
 
     def __init__(self, total: int, done: int, visible: bool) -> None:

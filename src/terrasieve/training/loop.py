@@ -6,15 +6,16 @@ import logging
 import os
 import signal
 import threading
+from collections.abc import Mapping
 from contextlib import ExitStack
 from types import FrameType, TracebackType
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from lightning_fabric import Fabric
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 
-from terrasieve.device import bf16_is_fast, pick_device
+from terrasieve.device import pick_device, resolve_precision
 from terrasieve.errors import ConfigError, TrainingError
 from terrasieve.methods.base import StepOutput
 from terrasieve.runs import RunFolder
@@ -31,15 +32,20 @@ from terrasieve.training.spec import TrainSpec
 from terrasieve.views.render import render
 from terrasieve.writing import write_text
 
-_PRECISION = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
+_PRECISION: Mapping[str, Literal["32-true", "bf16-mixed", "16-mixed"]] = {
+    "32": "32-true",
+    "bf16": "bf16-mixed",
+    "16": "16-mixed",
+}
+"""What Fabric calls each precision."""
 
 
 def train(job: TrainingJob, fabric: Fabric, resume: bool = False) -> TrainingResult:  # noqa: C901  # one run, in order
     """Train to the end of the schedule, or until asked to stop.
 
     Args:
-        job: What to train.
-        fabric: Device, precision and processes; already launched.
+        job: What to train, on what, and where the results go.
+        fabric: The device, precision and processes to train with; already launched.
         resume: Go on from the last checkpoint in the run folder, if there is one. On CPU the result equals
             that of an uninterrupted run bit for bit.
 
@@ -226,10 +232,10 @@ def make_fabric(spec: TrainSpec, device: str = "auto", devices: int = 1) -> Fabr
     """Fabric for one node with the precision that the spec asks for.
 
     Args:
-        spec: Decides the precision.
-        device: See :func:`terrasieve.device.pick_device`.
-        devices: How many; ignored where ``device`` names a single one, such as ``cuda:1``, and under ``torchrun``,
-            which has launched one process for each already.
+        spec: Settings of the run, of which the precision counts here.
+        device: The name of the device, as :func:`terrasieve.device.pick_device` takes it.
+        devices: How many of them, each with a process of its own, 1 or more; ignored where ``device`` names a single
+            one, such as ``cuda:1``, and under ``torchrun``, which has launched one process for each already.
 
     Raises:
         ConfigError: The device is unknown, or there are not as many.
@@ -238,15 +244,12 @@ def make_fabric(spec: TrainSpec, device: str = "auto", devices: int = 1) -> Fabr
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
     chosen = pick_device(device)
-    precision = ("bf16" if bf16_is_fast(chosen) else "32") if spec.precision == "auto" else spec.precision
-    wanted = _launched(devices) if chosen.type == "cpu" or chosen.index is None else [chosen.index]
+    precision = _PRECISION[resolve_precision(spec.precision, chosen)]
+    if torch.distributed.is_available() and torch.distributed.is_torchelastic_launched():
+        # Each of torchrun's processes would train a run of its own otherwise.
+        devices = int(os.environ["LOCAL_WORLD_SIZE"])
+    wanted = devices if chosen.type == "cpu" or chosen.index is None else [chosen.index]
     try:
-        return Fabric(accelerator=chosen.type, devices=wanted, precision=_PRECISION[precision])  # type: ignore[arg-type]
+        return Fabric(accelerator=chosen.type, devices=wanted, precision=precision)
     except (MisconfigurationException, TypeError, ValueError) as error:
         raise ConfigError(f"--devices {devices} cannot be had on {chosen}: {error}") from error
-
-
-def _launched(devices: int) -> int:
-    """Processes on this node: ``torchrun``'s where it runs, since each would train a run of its own otherwise."""
-    elastic = torch.distributed.is_available() and torch.distributed.is_torchelastic_launched()
-    return int(os.environ["LOCAL_WORLD_SIZE"]) if elastic else devices

@@ -27,7 +27,7 @@ class Meters:
         spec: Batch size, micro-batches and the limits of the collapse monitor.
         learning_rates: The learning rate of every step, ``(steps,)``, for the log and for what is said of a run that
             diverged.
-        device: Where losses are computed.
+        device: The device that computes the losses, to which those of a resumed run go back.
 
     Attributes:
         latest: The last value of every logged number, by name.
@@ -76,7 +76,7 @@ class Meters:
         """Read back the losses since the last look, and check them and the embedding.
 
         Args:
-            step: Optimiser steps done.
+            step: How many optimiser steps are done, 1 or more.
 
         Returns:
             The mean loss, the last step's learning rate, images per second and the share of the time spent waiting
@@ -107,8 +107,8 @@ class Meters:
         """Refuse losses and weights that are no longer numbers.
 
         Args:
-            step: Optimiser steps done.
-            method: Whose weights to look at.
+            step: How many optimiser steps are done, 0 or more.
+            method: The method whose weights are looked at.
 
         Raises:
             NonFiniteError: A loss since the last look or a weight is NaN or infinite.

@@ -28,7 +28,7 @@ class Batch(NamedTuple):
 
     Attributes:
         step: Optimiser step, from 0; the key for everything random about the batch.
-        indices: Archive indices of this rank's samples.
+        indices: Archive indices ``(n,)`` of this rank's samples, in the order of the batch.
         start: Position of the first of them in the batch of all ranks.
     """
 
@@ -51,11 +51,11 @@ class PoolSampler(Sampler[Batch]):
     not depend on the number of ranks.
 
     Args:
-        pool: Archive indices to draw from, without repeats.
+        pool: Archive indices to draw from, ``(n,)``, each once.
         batch_size: Samples of all ranks in one optimiser step.
-        seed: Seed of the permutations.
-        rank: This process.
-        world_size: Number of processes; must divide ``batch_size``.
+        seed: The run's seed, from 0 to ``2**64 - 1``; with the pass it decides the order of the pool.
+        rank: The number of this process, from 0.
+        world_size: How many processes there are; must divide ``batch_size``.
 
     Raises:
         ConfigError: The pool is empty or repeats a sample, or the batch does not divide.
@@ -92,15 +92,17 @@ class PoolSampler(Sampler[Batch]):
         """Archive indices of one of the micro-batches of the next batch, those of the first rank first.
 
         Args:
-            part: Which one, from 0.
-            parts: Micro-batches in a batch.
+            part: The number of the micro-batch, from 0.
+            parts: How many micro-batches make a batch.
         """
         batch = self._draw(self._cursor)[0]
         return batch.reshape(self.world_size, parts, -1)[:, part].reshape(-1)
 
     def advance(self) -> None:
         """Move on by the batch that was just trained on."""
-        self._cursor = self._next(self._cursor)
+        step, epoch, offset = self._cursor
+        passes, offset = divmod(offset + self.batch_size, len(self.pool))
+        self._cursor = _Cursor(step + 1, epoch + passes, offset)
 
     def replace(self, pool: NDArray[np.int64]) -> None:
         """Draw from another pool, beginning a new pass; iterators made before are no longer valid.
@@ -152,10 +154,6 @@ class PoolSampler(Sampler[Batch]):
                 epoch, offset = epoch + 1, 0
         return np.concatenate(parts), _Cursor(cursor.step + 1, epoch, offset)
 
-    def _next(self, cursor: _Cursor) -> _Cursor:
-        passes, offset = divmod(cursor.offset + self.batch_size, len(self.pool))
-        return _Cursor(cursor.step + 1, cursor.epoch + passes, offset)
-
 
 def _checked(pool: NDArray[np.int64]) -> NDArray[np.int64]:
     pool = np.asarray(pool, dtype=np.int64)
@@ -204,7 +202,7 @@ class Batches:
 
     Args:
         reader: Turns a batch of indices into raw views.
-        sampler: Which samples a step shows.
+        sampler: Says which samples each step shows, on this rank.
         workers: Reader processes; 0 reads in line, which is fastest for a local packed store.
     """
 

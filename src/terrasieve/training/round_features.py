@@ -40,8 +40,8 @@ class RoundFeatures:
 
     Args:
         curation: Where features come from and what the encoder is shown.
-        job: The run.
-        fabric: Device and processes.
+        job: The run, whose method embeds and whose pool is looked at.
+        fabric: The device and processes, each of which embeds a share.
 
     Attributes:
         memory: The feature bank, where features come from training; None otherwise.
@@ -98,7 +98,10 @@ class RoundFeatures:
         The batches do not depend on the number of processes, and so neither do the vectors.
         """
         spec, ranks = self.curation.spec, self.fabric.world_size
-        _share_buffers(encoder, ranks)
+        if ranks > 1:
+            # Running statistics are of each process's own batches; as in training, those of the first one count.
+            for buffer in encoder.buffers():
+                torch.distributed.broadcast(buffer, 0)
         path = RunFolder(self.job.folder).curation / ".features.npy"
         shape = (len(samples), len(self.curation.inputs) * encoder.features)
         if self.fabric.is_global_zero:
@@ -121,13 +124,6 @@ class RoundFeatures:
             # The mapping lives on without the name, which nobody needs any more.
             path.unlink()
         return vectors
-
-
-def _share_buffers(encoder: Encoder, ranks: int) -> None:
-    """Give every process the first one's running statistics, as data-parallel training does before each step."""
-    if ranks > 1:
-        for buffer in encoder.buffers():
-            torch.distributed.broadcast(buffer, 0)
 
 
 def _make_map(path: Path, shape: tuple[int, int]) -> None:
@@ -156,8 +152,8 @@ class FeatureMemory:
     Updates wait on the device until they are needed, so that filling the memory does not make training wait.
 
     Args:
-        candidates: Archive indices of the samples, ascending.
-        features: Length of a vector.
+        candidates: Archive indices of the samples that may get a vector, ``(n,)``, ascending.
+        features: How many numbers a vector has.
     """
 
     def __init__(self, candidates: NDArray[np.int64], features: int) -> None:

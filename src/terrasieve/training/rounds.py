@@ -29,15 +29,15 @@ class Rounds:
 
     Args:
         curation: The rule and what the encoder is shown.
-        job: The run.
-        fabric: Device and processes.
-        steps: Those before which a round takes place.
+        job: The run, whose first pool holds the candidates of every round.
+        fabric: The device and processes, of which the first one chooses.
+        steps: The steps before which a round takes place.
 
     Attributes:
-        done: Rounds so far.
+        done: How many rounds took place.
         step: The step before which the last one took place; None before the first.
-        seconds: Time that they took.
-        latest: What is logged of the last one.
+        seconds: The time that all of them took.
+        latest: The numbers that are logged of the last one, by name.
     """
 
     def __init__(self, curation: Curation, job: TrainingJob, fabric: Fabric, steps: frozenset[int]) -> None:
@@ -60,7 +60,7 @@ class Rounds:
 
         Args:
             step: The step before which the round takes place.
-            pool: The pool so far, archive indices.
+            pool: The pool so far, archive indices ``(n,)``.
 
         Raises:
             CurationError: No sample has usable features, or the disk refused them.

@@ -5,7 +5,7 @@ The paper states the head and the frozen backbone. Optimiser, schedule, batch an
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any, ClassVar, Self
 
 import terrasieve._torchvision  # noqa: F401  (must come first: the installed builds may not match)
@@ -29,6 +29,7 @@ from terrasieve.probes.segmentation.map_probe import (
 )
 from terrasieve.probes.segmentation.pixel_metrics import IGNORE
 from terrasieve.streams import Stream, generator, torch_seed
+from terrasieve.views.dihedral import ORDER, TRANSPOSE, apply_dihedral
 
 RATES = (12, 24, 36)
 """Dilations of the pyramid at an output stride of 8 (Chen et al. 2017, arXiv 1706.05587, section 3.3)."""
@@ -103,11 +104,11 @@ class DeepLabProbe(SegmentationProbe):
         rows = _rows(len(labels), self.batch_size, rng)
         for step in range(self.steps):
             report(f"step {step + 1}/{self.steps}")
-            turn, drawn = int(rng.integers(8 if square else 4)), next(rows)
-            features = maps(turned(train.pixels[drawn], turn))
+            turn, drawn = int(rng.integers(ORDER if square else TRANSPOSE)), next(rows)
+            features = maps(apply_dihedral(train.pixels[drawn], turn))
             scores = maps.at(self.head_(features), places)
             optimiser.zero_grad()
-            truth = turned(labels[drawn], turn).to(scores.device)
+            truth = apply_dihedral(labels[drawn], turn).to(scores.device)
             functional.cross_entropy(scores, truth, ignore_index=IGNORE).backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
             optimiser.step()
             schedule.step()
@@ -128,16 +129,6 @@ def build_head(features: int, classes: int, width: int) -> nn.Sequential:
         nn.ReLU(),
         nn.Conv2d(width, classes, 1),
     )
-
-
-def turned(images: Tensor, turn: int) -> Tensor:
-    """Images ``(..., height, width)`` under one of the eight symmetries of the square; 0 is the identity.
-
-    The first four, which are no and both flips, keep the shape of images that are not square.
-    """
-    flips: Sequence[tuple[int, ...]] = ((), (-2,), (-1,), (-2, -1))
-    flipped = images.flip(flips[turn % 4])
-    return flipped.transpose(-2, -1) if turn >= 4 else flipped
 
 
 def _width_of(maps: FeatureMaps, train: LabelledImages) -> int:

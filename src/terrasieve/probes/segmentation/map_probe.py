@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from terrasieve.baselines.baseline import Repeated
-from terrasieve.embeddings.stream import Precision, device_of, inference_copy
+from terrasieve.device import Precision
+from terrasieve.embeddings.stream import device_of, inference_copy
 from terrasieve.models.backbone import Encoder
 from terrasieve.models.dense import dense_encoder, sample_maps
 from terrasieve.probes.probe import StatesProtocol

@@ -14,8 +14,9 @@ from torch import Tensor
 from terrasieve.archive.protocol import Archive
 from terrasieve.archive.statistics import measure
 from terrasieve.console import progress_bar
+from terrasieve.device import Precision
 from terrasieve.embeddings.inputs import EncoderInput, bands_by_sensor
-from terrasieve.embeddings.stream import EmbedSettings, Precision, device_of, prepare_batch, read_batches
+from terrasieve.embeddings.stream import EmbedSettings, device_of, prepare_batch, read_batches
 from terrasieve.errors import ConfigError, nearest
 from terrasieve.models.backbone import Encoder, build_encoder
 from terrasieve.models.export import EncoderCard

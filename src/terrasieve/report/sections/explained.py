@@ -11,7 +11,6 @@ from terrasieve.explain.record import (
     NeighbourGallery,
     Projection,
     SaliencyGallery,
-    SaliencyMap,
 )
 from terrasieve.report.charts import Chart, Trace, axis, class_marker, finite, heatmap, plain
 from terrasieve.report.run import Run
@@ -32,11 +31,11 @@ class Tile:
     """A picture with what is said of it.
 
     Attributes:
-        picture: ``data:`` URI.
-        alt: In words.
-        title: Above the rest.
-        lines: Beneath it.
-        agrees: Whether it is of the class that it should be; None where that is unknown.
+        picture: The picture as a ``data:`` URI.
+        alt: What the picture shows, in words.
+        title: Heading above the lines.
+        lines: Lines of text beneath the heading.
+        agrees: Whether the sample is of the class that it should be; None where that is unknown.
     """
 
     picture: str
@@ -51,10 +50,10 @@ class Strip:
     """A sample and what belongs to it, side by side.
 
     Attributes:
-        label: Its class, by which the gallery is filtered.
-        title: Its id.
-        text: What is said of it.
-        tiles: The sample, then the others.
+        label: Class of the sample, by which the gallery is filtered.
+        title: Identifier of the sample.
+        text: What is said of the sample, in one line.
+        tiles: The sample's own picture, then those beside it.
     """
 
     label: str
@@ -68,11 +67,11 @@ class Gallery:
     """Strips under one method.
 
     Attributes:
-        id: Of its element, unique on the page.
+        id: Identifier of the gallery's element, unique on the page.
         method: How the pictures came to be, in a sentence.
         inputs: The bands that the encoder was shown.
         labels: The classes to choose from, in alphabetical order.
-        strips: One a sample.
+        strips: One strip for each sample.
     """
 
     id: str
@@ -158,15 +157,13 @@ def saliency(key: str, run: Run) -> Gallery | None:
         agrees = None if item.sample.label is None else item.sample.label == item.predicted
         text = f"true {label}, predicted {item.predicted}, probability {item.probability:.2f}"
         picture = Tile(item.sample.picture, f"Sample {item.sample.id}, {label}", "sample", (), agrees)
-        maps = (_map_tile(one, item.predicted) for one in item.maps)
+        maps = []
+        for one in item.maps:
+            error = one.completeness_error
+            lines = () if error is None else (f"completeness error {error:.1e}",)
+            maps.append(Tile(one.picture, f"{one.method} map; predicted {item.predicted}", one.method, lines))
         strips.append(Strip(label, item.sample.id, text, (picture, *maps)))
     return _gallery(f"{key}-saliency-strips", found, strips)
-
-
-def _map_tile(found: SaliencyMap, predicted: str) -> Tile:
-    error = found.completeness_error
-    lines = () if error is None else (f"completeness error {error:.1e}",)
-    return Tile(found.picture, f"{found.method} map; predicted {predicted}", found.method, lines)
 
 
 def neighbours(key: str, run: Run) -> Gallery | None:

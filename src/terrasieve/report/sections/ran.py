@@ -20,11 +20,11 @@ class Ran:
     """What the section shows.
 
     Attributes:
-        facts: Name and text.
+        facts: Name and text of each fact, in the order of the page.
         data: The archive that it was trained on, as YAML; empty where unknown.
         config: The resolved configuration as YAML; empty where unknown.
-        statistics: What normalised the bands; None where unknown.
-        files: Each file with size and hash.
+        statistics: Mean and standard deviation by which each band was normalised; None where unknown.
+        files: Each file of the run with its size, its date and its hash.
     """
 
     facts: tuple[tuple[str, str], ...]

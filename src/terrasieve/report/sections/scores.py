@@ -46,12 +46,12 @@ class Scores:
     """What the section shows.
 
     Attributes:
-        chart: The chart of each probe and metric.
-        groups: Tables.
-        confusion: Matrices of the trained model; None where rows have none.
-        classes: Tables per class, on request.
+        chart: A chart of each probe and headline metric, of which the page shows one at a time.
+        groups: The tables of each probe on each target.
+        confusion: Confusion matrices of the trained model; None where rows have none.
+        classes: Tables of scores per class, which the page shows on request.
         curve: Scores by share of the train split; None where there is one share.
-        notes: Protocols, data and remarks, a line each.
+        notes: Protocols, data and remarks, one sentence each.
     """
 
     chart: Choice
@@ -266,8 +266,7 @@ def _per_class(group: Group) -> tuple[Table, ...]:
         return ()
     names = _class_names(rows[group.trained])
     segmentation = group.task == "segmentation"
-    measure = _iou if segmentation else _recall
-    columns = {model: measure(matrix) for model, matrix in matrices.items() if len(matrix) == len(names)}
+    columns = {model: _per_row(matrix, segmentation) for model, matrix in matrices.items() if len(matrix) == len(names)}
     counts = matrices[group.trained].sum(axis=1)
     models = tuple(model for model in group.models if model in columns)
     lines = tuple(
@@ -294,17 +293,11 @@ def _class_cell(columns: dict[str, NDArray[np.float64]], model: str, position: i
     return Cell(f"{100 * value:.1f}", best=bool(value == top), dim=model in FLOORS)
 
 
-def _recall(counts: NDArray[np.float64]) -> NDArray[np.float64]:
-    return _ratio(counts.diagonal(), counts.sum(axis=1))
-
-
-def _iou(counts: NDArray[np.float64]) -> NDArray[np.float64]:
+def _per_row(counts: NDArray[np.float64], segmentation: bool) -> NDArray[np.float64]:
+    """IoU of each class for a segmentation, else recall; NaN for a class that does not occur."""
     hits = counts.diagonal()
-    return _ratio(hits, counts.sum(axis=0) + counts.sum(axis=1) - hits)
-
-
-def _ratio(part: NDArray[np.float64], whole: NDArray[np.float64]) -> NDArray[np.float64]:
-    ratio: NDArray[np.float64] = np.divide(part, whole, out=np.full(len(whole), np.nan), where=whole > 0)
+    whole = counts.sum(axis=1) + (counts.sum(axis=0) - hits if segmentation else 0)
+    ratio: NDArray[np.float64] = np.divide(hits, whole, out=np.full(len(whole), np.nan), where=whole > 0)
     return ratio
 
 
@@ -313,7 +306,10 @@ def _matrix(name: str, group: Group, row: ProbeRow, line: str) -> Chart:
     names = _class_names(row)
     totals = counts.sum(axis=1, keepdims=True)
     shares = 100 * np.divide(counts, totals, out=np.zeros_like(counts), where=totals > 0)
-    cells, hover = heatmap(shares.tolist(), names, names, _texts(counts, shares), _HOVER, 100)
+    # Counts where they fit into a cell, else shares; nothing where there is none.
+    written, digits = (counts, 0) if counts.max(initial=0) <= _READABLE_COUNT else (shares, 1)
+    texts = [[f"{value:.{digits}f}" if value else "" for value in row] for row in written]
+    cells, hover = heatmap(shares.tolist(), names, names, texts, _HOVER, 100)
     traces = (cells | {"customdata": counts.astype(int).tolist()}, hover)
     layout = {
         "xaxis": axis("predicted") | {"showgrid": False, "tickangle": -40},
@@ -325,10 +321,3 @@ def _matrix(name: str, group: Group, row: ProbeRow, line: str) -> Chart:
     alt = f"Confusion matrix of {group.trained}, {group.title} on {line}: {what}"
     size = len(names) * _CELL_HEIGHT
     return Chart(name, line, alt, traces, layout, 130 + size, group.title, width=min(190 + len(names) * 40, 900))
-
-
-def _texts(counts: NDArray[np.float64], shares: NDArray[np.float64]) -> list[list[str]]:
-    """Counts where they fit into a cell, else shares; nothing where there is none."""
-    if counts.max(initial=0) <= _READABLE_COUNT:
-        return [[f"{count:.0f}" if count else "" for count in row] for row in counts]
-    return [[f"{share:.1f}" if share else "" for share in row] for row in shares]

@@ -42,22 +42,17 @@ def tested(key: str, run: Run) -> Tested | None:
 
 def _row(one: Comparison) -> tuple[Cell, ...]:
     difference = f"{number(one.scale * one.difference, 3)} {one.unit}".rstrip()
+    bounds = () if one.low is None or one.high is None else (one.scale * one.low, one.scale * one.high)
     return row_of(
         one.name_a,
         one.name_b,
         f"{one.n} {one.over}",
-        Cell(difference, _interval(one), best=bool(one.significant)),
+        Cell(difference, span(*(number(bound, 3) for bound in bounds)) if bounds else "", best=bool(one.significant)),
         _p(one.t),
         _p(one.wilcoxon),
         _effect(one.cohens_dz),
         _effect(one.rank_biserial),
     )
-
-
-def _interval(one: Comparison) -> str:
-    if one.low is None or one.high is None:
-        return ""
-    return span(number(one.scale * one.low, 3), number(one.scale * one.high, 3))
 
 
 def _p(test: PairedTest | None) -> Cell:
