@@ -7,8 +7,9 @@ from typing import Literal
 import numpy as np
 from pydantic import Field
 
+from terrasieve.console import Stopwatch
 from terrasieve.curation.candidates import Indices, Vectors, candidates
-from terrasieve.curation.curator import Curator, Selection, Stopwatch, make_selection
+from terrasieve.curation.curator import Curator, Selection, make_selection
 from terrasieve.curation.keys import smallest, uniform
 
 
