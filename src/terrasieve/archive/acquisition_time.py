@@ -14,7 +14,7 @@ _SOFTWARE_TAGS = ("TIFFTAG_DATETIME",)
 _FORMATS = ("%Y:%m:%d %H:%M:%S", "%d.%m.%Y", "%Y/%m/%d")
 
 
-def acquired(header: Header) -> datetime | None:
+def acquisition_time(header: Header) -> datetime | None:
     """Acquisition time in UTC, or None where the file does not state it.
 
     Tried in this order: a date such as ``20200917T183541`` or ``20200917`` in the file's name, the product

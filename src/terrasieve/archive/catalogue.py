@@ -16,7 +16,7 @@ from terrasieve.archive.derived.subset import SubsetArchive
 from terrasieve.archive.geoparquet import write_geoparquet
 from terrasieve.archive.packed.manifest import KEY, digest
 from terrasieve.archive.protocol import Archive, source_place
-from terrasieve.archive.quality.audit import Examined, Examiner, examine
+from terrasieve.archive.quality.audit import Audit, Auditor, audit
 from terrasieve.archive.quality.limits import QualityLimits, QualityReport, Quarantine
 from terrasieve.archive.quality.suspicion import Suspicion, suspicions_path, write_suspicions
 from terrasieve.errors import ArchiveError, TooManyBadSamplesError
@@ -132,9 +132,7 @@ def index_archive(
     quarantine = Quarantine.begin(out.with_name(f"{out.name}.quarantine.csv"), len(archive), archive.rejected, max_bad)
     table = archive.table()
     limits = limits or QualityLimits()
-    found = (
-        Examined() if depth == "headers" else _examine(Examiner(archive, table, limits), quarantine, out, spec, workers)
-    )
+    found = Audit() if depth == "headers" else _audit(Auditor(archive, table, limits), quarantine, out, spec, workers)
     good = [index for index in range(len(archive)) if index not in found.bad]
     if not good:
         raise ArchiveError(f"{source_place(archive.source)} has no good sample; see {quarantine.path}.")
@@ -193,13 +191,13 @@ def _without_bbox(rows: pa.Table) -> pa.Table:
     return rows.drop_columns(["bbox"]) if "bbox" in rows.column_names else rows
 
 
-def _examine(examiner: Examiner, quarantine: Quarantine, out: Path, spec: Mapping[str, Any], workers: int) -> Examined:
-    archive, limits = examiner.archive, examiner.limits
+def _audit(auditor: Auditor, quarantine: Quarantine, out: Path, spec: Mapping[str, Any], workers: int) -> Audit:
+    archive, limits = auditor.archive, auditor.limits
     described = json.dumps([limits.model_dump(), spec, dict(archive.source)], sort_keys=True, default=str)
     request = digest([described, *archive.ids.tolist()])
     journal = out.with_name(f".{out.name}.journal")
     try:
-        return examine(examiner, quarantine, journal, request, workers)
+        return audit(auditor, quarantine, journal, request, workers)
     except TooManyBadSamplesError:
         journal.unlink(missing_ok=True)
         raise

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from terrasieve.archive.protocol import Archive, Window, WrapperArchive, source_place
 from terrasieve.archive.quality import offset
-from terrasieve.archive.quality.look import Look
-from terrasieve.archive.quality.offset import OFFSET, Verdict
+from terrasieve.archive.quality.offset import OFFSET, OffsetVerdict
+from terrasieve.archive.quality.pixel_summary import PixelSummary
 from terrasieve.console import track
 from terrasieve.errors import ArchiveError, SampleError
 from terrasieve.parallel import spread
@@ -119,8 +119,8 @@ def harmonise(archive: Archive, workers: int = 0) -> HarmonisedArchive:
         with spread(partial(_judge, archive, key), range(len(archive)), workers) as found:
             verdicts = np.array(list(track(found, f"Looking for the offset in {key}", total=len(archive))), np.int8)
         settled = offset.settle(verdicts, table[f"asset:{key}"])  # type: ignore[index]  # there is one where keys are
-        carriers[key] = settled == Verdict.CARRIES
-        unsure[key] = int((settled == Verdict.UNSURE).sum())
+        carriers[key] = settled == OffsetVerdict.CARRIES
+        unsure[key] = int((settled == OffsetVerdict.UNSURE).sum())
     return HarmonisedArchive(archive, carriers, unsure)
 
 
@@ -144,5 +144,5 @@ def _judge(archive: Archive, key: str, index: int) -> int:
     try:
         pixels = archive.read(index, key)
     except SampleError:
-        return int(Verdict.UNSURE)
-    return int(offset.judge(Look(pixels, sensor)))
+        return int(OffsetVerdict.UNSURE)
+    return int(offset.judge(PixelSummary(pixels, sensor)))

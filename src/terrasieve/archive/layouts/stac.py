@@ -19,7 +19,7 @@ from terrasieve.archive.quality.limits import FlawError, Problem, Rejection
 from terrasieve.archive.scenes.tiling import Edge, origins
 from terrasieve.archive.stac.assets import find_bands
 from terrasieve.archive.stac.items import Item, locate, read_items
-from terrasieve.archive.stac.tiles import Scene, TileReader, plan_scene
+from terrasieve.archive.stac.tiles import StacScene, TileReader, plan_scene
 from terrasieve.errors import ArchiveError
 from terrasieve.parallel import side_by_side
 from terrasieve.schema import Spec
@@ -81,7 +81,7 @@ class _Found:
     """An item that can be cut: its scene by sensor, and the first pixels of its tiles."""
 
     item: Item
-    scenes: Mapping[str, Scene]
+    scenes: Mapping[str, StacScene]
     corners: Sequence[tuple[int, int]]
 
 
@@ -158,7 +158,7 @@ def _plan(item: Item, spec: StacSpec, sensors: Mapping[str, Sensor]) -> _Found |
     return _Found(item, scenes, [(row, column) for row, column in corners])
 
 
-def _scene(item: Item, sensor: Sensor, explicit: Mapping[str, str], folder: Path) -> Scene:
+def _scene(item: Item, sensor: Sensor, explicit: Mapping[str, str], folder: Path) -> StacScene:
     places = find_bands(item, sensor, explicit)
     files = []
     for band in sensor.names:
@@ -167,7 +167,7 @@ def _scene(item: Item, sensor: Sensor, explicit: Mapping[str, str], folder: Path
     return plan_scene(files, item.id)
 
 
-def _grid(scene: Scene) -> tuple[object, ...]:
+def _grid(scene: StacScene) -> tuple[object, ...]:
     return (scene.height, scene.width, scene.crs, scene.transform)
 
 

@@ -1,9 +1,8 @@
-"""The Zarr side of writing a packed store: arrays, coordinates, and the group's metadata."""
+"""The Zarr side of writing a packed store: layout of the arrays, coordinates, and the group's metadata."""
 
 from __future__ import annotations
 
 import json
-import math
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,29 +11,15 @@ from typing import Any
 
 import numpy as np
 import zarr
+from numpy.typing import NDArray
 from zarr.codecs import BloscCodec, BloscShuffle
 
-from terrasieve.archive.packed.manifest import FORMAT, GROUP, KEY, Manifest, write_json
+from terrasieve.archive.packed.manifest import FORMAT, GROUP, KEY, ArrayLayout, Manifest, write_json
 from terrasieve.archive.packed.reading import ZARRS
-from terrasieve.schema import Spec
+from terrasieve.archive.protocol import Archive, source_place
+from terrasieve.archive.quality.limits import FlawError, Problem, QualityLimits, check
+from terrasieve.errors import ArchiveError, SampleError
 from terrasieve.sensors import Sensor
-
-
-class ArrayLayout(Spec):
-    """How one sensor's pixels are stored.
-
-    Attributes:
-        dtype: Little-endian numpy type, such as ``<u2``.
-        shape: Bands, rows and columns of a sample.
-    """
-
-    dtype: str
-    shape: tuple[int, int, int]
-
-    @property
-    def sample_bytes(self) -> int:
-        """Size of one sample's pixels."""
-        return math.prod(self.shape) * np.dtype(self.dtype).itemsize
 
 
 @dataclass(frozen=True)
@@ -65,6 +50,56 @@ class StoreLayout:
 def is_reserved(key: str) -> bool:
     """Whether a sensor's key would collide with the store's other names."""
     return key == "id" or key.startswith(("band_", ".")) or "/" in key
+
+
+def plan_arrays(archive: Archive, limits: QualityLimits) -> dict[str, ArrayLayout]:
+    """Layouts by sensor key, after the archive's first good sample.
+
+    Args:
+        archive: What is to be packed.
+        limits: What a sample may lack.
+
+    Raises:
+        ArchiveError: No sample is good, or a sensor's key is one of the store's own names.
+    """
+    if reserved := [key for key in archive.sensors if is_reserved(key)]:
+        raise ArchiveError(f"A packed store cannot have a sensor with the key {reserved[0]!r}; give it another.")
+    reason: SampleError | str = "it is empty."
+    for index in range(len(archive)):
+        try:
+            pixels = {key: archive.read(index, key) for key in archive.sensors}
+            for key, sensor in archive.sensors.items():
+                check(pixels[key], sensor, limits)
+        except SampleError as error:
+            reason = error
+            continue
+        return {
+            key: ArrayLayout(dtype=values.dtype.newbyteorder("<").str, shape=values.shape)
+            for key, values in pixels.items()
+        }
+    raise ArchiveError(f"{source_place(archive.source)} has no good sample: {reason}")
+
+
+def check_fits(pixels: NDArray[Any], layout: ArrayLayout) -> None:
+    """Refuse what cannot be stored as the first good sample is.
+
+    Args:
+        pixels: Of one sensor of a sample, shape ``(bands, height, width)``.
+        layout: Of that sensor's array.
+
+    Raises:
+        SampleError: The shape or the type is another.
+    """
+    if pixels.shape != layout.shape:
+        raise FlawError(
+            Problem.GRID,
+            f"Its shape {pixels.shape} is not {layout.shape}, that of the first good sample; pack one size at a time.",
+        )
+    if not np.can_cast(pixels.dtype, layout.dtype, "safe"):
+        raise FlawError(
+            Problem.UNIT,
+            f"Its type {pixels.dtype} does not fit into {layout.dtype}, that of the first good sample; convert it.",
+        )
 
 
 def create_arrays(out: Path, sensors: Mapping[str, Sensor], layout: StoreLayout, samples: int) -> None:

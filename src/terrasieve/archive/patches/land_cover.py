@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from terrasieve.archive.patches.listing import PatchReader
+from terrasieve.archive.readers.patch_reader import PatchReader
 from terrasieve.errors import SampleError
 from terrasieve.parallel import side_by_side
 

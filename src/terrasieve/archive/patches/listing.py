@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -21,6 +21,7 @@ from terrasieve.archive.footprints import corners, outlines_in_systems
 from terrasieve.archive.protocol import BaseArchive, Window
 from terrasieve.archive.quality.limits import Rejection
 from terrasieve.archive.readers.geotiff import Header
+from terrasieve.archive.readers.patch_reader import PatchReader
 from terrasieve.errors import ArchiveError, SampleError
 from terrasieve.parallel import side_by_side
 from terrasieve.schema import Spec
@@ -34,46 +35,6 @@ _TYPES: Mapping[str, pa.DataType] = {
 
 Column: TypeAlias = Sequence[Any] | pa.Array
 """One value a sample."""
-
-
-class PatchReader(Protocol):
-    """Reads the pixels of one sensor.
-
-    An address is what the listing says of one patch: usually a path below the root. Implementations are cheap to
-    pickle and safe in forked workers: they keep paths, never handles.
-    """
-
-    @property
-    def sensor(self) -> Sensor:
-        """What the pixels are."""
-
-    def files(self, address: str) -> Sequence[Path]:
-        """The files that hold a patch, the one that stands for it first."""
-
-    def shape(self, address: str) -> tuple[int, int]:
-        """Height and width of a patch."""
-
-    def read(self, address: str, positions: Sequence[int], window: Window | None) -> NDArray[Any]:
-        """Pixels of some bands of a patch.
-
-        Args:
-            address: Of the patch.
-            positions: Of the bands in the sensor, from 0.
-            window: The part wanted, within :meth:`shape`; all of the patch when None.
-
-        Returns:
-            Array of shape ``(len(positions), height, width)``.
-
-        Raises:
-            SampleError: The pixels cannot be read, or are not those of the sensor.
-        """
-
-    def header(self, address: str) -> Header | None:
-        """What says where a patch lies; None where its files do not.
-
-        Raises:
-            SampleError: The file is absent, truncated or not a raster.
-        """
 
 
 @dataclass(frozen=True)

@@ -18,11 +18,12 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
 from terrasieve.archive.protocol import Window, leaves, window_error
 from terrasieve.archive.quality.limits import FlawError, Problem
-from terrasieve.archive.readers.handles import Handles
+from terrasieve.archive.readers.handles import Handles, reading
 from terrasieve.parallel import side_by_side
+from terrasieve.sensors import SENSORS, Band, Sensor
 
 _OPEN_DATASETS = 64
-_FAILURES = (RasterioError, OSError, ValueError)
+_FAILURES = (RasterioError, OSError, ValueError, IndexError)
 _MUCH = 2**28
 """Bytes of pixels, 256 MiB, from which on a file is asked whether it can hold what its header claims."""
 _REMOTE = {
@@ -90,12 +91,9 @@ def read_header(path: Path) -> Header:
     Raises:
         SampleError: The file is absent, truncated or not a raster.
     """
-    try:
-        with _open(path) as dataset:
-            _check_transform(dataset, path)
-            return header_of(dataset, path, path.stat().st_size)
-    except _FAILURES as error:
-        raise _unreadable(path, error) from error
+    with reading(path, _FAILURES), _open(path) as dataset:
+        _check_transform(dataset, path)
+        return header_of(dataset, path, path.stat().st_size)
 
 
 def header_of(dataset: Any, path: Path, size: int) -> Header:
@@ -155,13 +153,9 @@ def read_grid(path: Address) -> PixelGrid:
     Raises:
         SampleError: The file is absent, truncated or not a raster.
     """
-    try:
-        dataset = _cache.get(path)
+    with _open_datasets.reading(path) as dataset:
         crs = dataset.crs.to_string() if dataset.crs else None
         return PixelGrid(dataset.height, dataset.width, crs, tuple(dataset.transform)[:6])
-    except _FAILURES as error:
-        _cache.drop(path)
-        raise _unreadable(path, error) from error
 
 
 def read_headers(paths: Iterable[Path], description: str) -> list[Header | FlawError]:
@@ -190,16 +184,11 @@ def read_window(path: Address, bands: Sequence[int], window: Window) -> NDArray[
     Raises:
         SampleError: The file cannot be read, lacks a band, or ends before the window does.
     """
-    try:
-        dataset = _cache.get(path)
+    with _open_datasets.reading(path) as dataset:
         if leaves(window, dataset.height, dataset.width):
             raise window_error(window, dataset.height, dataset.width, str(path))
         rectangle = rasterio.windows.Window(window.left, window.top, window.width, window.height)
-        pixels: NDArray[Any] = dataset.read([band + 1 for band in bands], window=rectangle)
-    except (*_FAILURES, IndexError) as error:
-        _cache.drop(path)
-        raise _unreadable(path, error) from error
-    return pixels
+        return np.asarray(dataset.read([band + 1 for band in bands], window=rectangle))
 
 
 def read_stretched(
@@ -221,15 +210,11 @@ def read_stretched(
         SampleError: The file cannot be read, or lacks the band.
     """
     top, left, rows, columns = box
-    try:
-        rectangle = rasterio.windows.Window(left, top, columns, rows)
-        pixels: NDArray[Any] = _cache.get(path).read(
-            band + 1, window=rectangle, out_shape=(height, width), resampling=Resampling.bilinear
+    rectangle = rasterio.windows.Window(left, top, columns, rows)
+    with _open_datasets.reading(path) as dataset:
+        return np.asarray(
+            dataset.read(band + 1, window=rectangle, out_shape=(height, width), resampling=Resampling.bilinear)
         )
-    except (*_FAILURES, IndexError) as error:
-        _cache.drop(path)
-        raise _unreadable(path, error) from error
-    return pixels
 
 
 def read_resampled(path: Path, height: int, width: int, nearest: bool = False) -> NDArray[Any]:
@@ -247,13 +232,9 @@ def read_resampled(path: Path, height: int, width: int, nearest: bool = False) -
         SampleError: The file cannot be read, or has several bands.
     """
     how = Resampling.nearest if nearest else Resampling.bilinear
-    try:
-        dataset = _cache.get(path)
+    with _open_datasets.reading(path) as dataset:
         count = dataset.count
-        pixels: NDArray[Any] = dataset.read(1, out_shape=(height, width), resampling=how)
-    except (*_FAILURES, IndexError) as error:
-        _cache.drop(path)
-        raise _unreadable(path, error) from error
+        pixels = np.asarray(dataset.read(1, out_shape=(height, width), resampling=how))
     if count != 1:
         raise FlawError(Problem.BANDS, f"{path} has {count} bands, not one; it is not the file of a single band.")
     return pixels
@@ -271,6 +252,32 @@ def cut(pixels: NDArray[Any], window: Window | None) -> NDArray[Any]:
     return pixels[..., window.top : window.top + window.height, window.left : window.left + window.width]
 
 
+def validate_bands(header: Header, sensor: Sensor) -> None:
+    """Refuse a file whose bands are not, or state that they are not, those of the sensor in its order.
+
+    A description that is no known band name or common name, such as ``LULC``, states nothing.
+
+    Raises:
+        SampleError: The band count differs, or a band's description names another band.
+    """
+    if header.count != len(sensor.bands):
+        raise FlawError(
+            Problem.BANDS,
+            f"{header.path} has {header.count} bands, sensor {sensor.name!r} has {len(sensor.bands)} "
+            f"({', '.join(sensor.names)}). Declare the sensor that delivered the file.",
+        )
+    known = {band.name.casefold() for band in _all_bands(sensor)}
+    common = {band.common_name.casefold() for band in _all_bands(sensor) if band.common_name}
+    for position, (said, band) in enumerate(zip(header.descriptions, sensor.bands, strict=True), start=1):
+        if said is not None and _contradicts(said.strip().casefold(), band, known, common):
+            raise FlawError(
+                Problem.BANDS,
+                f"{header.path} calls its band {position} {said!r}, sensor {sensor.name!r} has {band.name!r} there. "
+                f"The file's order is {', '.join(str(d) for d in header.descriptions)}: declare the bands in that "
+                f"order, or correct the file.",
+            )
+
+
 def _header_or_error(path: Path) -> Header | FlawError:
     try:
         return read_header(path)
@@ -278,13 +285,17 @@ def _header_or_error(path: Path) -> Header | FlawError:
         return error
 
 
-def _unreadable(path: Address, error: Exception) -> FlawError:
-    cause = error.__cause__ or error.__context__ or error
-    if isinstance(path, str):
-        address, said = path.removeprefix("/vsicurl/"), str(cause).rstrip(".")
-        advice = "Check the address and the connection, or try again later."
-        return FlawError(Problem.UNREADABLE, f"{address} cannot be read: {said}. {advice}")
-    return FlawError(Problem.UNREADABLE, f"{path} cannot be read: {cause}. Fetch the file again, or remove it.")
+def _all_bands(sensor: Sensor) -> Iterable[Band]:
+    yield from sensor.bands
+    for other in SENSORS.values():
+        # R, G and B may be said of any picture, also of three bands of a satellite.
+        if other.name != "rgb8":
+            yield from other.bands
+
+
+def _contradicts(said: str, band: Band, names: set[str], common_names: set[str]) -> bool:
+    own = {band.name.casefold(), (band.common_name or "").casefold()}
+    return said not in own and (said in names or said in common_names)
 
 
 def _open(path: Address) -> Any:
@@ -324,4 +335,4 @@ def _check_transform(dataset: Any, path: Path) -> None:
         raise FlawError(Problem.GRID, f"{path} has the transform {transform}, which places no pixel; correct the file.")
 
 
-_cache: Handles[Address, Any] = Handles(_open, _OPEN_DATASETS)
+_open_datasets: Handles[Address, Any] = Handles(_open, _OPEN_DATASETS, _FAILURES)

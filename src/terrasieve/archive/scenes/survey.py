@@ -10,8 +10,7 @@ from typing import Literal
 from pydantic import Field
 
 from terrasieve.archive.quality.limits import FlawError, Problem, Rejection
-from terrasieve.archive.readers.band_validation import check_bands
-from terrasieve.archive.readers.geotiff import Header, read_headers
+from terrasieve.archive.readers.geotiff import Header, read_headers, validate_bands
 from terrasieve.archive.scenes.matching import Scene, Unmatched, match_by_geometry, match_by_stem
 from terrasieve.archive.scenes.tiling import Edge, starts
 from terrasieve.errors import ArchiveError
@@ -122,7 +121,7 @@ def _screen(spec: ScenesSpec, sensors: Mapping[str, Sensor]) -> tuple[dict[str, 
 def _accept(header: Header | FlawError, sensor: Sensor) -> Header:
     if isinstance(header, FlawError):
         raise header
-    check_bands(header, sensor)
+    validate_bands(header, sensor)
     return header
 
 

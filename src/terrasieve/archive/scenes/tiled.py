@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from terrasieve.archive.acquisition_time import acquired
+from terrasieve.archive.acquisition_time import acquisition_time
 from terrasieve.archive.footprints import corners, outlines_in_systems
 from terrasieve.archive.protocol import BaseArchive, Window
 from terrasieve.archive.readers.geotiff import read_window
@@ -83,7 +83,7 @@ class ScenesArchive(BaseArchive):
 
     def table(self) -> pa.Table:
         """See ``Archive.table``; with ``time:<sensor>``, each sensor's own acquisition, where there are several."""
-        times = {key: [acquired(scene.files[key]) for scene in self._scenes] for key in self._sensors}
+        times = {key: [acquisition_time(scene.files[key]) for scene in self._scenes] for key in self._sensors}
         columns = {
             "id": pa.array(self.ids.tolist(), pa.string()),
             "geometry": pa.array(self._outlines(), pa.binary()),

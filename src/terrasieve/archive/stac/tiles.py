@@ -53,7 +53,7 @@ class BandFile:
 
 
 @dataclass(frozen=True)
-class Scene:
+class StacScene:
     """One item as one sensor sees it.
 
     Attributes:
@@ -80,7 +80,7 @@ class TileReader:
         tile: Rows and columns of a tile.
     """
 
-    def __init__(self, sensor: Sensor, scenes: Mapping[str, Scene], tile: int) -> None:
+    def __init__(self, sensor: Sensor, scenes: Mapping[str, StacScene], tile: int) -> None:
         self.sensor, self.tile = sensor, tile
         self._scenes = scenes
 
@@ -122,13 +122,13 @@ class TileReader:
             tags={},
         )
 
-    def _scene(self, address: str) -> tuple[Scene, int, int]:
+    def _scene(self, address: str) -> tuple[StacScene, int, int]:
         item, _, corner = address.rpartition("/")
         row, _, column = corner.partition("_")
         return self._scenes[item], int(row), int(column)
 
 
-def plan_scene(files: Sequence[tuple[Address, int, Mapping[str, Any]]], name: str) -> Scene:
+def plan_scene(files: Sequence[tuple[Address, int, Mapping[str, Any]]], name: str) -> StacScene:
     """The scene that files make, from what the item says of their grids, or else from their headers.
 
     Args:
@@ -148,7 +148,7 @@ def plan_scene(files: Sequence[tuple[Address, int, Mapping[str, Any]]], name: st
         BandFile(address, position, grid.height, grid.width)
         for (address, position, _), grid in zip(files, grids, strict=True)
     )
-    return Scene(bands, finest.height, finest.width, finest.crs, finest.transform)
+    return StacScene(bands, finest.height, finest.width, finest.crs, finest.transform)
 
 
 def patiently(address: Address, read: Callable[[Any], T]) -> T:
@@ -169,7 +169,7 @@ def patiently(address: Address, read: Callable[[Any], T]) -> T:
     raise AssertionError
 
 
-def _read_band(band: BandFile, scene: Scene, place: Window, address: Address) -> NDArray[Any]:
+def _read_band(band: BandFile, scene: StacScene, place: Window, address: Address) -> NDArray[Any]:
     if _is_finest(band, scene):
         pixels: NDArray[Any] = read_window(address, [band.position], place)[0]
         return pixels
@@ -178,7 +178,7 @@ def _read_band(band: BandFile, scene: Scene, place: Window, address: Address) ->
     return read_stretched(address, band.position, box, place.height, place.width)
 
 
-def _is_finest(band: BandFile, scene: Scene) -> bool:
+def _is_finest(band: BandFile, scene: StacScene) -> bool:
     return (band.height, band.width) == (scene.height, scene.width)
 
 

@@ -15,7 +15,7 @@ _ROUNDING = 1e-9
 
 
 @dataclass(frozen=True)
-class Grid:
+class CellGrid:
     """Edges of cells in an image, in pixels from its first edge: pixel ``i`` covers ``i`` to ``i + 1``.
 
     Attributes:
@@ -42,7 +42,7 @@ class Grid:
         return self.rows[[0, -1]] - 0.5, self.columns[[0, -1]] - 0.5
 
 
-def plan_grid(annotation: Annotation, spacing: float, size: int | None, what: str) -> Grid:
+def plan_grid(annotation: Annotation, spacing: float, size: int | None, what: str) -> CellGrid:
     """The grid of a vignette.
 
     On the ground a sample of the range is ``range_spacing / sin(incidence)`` long. Across a vignette that changes by
@@ -68,7 +68,7 @@ def plan_grid(annotation: Annotation, spacing: float, size: int | None, what: st
             f"of {spacing:g} m, and {size or 1} are wanted; choose a smaller size.",
         )
     height, width = (size, size) if size is not None else fits
-    return Grid(_edges(along, spacing, height), _edges(across, spacing, width))
+    return CellGrid(_edges(along, spacing, height), _edges(across, spacing, width))
 
 
 def weights(edges: NDArray[np.float64], length: int) -> csr_array:

@@ -15,7 +15,7 @@ from terrasieve.archive.footprints import outlines
 from terrasieve.archive.protocol import Window
 from terrasieve.archive.readers.geotiff import cut
 from terrasieve.archive.wave_mode.annotation import Annotation, read_annotation
-from terrasieve.archive.wave_mode.averaging import Grid, plan_grid
+from terrasieve.archive.wave_mode.averaging import CellGrid, plan_grid
 from terrasieve.archive.wave_mode.documents import parse
 from terrasieve.archive.wave_mode.safe import VignetteFiles, processor_version
 from terrasieve.archive.wave_mode.vignette import Averaging, read_vignette
@@ -97,13 +97,13 @@ class VignetteReader:
     def _files(self, address: str) -> VignetteFiles:
         return VignetteFiles.of(self.root / address)
 
-    def _planned(self, address: str) -> tuple[Annotation, Grid]:
+    def _planned(self, address: str) -> tuple[Annotation, CellGrid]:
         files = self._files(address)
         annotation = read_annotation(parse(files.annotation))
         return annotation, plan_grid(annotation, self.averaging.spacing, self.averaging.size, str(files.measurement))
 
 
-def _outline(annotation: Annotation, grid: Grid) -> bytes | None:
+def _outline(annotation: Annotation, grid: CellGrid) -> bytes | None:
     """The outline of the cells, counter-clockwise or clockwise as the pass has it."""
     longitude, latitude = annotation.longitude.at(*grid.corners), annotation.latitude.at(*grid.corners)
     around = ((0, 0), (0, 1), (1, 1), (1, 0))

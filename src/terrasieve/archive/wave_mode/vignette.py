@@ -13,7 +13,7 @@ from terrasieve.archive.protocol import Window
 from terrasieve.archive.quality.limits import FlawError, Problem
 from terrasieve.archive.readers.geotiff import read_header, read_window
 from terrasieve.archive.wave_mode.annotation import Annotation, check_belongs, read_annotation
-from terrasieve.archive.wave_mode.averaging import Grid, plan_grid, weights
+from terrasieve.archive.wave_mode.averaging import CellGrid, plan_grid, weights
 from terrasieve.archive.wave_mode.calibration import read_calibration
 from terrasieve.archive.wave_mode.documents import Document, parse
 from terrasieve.archive.wave_mode.look_up import LookUpTable
@@ -106,7 +106,7 @@ def _check_image(files: VignetteFiles, annotation: Annotation) -> None:
 
 
 def _strips(
-    files: VignetteFiles, annotation: Annotation, grid: Grid, calibration: LookUpTable, noise: Noise | None
+    files: VignetteFiles, annotation: Annotation, grid: CellGrid, calibration: LookUpTable, noise: Noise | None
 ) -> Iterator[NDArray[np.float64]]:
     """Rows of cells, a few at a time, with NaN where nothing was measured."""
     left, right = _covered(grid.columns)
