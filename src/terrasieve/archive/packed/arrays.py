@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from zarr.codecs import BloscCodec, BloscShuffle
 
 from terrasieve.archive.packed.manifest import FORMAT, GROUP, KEY, ArrayLayout, Manifest, write_json
-from terrasieve.archive.packed.reading import ZARRS
+from terrasieve.archive.packed.reading import zarrs_config
 from terrasieve.archive.protocol import Archive, source_place
 from terrasieve.archive.quality.limits import FlawError, Problem, QualityLimits, check
 from terrasieve.errors import ArchiveError, SampleError
@@ -137,7 +137,7 @@ def open_arrays(out: Path, layout: StoreLayout) -> dict[str, Any]:
     Plain chunks go through zarr's own pipeline, which also writes a chunk of zeros, as it will be mapped like
     any other; zarrs would leave it out.
     """
-    pipeline: dict[str, Any] = ZARRS if layout.compress else {"array.write_empty_chunks": True}
+    pipeline = zarrs_config() if layout.compress else {"array.write_empty_chunks": True}
     with zarr.config.set(pipeline):
         group = zarr.open_group(out, mode="r+", zarr_format=3, use_consolidated=False)
         return {key: group[key] for key in layout.arrays}

@@ -26,8 +26,10 @@ from terrasieve.errors import ArchiveError, SampleError
 from terrasieve.schema import Spec
 from terrasieve.sensors import Sensor
 
-ZARRS = {"codec_pipeline.path": "zarrs.ZarrsCodecPipeline"}
+ZARRS: dict[str, Any] = {"codec_pipeline.path": "zarrs.ZarrsCodecPipeline"}
 """zarr configuration that decodes in compiled code."""
+_ONE_THREAD = {"threading.max_workers": 1, "codec_pipeline.chunk_concurrent_maximum": 1}
+_IMPORTED_BY = os.getpid()
 
 Reader = Callable[[int, Window | None], NDArray[Any]]
 
@@ -174,7 +176,7 @@ class _MappedBands:
 
 
 class _ZarrArray:
-    """An array that zarr decodes; opened anew in each process, as its threads do not survive a fork."""
+    """An array that zarr decodes; opened anew in each process, as threads do not survive a fork."""
 
     def __init__(self, root: str | Path, key: str) -> None:
         self._root = root
@@ -204,10 +206,19 @@ class _ZarrArray:
 
     def _array(self) -> zarr.Array[ArrayV3Metadata]:
         if self._opened is None or self._process != os.getpid():
-            with zarr.config.set(ZARRS):
+            with zarr.config.set(zarrs_config()):
                 self._opened = _array(_open_group(self._root), self._key, self._root)
             self._process = os.getpid()
         return self._opened
+
+
+def zarrs_config() -> dict[str, Any]:
+    """Zarr configuration that decodes in compiled code: in many threads, but in one after a fork.
+
+    A forked process inherits the pool of threads that its parent may have started, and none of the threads: it would
+    wait for them for ever.
+    """
+    return ZARRS if os.getpid() == _IMPORTED_BY else ZARRS | _ONE_THREAD
 
 
 def _open_group(root: str | Path) -> zarr.Group:
