@@ -144,7 +144,7 @@ def _alive(process: int) -> bool:
     return True
 
 
-def test_an_examiner_can_be_sent_to_a_process_that_was_not_forked() -> None:
+def test_an_auditor_can_be_sent_to_a_process_that_was_not_forked() -> None:
     archive = SimulatedArchive(SimulatedSpec(seed=3, samples=4, size=32))
     auditor = Auditor(archive, archive.table(), QualityLimits())
     again = pickle.loads(pickle.dumps(auditor.judge))

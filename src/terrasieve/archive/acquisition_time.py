@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from datetime import UTC, datetime
 
 from terrasieve.archive.readers.geotiff import Header
@@ -21,7 +20,8 @@ def acquisition_time(header: Header) -> datetime | None:
     name and acquisition tags, the TIFF's own DateTime, which some software sets to the time of writing.
     A source that states a time of day is preferred to one that states the day only.
     """
-    found = [time for time in _candidates(header) if time is not None]
+    texts = [header.path.stem, *(header.tags.get(tag, "") for tag in _TAGS)]
+    found = [time for text in texts if (time := parse_time(text))]
     exact = [time for time in found if (time.hour, time.minute, time.second) != (0, 0, 0)]
     own = exact or found
     if own:
@@ -39,12 +39,6 @@ def parse_time(text: str) -> datetime | None:
         except ValueError:
             continue
     return _parse_whole(text.strip())
-
-
-def _candidates(header: Header) -> Iterator[datetime | None]:
-    yield parse_time(header.path.stem)
-    for tag in _TAGS:
-        yield parse_time(header.tags.get(tag, ""))
 
 
 def _parse_whole(text: str) -> datetime | None:

@@ -43,7 +43,7 @@ class Catalogue:
     """A catalogue as read from its file.
 
     Attributes:
-        path: The file.
+        path: The GeoParquet file that it was read from.
         table: The rows; columns as ``Archive.table``, and ``bbox``.
         spec: How to open the archive, as it is written in YAML.
         source: The archive's provenance when it was indexed.
@@ -69,8 +69,8 @@ class CataloguedArchive(SubsetArchive):
     """The samples of an archive that a catalogue lists; its table is the catalogue's own.
 
     Args:
-        archive: The whole.
-        catalogue: Names the samples.
+        archive: The whole, as it is opened from the spec of the catalogue.
+        catalogue: Its column ``id`` names the samples and their order.
 
     Raises:
         ArchiveError: A listed sample is no longer in the archive.
@@ -116,10 +116,10 @@ def index_archive(
     comes to the same result.
 
     Args:
-        archive: What to index.
+        archive: Of which every sample is checked.
         out: The catalogue, ``.parquet``; the list of rejected samples goes to ``<out>.quarantine.csv``, what else is
             suspected to ``<out>.suspicions.json``.
-        limits: What a sample may lack.
+        limits: How much may be missing from a sample; the defaults of ``QualityLimits`` when None.
         max_bad: Highest share of samples that may be rejected, 0 to 1.
         depth: ``pixels`` reads every sample; ``headers`` trusts what the files say about themselves.
         workers: Reader processes; 0 reads in this one. The result is the same.
@@ -150,10 +150,10 @@ def write_catalogue(archive: Archive, rows: pa.Table, suspicions: Sequence[Suspi
     """Write a catalogue.
 
     Args:
-        archive: Of which it lists samples.
+        archive: The catalogue says how it is opened and where it comes from.
         rows: Of the samples listed; columns as ``Archive.table``, and perhaps more.
         suspicions: What is suspected of them; None where nobody looked.
-        out: The file.
+        out: The GeoParquet file, replaced when the new one is whole.
 
     Raises:
         ArchiveError: The archive cannot say how it is opened.

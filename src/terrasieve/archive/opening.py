@@ -19,8 +19,8 @@ from terrasieve.archive.layouts.plain_table import PlainTableSpec, is_table
 from terrasieve.archive.packed.manifest import GROUP, KEY
 from terrasieve.archive.packed.reading import PackedArchive, PackedSpec
 from terrasieve.archive.protocol import Archive
+from terrasieve.archive.scenes.survey import Edge
 from terrasieve.archive.scenes.tiled import ScenesArchive, ScenesSpec, SensorFolder
-from terrasieve.archive.scenes.tiling import Edge
 from terrasieve.errors import ArchiveError, ConfigError, nearest
 from terrasieve.schema import Spec
 from terrasieve.sensors import SENSORS

@@ -43,7 +43,7 @@ class HarmonisedArchive(WrapperArchive):
     the column ``offset_removed`` of the table from which of each.
 
     Args:
-        archive: The whole.
+        archive: As it is on disk, with the offset where samples carry it.
         carriers: For each sensor that may carry the offset, which samples do, shape ``(n,)``.
         unsure: How many samples of each sensor are too bright to tell; they are left as they are.
 
@@ -106,7 +106,7 @@ def harmonise(archive: Archive, workers: int = 0) -> HarmonisedArchive:
     A sample that cannot be read is left as it is; reading it will say why.
 
     Args:
-        archive: The whole.
+        archive: As it is on disk, with the offset where samples carry it.
         workers: Reader processes; 0 reads in this one.
 
     Raises:

@@ -27,7 +27,7 @@ class StoreLayout:
     """The arrays of a store.
 
     Attributes:
-        arrays: By sensor key.
+        arrays: Type and shape of one sample, by key of the sensor.
         chunk: Samples a chunk, the same for all arrays, so that one record says how far all of them are.
         compress: Whether a chunk is a shard of compressed single bands, or plain pixels.
     """
@@ -56,8 +56,8 @@ def plan_arrays(archive: Archive, limits: QualityLimits) -> dict[str, ArrayLayou
     """Layouts by sensor key, after the archive's first good sample.
 
     Args:
-        archive: What is to be packed.
-        limits: What a sample may lack.
+        archive: Samples are read in order, up to the first that is good.
+        limits: How much may be missing from a sample that is good.
 
     Raises:
         ArchiveError: No sample is good, or a sensor's key is one of the store's own names.
@@ -85,7 +85,7 @@ def check_fits(pixels: NDArray[Any], layout: ArrayLayout) -> None:
 
     Args:
         pixels: Of one sensor of a sample, shape ``(bands, height, width)``.
-        layout: Of that sensor's array.
+        layout: Type and shape that all samples of the sensor have.
 
     Raises:
         SampleError: The shape or the type is another.
@@ -107,8 +107,8 @@ def create_arrays(out: Path, sensors: Mapping[str, Sensor], layout: StoreLayout,
 
     Args:
         out: Folder of the store.
-        sensors: By key.
-        layout: Of the arrays.
+        sensors: The archive's, by the keys of the layout.
+        layout: Types, shapes and chunks of the arrays.
         samples: The most samples that there can be. Arrays are made a whole number of chunks long, so that
             every chunk is written whole, whatever lay there before; ``trim`` makes them fit.
     """
@@ -116,6 +116,10 @@ def create_arrays(out: Path, sensors: Mapping[str, Sensor], layout: StoreLayout,
     group.attrs[KEY] = {"format": FORMAT, "complete": False}
     for key, array in layout.arrays.items():
         chunk = (layout.chunk, *array.shape)
+        size = np.dtype(array.dtype).itemsize
+        compressor = BloscCodec(cname="zstd", clevel=5, shuffle=BloscShuffle.shuffle, typesize=size)
+        sensor = sensors[key]
+        units = [band.unit for band in sensor.bands]
         group.create_array(
             key,
             shape=(-(-samples // layout.chunk) * layout.chunk, *array.shape),
@@ -123,10 +127,10 @@ def create_arrays(out: Path, sensors: Mapping[str, Sensor], layout: StoreLayout,
             chunks=(1, 1, *array.shape[1:]) if layout.compress else chunk,
             shards=chunk if layout.compress else None,
             filters=None,
-            compressors=_compressor(array) if layout.compress else None,
+            compressors=compressor if layout.compress else None,
             fill_value=0,
             dimension_names=layout.dimensions(key),
-            attributes=_attributes(sensors[key]),
+            attributes={"coordinates": "id", "sensor": sensor.name, "bands": list(sensor.names), "units": units},
             overwrite=True,
         )
 
@@ -169,12 +173,3 @@ def publish(out: Path, manifest: Manifest) -> None:
     group = json.loads((out / GROUP).read_text(encoding="utf-8"))
     group["attributes"] = {**group["attributes"], KEY: manifest.model_dump(mode="json")}
     write_json(out / GROUP, group)
-
-
-def _attributes(sensor: Sensor) -> dict[str, Any]:
-    units = [band.unit for band in sensor.bands]
-    return {"coordinates": "id", "sensor": sensor.name, "bands": list(sensor.names), "units": units}
-
-
-def _compressor(layout: ArrayLayout) -> BloscCodec:
-    return BloscCodec(cname="zstd", clevel=5, shuffle=BloscShuffle.shuffle, typesize=np.dtype(layout.dtype).itemsize)

@@ -89,7 +89,7 @@ class PackingProgress(Spec):
     Attributes:
         request: Digest of the archive and the options; another archive or option must not go on from here.
         arrays: Layouts by sensor key.
-        chunk: Samples a chunk.
+        chunk: Number of samples in a chunk.
         position: Samples of the archive that were read.
         kept: Samples in the store.
         rejected: Positions in the archive of the samples left out so far.

@@ -140,9 +140,9 @@ class _Reader(Auditor):
     """Reads samples that fit the store.
 
     Args:
-        archive: What to read.
-        table: Of the archive.
-        limits: What a sample may lack.
+        archive: Its samples are read whole and packed.
+        table: The table of the archive: ``id`` and ``asset:<sensor>``.
+        limits: How much may be missing from a sample that is packed.
         arrays: Of the store, by key of the sensor.
     """
 
@@ -262,7 +262,9 @@ class _Packing:
                 self.quarantine.extend(flaws)
                 bar.update(task, note=self.quarantine.summary())
             else:
-                self._take(pixels, buffers, filled)
+                for key, values in pixels.items():
+                    buffers[key][filled] = values
+                    self.sums[key].update(values)
                 self.suspects.add(position, finding)
                 found.append((position, finding.record()))
                 filled += 1
@@ -272,11 +274,6 @@ class _Packing:
         done = {"position": position, "kept": self.progress.kept + filled, "sums": sums}
         update = {**done, "rejected": tuple(rejected), "rejections": tuple(rejections)}
         return self.progress.model_copy(update=update), found
-
-    def _take(self, pixels: Mapping[str, NDArray[Any]], buffers: Mapping[str, NDArray[Any]], place: int) -> None:
-        for key, values in pixels.items():
-            buffers[key][place] = values
-            self.sums[key].update(values)
 
     def _write(self, buffers: Mapping[str, NDArray[Any]], after: PackingProgress) -> None:
         start, filled = self.progress.kept, after.kept - self.progress.kept

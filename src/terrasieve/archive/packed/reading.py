@@ -62,7 +62,7 @@ class PackedArchive(BaseArchive):
         root: Folder of the store, or a URL that fsspec understands.
 
     Attributes:
-        root: The same, absolute.
+        root: The same, as an absolute path or a URL.
         manifest: What the store says about itself.
 
     Raises:

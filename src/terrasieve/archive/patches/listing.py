@@ -9,7 +9,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -63,7 +63,7 @@ class PatchesArchive(BaseArchive):
 
     Args:
         spec: How the archive is opened; has ``layout`` and ``root``.
-        listing: The samples.
+        listing: Names and addresses of the samples, and what is known of them.
         readers: By key of the sensor; the listing has an address for each.
 
     Raises:
@@ -122,7 +122,10 @@ class PatchesArchive(BaseArchive):
 
     @cached_property
     def _table(self) -> pa.Table:
-        placed = self._places()
+        key, reader = next(iter(self._readers.items()))
+        addresses, title = self._listing.addresses[key], f"Headers of {self._root.name}"
+        # An unreadable file says nothing here; whoever reads its pixels is told why.
+        placed = list(side_by_side(partial(_header_or_none, reader), addresses, title))
         known = {name: found() if callable(found) else found for name, found in self._listing.columns.items()}
         columns = {
             "id": pa.array(list(self._listing.ids), pa.string()),
@@ -139,12 +142,6 @@ class PatchesArchive(BaseArchive):
             columns[f"asset:{key}"] = pa.array([str(reader.files(one)[0]) for one in addresses], pa.string())
         columns |= {name: pa.array(found) for name, found in known.items() if name not in _TYPES}
         return pa.table(columns)
-
-    def _places(self) -> list[Header | None]:
-        """Headers of the first sensor, where they say where a patch lies; an unreadable file says nothing here."""
-        key, reader = next(iter(self._readers.items()))
-        addresses = self._listing.addresses[key]
-        return list(side_by_side(lambda one: _header_or_none(reader, one), addresses, f"Headers of {self._root.name}"))
 
     def _shape(self, index: int, sensor: str) -> tuple[int, int]:
         return self._readers[sensor].shape(self._listing.addresses[sensor][index])
@@ -178,6 +175,7 @@ def _check(listing: Listing, what: str) -> None:
 
 
 def _header_or_none(reader: PatchReader, address: str) -> Header | None:
+    """The header of a patch that says where the patch lies."""
     try:
         header = reader.header(address)
     except SampleError:

@@ -44,7 +44,7 @@ def audit(auditor: Auditor, quarantine: Quarantine, journal: Path, request: str,
     """Read every sample once, check it and look at it; what an interrupted run did is not done again.
 
     Args:
-        auditor: Of the archive.
+        auditor: Reads and judges the samples of the archive.
         quarantine: Takes in the bad ones.
         journal: Where to record how far the pass is; removed when it is through.
         request: Digest of all that the result depends on.
@@ -79,9 +79,9 @@ class Auditor:
     """Reads samples whole, checks each and looks at it.
 
     Args:
-        archive: What to read.
+        archive: Its samples are read whole, one at a time.
         table: Of the archive: ``id`` and ``asset:<sensor>``.
-        limits: What a sample may lack.
+        limits: How much may be missing from a good sample.
     """
 
     def __init__(self, archive: Archive, table: pa.Table, limits: QualityLimits) -> None:
@@ -178,7 +178,7 @@ def suspicions_of(archive: Archive, samples: int = 256) -> tuple[Suspicion, ...]
 
     Args:
         archive: A catalogue or a packed store says by itself; of any other, samples are read.
-        samples: How many at most.
+        samples: Number of samples that are read, where the archive has as many.
     """
     if archive.suspicions is not None:
         return archive.suspicions

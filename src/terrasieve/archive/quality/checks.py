@@ -1,4 +1,8 @@
-"""Pixels that are missing within what ``QualityLimits`` allows, and bands that hold one value."""
+"""What may be wrong with the pixels of one sample without making it unfit for use; each check says what it saw.
+
+Checked are pixels that are missing within what ``QualityLimits`` allows, bands that hold one value, files that do not
+cover the same ground, the order of bands, values that a band cannot have, and units.
+"""
 
 from __future__ import annotations
 

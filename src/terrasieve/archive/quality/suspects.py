@@ -68,7 +68,7 @@ def inspect_sample(
 
     Args:
         pixels: By key of the sensor, shape ``(bands, height, width)``, all bands in the sensor's order.
-        sensors: By the same keys.
+        sensors: What the pixels are said to be, by the same keys.
         assets: The file of each sensor, where their grids are to be compared.
     """
     summaries = {key: PixelSummary(values, sensors[key]) for key, values in pixels.items()}
@@ -89,7 +89,7 @@ class Suspects:
     """What was found so far in the samples of an archive: positions and numbers, never pixels.
 
     Args:
-        sensors: The archive's.
+        sensors: The archive's sensors by key.
     """
 
     def __init__(self, sensors: Mapping[str, Sensor]) -> None:

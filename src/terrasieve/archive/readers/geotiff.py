@@ -49,16 +49,16 @@ class Header:
     Attributes:
         name: The file's path, as text: an archive of a million files holds as many of these.
         bytes: Its size on disk.
-        height: Rows.
-        width: Columns.
-        count: Bands.
+        height: Number of rows of pixels.
+        width: Number of columns of pixels.
+        count: Number of bands of the file.
         dtype: Pixel type of the first band, as numpy names it.
         crs: Such as ``EPSG:32632``, or WKT where there is no code; None where unknown.
         transform: The affine a-f from (column, row) to coordinates.
         nodata: The file's own nodata value.
         descriptions: What the file calls each band, None where it does not.
         block: Rows and columns of the blocks that the file is stored in.
-        tags: The file's metadata.
+        tags: The file's own metadata, by name.
     """
 
     name: str
@@ -92,7 +92,10 @@ def read_header(path: Path) -> Header:
         SampleError: The file is absent, truncated or not a raster.
     """
     with reading(path, _FAILURES), _open(path) as dataset:
-        _check_transform(dataset, path)
+        a, b, _, d, e, _ = transform = tuple(dataset.transform)[:6]
+        if not (np.isfinite(transform).all() and a * e - b * d):
+            text = f"{path} has the transform {transform}, which places no pixel; correct the file."
+            raise FlawError(Problem.GRID, text)
         return header_of(dataset, path, path.stat().st_size)
 
 
@@ -100,9 +103,9 @@ def header_of(dataset: Any, path: Path, size: int) -> Header:
     """The header of an open dataset; what files mostly have in common is kept once for all of them.
 
     Args:
-        dataset: Of rasterio.
-        path: Its file.
-        size: In bytes.
+        dataset: An open dataset of rasterio.
+        path: The file that it was opened from.
+        size: Size of the file in bytes.
     """
     return Header(
         name=str(path),
@@ -135,9 +138,9 @@ class PixelGrid:
     """Where the pixels of a file lie.
 
     Attributes:
-        height: Rows.
-        width: Columns.
-        crs: As in :class:`Header`.
+        height: Number of rows of pixels.
+        width: Number of columns of pixels.
+        crs: Such as ``EPSG:32632``, as :class:`Header` has it; None where unknown.
         transform: The affine a-f from (column, row) to coordinates.
     """
 
@@ -174,7 +177,7 @@ def read_window(path: Address, bands: Sequence[int], window: Window) -> NDArray[
     The file stays open for the next call, in a cache that belongs to the calling thread and process.
 
     Args:
-        path: The file.
+        path: A local file, or a name of GDAL's virtual file systems.
         bands: Positions in the file, from 0.
         window: Rows and columns of the file.
 
@@ -197,11 +200,11 @@ def read_stretched(
     """A part of one band on a grid of another resolution (bilinear), touching only the blocks that it meets.
 
     Args:
-        path: The file.
+        path: A local file, or a name of GDAL's virtual file systems.
         band: Position in the file, from 0.
         box: Top, left, height and width of the part in pixels of the file, which need not be whole.
-        height: Rows wanted.
-        width: Columns wanted.
+        height: Number of rows wanted.
+        width: Number of columns wanted.
 
     Returns:
         Array of shape ``(height, width)`` in the file's type.
@@ -224,8 +227,8 @@ def read_resampled(path: Path, height: int, width: int, nearest: bool = False) -
 
     Args:
         path: A file of one band.
-        height: Rows wanted.
-        width: Columns wanted.
+        height: Number of rows wanted.
+        width: Number of columns wanted.
         nearest: For classes: take the nearest pixel's value, where bilinear interpolation would mix two.
 
     Raises:
@@ -245,7 +248,7 @@ def cut(pixels: NDArray[Any], window: Window | None) -> NDArray[Any]:
 
     Args:
         pixels: Rows and columns last.
-        window: Within the pixels.
+        window: The part wanted, within the pixels; all of them when None.
     """
     if window is None:
         return pixels
@@ -256,6 +259,10 @@ def validate_bands(header: Header, sensor: Sensor) -> None:
     """Refuse a file whose bands are not, or state that they are not, those of the sensor in its order.
 
     A description that is no known band name or common name, such as ``LULC``, states nothing.
+
+    Args:
+        header: Says how many bands the file has, and what it calls them.
+        sensor: The bands that the file is said to hold, in its order.
 
     Raises:
         SampleError: The band count differs, or a band's description names another band.
@@ -269,7 +276,8 @@ def validate_bands(header: Header, sensor: Sensor) -> None:
     known = {band.name.casefold() for band in _all_bands(sensor)}
     common = {band.common_name.casefold() for band in _all_bands(sensor) if band.common_name}
     for position, (said, band) in enumerate(zip(header.descriptions, sensor.bands, strict=True), start=1):
-        if said is not None and _contradicts(said.strip().casefold(), band, known, common):
+        name, own = (said or "").strip().casefold(), {band.name.casefold(), (band.common_name or "").casefold()}
+        if said is not None and name not in own and name in known | common:
             raise FlawError(
                 Problem.BANDS,
                 f"{header.path} calls its band {position} {said!r}, sensor {sensor.name!r} has {band.name!r} there. "
@@ -291,11 +299,6 @@ def _all_bands(sensor: Sensor) -> Iterable[Band]:
         # R, G and B may be said of any picture, also of three bands of a satellite.
         if other.name != "rgb8":
             yield from other.bands
-
-
-def _contradicts(said: str, band: Band, names: set[str], common_names: set[str]) -> bool:
-    own = {band.name.casefold(), (band.common_name or "").casefold()}
-    return said not in own and (said in names or said in common_names)
 
 
 def _open(path: Address) -> Any:
@@ -326,13 +329,6 @@ def _check_claim(dataset: Any, path: Path) -> None:
             f"{path} claims {dataset.height:,}x{dataset.width:,} px in {size:,} bytes, so its header is damaged. "
             "Fetch the file again, or remove it.",
         )
-
-
-def _check_transform(dataset: Any, path: Path) -> None:
-    """Refuse a transform that places pixels nowhere."""
-    a, b, _, d, e, _ = transform = tuple(dataset.transform)[:6]
-    if not (np.isfinite(transform).all() and a * e - b * d):
-        raise FlawError(Problem.GRID, f"{path} has the transform {transform}, which places no pixel; correct the file.")
 
 
 _open_datasets: Handles[Address, Any] = Handles(_open, _OPEN_DATASETS, _FAILURES)

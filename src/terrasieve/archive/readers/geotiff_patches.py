@@ -28,8 +28,8 @@ class StackReader:
     """One GeoTIFF a patch, with all bands in the sensor's order.
 
     Args:
-        root: What addresses are relative to.
-        sensor: What the files hold.
+        root: Folder that addresses are relative to.
+        sensor: The bands, in the order that pixels are given in.
         size: Height and width that every patch has; each file's own when None.
         in_file: What the file's bands are, where the sensor shows only some of them.
     """
@@ -75,7 +75,7 @@ class BandsReader:
     A band of another size than its resolution gives is refused.
 
     Args:
-        root: What addresses are relative to.
+        root: Folder that addresses are relative to.
         sensor: The bands, in the order that pixels are given in.
         file: Path of a band's file relative to the root, from an address and the band's name.
         size: Height and width of the finest bands.

@@ -53,8 +53,8 @@ class Handles(threading.local, Generic[K, T]):
     child, which would share the position in the file with its parent.
 
     Args:
-        opener: Opens a file.
-        limit: How many a thread holds.
+        opener: Opens a file by its path.
+        limit: Number of files that a thread holds open.
         failures: What opening and reading a damaged file may raise.
     """
 

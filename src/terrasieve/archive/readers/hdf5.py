@@ -24,7 +24,7 @@ class Hdf5Reader:
     """An array ``(patch, height, width, band)`` of HDF5 files; an address is a file and a patch's number in it.
 
     Args:
-        root: What addresses are relative to.
+        root: Folder that addresses are relative to.
         sensor: The bands, in the order of the array's last axis.
         array: The array's name in the files.
         size: Height and width of the patches.

@@ -25,8 +25,8 @@ class PictureReader:
     """One 8-bit RGB picture a patch (JPEG, PNG or TIFF), which has to be decoded whole.
 
     Args:
-        root: What addresses are relative to.
-        sensor: Three bands.
+        root: Folder that addresses are relative to.
+        sensor: Three bands of 8 bits, red, green and blue.
         size: Height and width that every picture has; each file's own when None.
     """
 
@@ -59,7 +59,7 @@ def decode(path: Path, count: int, size: tuple[int, int] | None = None) -> NDArr
     """Pixels of a picture, shape ``(count, height, width)``.
 
     Args:
-        path: The file.
+        path: The picture, of a format that Pillow reads.
         count: Bands that it has to have.
         size: Height and width that it has to have; its own when None.
 
@@ -94,8 +94,8 @@ class SuffixReader:
     """One file a patch, GeoTIFF, TIFF, PNG or JPEG, with all bands in the sensor's order.
 
     Args:
-        root: What addresses are relative to.
-        sensor: What the files hold.
+        root: Folder that addresses are relative to.
+        sensor: The bands, in the order that the files have them.
     """
 
     def __init__(self, root: Path, sensor: Sensor) -> None:

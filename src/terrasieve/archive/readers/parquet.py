@@ -34,7 +34,7 @@ class BlobReader:
     An address is a file, a row group's number in it and the row's in that.
 
     Args:
-        root: What addresses are relative to.
+        root: Folder that addresses are relative to.
         sensor: The bands, in the order that pixels are given in.
         columns: The column of each band.
         size: Height and width of the finest bands.

@@ -35,7 +35,7 @@ class PatchReader(Protocol):
         """Pixels of some bands of a patch.
 
         Args:
-            address: Of the patch.
+            address: What the listing says of the patch.
             positions: Of the bands in the sensor, from 0.
             window: The part wanted, within :meth:`shape`; all of the patch when None.
 

@@ -60,7 +60,7 @@ class StoredSamples:
     """What a store says of its samples.
 
     Attributes:
-        names: One a sample.
+        names: One unique name for each sample.
         times: When each was taken, one row a sample and one entry for each of its times; None where unknown.
     """
 
@@ -72,7 +72,7 @@ class ZippedZarrReader:
     """The array ``bands`` of zipped stores; an address is a file, a sample's number in it and that of its time.
 
     Args:
-        root: What addresses are relative to.
+        root: Folder that addresses are relative to.
         sensor: The bands, in the order of the array's.
         size: Height and width of the patches.
     """
