@@ -31,7 +31,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from machine import describe
 from terrasieve.curation.kmeans import KMeans
 from terrasieve.device import bf16_is_fast, pick_device
-from terrasieve.methods.dino import DinoSpec, build_dino
+from terrasieve.methods.dino import DinoSpec
 from terrasieve.models.backbone import BackboneSpec, build_encoder
 
 PEAK_TFLOPS = {"H100": 989.0, "H200": 989.0, "A100": 312.0}
@@ -89,7 +89,7 @@ class LightlyDino(nn.Module):
 def our_step(name: str, size: Size, device: torch.device) -> Callable[[list[Tensor]], None]:
     """One optimiser step of terrasieve's DINO."""
     encoder = build_encoder(BackboneSpec(name=name, channels=1), 0)
-    method = build_dino(encoder, DinoSpec(prototypes=size.prototypes), 2, size.locals, 0)
+    method = DinoSpec(prototypes=size.prototypes).build(encoder, (2, size.locals), 0)
     # torch's stubs leave memory_format out of Module.to's overloads.
     method = method.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimiser = torch.optim.AdamW([p for p in method.parameters() if p.requires_grad], lr=1e-4)

@@ -8,6 +8,13 @@ centres, noise 1.2, length 384.
 * ``objective_ratio``: mean squared distance to the nearest centroid, ours over FAISS's, by one exact function.
 * ``two_level_vs_faiss``: seconds of ``HierarchicalKMeans((2000, 200))`` with resampling over FAISS's for one level.
 * ``entropy_balanced``, ``entropy_raw``: class entropy, normalised to 1, of 10 % drawn by that tree, and of the data.
+* ``exact_vs_bf16``: seconds of an assignment in which bfloat16 chooses candidates and float32 decides, over those of
+  one in which bfloat16 decides, which is wrong for a share ``bf16_wrong`` of the rows. Each chunk is timed both ways in
+  turn. Only a processor with instructions for bfloat16 gives the ratio its meaning.
+* ``exact_vs_float32``: the same seconds over those of float32 alone.
+* ``rechecked_share``: share of the rows with more than one candidate; ``rechecked_products``: products computed again
+  in float32 as a share of those in bfloat16.
+* ``..._cone``: the same five figures for the same vectors moved into a narrow cone (mean cosine above 0.99).
 
 ``--scaling`` instead runs ``KMeans`` on 20,000 to 1,000,000 points with K growing as the square root, each in a process
 of its own, and prints seconds, peak memory beside the input, and the exponent of the time's growth.
@@ -32,9 +39,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from rich.table import Table
+from torch import Tensor
 
 from machine import describe
 from terrasieve.console import console, track
+from terrasieve.curation.assignment import NearestCentroids
 from terrasieve.curation.hierarchy import HierarchicalKMeans
 from terrasieve.curation.keys import row_keys
 from terrasieve.curation.kmeans import KMeans
@@ -98,6 +107,42 @@ def balanced(tree: HierarchicalKMeans, vectors: NDArray[np.float32], share: floa
     return draw(found.labels, found.distances, quotas, row_keys(vectors, seed), 0.0)
 
 
+def cone(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The vectors as unit vectors around one axis, as those of a young encoder are."""
+    moved = vectors + np.float32(12 / math.sqrt(LENGTH))
+    return np.asarray(moved / np.linalg.norm(moved, axis=1, keepdims=True), dtype=np.float32)
+
+
+def precisions(vectors: NDArray[np.float32], centroids: Tensor) -> dict[str, float]:
+    """Assignment by bfloat16 alone, by bfloat16 and float32, and by float32 alone, chunk by chunk."""
+    size, turns = 2048, 3
+    exact, single = (NearestCentroids(centroids, size, shortlist) for shortlist in (True, False))
+    rounded = exact.centroids.bfloat16().T.contiguous()
+    products, scores = torch.empty(size, len(centroids), dtype=torch.bfloat16), torch.empty(size, len(centroids))
+
+    def plain(rows: Tensor) -> Tensor:
+        # Memory is used again here as well: the ratio shall show what deciding in float32 costs, and nothing else.
+        torch.mm((rows - exact.middle).bfloat16(), rounded, out=products[: len(rows)])
+        return torch.sub(exact.half, products[: len(rows)], out=scores[: len(rows)]).argmin(dim=1)
+
+    ways = {"bf16": plain, "exact": exact, "float32": single}
+    seconds = dict.fromkeys(ways, 0.0)
+    wrong = rechecked = candidates = 0
+    for chunk in torch.from_numpy(vectors).split(size):
+        for name, way in ways.items():
+            seconds[name] += min(seconds_of(lambda way=way, chunk=chunk: way(chunk)) for _ in range(turns))
+        wrong += int((plain(chunk) != exact(chunk)).sum())
+        counts, columns = exact.candidates(chunk - exact.middle)
+        rechecked, candidates = rechecked + int((counts > 1).sum()), candidates + len(columns)
+    return {
+        "exact_vs_bf16": seconds["exact"] / seconds["bf16"],
+        "exact_vs_float32": seconds["exact"] / seconds["float32"],
+        "bf16_wrong": wrong / len(vectors),
+        "rechecked_share": rechecked / len(vectors),
+        "rechecked_products": candidates / (len(vectors) * len(centroids)),
+    }
+
+
 def compare(count: int, clusters: int, seed: int) -> dict[str, float]:
     """One turn of everything, on one data set."""
     vectors, labels = mixture(count, seed)
@@ -108,6 +153,8 @@ def compare(count: int, clusters: int, seed: int) -> dict[str, float]:
     ours = seconds_of(lambda: model.fit(vectors))
     tree = HierarchicalKMeans((clusters, clusters // 10), seed=seed)
     levels = seconds_of(lambda: tree.fit(vectors))
+    narrow = cone(vectors)
+    in_cone = precisions(narrow, KMeans(clusters, seed=seed).fit(narrow).centroids_)
     return {
         "faiss_s": peer,
         "kmeans_s": ours,
@@ -117,6 +164,8 @@ def compare(count: int, clusters: int, seed: int) -> dict[str, float]:
         "two_level_vs_faiss": levels / peer,
         "entropy_balanced": entropy(labels[balanced(tree, vectors, 0.1, seed)]),
         "entropy_raw": entropy(labels),
+        **precisions(vectors, model.centroids_),
+        **{f"{name}_cone": value for name, value in in_cone.items()},
     }
 
 
@@ -129,7 +178,7 @@ def beside_faiss(arguments: argparse.Namespace) -> dict[str, object]:
     )
     for name in turns[0]:
         values = [turn[name] for turn in turns]
-        table.add_row(name, f"{statistics.median(values):.3f}", f"{min(values):.3f}", f"{max(values):.3f}")
+        table.add_row(name, f"{statistics.median(values):.4f}", f"{min(values):.4f}", f"{max(values):.4f}")
     console.print(table)
     return figures
 

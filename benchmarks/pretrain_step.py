@@ -1,10 +1,12 @@
 """Training throughput: end to end, against the same step in memory, and against a peer.
 
 Three contenders train the same recipe on the same scenes, in turn, some steps at a time: rs-byol-1 with all its
-augmentations, at the size that two CPU cores can train (ResNet18, 32-pixel views, batch 64).
+augmentations, at the size that two CPU cores can train (ResNet18, 32-pixel views, batch 64). The first turn of each is
+not counted.
 
-- end to end: terrasieve's own session; reading from the packed store, views, step;
-- in memory: the same steps on views that were rendered beforehand;
+- end to end: terrasieve's own loop, reading from the packed store, views, step, log; the others have their turn where
+  it would run the online probe;
+- in memory: the same steps on views that were rendered beforehand, and nothing else;
 - peer: the same recipe from lightly, torchvision and rasterio (``peer_lightly.py``), with whichever number of
   worker processes is fastest here.
 
@@ -23,6 +25,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import torch
 from rich.console import Console
 from rich.table import Table
 
@@ -33,9 +36,12 @@ from terrasieve.archive.packed.packing import pack
 from terrasieve.archive.packed.reading import PackedArchive
 from terrasieve.config import RunConfig, load_config
 from terrasieve.console import console
+from terrasieve.models.backbone import Encoder
 from terrasieve.pretrain import make_job
-from terrasieve.training.loop import make_fabric
-from terrasieve.training.session import Session
+from terrasieve.training.loop import make_fabric, train
+from terrasieve.training.optimisation import build_optimiser
+from terrasieve.training.pool import Batches, PoolSampler, ViewReader
+from terrasieve.views.render import render
 
 SIZE = (
     "model.name=resnet18",
@@ -46,37 +52,49 @@ SIZE = (
 )
 
 
-class EndToEnd:
-    """terrasieve's own training, one step a call."""
+class InMemory:
+    """The bare step, on views that were read and rendered before the clock starts."""
 
-    def __init__(self, config: RunConfig, archive: PackedArchive, folder: Path) -> None:
-        fabric = make_fabric(config.train, "cpu")
-        self.session = Session(make_job(config, archive, folder), fabric)
-        self.session.start(resume=False)
-        self.batches = self.session.open_batches()
+    def __init__(self, config: RunConfig, archive: PackedArchive, folder: Path, kept: int = 4) -> None:
+        job = make_job(config, archive, folder)
+        self.fabric = make_fabric(config.train, "cpu")
+        self.method = job.method.to(memory_format=torch.channels_last)
+        self.module, self.optimiser = self.fabric.setup(self.method, build_optimiser(self.method, config.train))
+        sampler = PoolSampler(job.pool, config.train.batch_size, config.train.seed)
+        batches = Batches(ViewReader(archive, job.planner, config.train.batch_size), sampler, workers=0)
+        views = ([render(raw, job.normaliser) for raw in next(batches)] for _ in range(kept))
+        self.views = [[view.contiguous(memory_format=torch.channels_last) for view in both] for both in views]
         self.count = 0
 
     def step(self) -> None:
-        """Read, render, train."""
-        raws = self.session.fetch(self.batches)
-        self.session.train_step(self.count, self.session.micro_batches(raws))
-        self.session.unseen.clear()
+        """Train."""
+        output = self.module(self.views[self.count % len(self.views)])
+        self.fabric.backward(output.loss)
+        self.optimiser.step()
+        self.optimiser.zero_grad(set_to_none=True)
+        self.method.after_step(0.5)
         self.count += 1
 
 
-class InMemory:
-    """The same steps, on views that were read and rendered before the clock starts."""
+class Turns:
+    """Stands in for the online probe of a run: notes the time since it was last called, then lets the others train."""
 
-    def __init__(self, whole: EndToEnd, kept: int = 4) -> None:
-        self.whole = whole
-        self.views = [list(whole.session.micro_batches(whole.session.fetch(whole.batches))) for _ in range(kept)]
+    def __init__(self, others: dict[str, Callable[[], None]], steps: int) -> None:
+        self.others = others
+        self.steps = steps
+        self.times: dict[str, list[float]] = {name: [] for name in ("end to end", *others)}
+        self.began = time.perf_counter()
 
-    def step(self) -> None:
-        """Train."""
-        whole = self.whole
-        whole.session.train_step(whole.count, self.views[whole.count % len(self.views)])
-        whole.session.unseen.clear()
-        whole.count += 1
+    def __call__(self, encoder: Encoder) -> dict[str, float]:
+        """One turn of each of the others."""
+        self.times["end to end"].append(time.perf_counter() - self.began)
+        # Each of the others begins every second turn, so that none always runs in the wake of the same one.
+        order = list(self.others.items())
+        for name, step in order if len(self.times["end to end"]) % 2 else reversed(order):
+            self.times[name].append(seconds(step, self.steps))
+        console.print(f"turn {len(self.times['end to end'])}")
+        self.began = time.perf_counter()
+        return {}
 
 
 def seconds(step: Callable[[], None], steps: int) -> float:
@@ -112,27 +130,25 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path(default), help="folder that holds la_texas_pairs")
     parser.add_argument("--recipe", default="rs-byol-1")
     parser.add_argument("--set", action="append", default=[], dest="settings", help="as in terrasieve pretrain")
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=5, help="turns of each contender that count")
     parser.add_argument("--steps", type=int, default=20, help="steps a round; many more than workers read ahead")
     arguments = parser.parse_args()
-    config = load_config(arguments.recipe, [*SIZE, "train.seed=0", *arguments.settings])
+    length = (
+        f"train.steps={(arguments.rounds + 1) * arguments.steps}",
+        f"train.evaluate_steps={arguments.steps}",
+        "train.checkpoint_minutes=1e6",
+    )
+    config = load_config(arguments.recipe, [*SIZE, *length, "train.seed=0", *arguments.settings])
     scenes = arguments.data / "la_texas_pairs"
     with tempfile.TemporaryDirectory() as folder:
         spec = scenes_spec_from_options(scenes, ["s2=s2-rgb8", "s1=s1-vh8"], 64, None, "stem")
         pack(open_archive(spec), Path(folder) / "packed.zarr")
-        whole = EndToEnd(config, PackedArchive(Path(folder) / "packed.zarr"), Path(folder) / "run")
-        memory = InMemory(whole)
+        archive = PackedArchive(Path(folder) / "packed.zarr")
+        memory = InMemory(config, archive, Path(folder) / "memory")
         peer = fastest_workers(scenes, config, arguments.steps)
-        contenders = {"end to end": whole.step, "in memory": memory.step, "peer": peer.step}
-        times: dict[str, list[float]] = {name: [] for name in contenders}
-        for step in contenders.values():
-            seconds(step, 2)
-        for turn in range(arguments.rounds):
-            # Another contender begins each round, so that none always runs in the wake of the same one.
-            for name in [*contenders, *contenders][turn % 3 : turn % 3 + 3]:
-                times[name].append(seconds(contenders[name], arguments.steps))
-            console.print(f"round {turn + 1}/{arguments.rounds}")
-        report(config, times, arguments.steps)
+        turns = Turns({"in memory": memory.step, "peer": peer.step}, arguments.steps)
+        train(make_job(config, archive, Path(folder) / "run", evaluate=turns), make_fabric(config.train, "cpu"))
+        report(config, {name: times[1:] for name, times in turns.times.items()}, arguments.steps)
         del peer.batches, peer.loader
 
 

@@ -46,7 +46,7 @@ from terrasieve.models.export import load_encoder
 from terrasieve.pretrain import pretrain
 from terrasieve.probes.models import Candidate
 from terrasieve.probes.results import ProbeRow
-from terrasieve.probes.row_tables import render, write_json
+from terrasieve.probes.row_tables import score_tables, write_json
 from terrasieve.probes.segmentation import (
     DeepLabProbe,
     PatchLinear,
@@ -140,7 +140,7 @@ def compare(
     """Every model on every input, as a table."""
     task = prepare_segmentation(archive, "lulc", folds, probes, IGNORED, CLASSES, seed=seed)
     rows = evaluate_segmentation(candidates, [EncoderInput.parse(text) for text in INPUTS], task)
-    Console().print(render(rows))
+    Console().print(*score_tables(rows))
     return rows
 
 

@@ -30,9 +30,9 @@ from terrasieve.embeddings.stream import EmbedSettings, embed_vectors
 from terrasieve.models.export import load_encoder
 from terrasieve.pretrain import pretrain
 from terrasieve.schema import Spec
-from terrasieve.training.checkpoints import write_text
 from terrasieve.training.loop import make_fabric
 from terrasieve.views.normalise import Normaliser
+from terrasieve.writing import write_text
 
 ARMS: Mapping[str, str] = {
     "uncurated": "the whole archive",

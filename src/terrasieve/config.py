@@ -6,17 +6,18 @@ import re
 import typing
 from collections.abc import Iterator, Mapping, Sequence
 from importlib import resources
+from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, SerializeAsAny, ValidationError, model_validator
 
-from terrasieve.curation.curators import CuratorSpec
+from terrasieve.curation.curator import CURATORS, Curator, CuratorSpec
 from terrasieve.errors import ConfigError, nearest
-from terrasieve.methods.byol import ByolSpec
-from terrasieve.methods.dino import DinoSpec
+from terrasieve.methods.base import METHODS, MethodSpec
 from terrasieve.models.backbone import BackboneSpec
+from terrasieve.registry import Registry, plugin_folders, variant_of
 from terrasieve.schema import Spec
 from terrasieve.training.spec import CurationSpec, TrainSpec
 from terrasieve.views.recipe import ViewRecipe
@@ -28,19 +29,22 @@ CurationKind = Literal["dynamic", "static", "none"]
 _VARIANTS = {"method", "optimiser", "schedule", "curator", "features"}
 """Blocks whose ``name`` decides which settings they have."""
 
+_REGISTRIES: Mapping[type[BaseModel], Registry[Any]] = {MethodSpec: METHODS, Curator: CURATORS}
+"""Of a field of such a type, where its variants are registered."""
+
 
 class RunConfig(Spec):
     """Everything that decides what a pre-training run computes, apart from the archive's pixels.
 
     Attributes:
-        name: The recipe's name.
+        name: What the recipe is called, in lists and on the model's card.
         description: One sentence for the list of recipes.
         source: The publication, and which values are ours rather than published.
         samples: Train on this many samples of the archive, drawn with the run's seed; null takes all.
         views: What the method sees of a sample.
-        model: The backbone.
-        method: The self-supervised method.
-        train: Length, optimiser, precision and periodic jobs.
+        model: Which network is trained, and for how many bands.
+        method: Which self-supervised method trains it, with the method's own settings.
+        train: How long it is trained, by which optimiser, in which precision, and what is done once in a while.
         curation: How the pool is drawn anew while the model trains; null trains on all samples throughout.
     """
 
@@ -50,7 +54,7 @@ class RunConfig(Spec):
     samples: int | None = Field(default=None, ge=2)
     views: ViewRecipe
     model: BackboneSpec
-    method: Annotated[ByolSpec | DinoSpec, Field(discriminator="name")]
+    method: Annotated[SerializeAsAny[MethodSpec], variant_of(METHODS)]
     train: TrainSpec
     curation: CurationSpec | None = None
 
@@ -70,16 +74,15 @@ class _Choice(Spec):
 
 
 def recipe_names() -> list[str]:
-    """Names of the recipes that are shipped, sorted."""
-    folder = resources.files("terrasieve.recipes")
-    return sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
+    """Names of the recipes that are shipped with terrasieve and with plug-ins, sorted."""
+    return sorted(_recipes())
 
 
 def load_config(recipe: str | Path, overrides: Sequence[str] = (), curate: CurationKind | None = None) -> RunConfig:
     """Read a recipe and apply ``key=value`` settings.
 
     Args:
-        recipe: Name of a shipped recipe, or path of a YAML file.
+        recipe: Name of a recipe that is listed by :func:`recipe_names`, or path of a YAML file.
         overrides: Settings such as ``train.epochs=20``. A list is entered by position, by the ``name`` of
             an item, or by ``*`` for all items: ``views.branches.*.size=32``.
         curate: Change how the recipe curates, before the settings: ``dynamic`` in rounds, ``static`` once after the
@@ -96,8 +99,12 @@ def load_config(recipe: str | Path, overrides: Sequence[str] = (), curate: Curat
     return validate(values, origin=str(recipe))
 
 
-def load_curator(name: str, settings: Sequence[str] = ()) -> CuratorSpec:
-    """A curator by name, with ``key=value`` settings such as ``diversity=0.5``.
+def load_curator(name: str, settings: Sequence[str] = ()) -> Curator:
+    """A curator by name, with settings of its own.
+
+    Args:
+        name: One of the names in :data:`terrasieve.curation.curator.CURATORS`.
+        settings: Settings in the form ``key=value``, such as ``diversity=0.5``.
 
     Raises:
         ConfigError: Unknown name, key or value; the message names the nearest one.
@@ -114,6 +121,10 @@ def load_curator(name: str, settings: Sequence[str] = ()) -> CuratorSpec:
 
 def validate(values: Mapping[str, Any], origin: str) -> RunConfig:
     """Check plain values against the schema.
+
+    Args:
+        values: The settings as YAML gives them.
+        origin: Where they stand, such as the name of a recipe; errors begin with it.
 
     Raises:
         ConfigError: A key is unknown or a value does not fit; every problem is named.
@@ -154,9 +165,8 @@ def _read_recipe(recipe: str | Path, seen: tuple[str, ...] = ()) -> dict[str, An
 
 
 def _parse(recipe: str | Path) -> dict[str, Any]:
-    text = _recipe_text(recipe)
     try:
-        values = yaml.safe_load(text)
+        values = yaml.safe_load(_recipe_text(recipe))
     except yaml.YAMLError as error:
         raise ConfigError(f"{recipe} is not valid YAML: {error}") from error
     if not isinstance(values, dict):
@@ -164,13 +174,21 @@ def _parse(recipe: str | Path) -> dict[str, Any]:
     return values
 
 
+def _recipes() -> dict[str, Traversable]:
+    """The file of each recipe; of two with one name, ours."""
+    folders = [*reversed(plugin_folders("recipes", "terrasieve.recipes")), resources.files("terrasieve.recipes")]
+    files = [file for folder in folders for file in folder.iterdir() if file.name.endswith(".yaml")]
+    return {file.name.removesuffix(".yaml"): file for file in files}
+
+
 def _recipe_text(recipe: str | Path) -> bytes:
-    if str(recipe) in recipe_names():
-        return (resources.files("terrasieve.recipes") / f"{recipe}.yaml").read_bytes()
+    known = _recipes()
+    if str(recipe) in known:
+        return known[str(recipe)].read_bytes()
     path = Path(recipe)
     if path.is_file():
         return path.read_bytes()
-    raise ConfigError(f"No recipe and no file is called {str(recipe)!r}.{nearest(str(recipe), recipe_names())}")
+    raise ConfigError(f"No recipe and no file is called {str(recipe)!r}.{nearest(str(recipe), known)}")
 
 
 def _merge(base: dict[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
@@ -260,7 +278,8 @@ def _follow(location: Sequence[int | str], root: type[BaseModel]) -> tuple[list[
     at: list[type[BaseModel]] = [root]
     below = at
     for part in location:
-        if isinstance(part, str) and (variant := [m for m in below if _is_variant(m, part)]):
+        named = [model for model in below if "name" in model.model_fields]
+        if variant := [model for model in named if model.model_fields["name"].default == part]:
             below = variant  # pydantic names the variant, users do not
             continue
         keys.append(str(part))
@@ -271,13 +290,8 @@ def _follow(location: Sequence[int | str], root: type[BaseModel]) -> tuple[list[
     return keys, at
 
 
-def _is_variant(model: type[BaseModel], name: str) -> bool:
-    field = model.model_fields.get("name")
-    return field is not None and field.default == name
-
-
 def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        yield annotation
+        yield from _REGISTRIES[annotation].values() if annotation in _REGISTRIES else (annotation,)
     for argument in typing.get_args(annotation):
         yield from _models_in(argument)

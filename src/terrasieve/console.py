@@ -1,8 +1,10 @@
-"""The one console, and the progress bar for anything that takes more than two seconds."""
+"""The one console, the progress bar for anything that takes more than two seconds, and the one stopwatch."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TypeVar
 
 from rich.console import Console
@@ -31,7 +33,13 @@ def progress_bar() -> Progress:
 
 
 def track(items: Iterable[T], description: str, total: int | None = None) -> Iterator[T]:
-    """Yield the items, showing how far along they are."""
+    """Yield the items, showing how far along they are.
+
+    Args:
+        items: What to go through, in order.
+        description: What is done with them, a few words before the bar.
+        total: How many there are; without it the bar has no end.
+    """
     with progress_bar() as bar:
         task = bar.add_task(description, total=total, note="")
         for item in items:
@@ -42,3 +50,22 @@ def track(items: Iterable[T], description: str, total: int | None = None) -> Ite
 def track_many(items: Sequence[T], description: str) -> Iterable[T]:
     """The items, with their progress shown where they are many."""
     return items if len(items) < MANY else track(items, description, total=len(items))
+
+
+class Stopwatch:
+    """Seconds by stage, for what is recorded of a piece of work.
+
+    Attributes:
+        seconds: Time of each stage so far, by its name, in the order in which they were first entered; rounded to
+            milliseconds.
+    """
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Count what the block takes to the stage of that name."""
+        start = time.perf_counter()
+        yield
+        self.seconds[name] = round(self.seconds.get(name, 0.0) + time.perf_counter() - start, 3)

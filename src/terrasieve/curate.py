@@ -6,43 +6,44 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from rich.table import Table
-
 from terrasieve import __version__
 from terrasieve.archive.selection import write_selection
-from terrasieve.curation.curator import Selection
-from terrasieve.curation.curators import CuratorSpec
+from terrasieve.curation.curator import Curator, Selection
 from terrasieve.curation.diagnostics import Diagnostics, diagnose
 from terrasieve.embeddings.vectors import open_vectors
 from terrasieve.errors import CurationError
+from terrasieve.tables import MISSING, Table, row_of
 
 
 @dataclass(frozen=True)
-class Curated:
+class CurationResult:
     """What was chosen from a file of vectors.
 
     Attributes:
-        selection: The rows.
-        diagnostics: How the choice differs from the whole.
+        selection: The chosen rows of the file, and the clusters that they were chosen by.
+        diagnostics: How the chosen rows differ from the whole.
     """
 
     selection: Selection
     diagnostics: Diagnostics
 
 
-def curate(vectors: Path, out: Path, curator: CuratorSpec, keep: float, seed: int = 0, device: str = "cpu") -> Curated:
+def curate(
+    vectors: Path, out: Path, curator: Curator, keep: float, seed: int = 0, device: str = "cpu"
+) -> CurationResult:
     """Choose samples by their vectors and write the selection.
 
     Args:
-        vectors: A ``.npy`` file ``(n, d)``, or Parquet with a column ``embedding``, of any model.
-        out: The selection to write; see :func:`terrasieve.archive.selection.write_selection`.
-        curator: The rule.
-        keep: Share of the samples up to 1, or their number above it.
-        seed: Of everything random.
-        device: Where to compute.
+        vectors: A ``.npy`` file of shape ``(n, d)``, or Parquet with a column ``embedding``, of any model.
+        out: The Parquet file to write; see :func:`terrasieve.archive.selection.write_selection`.
+        curator: The rule by which samples are chosen, with its settings.
+        keep: Share of the samples above 0 up to 1, or their number above 1.
+        seed: Seed of everything that is drawn at random.
+        device: Device that distances are computed on: ``cpu``, ``cuda`` or ``mps``.
 
     Raises:
-        CurationError: The file holds no usable vectors, ``keep`` is not positive, or the disk refused the selection.
+        CurationError: The file holds no usable vectors, or ``keep`` is not positive.
+        WriteError: The system refused the selection.
     """
     with tempfile.TemporaryDirectory(prefix=".terrasieve-", dir=_made(out.parent)) as scratch:
         source = open_vectors(vectors, Path(scratch))
@@ -62,31 +63,30 @@ def curate(vectors: Path, out: Path, curator: CuratorSpec, keep: float, seed: in
         }
         ids = None if source.ids is None else source.ids[selection.indices]
         write_selection(out, selection.indices, ids, selection.leaves[selection.indices], provenance)
-    return Curated(selection, diagnostics)
+    return CurationResult(selection, diagnostics)
 
 
-def render(curated: Curated) -> Table:
-    """The diagnostics as a table that fits 80 columns."""
-    found = curated.diagnostics
+def result_table(result: CurationResult) -> Table:
+    """The diagnostics, those of the archive beside those of the selection; it fits 80 columns."""
+    found = result.diagnostics
     before, after = found.occupancy_before, found.occupancy_after
-    table = Table("", "archive", "selection", box=None, header_style="bold")
-    table.add_row("samples", f"{found.n:,}", f"{found.kept:,}")
-    table.add_row("effective number of clusters", f"{before.effective:.1f}", f"{after.effective:.1f}")
-    table.add_row("share of the fullest cluster", f"{before.largest:.1%}", f"{after.largest:.1%}")
-    if found.classes_before and found.classes_after and found.classes_after.entropy is not None:
-        table.add_row(
-            "class entropy (0 to 1)", f"{found.classes_before.entropy:.3f}", f"{found.classes_after.entropy:.3f}"
-        )
-    table.add_row("distance to the nearest in the selection: chosen", "", _number(found.nearest_neighbour))
-    table.add_row("    left out, mean", "", _number(found.coverage_mean))
-    table.add_row("    left out, 95th percentile", "", _number(found.coverage_p95))
-    if len(curated.selection.rejected):
-        table.add_row("rejected: NaN or infinity", f"{len(curated.selection.rejected):,}", "0")
-    return table
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3f}"
+    rows = [
+        row_of("samples", f"{found.n:,}", f"{found.kept:,}"),
+        row_of("effective number of clusters", f"{before.effective:.1f}", f"{after.effective:.1f}"),
+        row_of("share of the fullest cluster", f"{before.largest:.1%}", f"{after.largest:.1%}"),
+    ]
+    classes = found.classes_before, found.classes_after
+    entropies = [f"{one.entropy:.3f}" for one in classes if one and one.entropy is not None]
+    rows += [row_of("class entropy (0 to 1)", *entropies)] if len(entropies) == len(classes) else []
+    for name, distance in (
+        ("distance to the nearest in the selection: chosen", found.nearest_neighbour),
+        ("    left out, mean", found.coverage_mean),
+        ("    left out, 95th percentile", found.coverage_p95),
+    ):
+        rows.append(row_of(name, "", MISSING if distance is None else f"{distance:.3f}"))
+    if len(result.selection.rejected):
+        rows.append(row_of("rejected: NaN or infinity", f"{len(result.selection.rejected):,}", "0"))
+    return Table("", ("", "archive", "selection"), tuple(rows))
 
 
 def _made(folder: Path) -> Path:

@@ -1,14 +1,43 @@
-"""Which device to compute on."""
+"""Which device to compute on, and in which precision."""
 
 from __future__ import annotations
 
 import os
 import platform
 from pathlib import Path
+from typing import Annotated, Any, Literal
 
 import torch
+from pydantic import BeforeValidator
 
 from terrasieve.errors import ConfigError
+
+
+def _as_text(value: Any) -> Any:
+    """YAML reads 32 as a number; curators called it float32 once."""
+    if value == "float32":
+        return "32"
+    return str(value) if isinstance(value, int) else value
+
+
+Precision = Annotated[Literal["auto", "32", "bf16"], BeforeValidator(_as_text)]
+"""In which numbers a network that only infers, or a clustering, multiplies: ``32`` is float32, ``bf16`` bfloat16, and
+``auto`` is ``bf16`` where the device has fast instructions for it, else ``32``."""
+
+TrainingPrecision = Annotated[Literal["auto", "32", "bf16", "16"], BeforeValidator(_as_text)]
+"""As :data:`Precision`, and ``16`` is float16, whose gradients have to be scaled; weights are float32 in each."""
+
+
+def resolve_precision(precision: TrainingPrecision, device: torch.device) -> Literal["32", "bf16", "16"]:
+    """What a precision means on a device: itself, but for ``auto``.
+
+    Args:
+        precision: As a user states it.
+        device: The device that computes in it.
+    """
+    if precision != "auto":
+        return precision
+    return "bf16" if bf16_is_fast(device) else "32"
 
 
 def bf16_is_fast(device: torch.device) -> bool:
@@ -24,7 +53,11 @@ def bf16_is_fast(device: torch.device) -> bool:
 
 
 def pick_device(name: str) -> torch.device:
-    """The device of that name; ``auto`` takes the first accelerator, else the CPU.
+    """The device of that name.
+
+    Args:
+        name: ``cpu``, ``cuda``, ``mps`` or one of several accelerators, such as ``cuda:1``; ``auto`` takes the first
+            accelerator, else the CPU.
 
     Raises:
         ConfigError: The name is unknown or the device is not there.
@@ -44,10 +77,8 @@ def describe_device(device: torch.device) -> str:
     """Name of the accelerator, or of the processor with its number of cores."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    return f"{_processor()}, {os.cpu_count()} cores" + (" (Metal)" if device.type == "mps" else "")
-
-
-def _processor() -> str:
+    # Only Linux says the processor's name in a file; elsewhere its architecture has to do.
     info = Path("/proc/cpuinfo")
     lines = info.read_text(encoding="utf-8").splitlines() if info.is_file() else []
-    return next((line.partition(":")[2].strip() for line in lines if "model name" in line), platform.machine())
+    name = next((line.partition(":")[2].strip() for line in lines if "model name" in line), platform.machine())
+    return f"{name}, {os.cpu_count()} cores" + (" (Metal)" if device.type == "mps" else "")

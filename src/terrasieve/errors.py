@@ -34,6 +34,10 @@ class CurationError(TerrasieveError):
     """Vectors cannot be clustered or sampled, or a file of vectors, a selection or a tree is not what it should be."""
 
 
+class WriteError(TerrasieveError):
+    """A file cannot be written: the disk is full or read-only, or its name or folder will not do."""
+
+
 class CheckpointError(TerrasieveError):
     """A checkpoint or exported encoder is damaged, foreign or of another configuration."""
 
@@ -54,14 +58,15 @@ def nearest(name: str, known: Iterable[str]) -> str:
     """Say what was probably meant.
 
     Args:
-        name: What the user wrote.
-        known: What could have been written.
+        name: The name that the user wrote, which is not among the known ones.
+        known: Names that could have been written, in any order.
 
     Returns:
         `` Did you mean 'x'?`` with a leading space, or the list of what is known
         when nothing is close.
     """
     options = sorted(set(known))
+    # Of closeness 0 to 1; below 0.6 names share a few letters only, and a guess would mislead.
     close = difflib.get_close_matches(name, options, n=1, cutoff=0.6)
     if close:
         return f" Did you mean {close[0]!r}?"

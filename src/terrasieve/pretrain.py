@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from lightning_fabric import Fabric
 from numpy.typing import NDArray
-from torch import Tensor
 
 from terrasieve import __version__
 from terrasieve.archive.protocol import Archive
@@ -22,23 +21,19 @@ from terrasieve.device import describe_device
 from terrasieve.embeddings.inputs import EncoderInput, resolve_inputs, views_as_inputs
 from terrasieve.embeddings.stream import device_of
 from terrasieve.errors import ConfigError
-from terrasieve.methods.base import Method
-from terrasieve.methods.byol import build_byol
-from terrasieve.methods.dino import DinoSpec, build_dino
 from terrasieve.models.backbone import Encoder, build_encoder, check_sizes
 from terrasieve.models.export import EncoderCard, save_encoder
 from terrasieve.probes.online import OnlineKnn
 from terrasieve.probes.results import default_rows, input_row
+from terrasieve.runs import RunFolder
 from terrasieve.sensors import BandStatistics
+from terrasieve.streams import Stream, generator
 from terrasieve.training.job import Curation, Evaluator, TrainingJob, TrainingResult
-from terrasieve.training.loader import ViewReader
 from terrasieve.training.loop import train
-from terrasieve.training.pool import Batch
-from terrasieve.training.schedules import make_timeline, off_boundary_warning
-from terrasieve.training.spec import FeatureBank, WarmRestarts
+from terrasieve.training.schedules import make_timeline
+from terrasieve.training.spec import FeatureBank
 from terrasieve.views.normalise import Normaliser
 from terrasieve.views.plan import ViewPlanner
-from terrasieve.views.render import render
 
 _MAY_DIFFER_ON_RESUME: Any = {
     "train": {
@@ -105,6 +100,7 @@ def make_job(
     statistics = statistics_of(archive)
     planner = ViewPlanner(config.views, archive.sensors, config.train.seed)
     encoder = build_encoder(config.model, config.train.seed)
+    check_sizes(encoder, {branch.name: branch.size for branch in config.views.branches})
     pool = _pool(config, np.arange(len(archive)) if subset is None else np.unique(subset))
     card = _card(config, archive, planner, statistics)
 
@@ -115,10 +111,10 @@ def make_job(
             "samples": len(pool),
             "hardware": describe_device(device_of(trained)),
         }
-        save_encoder(folder / "encoder", trained, card.model_copy(update={"provenance": provenance}))
+        save_encoder(RunFolder(folder).encoder, trained, card.model_copy(update={"provenance": provenance}))
 
     return TrainingJob(
-        method=_method(config, encoder),
+        method=config.method.build(encoder, [branch.count for branch in config.views.branches], config.train.seed),
         archive=archive,
         pool=pool,
         planner=planner,
@@ -153,31 +149,10 @@ def online_probe(config: RunConfig, archive: Archive, wanted: str | None) -> Eva
     return OnlineKnn(archive, row.members, seed=config.train.seed)
 
 
-def preview_views(config: RunConfig, archive: Archive, samples: int = 8) -> tuple[list[Tensor], list[str]]:
-    """The views of the first samples at step 0, as training would see them, and their names."""
-    planner = ViewPlanner(config.views, archive.sensors, config.train.seed)
-    normaliser = Normaliser(archive.sensors, statistics_of(archive))
-    reader = ViewReader(archive, planner, samples)
-    chosen = np.linspace(0, len(archive) - 1, samples).astype(np.int64)
-    raws = reader[Batch(0, chosen, 0)]
-    return [render(raw, normaliser) for raw in raws], [view.name for view in config.views.views]
-
-
 def _warn(config: RunConfig) -> None:
-    schedule = config.train.schedule
-    if isinstance(schedule, WarmRestarts) and config.train.steps is None:
-        warning = off_boundary_warning(config.train.epochs, schedule.first_epochs, schedule.multiplier)
-        if warning:
-            console.print(f"[yellow]Warning:[/] {warning}", highlight=False)
-
-
-def _method(config: RunConfig, encoder: Encoder) -> Method:
-    check_sizes(encoder, {branch.name: branch.size for branch in config.views.branches})
-    if isinstance(config.method, DinoSpec):
-        wide, *rest = config.views.branches
-        local = sum(branch.count for branch in rest)
-        return build_dino(encoder, config.method, wide.count, local, config.train.seed)
-    return build_byol(encoder, config.method, config.train.seed)
+    warning = config.train.schedule.warning(config.train.epochs) if config.train.steps is None else None
+    if warning:
+        console.print(f"[yellow]Warning:[/] {warning}", highlight=False)
 
 
 def _pool(config: RunConfig, offered: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -187,9 +162,7 @@ def _pool(config: RunConfig, offered: NDArray[np.int64]) -> NDArray[np.int64]:
         raise ConfigError(
             f"samples is {config.samples}, but the archive holds {len(offered)}. Lower it, or set samples=null for all."
         )
-    # A key that no pass of the sampler reaches: which samples are taken is independent of their order.
-    generator = np.random.Generator(np.random.Philox(key=[config.train.seed, 2**64 - 1]))
-    return np.sort(generator.permutation(offered)[: config.samples])
+    return np.sort(generator(Stream.SAMPLES, config.train.seed).permutation(offered)[: config.samples])
 
 
 def _curation(config: RunConfig, archive: Archive, samples: int) -> Curation | None:

@@ -1,8 +1,8 @@
-"""Everything that is measured of one encoder on one labelled archive, written to a folder."""
+"""Everything that is measured of one encoder on one labelled archive, as rows or written to a folder."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,9 +21,12 @@ from terrasieve.probes.compare import Embedded, ProbeTask, compare, embed_candid
 from terrasieve.probes.finetune import EndToEndSettings, train_end_to_end
 from terrasieve.probes.models import Candidate, check_names, showing, with_floors
 from terrasieve.probes.named import probes_named
-from terrasieve.probes.results import PREDICTIONS, Measured, ProbeRow, default_inputs, predictions_table
+from terrasieve.probes.probe import Probe
+from terrasieve.probes.results import Measured, ProbeRow, default_inputs, predictions_table
 from terrasieve.probes.row_tables import write_csv, write_json
 from terrasieve.probes.splits import make_splits
+from terrasieve.runs import RunFolder
+from terrasieve.writing import write_whole
 
 
 @dataclass(frozen=True)
@@ -32,18 +35,19 @@ class ProbePlan:
 
     Attributes:
         inputs: One line of the tables each; every one that the archive offers where empty.
-        probes: Names; the quick ones of the target's kind where empty.
+        probes: Probes, or their names as :func:`terrasieve.probes.named.probes_named` knows them; the quick ones of the
+            target's kind where empty.
         targets: Columns of the archive's table.
         train_shares: Shares of the train split to fit on, for curves of few labels.
         baselines: Encoders that others trained, in their text form.
         fine_tune: How a copy of the encoder is also trained on the labels; None leaves that out.
         settings: Size, batch size and precision.
         split_column: Column with the published split.
-        seed: Of the untrained network, and of whatever has to be drawn.
+        seed: Seed of the untrained network, and of whatever has to be drawn.
     """
 
     inputs: tuple[EncoderInput, ...] = ()
-    probes: tuple[str, ...] = ()
+    probes: tuple[str | Probe, ...] = ()
     targets: tuple[str, ...] = ("label",)
     train_shares: tuple[float, ...] = (1.0,)
     baselines: tuple[str, ...] = ()
@@ -53,18 +57,37 @@ class ProbePlan:
     seed: int = 0
 
 
-def probe_run(encoder: Encoder, card: EncoderCard, archive: Archive, folder: Path, plan: ProbePlan) -> list[ProbeRow]:
-    """Probe an encoder beside its floors, explain it, and write all of it to a folder.
+@dataclass(frozen=True)
+class Probed:
+    """What was measured of one target.
 
-    Written are ``probe.json`` and ``probe.csv`` (every number), ``probe-predictions.parquet`` (what was said of each
-    test sample) and, where the first target is a class, ``explanation.json``.
+    Attributes:
+        task: Samples, probes and settings that every model shared.
+        embedded: Vectors of the encoder in question.
+        measured: Every result with its predictions, ordered by model (the encoder, its floors, the baselines, then the
+            encoder fine-tuned), input, share of the train split and probe.
+    """
+
+    task: ProbeTask
+    embedded: Embedded
+    measured: tuple[Measured, ...]
+
+
+def probe(encoder: Encoder, card: EncoderCard, archive: Archive, plan: ProbePlan | None = None) -> list[ProbeRow]:
+    """Probe an encoder and, always beside it, its own backbone untrained and image statistics.
+
+    Pixels are standardised by statistics of the train split of this archive, the same for every model.
+    Each sample passes each model once per distinct input, however many rows use it.
 
     Args:
         encoder: On the device that it is to run on; left exactly as it is.
-        card: Its card.
-        archive: A labelled archive.
-        folder: Where the files go; made if absent.
-        plan: What to measure.
+        card: The encoder's card, which names its recipe and backbone.
+        archive: The labelled archive that the encoder is measured on.
+        plan: What to measure; ``ProbePlan()``, which is the quick probes of ``label``, when None.
+
+    Returns:
+        Rows ordered by target, model (the encoder, its floors, the baselines, then the encoder fine-tuned), input,
+        share of the train split and probe.
 
     Raises:
         ArchiveError: The archive has no labels, or its published split is incomplete.
@@ -72,32 +95,63 @@ def probe_run(encoder: Encoder, card: EncoderCard, archive: Archive, folder: Pat
         ConfigError: There is no such target, split column, probe or baseline.
         SampleError: A sample cannot be read, or samples differ in size and no size is set.
     """
-    offered = plan.inputs or default_inputs(archive.sensors, encoder.channels)
-    inputs = tuple(dict.fromkeys(one.resolve(archive.sensors) for one in offered))
-    candidates = (*with_floors(encoder, card, plan.seed), *_baselines(encoder, plan))
-    check_names(candidates)
+    targets = _each_target(encoder, card, archive, plan or ProbePlan())
+    return [one.row for probed in targets for one in probed.measured]
+
+
+def probe_run(
+    encoder: Encoder, card: EncoderCard, archive: Archive, folder: Path, plan: ProbePlan | None = None
+) -> list[ProbeRow]:
+    """Do what :func:`probe` does, explain the encoder, and write all of it to a folder.
+
+    Written are ``probe.json`` and ``probe.csv`` (every number), ``probe-predictions.parquet`` (what was said of each
+    test sample) and, where the first target is a class, ``explanation.json``.
+
+    Args:
+        encoder: On the device that it is to run on; left exactly as it is.
+        card: The encoder's card, which names its recipe and backbone.
+        archive: The labelled archive that the encoder is measured on.
+        folder: Where the files go; made if absent.
+        plan: What to measure, as in :func:`probe`.
+
+    Returns:
+        What :func:`probe` returns.
+
+    Raises:
+        ArchiveError: The archive has no labels, or its published split is incomplete.
+        BandError: An input does not exist in the archive or does not fit the encoder.
+        ConfigError: There is no such target, split column, probe or baseline.
+        SampleError: A sample cannot be read, or samples differ in size and no size is set.
+    """
     rows: list[ProbeRow] = []
     tables: list[pa.Table] = []
+    for probed in _each_target(encoder, card, archive, plan or ProbePlan()):
+        splits = probed.task.splits
+        if not rows and splits.target.task == "classification":
+            _explain(encoder, card, probed, folder)
+        rows += [one.row for one in probed.measured]
+        tables.append(predictions_table(probed.measured, splits, archive.ids))
+    run = RunFolder(folder)
+    write_json(rows, run.probe)
+    write_csv(rows, run.probe_table)
+    with write_whole(run.predictions) as partial:
+        pq.write_table(pa.concat_tables(tables), partial, compression="zstd")
+    return rows
+
+
+def _each_target(encoder: Encoder, card: EncoderCard, archive: Archive, plan: ProbePlan) -> Iterator[Probed]:
+    """Measure one target after the other, so that the vectors of one only are in memory."""
+    offered = plan.inputs or default_inputs(archive.sensors, encoder.channels)
+    inputs = tuple(dict.fromkeys(one.resolve(archive.sensors) for one in offered))
+    loaded, device = [load_baseline(text) for text in plan.baselines], device_of(encoder)
+    baselines = [Candidate(one.name, one.encoder.to(device), one.channels, one.bands) for one in loaded]
+    candidates = (*with_floors(encoder, card, plan.seed), *baselines)
+    check_names(candidates)
     for target in plan.targets:
         task = _task(candidates, inputs, archive, target, plan)
         embedded = embed_candidate(candidates[0], inputs, task)
         measured = [*fit_probes(embedded, task), *compare(candidates[1:], inputs, task)]
-        measured += _fine_tuned(encoder, card, inputs, task, plan)
-        rows += [one.row for one in measured]
-        tables.append(predictions_table(measured, task.splits, archive.ids))
-        if target == plan.targets[0] and task.splits.target.task == "classification":
-            _explain(encoder, card, embedded, task, folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    write_json(rows, folder / "probe.json")
-    write_csv(rows, folder / "probe.csv")
-    pq.write_table(pa.concat_tables(tables), folder / PREDICTIONS, compression="zstd")
-    return rows
-
-
-def _baselines(encoder: Encoder, plan: ProbePlan) -> list[Candidate]:
-    loaded = [load_baseline(text) for text in plan.baselines]
-    device = device_of(encoder)
-    return [Candidate(one.name, one.encoder.to(device), one.channels, one.bands) for one in loaded]
+        yield Probed(task, embedded, (*measured, *_fine_tuned(encoder, card, inputs, task, plan)))
 
 
 def _task(
@@ -105,7 +159,11 @@ def _task(
 ) -> ProbeTask:
     splits = make_splits(archive.table(), plan.seed, plan.split_column, target)
     rows = [showing(candidate, one, archive.sensors).row for candidate in candidates for one in inputs]
-    probes = probes_named(plan.probes, splits.target.task)
+    # The same name in another case is the same probe.
+    wanted = dict.fromkeys(one.lower() if isinstance(one, str) else one for one in plan.probes)
+    probes: list[Probe] = []
+    for one in wanted:
+        probes += probes_named([one], splits.target.task) if isinstance(one, str) else [one]
     return prepare(archive, splits, rows, probes, plan.settings, plan.train_shares, plan.seed)
 
 
@@ -122,8 +180,8 @@ def _fine_tuned(
     ]
 
 
-def _explain(encoder: Encoder, card: EncoderCard, embedded: Embedded, task: ProbeTask, folder: Path) -> None:
-    shown = embedded.shown[-1]
+def _explain(encoder: Encoder, card: EncoderCard, probed: Probed, folder: Path) -> None:
+    task, shown = probed.task, probed.embedded.shown[-1]
     explanation = explain(
         encoder,
         card.recipe,
@@ -133,7 +191,7 @@ def _explain(encoder: Encoder, card: EncoderCard, embedded: Embedded, task: Prob
         task.normaliser,
         task.settings,
         task.data,
-        embedded.vectors(shown),
+        probed.embedded.vectors(shown),
         target=task.splits.target.column,
         seed=task.seed,
     )

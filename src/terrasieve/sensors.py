@@ -50,7 +50,16 @@ class Band(Spec):
 
 
 class BandStatistics(Spec):
-    """What one streaming pass over the valid pixels of a band measured, in the band's unit."""
+    """What one streaming pass over the valid pixels of a band measured, in the band's unit.
+
+    Attributes:
+        band: Name of the band.
+        count: Number of valid pixels.
+        mean: Mean of the valid pixels.
+        std: Standard deviation of the valid pixels, not negative.
+        minimum: Lowest value of a valid pixel.
+        maximum: Highest value of a valid pixel.
+    """
 
     band: str
     count: int = Field(ge=0)
@@ -96,7 +105,10 @@ class Sensor(Spec):
         return tuple(band.name for band in self.bands)
 
     def indices(self, names: Sequence[str]) -> tuple[int, ...]:
-        """Positions of bands along the first pixel axis.
+        """Positions of bands along the first pixel axis, from 0.
+
+        Args:
+            names: Band names, in any order; a name may come twice.
 
         Raises:
             BandError: A name is not a band of this sensor.
@@ -137,12 +149,17 @@ class Sensor(Spec):
             BandError: A name is not a band of this sensor, or is given twice.
         """
         kept = self.resolve(names)
+        # A set that lost a band would mean something else than its name says.
         sets = {key: members for key, members in self.sets.items() if set(members) <= set(kept)}
         bands = tuple(self.bands[i] for i in self.indices(kept))
         return Sensor(name=self.name, kind=self.kind, bands=bands, nodata=self.nodata, sets=sets)
 
 
+# -------------------------------------------------------------------- built in
+
+
 def _optical(rows: Sequence[tuple[str, str | None, float, float]]) -> tuple[Band, ...]:
+    # 20,000 is a reflectance of 2: clouds, glint and slopes of snow that face the sun exceed 1.
     return tuple(
         Band(name=n, common_name=c, gsd=g, wavelength_um=w, unit="reflectance_e4", valid_range=(0, 20000))
         for n, c, g, w in rows
@@ -238,8 +255,14 @@ picture of any camera; its ground sampling distance of 1 m stands for one that n
 DEM of 30 m."""
 
 
+# --------------------------------------------------------------------- finding
+
+
 def load_sensor(name_or_path: str | Path) -> Sensor:
     """A built-in sensor by name, or one declared in a YAML file.
+
+    Args:
+        name_or_path: Key of :data:`SENSORS`, which goes before a file of that name, or path of a YAML file.
 
     Raises:
         BandError: Neither a built-in sensor nor an existing file.

@@ -1,27 +1,192 @@
-"""Text files that appear under their name only when they are whole."""
+"""The one way in which a file comes to be: written beside its place, flushed to the disk, then renamed.
+
+A kill, a full disk or a lost machine leaves the old file or the new one, never a part of either.
+"""
 
 from __future__ import annotations
 
+import errno
 import os
-from contextlib import suppress
+import re
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from terrasieve.errors import ArchiveError
+from terrasieve.errors import WriteError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_FIXES = {
+    errno.ENOSPC: "Free some space, or choose a folder on another disk.",
+    errno.EDQUOT: "Your quota is used up: remove something, or choose a folder on another disk.",
+    errno.EROFS: "The disk is read-only: choose a folder on another one.",
+    errno.EACCES: "Choose a folder that you may write to.",
+    errno.EPERM: "Choose a folder that you may write to.",
+    errno.ENAMETOOLONG: "Choose a shorter name.",
+    errno.ENOTDIR: "A part of the path is a file: choose another folder.",
+    errno.EISDIR: "A folder has that name: choose another one.",
+}
+_ANOTHER = "Choose another place."
+_NO_INODES = "The disk has no room for another file, however small: remove some files, or choose another disk."
+_LONGEST_NAME = 200
+"""Bytes of a name that its temporary name repeats; file systems take 255, and some less than they say."""
 
 
-def write_whole(path: Path, text: str) -> Path:
-    """Write a text file beside its place and rename it; its folder is made.
+@contextmanager
+def write_whole(path: Path) -> Iterator[Path]:
+    """Let a file or a folder be written under a temporary name, and give it its own when all of it is on the disk.
+
+    Folders on the way are made. What an interrupted run left under the temporary name is removed first, and so is what
+    a failing ``with`` block wrote. A folder takes the place of another; in between neither is there.
+
+    Args:
+        path: Where the file or folder is to be.
+
+    Yields:
+        The temporary path, in the same folder; nothing is there yet.
 
     Raises:
-        ArchiveError: The disk refused it; a file that was there is untouched.
+        WriteError: The system refused it; what was at ``path`` is untouched.
     """
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+    with _written([path]) as (partial,):
+        yield partial
+
+
+def write_text(path: Path, text: str) -> Path:
+    """Write a text file in UTF-8 by :func:`write_whole`.
+
+    Returns:
+        ``path``.
+
+    Raises:
+        WriteError: The system refused it; a file that was there is untouched.
+    """
+    with write_whole(path) as partial:
         partial.write_text(text, encoding="utf-8")
-        os.replace(partial, path)
-    except OSError as error:
-        with suppress(OSError):
-            partial.unlink(missing_ok=True)
-        raise ArchiveError(f"Cannot write {path}: {error}. Free some space or choose another file.") from error
     return path
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> Path:
+    """Write a safetensors file by :func:`write_whole`.
+
+    Args:
+        path: The file.
+        tensors: By name, on any device; written as they lie in row-major order.
+        metadata: Texts by name, kept in the file's header; none when None.
+
+    Returns:
+        ``path``.
+
+    Raises:
+        WriteError: The system refused it; a file that was there is untouched.
+    """
+    # Importing torch takes seconds, and most of what is written holds no tensor.
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    with write_whole(path) as partial:
+        try:
+            save_file(contiguous, partial, None if metadata is None else dict(metadata))
+        except SafetensorError as error:
+            # It tells of the system's errors in words: "... (os error 28)".
+            number = re.search(r"os error (\d+)", str(error))
+            raise OSError(int(number[1]) if number else 0, str(error)) from error
+    return path
+
+
+def write_together(contents: Mapping[Path, bytes]) -> None:
+    """Write files that belong together: all of them are on the disk before the first gets its name.
+
+    Args:
+        contents: What each file is to hold.
+
+    Raises:
+        WriteError: The system refused one of them; files that were there are untouched.
+    """
+    with _written(list(contents)) as partials:
+        for partial, content in zip(partials, contents.values(), strict=True):
+            partial.write_bytes(content)
+
+
+def clear_partials(folder: Path, names: str = "*") -> None:
+    """Remove what killed runs left under temporary names, for writers that never come to the same name again.
+
+    Args:
+        folder: Where they wrote.
+        names: Pattern of the names that were to be, such as ``step-*``.
+    """
+    for partial in folder.glob(f".{names}.partial"):
+        _remove(partial)
+
+
+@contextmanager
+def _written(paths: Sequence[Path]) -> Iterator[list[Path]]:
+    partials = [_partial_name(path) for path in paths]
+    at = paths[0]
+    try:
+        for path, partial in zip(paths, partials, strict=True):
+            at = path
+            path.parent.mkdir(parents=True, exist_ok=True)
+            _remove(partial)
+        yield partials
+        for at, partial in zip(paths, partials, strict=True):  # noqa: B007  # the error names it
+            _flush(partial)
+        for at, partial in zip(paths, partials, strict=True):
+            if partial.is_dir():
+                shutil.rmtree(at, ignore_errors=True)
+            os.replace(partial, at)
+        for folder in {path.parent for path in paths}:
+            _flush_entry(folder)
+    except OSError as error:
+        raise WriteError(f"Cannot write {at}: {error.strerror or error}. {_fix(error, at.parent)}") from error
+    finally:
+        for partial in partials:
+            _remove(partial)
+
+
+def _partial_name(path: Path) -> Path:
+    name = path.name.encode()[:_LONGEST_NAME].decode(errors="ignore")
+    return path.with_name(f".{name}.partial")
+
+
+def _remove(path: Path) -> None:
+    """Remove a file or folder if it is there and can be removed: the error that matters is another one."""
+    try:
+        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+    except OSError:
+        return
+
+
+def _flush(path: Path) -> None:
+    """Wait until a file, or every file of a folder, is on the disk."""
+    if path.is_dir():
+        for inside in path.iterdir():
+            _flush(inside)
+    _flush_entry(path)
+
+
+def _flush_entry(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        # Some network file systems flush files, and no folders.
+        if error.errno != errno.EINVAL:
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def _fix(error: OSError, folder: Path) -> str:
+    if error.errno == errno.ENOSPC and hasattr(os, "statvfs"):
+        try:
+            state = os.statvfs(folder)
+        except OSError:
+            return _FIXES[errno.ENOSPC]
+        if state.f_files and not state.f_favail:
+            return _NO_INODES
+    return _FIXES.get(error.errno or 0, _ANOTHER)

@@ -93,7 +93,9 @@ def test_a_catalogue_remembers_it_without_reading_again(
 ) -> None:
     report = index_archive(SubsetArchive(harmonise(mixed), [5, 0, 13]), tmp_path / "c.parquet", max_bad=1)
     assert report.suspicions == ()
-    monkeypatch.setattr("terrasieve.archive.opening.harmonise", lambda _: pytest.fail("looked at all pixels again"))
+    monkeypatch.setattr(
+        "terrasieve.archive.derived.harmonised.harmonise", lambda _: pytest.fail("looked at all pixels again")
+    )
     archive = open_archive(report.path)
     assert archive.ids.tolist() == mixed.ids[[5, 0, 13]].tolist()
     for place, index in enumerate((5, 0, 13)):

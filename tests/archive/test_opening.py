@@ -9,8 +9,9 @@ import yaml
 
 from terrasieve.archive.catalogue import index_archive
 from terrasieve.archive.derived.subset import SubsetArchive
+from terrasieve.archive.layout import parse_spec
 from terrasieve.archive.layouts.eurosat import CLASSES, EuroSatArchive, EuroSatSpec
-from terrasieve.archive.opening import load_spec, open_archive, parse_spec, scenes_spec_from_options
+from terrasieve.archive.opening import load_spec, open_archive, scenes_spec_from_options
 from terrasieve.archive.packed.packing import pack
 from terrasieve.archive.packed.reading import PackedArchive
 from terrasieve.archive.protocol import source_name

@@ -14,7 +14,7 @@ import pytest
 from terrasieve.archive.derived.subset import SubsetArchive
 from terrasieve.archive.opening import open_archive
 from terrasieve.archive.selection import read_selection, write_selection
-from terrasieve.errors import CurationError
+from terrasieve.errors import CurationError, WriteError
 
 ARCHIVE = open_archive("simulated:0:12")
 CHOSEN = np.array([7, 1, 4])
@@ -59,7 +59,7 @@ def test_a_full_disk_leaves_the_selection_before(tmp_path: Path, monkeypatch: py
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(pq, "write_table", full)
-    with pytest.raises(CurationError, match="No space left"):
+    with pytest.raises(WriteError, match="No space left"):
         write_selection(path, CHOSEN[:1], None, GROUPS[:1], {"n": 12})
     assert os.listdir(tmp_path) == [path.name]
     assert read_selection(path, ARCHIVE).tolist() == [1, 4, 7]

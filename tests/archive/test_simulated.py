@@ -18,9 +18,10 @@ from terrasieve.archive.quality.limits import QualityLimits, check
 from terrasieve.errors import BandError, SampleError
 from terrasieve.sensors import SENSORS
 from terrasieve.simulation.imaging import OpticalSettings, see_optical, speckle
-from terrasieve.simulation.land import SimulatedArchive, SimulatedSpec, _generator
+from terrasieve.simulation.land import SimulatedArchive, SimulatedSpec
 from terrasieve.simulation.landscape import Landscape, cover_shares, make_landscape, random_field
 from terrasieve.simulation.signatures import COVERS, MATERIALS
+from terrasieve.streams import Owner, Stream, generator
 
 NAMES = [cover.name for cover in COVERS]
 SMALL = {"size": 32, "samples": 300}
@@ -66,8 +67,9 @@ def test_seeds_and_indices_differ() -> None:
 
 def test_what_is_drawn_for_one_purpose_tells_nothing_of_another() -> None:
     """Whether a sample is cloudy, a copy or a test sample must not depend on its season or ground."""
-    spec = SimulatedSpec()
-    drawn = np.array([[_generator(spec, i, purpose).random() for purpose in range(8)] for i in range(400)])
+    purposes = [stream for stream in Stream if stream.value.owner is Owner.LAND]
+    assert len(purposes) == 8
+    drawn = np.array([[generator(purpose, 0, i).random() for purpose in purposes] for i in range(400)])
     off_diagonal = np.corrcoef(drawn.T)[~np.eye(8, dtype=bool)]
     assert np.abs(off_diagonal).max() < 0.25
     assert len(np.unique(drawn)) == drawn.size

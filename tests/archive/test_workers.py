@@ -15,12 +15,12 @@ from pathlib import Path
 
 import pytest
 
-from terrasieve import parallel as side_by_side
+from terrasieve import parallel
 from terrasieve.archive.catalogue import index_archive
 from terrasieve.archive.quality.audit import Auditor
 from terrasieve.archive.quality.limits import QualityLimits
 from terrasieve.errors import ArchiveError, SampleError
-from terrasieve.parallel import spare_cores, spread
+from terrasieve.parallel import map_processes, spare_cores
 from terrasieve.simulation.land import SimulatedArchive, SimulatedSpec
 
 SAMPLES = 600
@@ -44,7 +44,7 @@ def _die(position: int) -> int:
 
 @pytest.mark.parametrize("part", [1, 7, 16, 1000])
 def test_answers_come_in_order_from_other_processes(part: int) -> None:
-    with spread(_square, range(5, SAMPLES + 5), 2, part) as found:
+    with map_processes(_square, range(5, SAMPLES + 5), 2, part) as found:
         answers = list(found)
     assert [square for square, _ in answers] == [position**2 for position in range(5, SAMPLES + 5)]
     assert os.getpid() not in {process for _, process in answers}
@@ -53,13 +53,13 @@ def test_answers_come_in_order_from_other_processes(part: int) -> None:
 
 @pytest.mark.parametrize(("samples", "count"), [(SAMPLES, 0), (20, 2), (0, 2)])
 def test_few_samples_or_no_workers_start_no_process(samples: int, count: int) -> None:
-    with spread(_square, range(samples), count) as found:
+    with map_processes(_square, range(samples), count) as found:
         assert list(found) == [(position**2, os.getpid()) for position in range(samples)]
 
 
 def test_no_more_than_a_few_parts_are_worked_on_ahead(tmp_path: Path) -> None:
     counted = tmp_path / "calls"
-    with spread(_Counting(counted), range(SAMPLES), 2, 4) as found:
+    with map_processes(_Counting(counted), range(SAMPLES), 2, 4) as found:
         next(found)
         assert _settled(counted) == 2 * 2 * 4
         for _ in range(4):
@@ -87,20 +87,20 @@ def _settled(path: Path) -> int:
 
 
 def test_an_error_in_a_process_is_raised_here_and_ends_all(tmp_path: Path) -> None:
-    with pytest.raises(SampleError, match="sample 123 is torn"), spread(_refuse, range(SAMPLES), 2) as found:
+    with pytest.raises(SampleError, match="sample 123 is torn"), map_processes(_refuse, range(SAMPLES), 2) as found:
         list(found)
     assert not multiprocessing.active_children()
 
 
 def test_a_consumer_that_stops_early_leaves_no_process() -> None:
-    with spread(_square, range(SAMPLES), 2) as found:
+    with map_processes(_square, range(SAMPLES), 2) as found:
         next(found)
     assert not multiprocessing.active_children()
 
 
 def test_a_killed_process_is_said_with_the_cure() -> None:
     expected = pytest.raises(ArchiveError, match=r"reader process was killed.*fewer --workers")
-    with expected, spread(_die, range(SAMPLES), 2) as found:
+    with expected, map_processes(_die, range(SAMPLES), 2) as found:
         list(found)
 
 
@@ -108,13 +108,13 @@ def test_the_processes_end_when_the_one_that_started_them_is_killed(tmp_path: Pa
     script = f"""
 import os, time
 from pathlib import Path
-from terrasieve.parallel import spread
+from terrasieve.parallel import map_processes
 def work(position):
     (Path({str(tmp_path)!r}) / str(os.getpid())).touch()
     time.sleep(0.05)
     return position
 if __name__ == "__main__":
-    with spread(work, range(100000), 2) as found:
+    with map_processes(work, range(100000), 2) as found:
         for _ in found:
             print("going", flush=True)
 """
@@ -182,14 +182,14 @@ def test_one_core_needs_no_process_and_many_start_a_few(monkeypatch: pytest.Monk
 
 @pytest.mark.parametrize("count", [0, 1, 64, 65, 1500])
 def test_answers_of_threads_come_in_order(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(side_by_side, "_trial", lambda function, items: ([function(one) for one in items[:64]], True))
+    monkeypatch.setattr(parallel, "_trial", lambda function, items: ([function(one) for one in items[:64]], True))
     seen = set()
 
     def work(item: int) -> int:
         seen.add(threading.get_ident())
         return -item
 
-    assert list(side_by_side.side_by_side(work, range(count), "Looking")) == [-item for item in range(count)]
+    assert list(parallel.map_threads(work, range(count), "Looking")) == [-item for item in range(count)]
     assert (seen - {threading.get_ident()} != set()) == (count > 64)
 
 
@@ -202,5 +202,5 @@ def test_what_makes_one_wait_goes_to_threads() -> None:
         return item
 
     items: Sequence[int] = range(40)
-    assert list(side_by_side.side_by_side(wait, items, "Waiting")) == list(items)
+    assert list(parallel.map_threads(wait, items, "Waiting")) == list(items)
     assert len(seen) > 1

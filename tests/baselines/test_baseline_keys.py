@@ -12,10 +12,9 @@ from torch import Tensor, nn
 from torchvision.models.segmentation import DeepLabV3
 
 from terrasieve.baselines import state_dicts as keys
-from terrasieve.baselines.accounting import fill
 from terrasieve.baselines.baseline import Baseline
-from terrasieve.baselines.coco_deeplab import load_classifier
 from terrasieve.baselines.loading import load_baseline
+from terrasieve.baselines.weights import fill
 from terrasieve.errors import CheckpointError
 from terrasieve.models.backbone import BackboneSpec, build_encoder
 
@@ -98,7 +97,7 @@ def test_seco(resnet18: nn.Module, pooled: Pooled, tmp_path: Path) -> None:
     assert baseline.name == "seco resnet18"
 
 
-def test_deeplab_backbone_and_classifier(deeplab: DeepLabV3, tmp_path: Path) -> None:
+def test_deeplab_backbone(deeplab: DeepLabV3, tmp_path: Path) -> None:
     path = tmp_path / "deeplab.pth"
     torch.save(deeplab.state_dict(), path)
     pixels = torch.randn(1, 3, 48, 48)
@@ -106,11 +105,10 @@ def test_deeplab_backbone_and_classifier(deeplab: DeepLabV3, tmp_path: Path) -> 
         features = deeplab.backbone(pixels)["out"]
         assert features.shape[-2:] == (6, 6)
         _same(f"coco-deeplabv3:{path}", features.mean(dim=(2, 3)), pixels)
-        torch.testing.assert_close(load_classifier(path)(features), deeplab.classifier(features))
 
 
 def test_counters_of_batches_may_be_absent_and_are_taken_where_they_are(resnet18: nn.Module) -> None:
-    tensors = keys.torchvision_keys(resnet18.state_dict())
+    tensors = keys.byol_imagenet_legacy_keys(resnet18.state_dict())
     model = build_encoder(BackboneSpec(name="resnet18", channels=3), seed=0).model
     fill(model, {k: v for k, v in tensors.items() if not k.endswith("num_batches_tracked")}, "resnet18")
     assert model.bn1.num_batches_tracked == 0
@@ -139,13 +137,11 @@ def test_what_is_missing_or_of_another_shape_is_named(
 @pytest.mark.parametrize(
     ("convert", "known", "foreign"),
     [
-        (keys.torchvision_keys, "layer1.0.conv1.weight", "head.weight"),
         (keys.byol_imagenet_keys, "module.online_network.encoder.0.weight", "module.online_network.encoder.9.weight"),
         (keys.byol_imagenet_legacy_keys, "module.bn1.bias", "module.layer5.0.weight"),
         (keys.seco_keys, "encoder_q.7.0.downsample.1.bias", "encoder_q.8.weight"),
         (keys.seco_keys, "encoder_q.0.weight", "layer1.0.conv1.weight"),
         (keys.deeplabv3_backbone_keys, "backbone.layer1.0.conv1.weight", "layer1.0.conv1.weight"),
-        (keys.deeplabv3_classifier_keys, "classifier.4.bias", "decoder.weight"),
         (keys.hugging_face_resnet_keys, "embedder.embedder.convolution.weight", "pooler.dense.weight"),
     ],
 )
@@ -165,7 +161,7 @@ def test_two_names_of_one_weight_are_refused() -> None:
 
 
 def test_a_superfluous_block_is_named(resnet18: nn.Module) -> None:
-    tensors = keys.torchvision_keys(resnet18.state_dict())
+    tensors = keys.byol_imagenet_legacy_keys(resnet18.state_dict())
     tensors["layer1.0.conv9.weight"] = torch.zeros(1)
     model = build_encoder(BackboneSpec(name="resnet18", channels=3), seed=0).model
     with pytest.raises(CheckpointError, match=r"superfluous layer1\.0\.conv9\.weight"):
@@ -173,7 +169,9 @@ def test_a_superfluous_block_is_named(resnet18: nn.Module) -> None:
 
 
 def test_a_resnet_of_unknown_depth_is_refused(resnet18: nn.Module) -> None:
-    tensors = {k: v for k, v in keys.torchvision_keys(resnet18.state_dict()).items() if not k.startswith("layer4.1.")}
+    tensors = {
+        k: v for k, v in keys.byol_imagenet_legacy_keys(resnet18.state_dict()).items() if not k.startswith("layer4.1.")
+    }
     with pytest.raises(CheckpointError, match=r"\(2, 2, 2, 1\) blocks"):
         keys.resnet_of(tensors)
 

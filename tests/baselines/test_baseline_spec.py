@@ -10,7 +10,7 @@ import torch
 from terrasieve.baselines import loading
 from terrasieve.baselines.baseline import FORMS, BaselineSpec, parse_baseline
 from terrasieve.baselines.loading import load_baseline
-from terrasieve.baselines.timm_files import published
+from terrasieve.baselines.timm_files import published_weights
 from terrasieve.errors import CheckpointError, ConfigError
 from terrasieve.models.backbone import BackboneSpec, build_encoder
 
@@ -111,9 +111,9 @@ def test_a_description_says_what_a_reader_needs(tmp_path: Path) -> None:
 
 
 def test_published_weights_of_timm() -> None:
-    assert published("resnet50.tv_in1k").repository == "timm/resnet50.tv_in1k"
-    assert published("resnet50.tv_in1k").licence == "bsd-3-clause"
-    default = published("resnet50")
+    assert published_weights("resnet50.tv_in1k").repository == "timm/resnet50.tv_in1k"
+    assert published_weights("resnet50.tv_in1k").licence == "bsd-3-clause"
+    default = published_weights("resnet50")
     assert default.network == "resnet50"
     assert default.name.startswith("resnet50.")
 
@@ -130,7 +130,7 @@ def test_imagenet_weights_are_downloaded_when_no_file_is_named(monkeypatch: pyte
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", offline)
     with pytest.raises(CheckpointError, match=r"name it: imagenet:resnet18\.\w+:<file>"):
         load_baseline("imagenet:resnet18")
-    assert asked == [(published("resnet18").repository, "model.safetensors")]
+    assert asked == [(published_weights("resnet18").repository, "model.safetensors")]
 
 
 def test_weights_that_timm_does_not_publish() -> None:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from terrasieve.baselines.baseline import Baseline
 from terrasieve.baselines.loading import load_baseline
-from terrasieve.baselines.unwrapping import find_entry, own_keys
+from terrasieve.baselines.weights import find_entry, own_keys
 from terrasieve.errors import CheckpointError
 from terrasieve.models.backbone import BackboneSpec, Encoder, build_encoder
 

@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import save_file
 from torch.serialization import get_safe_globals
 
-from terrasieve.baselines.weights_files import read_weights
+from terrasieve.baselines.weights import read_weights
 from terrasieve.errors import CheckpointError
 
 WEIGHTS = {"a": torch.arange(3.0), "b": torch.ones(2, 2)}

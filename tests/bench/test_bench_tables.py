@@ -17,11 +17,9 @@ from terrasieve.bench import running
 from terrasieve.bench.cells import run_cells
 from terrasieve.bench.comparing import comparisons
 from terrasieve.bench.forms import bands_by_models, models_by_targets
-from terrasieve.bench.planning import make_plan
+from terrasieve.bench.planning import BenchPlan, make_plan
 from terrasieve.bench.published import OCEANSAR, RS_BYOL, lines_for
-from terrasieve.bench.planning import BenchPlan
 from terrasieve.bench.running import run_plan
-from terrasieve.bench.sheet import Sheet
 from terrasieve.bench.suites import oceansar, rs_byol
 from terrasieve.errors import ArchiveError, BandError, ConfigError
 from terrasieve.probes.results import ProbeRow
@@ -36,23 +34,23 @@ def plan_of(labelled: Archive, run_folders: dict[str, Path], scratch: int = 0) -
 
 
 def test_a_table_of_bands_by_models(labelled: Archive, run_folders: dict[str, Path], tmp_path: Path) -> None:
-    benched = rs_byol(plan_of(labelled, run_folders, scratch=1), tmp_path, CPU)
-    (sheet,) = benched.sheets
-    assert sheet.header == ("input", "one", "three", "again", "random init", "image statistics", "from scratch")
-    assert [line[0] for line in sheet.lines] == ["s2:B04", "s1:VV", "s2:B04,B03,B02"]
-    marks = [[text[-1] for text in line[1:]] for line in sheet.lines]
-    assert marks == [[")", "+", "+", ")", ")", "*"]] * 2 + [[")", ")", ")", ")", ")", "*"]]
-    assert "mean of 2 seeds" in sheet.title
+    result = rs_byol(plan_of(labelled, run_folders, scratch=1), tmp_path, CPU)
+    (table,) = result.tables
+    assert table.columns == ("input", "one", "three", "again", "random init", "image statistics", "from scratch")
+    assert [line[0].text for line in table.rows] == ["s2:B04", "s1:VV", "s2:B04,B03,B02"]
+    marks = [[cell.mark for cell in line[1:]] for line in table.rows]
+    assert marks == [["", "+", "+", "", "", "*"]] * 2 + [["", "", "", "", "", "*"]]
+    assert "mean of 2 seeds" in table.title
     rows = json.loads((tmp_path / "probe.json").read_text())
     # Each line: seeds 0 and 1 of one, of the untrained network, of scratch and of what has no seed; three has one seed.
     assert len(rows) == 3 * (2 + 1 + 2 + 2 + 2 + 2)
     with (tmp_path / "table.csv").open() as file:
-        table = list(csv.DictReader(file))
-    assert {line["source"] for line in table} == {"this run"}
+        written = list(csv.DictReader(file))
+    assert {line["source"] for line in written} == {"this run"}
     first = rows[0]
-    assert float(table[0]["value"]) == first["metrics"]["accuracy"]
-    assert [path.name for path in benched.files] == ["table.md", "table.csv", "table.tex", "report.html"]
-    assert all(path.stat().st_size > 0 for path in benched.files)
+    assert float(written[0]["value"]) == first["metrics"]["accuracy"]
+    assert [path.name for path in result.files] == ["table.md", "table.csv", "table.tex", "report.html"]
+    assert all(path.stat().st_size > 0 for path in result.files)
     words = (tmp_path / "table.md").read_text()
     assert "p = " in words
     assert "over 3 bands" in words
@@ -97,21 +95,23 @@ def test_a_damaged_cell_is_named(labelled: Archive, run_folders: dict[str, Path]
 
 def test_a_table_of_models_by_targets(labelled: Archive, run_folders: dict[str, Path], tmp_path: Path) -> None:
     plan = make_plan(labelled, [str(run_folders["one-0"])], [], ["s1:VV"], ["knn"], None, 0, CPU)
-    benched = oceansar(plan, ["label"], tmp_path, CPU)
-    assert benched.sheets[0].header == ("model", "label, kNN: accuracy in per cent")
-    assert [line[0] for line in benched.sheets[0].lines] == [
+    result = oceansar(plan, ["label"], tmp_path, CPU)
+    assert result.tables[0].columns == ("model", "label, kNN: accuracy in per cent")
+    assert [line[0].text for line in result.tables[0].rows] == [
         "one, s1:VV",
         "random init, s1:VV",
         "image statistics, s1:VV",
     ]
-    assert "83.6" in benched.sheets[0].notes[0]
-    assert "0.63" in benched.sheets[0].notes[0]
+    assert "83.6" in result.tables[0].notes[0]
+    assert "0.63" in result.tables[0].notes[0]
 
 
 def row(model: str, bands: str, value: float, probe: str = "MLP", seed: int = 0) -> ProbeRow:
     return ProbeRow(
         model=model,
         inputs=bands,
+        sensor=bands.partition(":")[0],
+        bands=tuple(bands.partition(":")[2].split("+")),
         probe=probe,
         protocol="p",
         data="d",
@@ -125,11 +125,11 @@ def row(model: str, bands: str, value: float, probe: str = "MLP", seed: int = 0)
 
 
 def test_published_numbers_stand_beside_ours_and_say_so() -> None:
-    sheet = bands_by_models([row("ours", "s2:B04+B03+B02", 0.8)], "MLP", "macro_f1", "eurosat")
-    assert sheet.header[-1] == "published F1 (Jain et al. 2022, Table II)"
-    assert "EuroSAT7K RGB: scratch 80.0" in sheet.lines[0][-1]
-    assert "RS-BYOL-3 S1S2 88.0" in sheet.lines[0][-1]
-    assert any("not a comparison" in note for note in sheet.notes)
+    table = bands_by_models([row("ours", "s2:B04+B03+B02", 0.8)], "MLP", "macro_f1", "eurosat")
+    assert table.columns[-1] == "published F1 (Jain et al. 2022, Table II)"
+    assert "EuroSAT7K RGB: scratch 80.0" in table.rows[0][-1].text
+    assert "RS-BYOL-3 S1S2 88.0" in table.rows[0][-1].text
+    assert any("not a comparison" in note for note in table.notes)
     assert len(lines_for("eurosat", ["B02", "B03", "B04"])) == 2
     assert not lines_for("eurosat", ["B04"])
 
@@ -158,14 +158,6 @@ def test_models_are_compared_over_the_conditions_that_all_share() -> None:
     assert floor.t.family == 2
 
 
-def test_sheets_escape_what_markdown_and_latex_would_read() -> None:
-    sheet = Sheet("50 % of A_B", ("in|put", "m&m"), (("x^2", "1_0"),), ("note #1",))
-    assert r"in\|put" in sheet.to_markdown()
-    latex = sheet.to_latex()
-    for escaped in (r"50 \% of A\_B", r"m\&m", r"x\textasciicircum{}2", r"1\_0 \\", r"note \#1"):
-        assert escaped in latex
-
-
 def test_what_cannot_be_benched_is_named(labelled: Archive, run_folders: dict[str, Path]) -> None:
     with pytest.raises(ConfigError, match="No model is named"):
         make_plan(labelled, [], [], LINES, [], None, 0, CPU)
@@ -178,6 +170,7 @@ def test_what_cannot_be_benched_is_named(labelled: Archive, run_folders: dict[st
 def test_the_models_by_targets_form_takes_each_target_by_its_own_metric() -> None:
     wave = replace(row("ours", "s1:VV", 0.5, "ridge"), target="swh", metrics={"rmse": 0.63}, ci95={"rmse": (0.6, 0.7)})
     kind = replace(row("ours", "s1:VV", 0.5, "kNN"), metrics={"accuracy": 0.8}, ci95={"accuracy": (0.7, 0.9)})
-    sheet = models_by_targets([kind, wave])
-    assert sheet.header == ("model", "label, kNN: accuracy in per cent", "swh, ridge: RMSE")
-    assert sheet.lines == (("ours, s1:VV", "80.0 (70.0 to 90.0)", "0.63 (0.6 to 0.7)"),)
+    table = models_by_targets([kind, wave])
+    assert table.columns == ("model", "label, kNN: accuracy in per cent", "swh, ridge: RMSE")
+    (cells,) = table.rows
+    assert [str(cell) for cell in cells] == ["ours, s1:VV", "80.0 (70.0\u201390.0)", "0.63 (0.6\u20130.7)"]

@@ -15,6 +15,8 @@ from safetensors.torch import save_file
 from terrasieve.curation.hierarchy import HierarchicalKMeans
 from terrasieve.errors import CurationError
 
+pytestmark = pytest.mark.usefixtures("either_processor")
+
 
 def long_tail(count: int = 6000, classes: int = 20, seed: int = 0) -> Any:
     """Unit vectors of classes whose frequencies fall as rank^-1.5, and their classes."""

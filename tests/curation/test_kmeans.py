@@ -18,6 +18,8 @@ from terrasieve.curation.kmeans import KMeans
 from terrasieve.curation.seeding import seed_centroids
 from terrasieve.errors import CurationError
 
+pytestmark = pytest.mark.usefixtures("either_processor")
+
 
 def mixture(count: int, classes: int, length: int = 16, seed: int = 0, noise: float = 0.5) -> Any:
     """Rows around Gaussian centres, the first classes more frequent, and their classes."""

@@ -11,7 +11,8 @@ import torch
 from torch import nn
 from torchvision.transforms.v2 import functional as oracle
 
-from terrasieve.embeddings import EmbedSettings, EncoderInput, embed, embed_batches, stream
+from terrasieve import device
+from terrasieve.embeddings import EmbedSettings, EncoderInput, embed, embed_batches
 from terrasieve.embeddings.stream import resize
 from terrasieve.errors import BandError, SampleError
 from terrasieve.models.backbone import Encoder
@@ -152,7 +153,7 @@ def test_table_in_memory(
 
 def test_the_automatic_precision_is_that_of_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
     for fast, expected in ((True, "bf16"), (False, "32")):
-        monkeypatch.setattr(stream, "bf16_is_fast", lambda device, fast=fast: fast)
+        monkeypatch.setattr(device, "bf16_is_fast", lambda chosen, fast=fast: fast)
         assert EmbedSettings().on(torch.device("cpu")).precision == expected
         assert EmbedSettings(precision="bf16").on(torch.device("cpu")).precision == "bf16"
         assert EmbedSettings(precision="32").on(torch.device("cpu")).precision == "32"

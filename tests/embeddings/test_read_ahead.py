@@ -47,5 +47,10 @@ def test_producer_is_never_further_ahead_than_the_bound() -> None:
 def test_leaving_early_ends_the_thread() -> None:
     reader = read_ahead(iter(range(10**9)), depth=2)
     assert next(reader) == 0
+    assert _readers()
     reader.close()  # type: ignore[attr-defined]
-    assert not [thread for thread in threading.enumerate() if thread.name == "read-ahead"]
+    assert not _readers()
+
+
+def _readers() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name.startswith("read-ahead")]

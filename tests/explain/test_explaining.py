@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,9 @@ from terrasieve.embeddings import EmbedSettings, EncoderInput
 from terrasieve.embeddings.stream import embed_vectors
 from terrasieve.errors import ConfigError
 from terrasieve.explain.attribution import attribute_bands
-from terrasieve.explain.class_scores import affine_head, probabilities
 from terrasieve.explain.explaining import explain
 from terrasieve.explain.record import Explanation, read_explanation, write_explanation
-from terrasieve.explain.saliency import make_saliency
+from terrasieve.explain.saliency import affine_head, make_saliency, probabilities
 from terrasieve.explain.subject import Subject, make_subject
 from terrasieve.models.backbone import BackboneSpec, Encoder, build_encoder
 from terrasieve.probes.compare import used_samples
@@ -68,8 +68,13 @@ def test_bands_shown_together(archive: Any, normaliser: Any, tmp_path: Path, sna
         assert one.maps[0].completeness_error < 1e-2
         assert one.maps[1].completeness_error is None
     _check_bands(found, "pixels")
-    write_explanation(found, tmp_path)
+    path = write_explanation(found, tmp_path)
     assert read_explanation(tmp_path) == found
+    # A file of an earlier version says it in the description only.
+    old = json.loads(path.read_text())
+    del old["simulated"]
+    path.write_text(json.dumps(old))
+    assert read_explanation(tmp_path) == found.model_copy(update={"simulated": True})
 
 
 def test_bands_shown_one_by_one(archive: Any, normaliser: Any) -> None:

@@ -12,8 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from terrasieve.errors import ConfigError
-from terrasieve.explain.fullgrad import FullGradient, full_gradient
-from terrasieve.explain.gradcam import grad_cam
+from terrasieve.explain.gradients import FullGradient, full_gradient, grad_cam
 from terrasieve.models.backbone import BackboneSpec, build_encoder
 
 Shake = Callable[..., nn.Module]

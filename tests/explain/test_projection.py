@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from terrasieve.errors import ConfigError
-from terrasieve.explain.projection import default_perplexity, describe_tsne, tsne
+from terrasieve.explain.explaining import default_perplexity, describe_tsne, tsne
 
 
 def blobs(n: int = 60) -> tuple[np.ndarray, np.ndarray]:

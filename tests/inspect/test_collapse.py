@@ -12,7 +12,7 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from terrasieve.errors import CollapseError, NonFiniteError
-from terrasieve.methods.collapse import CollapseMonitor, effective_rank, feature_std, uniformity
+from terrasieve.methods.collapse import CollapseMonitor, effective_rank, feature_std
 from terrasieve.models.backbone import BackboneSpec, build_encoder
 
 
@@ -67,15 +67,6 @@ def test_std_ranges_from_zero_to_one() -> None:
 def test_one_row_does_not_vary() -> None:
     assert float(feature_std(_normal(1, 8))) == 0
     assert float(effective_rank(_normal(1, 8))) == 0
-
-
-def test_uniformity_equals_the_definition() -> None:
-    x = _normal(9, 5)
-    unit = (x / x.norm(dim=1, keepdim=True)).double().numpy()
-    pairs = [np.exp(-2 * ((unit[i] - unit[j]) ** 2).sum()) for i in range(9) for j in range(i)]
-    assert float(uniformity(x)) == pytest.approx(np.log(np.mean(pairs)), rel=1e-5)
-    assert float(uniformity(torch.ones(9, 5))) == pytest.approx(0, abs=1e-6)
-    assert float(uniformity(_normal(500, 256))) == pytest.approx(-4, abs=0.1)
 
 
 def test_fires_on_a_constant_encoder() -> None:

@@ -200,10 +200,10 @@ def test_a_band_of_another_resolution_is_refused(second: Path, write_tif: Any, b
 
 def test_it_is_recognised_by_its_folders(root: Path, second: Path, data_dir: Path) -> None:
     for place in (root, second):
-        ((layout, seen),) = recognise(place)
-        assert (layout.name, seen.confidence) == ("bigearthnet", 1.0)
+        (seen,) = recognise(place)
+        assert (seen.spec.layout, seen.confidence) == ("bigearthnet", 1.0)
         assert isinstance(open_archive(place), BigEarthNetArchive)
-    assert "bigearthnet" not in [layout.name for layout, _ in recognise(data_dir / "terramesh_sites")]
+    assert "bigearthnet" not in [seen.spec.layout for seen in recognise(data_dir / "terramesh_sites")]
 
 
 def test_a_folder_without_both_is_an_error(tmp_path: Path) -> None:

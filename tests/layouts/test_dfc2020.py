@@ -19,9 +19,9 @@ from terrasieve.archive.patches.land_cover import CLASSES_10
 from terrasieve.archive.protocol import Window
 from terrasieve.archive.quality.limits import Problem
 from terrasieve.errors import ArchiveError, SampleError
-from terrasieve.probes.metrics.segmentation import IGNORE
 from terrasieve.probes.segmentation.folds import make_folds
-from terrasieve.probes.segmentation.labels import read_labels
+from terrasieve.probes.segmentation.pixel_metrics import IGNORE
+from terrasieve.probes.segmentation.task import read_labels
 from terrasieve.sensors import SENSORS
 
 Site = Callable[..., NDArray[Any]]
@@ -165,11 +165,11 @@ def test_one_folder_is_enough(root: Path) -> None:
 
 
 def test_it_is_recognised(published: Path, tmp_path: Path) -> None:
-    ((layout, seen),) = recognise(published)
-    assert layout.name == "dfc2020"
+    (seen,) = recognise(published)
+    assert seen.spec.layout == "dfc2020"
     assert seen.evidence == "DFC2020's ROIs0000_validation and ROIs0000_test"
     assert isinstance(open_archive(published), Dfc2020Archive)
-    assert dfc2020.recognise(tmp_path) is None
+    assert dfc2020.Dfc2020Spec.recognise(tmp_path) is None
 
 
 def test_beside_sen12ms_the_layout_has_to_be_named(root: Path, write_tif: Any) -> None:

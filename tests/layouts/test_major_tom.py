@@ -186,7 +186,7 @@ def test_another_product_in_the_folder_is_rejected(tmp_path: Path, optical: dict
 
 def test_it_is_recognised_with_one_product_and_with_several(published: Path, tmp_path: Path) -> None:
     for place in (published, published / "Core-S1RTC"):
-        assert [layout.name for layout, _ in recognise(place)] == ["major-tom"]
+        assert [seen.spec.layout for seen in recognise(place)] == ["major-tom"]
         assert isinstance(open_archive(place), MajorTomArchive)
     assert recognise(tmp_path) == []
     with pytest.raises(ArchiveError, match="no Parquet files of Core-S2L1C"):

@@ -17,7 +17,7 @@ from terrasieve.archive.opening import open_archive
 from terrasieve.archive.protocol import Window
 from terrasieve.cli import app
 from terrasieve.errors import ArchiveError, BandError, ConfigError, SampleError
-from terrasieve.probes.targets import read_target
+from terrasieve.probes.splits import read_target
 
 SIZE = (20, 24)
 

@@ -109,12 +109,12 @@ def test_a_file_in_two_lists_is_an_error(root: Path) -> None:
 
 def test_it_is_recognised_and_others_are_not(published: Path, data_dir: Path) -> None:
     for place in (published, published / "NWPU-RESISC45"):
-        ((layout, seen),) = recognise(place)
-        assert (layout.name, seen.confidence) == ("resisc45", 1.0)
+        (seen,) = recognise(place)
+        assert (seen.spec.layout, seen.confidence) == ("resisc45", 1.0)
         assert isinstance(open_archive(place), Resisc45Archive)
-    assert resisc45.recognise(data_dir / "eurosat_rgb") is None
-    assert uc_merced.recognise(published) is None
-    assert eurosat.recognise(published) is None
+    assert resisc45.Resisc45Spec.recognise(data_dir / "eurosat_rgb") is None
+    assert uc_merced.UcMercedSpec.recognise(published) is None
+    assert eurosat.EuroSatSpec.recognise(published) is None
 
 
 def test_a_copy_through_pickle_is_the_same(published: Path) -> None:

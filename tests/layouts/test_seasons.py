@@ -11,7 +11,7 @@ import pytest
 
 from terrasieve.archive.catalogue import index_archive
 from terrasieve.archive.derived.seasons import SeasonViews
-from terrasieve.archive.layouts.ssl4eo_s12 import PRODUCTS, Ssl4eoS12Archive, Ssl4eoS12Spec, build
+from terrasieve.archive.layouts.ssl4eo_s12 import PRODUCTS, Ssl4eoS12Archive, Ssl4eoS12Spec
 from terrasieve.archive.opening import open_archive
 from terrasieve.errors import ArchiveError, BandError
 
@@ -33,7 +33,7 @@ def published(tmp_path_factory: pytest.TempPathFactory, write_tif: Any) -> Path:
 
 
 def views(root: Path) -> SeasonViews:
-    archive = build(Ssl4eoS12Spec(root=root, seasons="views"))
+    archive = Ssl4eoS12Spec(root=root, seasons="views").open()
     assert isinstance(archive, SeasonViews)
     return archive
 
@@ -65,7 +65,7 @@ def test_the_table_has_the_time_and_the_files_of_every_season(published: Path) -
 
 
 def test_as_samples_it_is_another_archive_of_the_same_files(published: Path) -> None:
-    samples = build(Ssl4eoS12Spec(root=published))
+    samples = Ssl4eoS12Spec(root=published).open()
     assert isinstance(samples, Ssl4eoS12Archive)
     assert len(samples) == 11
     assert samples.source["fingerprint"] != views(published).source["fingerprint"]

@@ -248,13 +248,13 @@ def test_places_and_assets_are_in_the_table(archive: Sen12MsArchive, published: 
 
 
 def test_it_is_recognised(published: Path, tmp_path: Path) -> None:
-    ((layout, seen),) = recognise(published)
-    assert (layout.name, seen.confidence) == ("sen12ms", 1.0)
+    (seen,) = recognise(published)
+    assert (seen.spec.layout, seen.confidence) == ("sen12ms", 1.0)
     assert "ROIs1158_spring, ROIs1868_summer, ROIs2017_winter" in seen.evidence
     assert isinstance(open_archive(published), Sen12MsArchive)
     (tmp_path / "ROIs1158_spring").mkdir()
-    assert sen12ms.recognise(tmp_path) is None
-    assert sen12ms.recognise(published / "ROIs1158_spring") is None
+    assert sen12ms.Sen12MsSpec.recognise(tmp_path) is None
+    assert sen12ms.Sen12MsSpec.recognise(published / "ROIs1158_spring") is None
 
 
 def test_a_folder_without_seasons_is_an_error(tmp_path: Path) -> None:

@@ -151,7 +151,7 @@ def test_h5py_is_asked_for_when_it_is_missing(published: Path, monkeypatch: pyte
 
 
 def test_it_is_recognised_by_two_of_its_files(published: Path, tmp_path: Path) -> None:
-    assert [layout.name for layout, _ in recognise(published)] == ["so2sat"]
+    assert [seen.spec.layout for seen in recognise(published)] == ["so2sat"]
     assert isinstance(open_archive(published), So2SatArchive)
     other = tmp_path / "other"
     other.mkdir()

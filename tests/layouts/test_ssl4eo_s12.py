@@ -140,10 +140,10 @@ def test_a_damaged_band_is_named(copied: Path, damage: bytes) -> None:
 
 
 def test_it_is_recognised_and_others_are_not(published: Path, tmp_path: Path, data_dir: Path) -> None:
-    assert [layout.name for layout, _ in recognise(published)] == ["ssl4eo-s12"]
+    assert [seen.spec.layout for seen in recognise(published)] == ["ssl4eo-s12"]
     (tmp_path / "s1" / "scene").mkdir(parents=True)
     assert recognise(tmp_path) == []
-    assert "ssl4eo-s12" not in [layout.name for layout, _ in recognise(data_dir / "la_texas_pairs")]
+    assert "ssl4eo-s12" not in [seen.spec.layout for seen in recognise(data_dir / "la_texas_pairs")]
     with pytest.raises(ArchiveError, match="holds none of s1, s2c, s2a"):
         opened(tmp_path / "s1")
 

@@ -235,7 +235,7 @@ def test_a_window_beyond_the_patch_is_refused(small: Path) -> None:
 
 
 def test_it_is_recognised_by_its_names(published: Path, tmp_path: Path) -> None:
-    assert [(layout.name, seen.confidence) for layout, seen in recognise(published)] == [("ssl4eo-s12-v1.1", 1.0)]
+    assert [(seen.spec.layout, seen.confidence) for seen in recognise(published)] == [("ssl4eo-s12-v1.1", 1.0)]
     assert isinstance(open_archive(published), Ssl4eoS12V11Archive)
     (tmp_path / "train" / "S1GRD").mkdir(parents=True)
     (tmp_path / "train" / "S1GRD" / "other.zarr.zip").write_bytes(b"")

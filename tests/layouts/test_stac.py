@@ -23,7 +23,7 @@ from rasterio.transform import Affine
 
 from terrasieve.archive.catalogue import index_archive
 from terrasieve.archive.derived.subset import SubsetArchive
-from terrasieve.archive.layouts.stac import StacArchive, StacSensor, StacSpec, recognise
+from terrasieve.archive.layouts.stac import StacArchive, StacSensor, StacSpec
 from terrasieve.archive.opening import open_archive
 from terrasieve.archive.protocol import Window
 from terrasieve.archive.quality.limits import Problem
@@ -402,13 +402,13 @@ def test_what_is_no_item_collection_is_named(tmp_path: Path, text: str) -> None:
 
 
 def test_items_are_recognised_in_their_folder(tmp_path: Path) -> None:
-    assert recognise(tmp_path) is None
+    assert StacSpec.recognise(tmp_path) is None
     (tmp_path / "notes.json").write_text('{"type": "FeatureCollection"}')
-    assert recognise(tmp_path) is None
+    assert StacSpec.recognise(tmp_path) is None
     for band in RGB.names:
         write(tmp_path / f"{band}.tif", noise(1))
     path = collection(tmp_path / "items.json", item("a", {band: asset(f"{band}.tif", band) for band in RGB.names}))
-    seen = recognise(tmp_path)
+    seen = StacSpec.recognise(tmp_path)
     assert seen is not None
     assert "items.json" in seen.evidence
     with pytest.raises(ArchiveError, match="no asset that names a band 'B01'"):

@@ -150,9 +150,9 @@ def test_both_kinds_of_files_need_a_choice(published: Path) -> None:
 
 
 def test_it_is_recognised_by_its_ten_folders(published: Path, tmp_path: Path, data_dir: Path) -> None:
-    assert [layout.name for layout, _ in recognise(published)] == ["tengeop-sarwv"]
+    assert [seen.spec.layout for seen in recognise(published)] == ["tengeop-sarwv"]
     assert isinstance(open_archive(published / "GeoTIFF"), TenGeoPArchive)
-    assert "tengeop-sarwv" not in [layout.name for layout, _ in recognise(data_dir / "eurosat_rgb")]
+    assert "tengeop-sarwv" not in [seen.spec.layout for seen in recognise(data_dir / "eurosat_rgb")]
     for label in EUROSAT:
         (tmp_path / "other" / label).mkdir(parents=True)
     with pytest.raises(ArchiveError, match="ten class folders F to O"):

@@ -21,7 +21,7 @@ from terrasieve.archive.packed.packing import pack
 from terrasieve.archive.protocol import Window
 from terrasieve.archive.quality.limits import Problem
 from terrasieve.errors import ArchiveError, SampleError
-from terrasieve.probes.segmentation.labels import read_labels
+from terrasieve.probes.segmentation.task import read_labels
 from terrasieve.sensors import SENSORS, find_sensor
 
 Site = Callable[..., NDArray[Any]]
@@ -112,26 +112,26 @@ def test_a_copy_through_pickle_is_the_same(real: TerraMeshSitesArchive) -> None:
 
 
 def test_it_is_recognised_by_two_products(data_dir: Path, root: Path) -> None:
-    ((layout, seen),) = recognise(data_dir / "terramesh_sites")
-    assert layout.name == "terramesh-sites"
+    (seen,) = recognise(data_dir / "terramesh_sites")
+    assert seen.spec.layout == "terramesh-sites"
     assert seen.evidence == "folders of products S1RTC, S2L1C, S2L2A, LULC, DEM with GeoTIFF"
     for product in ("S1RTC", "S2L1C", "S2L2A"):
         shutil.rmtree(root / product)
     assert list(open_archive(root).sensors) == ["lulc", "dem"]
     shutil.rmtree(root / "DEM")
-    assert terramesh_sites.recognise(root) is None
+    assert terramesh_sites.TerraMeshSitesSpec.recognise(root) is None
 
 
 @pytest.mark.parametrize("name", ["bigearthnet_sample", "eurosat_rgb", "la_texas_pairs"])
 def test_other_data_is_not_taken_for_it(data_dir: Path, name: str) -> None:
-    assert terramesh_sites.recognise(data_dir / name) is None
+    assert terramesh_sites.TerraMeshSitesSpec.recognise(data_dir / name) is None
 
 
 def test_zarr_under_the_same_names_is_not_taken_for_it(tmp_path: Path) -> None:
     for product in ("S1GRD", "S2L1C"):
         (tmp_path / product).mkdir()
         (tmp_path / product / "ssl4eos12_val_seasonal_data_000001.zarr.zip").write_bytes(b"PK")
-    assert terramesh_sites.recognise(tmp_path) is None
+    assert terramesh_sites.TerraMeshSitesSpec.recognise(tmp_path) is None
 
 
 def test_sites_without_a_partner_are_rejected(root: Path) -> None:

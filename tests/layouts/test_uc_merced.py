@@ -74,11 +74,11 @@ def test_the_split_is_that_of_the_lists(published: Path) -> None:
 
 def test_it_is_recognised_and_not_taken_for_another(published: Path, data_dir: Path) -> None:
     for place in (published, published / "UCMerced_LandUse" / "Images"):
-        ((layout, _),) = recognise(place)
-        assert layout.name == "uc-merced"
+        (seen,) = recognise(place)
+        assert seen.spec.layout == "uc-merced"
         assert isinstance(open_archive(place), UcMercedArchive)
-    assert resisc45.recognise(published) is None
-    assert uc_merced.recognise(data_dir / "eurosat_rgb") is None
+    assert resisc45.Resisc45Spec.recognise(published) is None
+    assert uc_merced.UcMercedSpec.recognise(data_dir / "eurosat_rgb") is None
 
 
 def test_a_copy_through_pickle_is_the_same(published: Path) -> None:

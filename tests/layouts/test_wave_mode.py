@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from typer.testing import CliRunner
 
 from terrasieve.archive.collocation.nearest import collocate
-from terrasieve.archive.layouts.wave_mode import WaveModeArchive, WaveModeSpec, recognise
+from terrasieve.archive.layouts.wave_mode import WaveModeArchive, WaveModeSpec
 from terrasieve.archive.opening import open_archive
 from terrasieve.archive.packed.reading import PackedArchive
 from terrasieve.archive.protocol import Window
@@ -441,7 +441,7 @@ def test_the_other_polarisation_is_counted_and_can_be_chosen(tmp_path: Path) -> 
 def test_products_are_recognised_at_any_depth_and_nothing_else(tmp_path: Path) -> None:
     product = write_product(tmp_path / "2016" / "001", WV1)
     for folder in (tmp_path, product.parent, product):
-        seen = recognise(folder)
+        seen = WaveModeSpec.recognise(folder)
         assert seen is not None
         assert seen.confidence == 1
         archive = open_archive(folder)
@@ -449,7 +449,7 @@ def test_products_are_recognised_at_any_depth_and_nothing_else(tmp_path: Path) -
         assert archive.ids.tolist() == [WV1.name]
     other = tmp_path / "other"
     (other / PRODUCT.replace("WV", "IW")).mkdir(parents=True)
-    assert recognise(other) is None
+    assert WaveModeSpec.recognise(other) is None
     with pytest.raises(ArchiveError, match="no Wave Mode product"):
         opened(other)
 

@@ -1,3 +1,5 @@
+"""BYOL: its loss, and what student and teacher do beside what every method promises."""
+
 from __future__ import annotations
 
 import copy
@@ -12,8 +14,7 @@ import terrasieve._torchvision  # noqa: F401  (must come first: lightly imports 
 
 from lightly.loss import NegativeCosineSimilarity  # isort: skip
 
-from terrasieve.errors import BandError, ConfigError
-from terrasieve.methods.byol import Byol, ByolSpec, build_byol, byol_loss
+from terrasieve.methods.byol import Byol, ByolSpec, byol_loss
 from terrasieve.models.backbone import BackboneSpec, Encoder, build_encoder
 
 
@@ -22,7 +23,7 @@ def _views(n: int = 4, channels: int = 1, size: int = 32) -> list[Tensor]:
 
 
 def _resnet(spec: ByolSpec | None = None) -> Byol:
-    return build_byol(build_encoder(BackboneSpec(name="resnet18"), seed=0), spec or ByolSpec(), seed=0)
+    return (spec or ByolSpec()).build(build_encoder(BackboneSpec(name="resnet18"), seed=0), (1, 1), seed=0)
 
 
 def _without_norm(momentum: float = 0.9) -> Byol:
@@ -79,28 +80,15 @@ def test_loss_sends_no_gradient_into_targets() -> None:
     assert z.grad is None
 
 
-def test_both_directions_are_added_and_views_are_swapped() -> None:
-    method, (first, second) = _without_norm(), _views()
+def test_the_metric_is_the_mean_cosine_of_both_directions() -> None:
+    method = _without_norm()
     for p in method.teacher.parameters():
         p.data.add_(torch.randn_like(p) * 0.3)
-    prediction = [method.predictor(method.projector(method.encoder(view))) for view in (first, second)]
-    target = [method.teacher(view) for view in (first, second)]
-    similarity = NegativeCosineSimilarity()
-    expected = 4 + 2 * (similarity(prediction[0], target[1]) + similarity(prediction[1], target[0]))
-    output = method([first, second])
-    torch.testing.assert_close(output.loss, expected)
-    torch.testing.assert_close(output.metrics["cosine"], 1 - expected.detach() / 4)
-    same_view = 4 + 2 * (similarity(prediction[0], target[0]) + similarity(prediction[1], target[1]))
-    assert not torch.allclose(expected, same_view)
+    output = method(_views())
+    torch.testing.assert_close(output.metrics["cosine"], 1 - output.loss.detach() / 4)
 
 
-def test_loss_is_float32_under_autocast() -> None:
-    method, views = _resnet(), _views()
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert method.encoder(views[0]).dtype == torch.bfloat16
-        output = method(views)
-    assert output.loss.dtype == torch.float32
-    assert output.embedding.dtype == torch.float32
+def test_low_precision_does_not_reach_the_loss() -> None:
     low = torch.randn(64, 256).bfloat16()
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert float(byol_loss(low, low)) == pytest.approx(0, abs=1e-6)
@@ -117,14 +105,6 @@ def test_teacher_starts_equal_and_shares_nothing() -> None:
     own = {id(tensor) for tensor in (*method.teacher.parameters(), *method.teacher.buffers())}
     modules = (method.encoder, method.projector, method.predictor)
     assert not own & {id(tensor) for m in modules for tensor in (*m.parameters(), *m.buffers())}
-
-
-def test_teacher_is_not_trained() -> None:
-    method = _resnet()
-    assert {name.split(".")[0] for name in _trainable(method)} == {"encoder", "projector", "predictor"}
-    method(_views()).loss.backward()
-    assert all(p.grad is not None for p in _trainable(method).values())
-    assert all(p.grad is None for p in method.teacher.parameters())
 
 
 def test_teacher_moves_in_after_step_only() -> None:
@@ -155,35 +135,6 @@ def test_each_view_is_normalised_by_its_own_batch() -> None:
     torch.testing.assert_close(method.encoder.model.bn1.running_var, alone.encoder.model.bn1.running_var)
 
 
-def test_embedding_is_the_students_of_the_first_view() -> None:
-    method, views = _without_norm(), _views()
-    embedding = method(views).embedding
-    torch.testing.assert_close(embedding, method.encoder(views[0]))
-    assert not embedding.requires_grad
-
-
-def _step(method: Byol, views: list[Tensor], parts: int) -> None:
-    optimiser = torch.optim.SGD(_trainable(method).values(), lr=0.1)
-    for micro in zip(*(view.chunk(parts) for view in views), strict=True):
-        (method(micro).loss / parts).backward()
-    optimiser.step()
-    method.after_step(progress=0.5)
-
-
-@pytest.mark.parametrize("parts", [2, 4])
-def test_micro_batches_equal_one_batch(parts: int) -> None:
-    whole, views = _without_norm(momentum=0.5), _views(n=8, size=8)
-    split, initial = copy.deepcopy(whole), copy.deepcopy(whole.state_dict())
-    _step(whole, views, parts=1)
-    _step(split, views, parts=parts)
-    for name, tensor in split.state_dict().items():
-        torch.testing.assert_close(tensor, whole.state_dict()[name], rtol=1e-5, atol=1e-7)
-    moved = split.state_dict()["teacher.model.projector.0.weight"] - initial["teacher.model.projector.0.weight"]
-    student_moved = split.state_dict()["projector.0.weight"] - initial["projector.0.weight"]
-    torch.testing.assert_close(moved, 0.5 * student_moved, rtol=1e-3, atol=1e-7)
-    assert student_moved.abs().max() > 1e-4
-
-
 # --------------------------------------------------------------------- momentum
 
 
@@ -209,29 +160,10 @@ def test_after_step_uses_the_momentum_of_its_moment(spec: ByolSpec, progress: fl
 # ------------------------------------------------------------------------ building
 
 
-def test_heads_depend_on_the_seed_alone() -> None:
-    def heads(seed: int) -> list[Tensor]:
-        method = build_byol(build_encoder(BackboneSpec(name="resnet18"), seed=0), ByolSpec(), seed)
-        return [*method.projector.parameters(), *method.predictor.parameters()]
-
-    one, again, other = heads(1), heads(1), heads(2)
-    assert all(torch.equal(a, b) for a, b in zip(one, again, strict=True))
-    assert not torch.equal(one[0], other[0])
-
-
 def test_heads_have_the_sizes_of_the_spec() -> None:
     method = _resnet(ByolSpec(hidden=24, output=12))
     shapes = [tuple(p.shape) for head in (method.projector, method.predictor) for p in head.parameters() if p.ndim > 1]
     assert shapes == [(24, 512), (12, 24), (24, 12), (12, 24)]
-
-
-def test_state_round_trip() -> None:
-    first, second = _resnet(), build_byol(build_encoder(BackboneSpec(name="resnet18"), seed=5), ByolSpec(), seed=5)
-    views = _views()
-    first(views)
-    first.after_step(0.1)
-    second.load_state_dict(first.state_dict())
-    assert torch.equal(first(views).loss, second(views).loss)
 
 
 def test_a_step_lowers_the_loss() -> None:
@@ -246,20 +178,3 @@ def test_a_step_lowers_the_loss() -> None:
         method.after_step(step / 8)
         losses.append(float(output.loss.detach()))
     assert losses[-1] < 0.7 * losses[0]
-
-
-# -------------------------------------------------------------------------- errors
-
-
-@pytest.mark.parametrize("count", [0, 1, 3])
-def test_wrong_number_of_views(count: int) -> None:
-    with pytest.raises(ConfigError, match=f"compares 2 views of a sample, but was given {count}"):
-        _without_norm()([torch.randn(2, 1, 8, 8)] * count)
-
-
-@pytest.mark.parametrize("wrong", [0, 1])
-def test_wrong_number_of_bands_in_either_view(wrong: int) -> None:
-    views = _views()
-    views[wrong] = torch.randn(4, 3, 32, 32)
-    with pytest.raises(BandError, match=r"takes 1 band\(s\), but was given 3"):
-        _without_norm()(views)

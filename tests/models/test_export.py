@@ -15,8 +15,7 @@ import terrasieve._torchvision  # noqa: F401  (must come first: timm imports tor
 
 import timm  # isort: skip
 
-from terrasieve.errors import CheckpointError
-from terrasieve.models import export
+from terrasieve.errors import CheckpointError, WriteError
 from terrasieve.models.backbone import BackboneSpec, Encoder, build_encoder
 from terrasieve.models.export import EncoderCard, load_encoder, save_encoder
 from terrasieve.sensors import SENSORS, BandStatistics
@@ -156,8 +155,8 @@ def test_a_failed_write_leaves_the_old_export(tmp_path: Path, monkeypatch: pytes
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(export.os, "fsync", full)
-        with pytest.raises(CheckpointError, match="No space left"):
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(WriteError, match="No space left"):
             save_encoder(tmp_path, build_encoder(VIT, seed=9), _card(VIT, recipe="other"))
     assert load_encoder(tmp_path)[1].recipe == "rs-byol-1"
     assert sorted(os.listdir(tmp_path)) == ["encoder.json", "encoder.safetensors"]
@@ -172,6 +171,6 @@ def test_the_card_takes_its_place_last(tmp_path: Path, monkeypatch: pytest.Monke
         placed.append(target.name)
         real(source, target)
 
-    monkeypatch.setattr(export.os, "replace", record)
+    monkeypatch.setattr(os, "replace", record)
     save_encoder(tmp_path, _trained(VIT), _card(VIT))
     assert placed == ["encoder.safetensors", "encoder.json"]

@@ -75,10 +75,10 @@ def test_dino_head_equals_the_formula_in_float64(batch_norm: bool) -> None:
 
 
 def test_dino_heads_last_layer_is_torchs_weight_norm_with_the_norm_held() -> None:
-    head, last = _dino(), weight_norm(nn.Linear(4, 9, bias=False))
+    head, last = _dino().double(), weight_norm(nn.Linear(4, 9, bias=False)).double()
     last.parametrizations.weight.original0.data.fill_(1)
     last.parametrizations.weight.original1.data.copy_(head.prototypes.detach())
-    x = torch.randn(8, 6)
+    x = torch.randn(8, 6, dtype=torch.float64)
     expected = last(nn.functional.normalize(head.perceptron(x), dim=-1))
     torch.testing.assert_close(head(x), expected)
     head(x).square().sum().backward()

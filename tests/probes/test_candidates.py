@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 import pytest
 import torch
 
@@ -16,8 +15,9 @@ from terrasieve.models.backbone import BackboneSpec, build_encoder
 from terrasieve.probes.compare import compare, prepare
 from terrasieve.probes.knn import KnnProbe
 from terrasieve.probes.linear.logistic import LogisticProbe
+from terrasieve.probes.linear.ridge import RidgeProbe
 from terrasieve.probes.models import Candidate, fits, showing
-from terrasieve.probes.results import write_predictions
+from terrasieve.probes.results import predictions_table
 from terrasieve.probes.splits import make_splits
 from terrasieve.sensors import SENSORS
 
@@ -63,7 +63,7 @@ def test_other_bands_than_a_network_was_trained_on_are_noted_or_refused() -> Non
 
 
 def test_models_are_compared_on_the_same_samples_and_every_prediction_is_kept(
-    make_labelled: Callable[..., Any], tmp_path: Any
+    make_labelled: Callable[..., Any],
 ) -> None:
     archive = make_labelled()
     splits = make_splits(archive.table())
@@ -82,9 +82,9 @@ def test_models_are_compared_on_the_same_samples_and_every_prediction_is_kept(
         for share in (0.2, 1.0)
         for probe in ("kNN", "logistic")
     ]
-    assert {one.row.bands for one in measured} == {"s2:B03", "s2:B04,B03,B02"}
+    assert {one.row.shown_bands for one in measured} == {"s2:B03", "s2:B04,B03,B02"}
     assert {one.row.n_train for one in measured if one.row.train_share == 0.2} == {9}
-    table = pq.read_table(write_predictions(measured, splits, archive.ids, tmp_path / "said.parquet")).to_pandas()
+    table = predictions_table(measured, splits, archive.ids).to_pandas()
     assert len(table) == len(measured) * 30
     for one in measured:
         row = one.row
@@ -102,3 +102,10 @@ def test_two_models_of_one_name_are_refused(make_labelled: Callable[..., Any]) -
     task = prepare(archive, make_splits(archive.table()), [row], [KnnProbe()])
     with pytest.raises(ConfigError, match="Two models are called 'net'"):
         compare([candidate(1), candidate(1)], [GREEN], task)
+
+
+def test_a_probe_for_another_kind_of_target_is_refused(make_labelled: Callable[..., Any]) -> None:
+    archive = make_labelled()
+    row = showing(candidate(1), GREEN, archive.sensors).row
+    with pytest.raises(ConfigError, match="ridge is made for regression, but 'label' is a target of classification"):
+        prepare(archive, make_splits(archive.table()), [row], [RidgeProbe()])

@@ -78,6 +78,14 @@ def test_the_best_epoch_on_validation_is_kept(task: ProbeTask) -> None:
 def test_a_square_has_eight_ways_and_anything_else_four() -> None:
     for shape, ways in (((1, 1, 4, 4), 8), ((1, 1, 4, 6), 4)):
         pixels = torch.arange(float(np.prod(shape))).reshape(shape)
-        laid = {tuple(laid_down(pixels, torch.tensor([way])).flatten().tolist()) for way in range(8)}
+        laid = {tuple(laid_down(pixels, np.array([way])).flatten().tolist()) for way in range(8)}
         assert len(laid) == ways
         assert all(sorted(one) == sorted(pixels.flatten().tolist()) for one in laid)
+
+
+def test_a_way_is_quarter_turns_and_then_a_mirror() -> None:
+    pixels = torch.rand(8, 2, 5, 5)
+    laid = laid_down(pixels, np.arange(8))
+    for way, (found, one) in enumerate(zip(laid, pixels, strict=True)):
+        expected = torch.rot90(one, way % 4, (1, 2))
+        assert torch.equal(found, expected.flip(2) if way >= 4 else expected)

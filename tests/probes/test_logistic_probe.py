@@ -8,16 +8,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from scipy.special import logsumexp
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
 from terrasieve.errors import ConfigError
-from terrasieve.probes.linear import covariance, logistic
-from terrasieve.probes.linear import solver as softmax
-from terrasieve.probes.linear.covariance import covariance_blocks, principal_axes
+from terrasieve.probes.linear import logistic, solver
 from terrasieve.probes.linear.logistic import LogisticProbe
-from terrasieve.probes.linear.solver import Fit, minimise, objective, prepare
+from terrasieve.probes.linear.solver import Fit, covariance_blocks, minimise, prepare_features, principal_axes
 from terrasieve.probes.probe import Labelled
 
 
@@ -30,7 +29,10 @@ def blobs(seed: int, n: int) -> Labelled:
 
 
 def loss_of(weights: np.ndarray, intercept: np.ndarray, x: np.ndarray, y: np.ndarray, c: float) -> float:
-    return float(objective(*(torch.from_numpy(a) for a in (weights.astype(float), intercept.astype(float), x, y)), c))
+    """C times the summed cross-entropy plus half the squared norm of the weights, in float64."""
+    scores = x @ weights.astype(float) + intercept.astype(float)
+    losses = logsumexp(scores, axis=1) - scores[np.arange(len(y)), y]
+    return float(c * losses.sum() + 0.5 * np.square(weights.astype(float)).sum())
 
 
 def pooled(seed: int, n: int, classes: int = 3, length: int = 60) -> Labelled:
@@ -92,15 +94,15 @@ def test_a_class_that_no_train_sample_has_is_never_predicted() -> None:
 def test_the_minimum_does_not_depend_on_how_much_of_the_covariance_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
     train, held = pooled(0, 300), pooled(1, 50)
     whole = LogisticProbe(grid=[0.1]).fit(*train, validation=held)
-    monkeypatch.setattr(covariance, "BLOCK", 7)
+    monkeypatch.setattr(solver, "BLOCK", 7)
     blocks = LogisticProbe(grid=[0.1]).fit(*train, validation=held)
     assert not torch.equal(blocks.weights_, whole.weights_)
     assert torch.allclose(blocks.weights_, whole.weights_, atol=2e-3)
 
 
 def test_covariance_blocks_are_the_diagonal_of_the_covariance(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(covariance, "BLOCK", 8)
-    monkeypatch.setattr(covariance, "_PANEL", 3)
+    monkeypatch.setattr(solver, "BLOCK", 8)
+    monkeypatch.setattr(solver, "_PANEL", 3)
     x = torch.from_numpy(np.random.default_rng(0).normal(size=(50, 19)))
     expected = x.T @ x / 50
     for first, block in zip((0, 8, 16), covariance_blocks(x), strict=True):
@@ -119,24 +121,24 @@ def test_axes_are_orthonormal_and_hold_most_of_the_variance() -> None:
 @pytest.mark.parametrize("block", [7, 2048])
 @pytest.mark.parametrize("rows", [100, 2**14])
 def test_minimum_by_way_of_axes_equals_scikit_learn(block: int, rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(softmax, "AXES", 5)
-    monkeypatch.setattr(covariance, "BLOCK", block)
-    monkeypatch.setattr(covariance, "COVARIANCE_ROWS", rows)
+    monkeypatch.setattr(solver, "AXES", 5)
+    monkeypatch.setattr(solver, "BLOCK", block)
+    monkeypatch.setattr(solver, "COVARIANCE_ROWS", rows)
     equals_scikit_learn(pooled(0, 1000), pooled(1, 4000), 0.1)
 
 
 def test_axes_spare_most_iterations_with_all_features(monkeypatch: pytest.MonkeyPatch) -> None:
     train = pooled(0, 1000)
     features = torch.from_numpy(StandardScaler().fit_transform(train.features)).float()
-    without = minimise(prepare(features, torch.from_numpy(train.labels)), 0.01, 500)
-    monkeypatch.setattr(softmax, "AXES", 25)
-    along = minimise(prepare(features, torch.from_numpy(train.labels)), 0.01, 500)
+    without = minimise(prepare_features(features, torch.from_numpy(train.labels)), 0.01, 500)
+    monkeypatch.setattr(solver, "AXES", 25)
+    along = minimise(prepare_features(features, torch.from_numpy(train.labels)), 0.01, 500)
     assert along.iterations <= without.iterations / 2
     assert torch.allclose(along.weights, without.weights, atol=1e-3)
 
 
 def iterations(features: torch.Tensor, labels: torch.Tensor) -> int:
-    fit = minimise(prepare(features, labels), 10.0, 500)
+    fit = minimise(prepare_features(features, labels), 10.0, 500)
     assert fit.converged
     return fit.iterations
 

@@ -11,7 +11,7 @@ from sklearn.metrics import average_precision_score
 from terrasieve.errors import ConfigError
 from terrasieve.probes.knn import KnnMultilabel
 from terrasieve.probes.linear.multilabel import MultilabelLogistic
-from terrasieve.probes.metrics.average_precision import average_precision_metrics, multilabel_intervals
+from terrasieve.probes.metrics import average_precision_metrics, multilabel_intervals
 from terrasieve.probes.probe import Labelled
 
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, f1_score
 
-from terrasieve.probes.metrics.classification import (
+from terrasieve.probes.metrics import (
     accuracy,
     bootstrap_intervals,
     classification_metrics,

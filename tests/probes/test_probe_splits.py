@@ -5,11 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from terrasieve.errors import ArchiveError, ConfigError
-from terrasieve.probes.splits import carve, make_splits
+from terrasieve.probes.splits import make_splits
 
 
 def table(labels: list[str | None], split: list[str | None] | None = None, column: str = "split") -> pa.Table:
@@ -59,12 +57,3 @@ def test_unlabelled_archives_and_incomplete_splits_are_refused() -> None:
         make_splits(table([None, None]))
     with pytest.raises(ArchiveError, match="no labelled 'test'"):
         make_splits(table(["a", "b"], ["train", "val"]))
-
-
-@given(st.lists(st.integers(0, 3), min_size=1, max_size=80), st.floats(0.01, 0.9), st.integers(0, 5))
-@settings(deadline=None, max_examples=60)
-def test_carving_loses_and_doubles_nothing_and_keeps_every_class(codes: list[int], share: float, seed: int) -> None:
-    labels = np.array(codes, dtype=np.int64)
-    kept, held = carve(labels, share, seed)
-    assert np.array_equal(np.sort(np.concatenate([kept, held])), np.arange(len(labels)))
-    assert set(labels[kept]) == set(codes)

@@ -5,19 +5,22 @@ from __future__ import annotations
 import csv
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
 from terrasieve.probes.results import ProbeRow
-from terrasieve.probes.row_tables import render, write_csv, write_json
+from terrasieve.probes.row_tables import read_json, score_tables, write_csv, write_json
 
 
 def row(model: str, inputs: str, probe: str, accuracy: float) -> ProbeRow:
     return ProbeRow(
         model=model,
         inputs=inputs,
+        sensor="s2",
+        bands=tuple(inputs.removeprefix("s2:").split("+")),
         probe=probe,
         protocol=f"{probe}: as it was fitted",
         data="data: memory",
@@ -26,6 +29,8 @@ def row(model: str, inputs: str, probe: str, accuracy: float) -> ProbeRow:
         chosen={"C": 1 / 3},
         n_train=45,
         n_test=30,
+        is_floor=model in ("random init", "image statistics"),
+        data_set="memory",
     )
 
 
@@ -39,14 +44,15 @@ ROWS = [
 
 def printed(rows: list[ProbeRow], ansi: bool = False) -> str:
     stream = io.StringIO()
-    Console(file=stream, width=80, force_terminal=ansi, color_system="standard" if ansi else None).print(render(rows))
+    console = Console(file=stream, width=80, force_terminal=ansi, color_system="standard" if ansi else None)
+    console.print(*score_tables(rows))
     return stream.getvalue()
 
 
 def test_everything_is_readable_in_eighty_columns() -> None:
     text = printed(ROWS)
     assert max(map(len, text.splitlines())) <= 80
-    for shown in ("61.0", "59.0-63.0", "57.7", "s2:B04+B03+B02", "kNN: as it was fitted"):
+    for shown in ("61.0", "59.0\u201363.0", "57.7", "s2:B04+B03+B02", "kNN: as it was fitted"):
         assert shown in text
     assert text.count("data: memory") == 1
     assert "…" not in text
@@ -59,6 +65,21 @@ def test_best_is_bold_and_floors_are_dim() -> None:
     behind = printed([row("rs-byol-1", "s2:B03", "kNN", 0.40), row("random init", "s2:B03", "kNN", 0.48)], ansi=True)
     assert "\x1b[1m48.0" in behind
     assert "\x1b[1m40.0" not in behind
+
+
+@pytest.mark.parametrize(
+    ("data", "simulated", "data_set"),
+    [("SIMULATED data: simulated, 5 classes", True, "simulated"), ("data: eurosat EuroSAT_RGB, 10", False, "eurosat")],
+)
+def test_a_row_of_an_earlier_version_is_read_with_the_fields_that_it_lacks(
+    tmp_path: Path, data: str, simulated: bool, data_set: str
+) -> None:
+    path = tmp_path / "probe.json"
+    write_json([replace(one, data=data) for one in ROWS], path)
+    new = ("sensor", "bands", "is_floor", "data_set", "simulated")
+    old = [{name: value for name, value in one.items() if name not in new} for one in json.loads(path.read_text())]
+    path.write_text(json.dumps(old))
+    assert read_json(path) == [replace(one, data=data, data_set=data_set, simulated=simulated) for one in ROWS]
 
 
 def test_json_and_csv_hold_every_digit_and_the_protocol(tmp_path: Path) -> None:

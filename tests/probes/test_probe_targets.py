@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
-
 import numpy as np
 import pyarrow as pa
 import pytest
 
 from terrasieve.errors import ArchiveError, ConfigError
-from terrasieve.probes.splits import make_splits, thin
-from terrasieve.probes.targets import read_target
+from terrasieve.probes.splits import make_splits, read_target
 
 
 def test_text_is_a_class_a_list_several_labels_and_a_float_a_number() -> None:
@@ -55,14 +52,3 @@ def test_a_drawn_split_of_labels_leaves_the_rarest_in_every_part() -> None:
     splits = make_splits(pa.table({"labels": labels}), seed=0, target="labels")
     rare = splits.labels[:, splits.classes.index("rare")]
     assert [int(rare[part].sum()) for part in (splits.train, splits.val, splits.test)] == [14, 3, 3]
-
-
-def test_smaller_shares_lie_within_larger_ones_and_keep_every_class() -> None:
-    strata = np.repeat([0, 1, 2], [200, 40, 3])
-    drawn = [thin(strata, share, seed=4) for share in (0.01, 0.05, 0.1, 1.0)]
-    assert [np.bincount(strata[one]).tolist() for one in drawn] == [[2, 1, 1], [10, 2, 1], [20, 4, 1], [200, 40, 3]]
-    for smaller, larger in pairwise(drawn):
-        assert set(smaller) <= set(larger)
-    assert not np.array_equal(thin(strata, 0.1, seed=4), thin(strata, 0.1, seed=5))
-    with pytest.raises(ConfigError, match="got 0"):
-        thin(strata, 0, seed=4)

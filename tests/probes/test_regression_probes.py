@@ -12,7 +12,7 @@ from sklearn.metrics import mean_absolute_error, r2_score, root_mean_squared_err
 from terrasieve.errors import ConfigError
 from terrasieve.probes.knn import KnnRegression
 from terrasieve.probes.linear.ridge import RidgeProbe
-from terrasieve.probes.metrics.regression import regression_intervals, regression_metrics
+from terrasieve.probes.metrics import regression_intervals, regression_metrics
 from terrasieve.probes.probe import Labelled
 
 

@@ -34,15 +34,17 @@ from terrasieve.explain.record import (
 )
 from terrasieve.models.backbone import BackboneSpec
 from terrasieve.models.export import EncoderCard
-from terrasieve.probes.metrics.classification import bootstrap_intervals, classification_metrics, confusion_matrix
-from terrasieve.probes.results import PREDICTIONS, ProbeRow
+from terrasieve.probes.metrics import bootstrap_intervals, classification_metrics, confusion_matrix
+from terrasieve.probes.results import ProbeRow
 from terrasieve.probes.row_tables import write_json
 from terrasieve.probes.significance import Comparison, compare_all
-from terrasieve.probes.statements import COMPARISONS, write_comparisons
+from terrasieve.probes.statements import write_comparisons
+from terrasieve.runs import RunFolder
 from terrasieve.sensors import SENSORS, BandStatistics
 
 CLASSES = ("Forest", "River", "SeaLake")
 INPUTS = ("s2:B04", "s2:B04+B03+B02")
+FLOORS = ("random init", "image statistics")
 PROTOCOL = "kNN v1: cosine similarity, k = 20"
 
 
@@ -55,6 +57,8 @@ def probe_row(model: str, inputs: str, share: float, n: int = 300, **changes: An
     values: dict[str, Any] = {
         "model": model,
         "inputs": inputs,
+        "sensor": inputs.partition(":")[0],
+        "bands": tuple(inputs.partition(":")[2].split("+")),
         "probe": "kNN",
         "protocol": PROTOCOL,
         "data": "data: eurosat, 3 classes",
@@ -65,6 +69,8 @@ def probe_row(model: str, inputs: str, share: float, n: int = 300, **changes: An
         "n_test": n,
         "classes": CLASSES,
         "confusion": tuple(map(tuple, confusion.tolist())),
+        "is_floor": model in FLOORS,
+        "data_set": "eurosat",
     }
     return ProbeRow(**{**values, **changes}), predicted
 
@@ -80,6 +86,8 @@ def regression_rows() -> list[ProbeRow]:
         ProbeRow(
             model=model,
             inputs="s1:VV",
+            sensor="s1",
+            bands=("VV",),
             probe="ridge",
             protocol="ridge v1",
             data="data: waves",
@@ -90,6 +98,8 @@ def regression_rows() -> list[ProbeRow]:
             n_test=400,
             target="swh",
             task="regression",
+            is_floor=model in FLOORS,
+            data_set="waves",
         )
         for model, rmse in values.items()
     ]
@@ -252,7 +262,7 @@ def write_predictions(folder: Path, rows: Sequence[ProbeRow], n: int = 300) -> N
             "truth": truth,
         }
         tables.append(pa.table(columns | {"predicted": [CLASSES[code] for code in codes]}))
-    pq.write_table(pa.concat_tables(tables), folder / PREDICTIONS)
+    pq.write_table(pa.concat_tables(tables), RunFolder(folder).predictions)
 
 
 def paired(second: str = "random init") -> Comparison:
@@ -271,7 +281,7 @@ def write_run(folder: Path, trained: float = 0.85) -> Path:
     write_encoder(folder, encoder_card())
     write_json([*comparison_rows(trained), *regression_rows()], folder / "probe.json")
     write_explanation(explanation(), folder)
-    write_comparisons([paired()], folder / COMPARISONS)
+    write_comparisons([paired()], RunFolder(folder).comparisons)
     write_round(folder, 1, ids[:10])
     write_round(folder, 2, ids[5:15])
     write_embeddings(folder, ids)

@@ -11,8 +11,7 @@ import pytest
 
 from terrasieve.probes.row_tables import write_json
 from terrasieve.report.answer import answer
-from terrasieve.report.grouping import groups_of
-from terrasieve.report.paired import read_predictions
+from terrasieve.report.grouping import groups_of, read_predictions
 from terrasieve.report.run import read_runs
 
 NBSP = "\u00a0"
@@ -20,7 +19,7 @@ NBSP = "\u00a0"
 
 def told(folder: Path) -> Any:
     run = read_runs([folder])[0]
-    return answer(run, groups_of(run.rows, run.predictions))
+    return answer(run)
 
 
 def test_the_lead_holds_the_rows_own_numbers(tmp_path: Path, made: Any) -> None:

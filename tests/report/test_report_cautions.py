@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,13 +12,12 @@ import pytest
 
 from terrasieve.probes.row_tables import write_json
 from terrasieve.report.cautions import LEVELS, cautions
-from terrasieve.report.grouping import groups_of
 from terrasieve.report.run import read_runs
 
 
 def found(folder: Path) -> list[tuple[str, str]]:
     run = read_runs([folder])[0]
-    return [(one.level, one.text) for one in cautions(run, groups_of(run.rows, run.predictions))]
+    return [(one.level, one.text) for one in cautions(run)]
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def test_a_healthy_run_has_none(healthy: Path) -> None:
 
 
 def simulated(folder: Path, made: Any) -> None:
-    write_json(made.comparison_rows(data="SIMULATED data: made up"), folder / "probe.json")
+    write_json(made.comparison_rows(simulated=True), folder / "probe.json")
 
 
 def behind(folder: Path, made: Any) -> None:
@@ -143,6 +143,34 @@ def test_a_cause_gives_its_warning(
 ) -> None:
     cause(healthy, made)
     assert [one for one in found(healthy) if one[0] == level and words in one[1]], found(healthy)
+
+
+NEW_FIELDS = {"sensor", "bands", "is_floor", "data_set", "simulated"}
+
+
+@pytest.mark.parametrize("old", [False, True], ids=["written now", "written before floors were marked"])
+def test_segmentation_below_the_pixels_themselves_is_warned_of(tmp_path: Path, made: Any, old: bool) -> None:
+    scores = {"rs-byol-1": 0.4, "random init": 0.3, "per-pixel": 0.6}
+    rows = [
+        made.probe_row(
+            model,
+            "s2:B04",
+            0.5,
+            task="segmentation",
+            probe="patch linear",
+            metrics={"miou": score, "average_accuracy": score},
+            ci95={"miou": (score - 0.01, score + 0.01), "average_accuracy": (score - 0.01, score + 0.01)},
+            is_floor=model != "rs-byol-1",
+        )[0]
+        for model, score in scores.items()
+    ]
+    path = tmp_path / "probe.json"
+    write_json(rows, path)
+    if old:
+        values = json.loads(path.read_text())
+        path.write_text(json.dumps([{name: one[name] for name in one if name not in NEW_FIELDS} for one in values]))
+    words = "of rs-byol-1 is not better than per-pixel on 1 of 1 inputs (s2:B04, the first by 20.0 points)"
+    assert [text for level, text in found(tmp_path) if level == "serious" and words in text], found(tmp_path)
 
 
 def test_a_run_that_is_not_done_is_not_blamed_for_its_learning_rate(healthy: Path, made: Any) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from terrasieve.errors import ArchiveError, TerrasieveError
+from terrasieve.errors import ArchiveError, TerrasieveError, WriteError
 from terrasieve.probes.row_tables import write_json
 from terrasieve.report.page import write_report
 
@@ -157,7 +157,7 @@ def test_a_damaged_file_is_named_and_the_old_page_stays(whole_run: Path, name: s
 
 def test_a_page_that_cannot_be_written_is_an_error(whole_run: Path) -> None:
     (whole_run / "file").write_text("", encoding="utf-8")
-    with pytest.raises(ArchiveError, match="Cannot write"):
+    with pytest.raises(WriteError, match="Cannot write"):
         write_report([whole_run], whole_run / "file" / "report.html")
 
 
@@ -171,7 +171,7 @@ def test_a_page_that_is_not_whole_does_not_take_the_place_of_another(
     out = whole_run / "report.html"
     out.write_text("old", encoding="utf-8")
     monkeypatch.setattr("os.replace", refuse)
-    with pytest.raises(ArchiveError, match="disk full"):
+    with pytest.raises(WriteError, match="disk full"):
         write_report([whole_run], out)
     assert out.read_text(encoding="utf-8") == "old"
     assert not list(whole_run.glob(".*"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +16,16 @@ from terrasieve.errors import ArchiveError
 from terrasieve.explain.record import Explanation
 from terrasieve.probes.significance import compare_paired
 from terrasieve.probes.statements import sentence
-from terrasieve.report.grouping import groups_of
+from terrasieve.report.grouping import Predictions
 from terrasieve.report.page import charts_in
-from terrasieve.report.round_record import read_round
-from terrasieve.report.run import read_runs, short_names
-from terrasieve.report.sections import tested as comparisons
+from terrasieve.report.run import Run, read_runs, short_names
 from terrasieve.report.sections.comparison import comparison
 from terrasieve.report.sections.curation import curation
 from terrasieve.report.sections.explained import bands, neighbours, projection, saliency
 from terrasieve.report.sections.places import places
 from terrasieve.report.sections.ran import ran
 from terrasieve.report.sections.scores import scores
+from terrasieve.report.sections.tested import tested as paired_tests
 from terrasieve.report.sections.training import curves, training
 
 
@@ -38,8 +37,15 @@ def check(section: Any) -> None:
         assert chart.alt
 
 
+def run_of(**parts: Any) -> Run:
+    """A run of which only these parts were found."""
+    empty: dict[str, Any] = {field.name: () for field in fields(Run)}
+    missing = {"folder": Path("nowhere"), "name": "k", "config": {}, "card": None, "explanation": None}
+    return Run(**(empty | missing | {"quarantined": {}, "predictions": Predictions(), "digests": {}} | parts))
+
+
 def scored(rows: list[Any]) -> Any:
-    found = scores("k", rows, groups_of(rows))
+    found = scores("k", run_of(rows=rows))
     check(found)
     return found
 
@@ -49,11 +55,11 @@ def scored(rows: list[Any]) -> Any:
 
 def test_every_test_of_a_comparison_is_shown_with_its_interval_in_words_and_numbers(made: Any) -> None:
     one = made.paired()
-    section = comparisons.tested([one])
+    section = paired_tests("k", run_of(comparisons=[one]))
     assert section is not None
     assert section.sentences == (sentence(one),)
-    ((name, cells),) = section.table.rows
-    assert name == "rs-byol-1"
+    ((name, *cells),) = section.table.rows
+    assert name.text == "rs-byol-1"
     assert [cells[0].text, cells[1].text] == ["random init", "10 bands"]
     assert cells[2].best
     assert cells[2].text == "10.9 points"
@@ -62,14 +68,14 @@ def test_every_test_of_a_comparison_is_shown_with_its_interval_in_words_and_numb
     for cell, test in zip(cells[3:5], (one.t, one.wilcoxon), strict=True):
         assert float(cell.text) == pytest.approx(test.adjusted, rel=0.05)
         assert float(cell.note.removeprefix("uncorrected ")) == pytest.approx(test.p, rel=0.05)
-    assert comparisons.tested([]) is None
+    assert paired_tests("k", run_of()) is None
 
 
 def test_models_that_cannot_be_told_apart_are_not_marked() -> None:
     alike = compare_paired([0.5, 0.6, 0.4], [0.6, 0.4, 0.5], "a", "b", "seeds")
-    section = comparisons.tested([alike])
+    section = paired_tests("k", run_of(comparisons=[alike]))
     assert section is not None
-    assert not section.table.rows[0][1][2].best
+    assert not section.table.rows[0][3].best
     assert "cannot be told apart" in section.sentences[0]
 
 
@@ -79,10 +85,10 @@ def test_models_that_cannot_be_told_apart_are_not_marked() -> None:
 def test_a_table_holds_each_value_with_its_interval_and_marks_the_best(made: Any) -> None:
     rows = made.comparison_rows()
     table = scored(rows).groups[0].first
-    assert table.columns == ("rs-byol-1", "random init", "image statistics")
-    name, cells = table.rows[0]
+    assert table.columns == ("input", "rs-byol-1", "random init", "image statistics")
+    name, *cells = table.rows[0]
     row = rows[0]
-    assert name == "s2:B04"
+    assert name.text == "s2:B04"
     assert cells[0].text == f"{100 * row.metrics['accuracy']:.1f}"
     assert cells[0].note == f"{100 * row.ci95['accuracy'][0]:.1f}\u2013{100 * row.ci95['accuracy'][1]:.1f}"
     assert [cell.best for cell in cells] == [True, False, False]
@@ -92,25 +98,25 @@ def test_a_table_holds_each_value_with_its_interval_and_marks_the_best(made: Any
 def test_of_an_error_the_smallest_is_best_and_a_negative_bound_is_no_range(made: Any) -> None:
     group = scored(made.regression_rows()).groups[0]
     assert group.title == "ridge of swh"
-    assert [cell.text for cell in group.first.rows[0][1]] == ["0.62", "0.74"]
-    assert [cell.best for cell in group.first.rows[0][1]] == [True, False]
+    assert [cell.text for cell in group.first.rows[0][1:]] == ["0.62", "0.74"]
+    assert [cell.best for cell in group.first.rows[0][1:]] == [True, False]
     assert group.more == "bias, scatter index, MAE, R2"
     bias, index = group.others[:2]
-    assert bias.rows[0][1][0].note == "-0.05 to 0.01"
-    assert index.rows[0][1][0].text == "15.3"
+    assert bias.rows[0][1].note == "-0.05 to 0.01"
+    assert index.rows[0][1].text == "15.3"
 
 
 def test_a_note_becomes_a_mark_and_a_footnote(made: Any) -> None:
     rows = made.comparison_rows()
     rows[-1] = replace(rows[-1], note="band copied 3 times")
     table = scored(rows).groups[0].first
-    assert table.rows[1][1][2].mark == "*"
-    assert table.footnotes == ("* image statistics on s2:B04+B03+B02: band copied 3 times",)
+    assert table.rows[1][3].mark == "*"
+    assert table.notes == ("* image statistics on s2:B04+B03+B02: band copied 3 times",)
 
 
 def test_a_model_without_an_input_leaves_its_cell_empty(made: Any) -> None:
     rows = [row for row in made.comparison_rows() if (row.model, row.inputs) != ("random init", "s2:B04")]
-    assert scored(rows).groups[0].first.rows[0][1][1].text == "\u2013"
+    assert scored(rows).groups[0].first.rows[0][2].text == "\u2013"
 
 
 def test_whiskers_reach_to_the_interval(made: Any) -> None:
@@ -138,9 +144,9 @@ def test_scores_per_class_of_a_segmentation_are_iou(made: Any) -> None:
         made.comparison_rows()[0], task="segmentation", target="LULC", metrics=metrics, ci95=ci95, confusion=confusion
     )
     table = scored([row]).classes[0]
-    assert "IoU per class" in table.caption
-    assert [cells[1].text for _, cells in table.rows] == ["83.3", "42.9", "50.0"]
-    assert [cells[0].text for _, cells in table.rows] == ["50", "50", "50"]
+    assert "IoU per class" in table.title
+    assert [cells[2].text for cells in table.rows] == ["83.3", "42.9", "50.0"]
+    assert [cells[1].text for cells in table.rows] == ["50", "50", "50"]
 
 
 def test_shares_of_the_train_split_make_a_curve_with_the_spread_of_seeds(made: Any) -> None:
@@ -192,11 +198,11 @@ def test_long_curves_keep_their_last_value(tmp_path: Path, made: Any) -> None:
 
 
 def test_curation_shows_each_round_and_the_fullest_cluster_first(whole_run: Path) -> None:
-    section = curation("k", read_runs([whole_run])[0].rounds)
+    section = curation("k", read_runs([whole_run])[0])
     check(section)
     assert section is not None
-    assert [name for name, _ in section.table.rows] == ["1", "2"]
-    assert [cell.text for cell in section.table.rows[1][1]] == [
+    assert [name.text for name, *_ in section.table.rows] == ["1", "2"]
+    assert [cell.text for cell in section.table.rows[1][1:]] == [
         "80",
         "10",
         "2 → 3",
@@ -214,7 +220,7 @@ def test_curation_shows_each_round_and_the_fullest_cluster_first(whole_run: Path
 
 def test_a_round_without_labels_has_no_classes(tmp_path: Path, made: Any) -> None:
     made.write_round(tmp_path, 1, ["a"], classes=False)
-    section = curation("k", read_runs([tmp_path])[0].rounds)
+    section = curation("k", read_runs([tmp_path])[0])
     assert section is not None
     assert section.classes is None
 
@@ -224,14 +230,14 @@ def test_a_damaged_round_names_its_file(tmp_path: Path, made: Any) -> None:
     path = tmp_path / "curation" / "round-00001.json"
     path.write_text('{"round": 1}', encoding="utf-8")
     with pytest.raises(ArchiveError, match=r"round-00001\.json"):
-        read_round(path)
+        read_runs([tmp_path])
 
 
 # ---------------------------------------------------------------- map
 
 
 def test_the_map_tells_kept_from_dropped_samples(whole_run: Path) -> None:
-    section = places("k", whole_run / "embeddings.parquet", read_runs([whole_run])[0].rounds)
+    section = places("k", read_runs([whole_run])[0])
     check(section)
     assert section is not None
     dropped, kept = section.chart.traces
@@ -243,19 +249,19 @@ def test_the_map_tells_kept_from_dropped_samples(whole_run: Path) -> None:
 
 def test_without_rounds_the_map_shows_labels_and_says_what_it_left_out(tmp_path: Path, made: Any) -> None:
     made.write_embeddings(tmp_path, [f"s{i}" for i in range(60)], placed=45)
-    section = places("k", tmp_path / "embeddings.parquet", (), most=30)
+    section = places("k", run_of(folder=tmp_path), most=30)
     check(section)
     assert section is not None
     assert {trace["name"] for trace in section.chart.traces} == set(made.CLASSES)
     assert sum(len(trace["x"]) for trace in section.chart.traces) == 30
     assert section.caption.startswith("30 of 45 samples with a place, drawn at random (seed 0); 15 have none.")
-    assert section == places("k", tmp_path / "embeddings.parquet", (), most=30)
+    assert section == places("k", run_of(folder=tmp_path), most=30)
 
 
 def test_samples_without_a_place_make_no_map(tmp_path: Path, made: Any) -> None:
     made.write_embeddings(tmp_path, ["a", "b"], placed=0)
-    assert places("k", tmp_path / "embeddings.parquet", ()) is None
-    assert places("k", tmp_path / "nowhere.parquet", ()) is None
+    assert places("k", run_of(folder=tmp_path)) is None
+    assert places("k", run_of(folder=tmp_path / "nowhere")) is None
 
 
 # ---------------------------------------------------------------- explanation
@@ -263,7 +269,7 @@ def test_samples_without_a_place_make_no_map(tmp_path: Path, made: Any) -> None:
 
 def test_every_point_of_the_projection_leads_to_its_own_sample(made: Any) -> None:
     found: Explanation = made.explanation()
-    section = projection("k", found.projection)
+    section = projection("k", run_of(explanation=found))
     check(section)
     assert section is not None
     assert found.projection is not None
@@ -272,11 +278,11 @@ def test_every_point_of_the_projection_leads_to_its_own_sample(made: Any) -> Non
     }
     for row, point in enumerate(found.projection.points):
         assert points[row] == pytest.approx((point.x, point.y), rel=1e-5)
-        assert section.samples[row] == (point.sample.id, point.sample.label, point.sample.picture)
+        assert section.chart.samples[row] == (point.sample.id, point.sample.label, point.sample.picture)
 
 
 def test_saliency_tells_right_from_wrong(made: Any) -> None:
-    section = saliency(made.explanation().saliency)
+    section = saliency("k", run_of(explanation=made.explanation()))
     assert section is not None
     assert [strip.tiles[0].agrees for strip in section.strips] == [True, False, False]
     assert section.strips[1].text == "true River, predicted Forest, probability 0.71"
@@ -284,7 +290,7 @@ def test_saliency_tells_right_from_wrong(made: Any) -> None:
 
 
 def test_neighbours_of_another_class_are_marked(made: Any) -> None:
-    section = neighbours(made.explanation().neighbours)
+    section = neighbours("k", run_of(explanation=made.explanation()))
     assert section is not None
     assert section.strips[0].text == "Forest, 1 of 3 neighbours alike"
     assert [tile.agrees for tile in section.strips[0].tiles] == [None, True, False, False]
@@ -292,7 +298,7 @@ def test_neighbours_of_another_class_are_marked(made: Any) -> None:
 
 
 def test_bands_hold_the_shares(made: Any) -> None:
-    section = bands("k", made.explanation().bands)
+    section = bands("k", run_of(explanation=made.explanation()))
     check(section)
     assert section is not None
     assert section.chart.traces[0]["z"] == [[0.41, 0.02], [0.1, 0.2], [0.0, 0.05]]
@@ -302,18 +308,18 @@ def test_bands_hold_the_shares(made: Any) -> None:
 
 
 def test_what_ran_comes_from_card_config_and_files(whole_run: Path) -> None:
-    section = ran(read_runs([whole_run])[0])
+    section = ran("k", read_runs([whole_run])[0])
     facts = dict(section.facts)
     assert facts["weights SHA-256"] == "ab" * 32
     assert facts["trained on"] == "eurosat /somewhere/eurosat_rgb"
     assert facts["data fingerprint"] == "66c2"
     assert facts["seed"] == "7"
     assert "collapse_std: 0.02" in section.config
-    files = dict(section.files.rows)
+    files = {name.text: cells for name, *cells in section.files.rows}
     assert {"probe.json", "log.csv", "encoder/encoder.json", "curation/round-00001.json"} <= set(files)
     assert len(files["probe.json"][2].text) == 64
-    assert section.statistics.rows[0][0] == "s2:B04"
-    assert [cell.text for cell in section.statistics.rows[0][1]][1:] == ["1234.5", "321.25"]
+    assert section.statistics.rows[0][0].text == "s2:B04"
+    assert [cell.text for cell in section.statistics.rows[0][2:]] == ["1234.5", "321.25"]
 
 
 def test_runs_stand_beside_each_other_on_what_they_share(tmp_path: Path, made: Any) -> None:
@@ -323,8 +329,8 @@ def test_runs_stand_beside_each_other_on_what_they_share(tmp_path: Path, made: A
     assert section is not None
     title, table = section.tables[0]
     assert title == "kNN"
-    assert table.columns == ("a", "b")
-    assert [name for name, _ in table.rows] == ["s2:B04", "s2:B04+B03+B02"]
+    assert table.columns == ("input", "a", "b")
+    assert [name.text for name, *_ in table.rows] == ["s2:B04", "s2:B04+B03+B02"]
     assert [trace["name"] for trace in section.charts[0].traces] == ["a", "b"]
     assert section.cautions == ()
 
@@ -336,7 +342,7 @@ def test_an_input_of_one_run_alone_is_not_compared(tmp_path: Path, made: Any) ->
     section = comparison(read_runs(folders))
     assert section is not None
     assert [title for title, _ in section.tables] == ["kNN"]
-    assert [name for name, _ in section.tables[0][1].rows] == ["s2:B04", "s2:B04+B03+B02"]
+    assert [name.text for name, *_ in section.tables[0][1].rows] == ["s2:B04", "s2:B04+B03+B02"]
 
 
 def test_runs_scored_on_different_data_are_not_to_be_compared(tmp_path: Path, made: Any) -> None:

@@ -16,9 +16,9 @@ from terrasieve.errors import BandError, ConfigError
 from terrasieve.models.backbone import BackboneSpec, Encoder, build_encoder
 from terrasieve.models.export import EncoderCard
 from terrasieve.probes.models import Candidate
-from terrasieve.probes.row_tables import render, to_markdown
+from terrasieve.probes.results import PER_PIXEL
+from terrasieve.probes.row_tables import score_tables
 from terrasieve.probes.segmentation import (
-    PER_PIXEL,
     DeepLabProbe,
     PatchLinear,
     PixelValues,
@@ -28,13 +28,12 @@ from terrasieve.probes.segmentation import (
     segment,
     segmentation_probes_named,
 )
-from terrasieve.probes.segmentation.map_probe import LabelledImages, SegmentationProbe
-from terrasieve.probes.segmentation.maps import FeatureMaps
+from terrasieve.probes.segmentation.map_probe import FeatureMaps, LabelledImages, SegmentationProbe
 
 MakeMapped = Callable[..., Any]
 FLOAT32 = EmbedSettings(precision="32", batch_size=8)
 RGB = [EncoderInput.parse("s2:rgb")]
-PIXELS = Candidate(PER_PIXEL, PixelValues(), 1)
+PIXELS = Candidate(PER_PIXEL, PixelValues(), 1, is_floor=True)
 
 
 def prepared(archive: Any, sensor: str, probes: list[SegmentationProbe], ignore: tuple[int, ...] = ()) -> Any:
@@ -92,13 +91,19 @@ def test_every_model_stands_beside_its_floors(single_band: Encoder, card: Encode
         assert np.sum(row.confusion) == np.sum(archive.cover != 0)
         assert (row.n_train, row.n_test) == (4, 6)
         assert "SIMULATED" in row.data
+        assert (row.simulated, row.data_set) == (True, archive.source["layout"])
+        assert row.is_floor == (row.model != "tiny")
         assert "0 (ignored)" in row.data
         assert "only 3" in row.data
         assert row.protocol.startswith(f"{row.probe} v1: ")
     assert single_band.training
     assert all(torch.equal(tensor, before[name]) for name, tensor in single_band.state_dict().items())
-    assert "mIoU" in to_markdown(rows, "miou")
-    render(rows)
+    tables = score_tables(rows)
+    assert [table.columns for table in tables[::2]] == [
+        ("input", "tiny", "random init", "per-pixel"),
+        ("input", "tiny", "random init"),
+    ]
+    assert all("mIoU" in table.title for table in tables[::2])
 
 
 @pytest.mark.parametrize("coarse", [1, 4])

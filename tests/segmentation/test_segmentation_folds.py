@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from terrasieve.errors import ArchiveError, BandError, ConfigError, SampleError
-from terrasieve.probes.metrics.segmentation import IGNORE
 from terrasieve.probes.segmentation.folds import hold_out, make_folds
-from terrasieve.probes.segmentation.labels import learnable, read_labels
+from terrasieve.probes.segmentation.pixel_metrics import IGNORE
+from terrasieve.probes.segmentation.task import learnable, read_labels
 
 MakeMapped = Callable[..., Any]
 

@@ -10,8 +10,8 @@ import torch
 from sklearn.metrics import balanced_accuracy_score
 from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionMatrix, MulticlassJaccardIndex
 
-from terrasieve.probes.metrics.classification import METRIC_INFO
-from terrasieve.probes.metrics.segmentation import (
+from terrasieve.probes.metrics import METRIC_INFO
+from terrasieve.probes.segmentation.pixel_metrics import (
     IGNORE,
     METRICS,
     class_iou,

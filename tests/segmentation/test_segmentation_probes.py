@@ -14,11 +14,10 @@ from terrasieve.embeddings.inputs import join
 from terrasieve.errors import ConfigError
 from terrasieve.models.backbone import Encoder
 from terrasieve.models.dense import dense_encoder
-from terrasieve.probes.metrics.segmentation import IGNORE, METRICS, pixel_confusion
-from terrasieve.probes.segmentation.deeplab import DeepLabProbe, build_head, turned
-from terrasieve.probes.segmentation.map_probe import LabelledImages
-from terrasieve.probes.segmentation.maps import EncoderMaps, FeatureMaps, PixelValues, label_places
+from terrasieve.probes.segmentation.deeplab import DeepLabProbe, build_head
+from terrasieve.probes.segmentation.map_probe import EncoderMaps, FeatureMaps, LabelledImages, PixelValues, label_places
 from terrasieve.probes.segmentation.patch import PatchLinear
+from terrasieve.probes.segmentation.pixel_metrics import IGNORE, METRICS, pixel_confusion
 
 
 class Gradients(FeatureMaps):
@@ -98,17 +97,6 @@ def test_the_head_is_torchvisions() -> None:
         assert torch.equal(own(maps), published(maps))
 
 
-def test_turns_are_the_eight_symmetries_of_the_square() -> None:
-    image = torch.arange(9).reshape(1, 3, 3)
-    seen = {tuple(turned(image, turn).flatten().tolist()) for turn in range(8)}
-    expected = {
-        tuple(torch.rot90(one, k, (1, 2)).flatten().tolist()) for k in range(4) for one in (image, image.flip(2))
-    }
-    assert seen == expected
-    assert torch.equal(turned(image, 0), image)
-    assert all(turned(torch.zeros(2, 5), turn).shape == (2, 5) for turn in range(4))
-
-
 def test_deeplab_needs_batches_it_can_normalise() -> None:
     with pytest.raises(ConfigError, match="2 or more"):
         DeepLabProbe(batch_size=1)
@@ -147,11 +135,11 @@ def test_patch_linear_never_draws_a_pixel_that_does_not_count() -> None:
 def test_patch_linear_draws_as_many_pixels_from_each_image() -> None:
     train = textures(4, seed=0)
     drawn = PatchLinear(pixels=100)._draw(PixelValues(), train, lambda note: None)
-    assert drawn.vectors.shape == (100, 1)
-    parts = np.split(drawn.vectors[:, 0], 4)
+    assert drawn.features.shape == (100, 1)
+    parts = np.split(drawn.features[:, 0], 4)
     assert all(set(part) <= set(train.pixels[i].flatten().tolist()) for i, part in enumerate(parts))
     other = PatchLinear(pixels=100, seed=1)._draw(PixelValues(), train, lambda note: None)
-    assert not np.array_equal(drawn.codes, other.codes)
+    assert not np.array_equal(drawn.labels, other.labels)
 
 
 def test_joined_maps_are_joined_vectors_cell_by_cell(single_band: Encoder) -> None:

@@ -29,7 +29,6 @@ from terrasieve.pretrain import make_job, online_probe
 from terrasieve.training.checkpoints import checkpoints
 from terrasieve.training.job import TrainingJob, TrainingResult
 from terrasieve.training.loop import make_fabric, train
-from terrasieve.training.session import Session
 
 MakeConfig = Callable[..., RunConfig]
 MakeJob = Callable[[RunConfig, Archive, Path], TrainingJob]
@@ -249,7 +248,7 @@ def test_a_batch_that_does_not_split_over_processes_and_micro_batches_is_refused
     fabric = make_fabric(job.spec, "cpu")
     monkeypatch.setattr(Fabric, "world_size", property(lambda fabric: 4))
     with pytest.raises(ConfigError, match=r"batch_size 8 does not split over .* micro-batches"):
-        Session(job, fabric)
+        train(job, fabric)
 
 
 # --------------------------------------------------------------------------- it stops

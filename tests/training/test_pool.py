@@ -47,7 +47,7 @@ def test_a_restored_sampler_continues_with_the_next_batch(samples: int, batch_si
     for _ in range(trained):
         sampler.advance()
     restored = PoolSampler(np.arange(1), batch_size, seed=1)
-    restored.load_state_dict(sampler.state_dict())
+    restored.restore(sampler.snapshot())
     assert restored.step == trained
     assert _steps(restored, 5) == whole[trained:]
 
@@ -100,6 +100,6 @@ def test_a_batch_that_does_not_divide_over_processes_is_refused() -> None:
 
 
 def test_the_state_of_another_run_is_refused() -> None:
-    state = PoolSampler(np.arange(9), 4, seed=0).state_dict()
+    state = PoolSampler(np.arange(9), 4, seed=0).snapshot()
     with pytest.raises(CheckpointError, match="batch_size 4"):
-        PoolSampler(np.arange(9), 8, seed=0).load_state_dict(state)
+        PoolSampler(np.arange(9), 8, seed=0).restore(state)

@@ -23,10 +23,9 @@ from torch import Tensor, nn
 
 from terrasieve.archive.protocol import Archive
 from terrasieve.config import RunConfig
-from terrasieve.errors import CheckpointError, ConfigError, TrainingError
+from terrasieve.errors import CheckpointError, ConfigError, TrainingError, WriteError
 from terrasieve.models.backbone import Encoder
 from terrasieve.pretrain import pretrain
-from terrasieve.training import checkpoints as state
 from terrasieve.training.checkpoints import Snapshot, checkpoints, read_checkpoint, write_checkpoint
 from terrasieve.training.job import Evaluator, TrainingResult
 from terrasieve.training.loop import make_fabric
@@ -240,15 +239,15 @@ def test_a_full_disk_leaves_the_checkpoint_before(tmp_path: Path, monkeypatch: p
     model, first = _write(tmp_path, 1)
     calls = 0
 
-    def full(tensors: Mapping[str, Tensor], path: Path) -> None:
+    def full(tensors: Mapping[str, Tensor], path: Path, _: object) -> None:
         nonlocal calls
         calls += 1
         path.write_bytes(b"half a file")
         if calls == 2:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(state, "save_file", full)
-    with pytest.raises(CheckpointError, match=r"No space left on device.*Earlier checkpoints are untouched"):
+    monkeypatch.setattr("safetensors.torch.save_file", full)
+    with pytest.raises(WriteError, match=r"No space left on device.*Earlier checkpoints are untouched"):
         _write(tmp_path, 2)
     assert os.listdir(tmp_path) == [first.name]
     restored, snapshot = _read(first)
@@ -261,7 +260,7 @@ def test_a_file_size_limit_leaves_the_checkpoint_before(tmp_path: Path) -> None:
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))
     try:
-        with pytest.raises(CheckpointError, match=r"Cannot write the checkpoint .*step-00000002"):
+        with pytest.raises(WriteError, match=r"Cannot write .*step-00000002.*--resume"):
             _write(tmp_path, 2)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)

@@ -30,12 +30,11 @@ from terrasieve.errors import ConfigError, CurationError
 from terrasieve.methods.byol import Byol
 from terrasieve.models.backbone import Encoder
 from terrasieve.pretrain import make_job, pretrain
-from terrasieve.training.bank import FeatureMemory
 from terrasieve.training.checkpoints import checkpoints
 from terrasieve.training.job import TrainingJob, TrainingResult
-from terrasieve.training.loader import ViewReader
 from terrasieve.training.loop import make_fabric, train
-from terrasieve.training.pool import Batch
+from terrasieve.training.pool import Batch, ViewReader
+from terrasieve.training.round_features import FeatureMemory
 
 MakeConfig = Callable[..., RunConfig]
 MakeJob = Callable[[RunConfig, Archive, Path], TrainingJob]
@@ -357,7 +356,7 @@ from terrasieve.archive.opening import open_archive
 from terrasieve.curation.balanced import BalancedClusters
 from terrasieve.errors import TerrasieveError
 from terrasieve.pretrain import make_job
-from terrasieve.training import rounds
+from terrasieve.training import round_features
 from terrasieve.training.loop import make_fabric, train
 from test_rounds import ROUNDS, plain_job_with_rounds, noted_batches
 
@@ -372,18 +371,18 @@ for features in ("clean", "bank"):
     assert result.steps == 9
 
 # With batch normalisation, whose running statistics each process has of its own batches.
-seen, embed = [], rounds.embed_batches
+seen, embed = [], round_features.embed_batches
 
 def noted(encoder, *rest):
     seen.append([buffer.double().sum().item() for buffer in encoder.buffers()])
     return embed(encoder, *rest)
 
-rounds.embed_batches = noted
+round_features.embed_batches = noted
 for features in ("clean", "bank"):
     refresh = [f"curation.features={features}", *(["curation.features.refresh=0.5"] if features == "bank" else [])]
     config = plain_config(*ROUNDS, *refresh)
     train(make_job(config, open_archive(sys.argv[1]), Path(sys.argv[2]) / f"normed-{features}"), fabric)
-rounds.embed_batches = embed
+round_features.embed_batches = embed
 
 # Whatever goes wrong while the first process chooses, nobody waits for it.
 def fail(*arguments):

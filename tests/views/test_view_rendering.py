@@ -27,7 +27,7 @@ from terrasieve.views.normalise import Normaliser
 from terrasieve.views.plan import ViewPlan, ViewPlanner
 from terrasieve.views.read import RawView, read_view
 from terrasieve.views.recipe import Augmentation, BandPick, ViewRecipe, ViewSpec
-from terrasieve.views.render import render, render_views
+from terrasieve.views.render import render
 from terrasieve.views.resample import blur_weights, resize_weights
 
 PLAIN = Augmentation(
@@ -95,7 +95,8 @@ def make_views(
         read_view(archive, indices, plan, channels)
         for plan, channels in zip(planner.plan(step, shapes), planner.channels, strict=True)
     ]
-    return render_views(raws, normaliser_for(archive))
+    normaliser = normaliser_for(archive)
+    return [render(raw, normaliser) for raw in raws]
 
 
 def plain_plan(samples: int, size: int, channels: int, window: tuple[int, int, int, int]) -> ViewPlan:

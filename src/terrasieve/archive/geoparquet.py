@@ -6,7 +6,6 @@ The format: https://geoparquet.org/releases/v1.1.0. Without a ``crs`` entry the 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import shapely
+
+from terrasieve.writing import write_whole
 
 _EDGES = ("xmin", "ymin", "xmax", "ymax")
 _BLOCK = 16_384
@@ -63,7 +64,5 @@ def write_geoparquet(table: pa.Table, path: Path, metadata: Mapping[str, Mapping
     """
     full = with_bbox(table)
     full = full.cast(with_metadata(full.schema, metadata))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    pq.write_table(full, partial, compression="zstd", row_group_size=_BLOCK)
-    os.replace(partial, path)
+    with write_whole(path) as partial:
+        pq.write_table(full, partial, compression="zstd", row_group_size=_BLOCK)

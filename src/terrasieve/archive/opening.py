@@ -1,4 +1,4 @@
-"""One door to every archive."""
+"""Opening an archive from whatever a user may name: a folder, a file, a URL, a few words."""
 
 from __future__ import annotations
 
@@ -6,44 +6,27 @@ import json
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import yaml
-from pydantic import ValidationError
 
-from terrasieve.archive.catalogue import Catalogue, read_catalogue
-from terrasieve.archive.derived.harmonised import HarmonisedSpec, harmonise, harmonise_as_listed
-from terrasieve.archive.layout import Layout, Recognition
-from terrasieve.archive.layouts import LAYOUTS
+from terrasieve.archive.catalogue import read_catalogue
+from terrasieve.archive.layout import LAYOUTS, ArchiveSpec, Recognition, parse_spec
 from terrasieve.archive.layouts.plain_table import PlainTableSpec, is_table
 from terrasieve.archive.packed.manifest import GROUP, KEY
 from terrasieve.archive.packed.reading import PackedArchive, PackedSpec
 from terrasieve.archive.protocol import Archive
-from terrasieve.archive.scenes.survey import Edge
-from terrasieve.archive.scenes.tiled import ScenesArchive, ScenesSpec, SensorFolder
-from terrasieve.errors import ArchiveError, ConfigError, nearest
-from terrasieve.schema import Spec
+from terrasieve.archive.scenes.survey import Edge, ScenesSpec, SensorFolder
+from terrasieve.errors import ArchiveError, ConfigError
 from terrasieve.sensors import SENSORS
-from terrasieve.simulation.land import SimulatedArchive, SimulatedSpec
-from terrasieve.simulation.sea import SimulatedOceanArchive, SimulatedOceanSpec
 
-_OWN: tuple[type[Spec], ...] = (ScenesSpec, PackedSpec, SimulatedSpec, SimulatedOceanSpec, HarmonisedSpec)
-_SPECS: dict[str, type[Spec]] = {spec.model_fields["layout"].default: spec for spec in _OWN}
-_SPECS |= {layout.name: layout.spec for layout in LAYOUTS}
-_BY_NAME = {layout.name: layout for layout in LAYOUTS}
 _SURE = 0.2
 """How much more confident the first recognition must be than the second to be taken without asking."""
 
 _SIMULATED = re.compile(r"(?P<layout>simulated(?:-ocean)?)(?::(?P<seed>\d+))?(?::(?P<samples>\d+))?")
-_RECOGNISED = (
-    "Recognised are: a YAML file with a layout, a catalogue .parquet, a plain table (.csv, .parquet), a packed store, "
-    "a folder of a known data set "
-    f"({', '.join(_BY_NAME)}), a folder of GeoTIFF scenes with its sensors named, and simulated[:SEED[:SAMPLES]] or "
-    "simulated-ocean[:SEED[:SAMPLES]]."
-)
 
 
-def open_archive(spec: str | Path | Spec, layout: str | None = None) -> Archive:
+def open_archive(spec: str | Path | ArchiveSpec, layout: str | None = None) -> Archive:
     """Open whatever a user may name.
 
     Args:
@@ -56,38 +39,45 @@ def open_archive(spec: str | Path | Spec, layout: str | None = None) -> Archive:
         ArchiveError: Nothing is there, or it is not recognised.
         ConfigError: A YAML spec is invalid, or there is no such layout.
     """
-    if isinstance(spec, Spec):
-        return _build(spec)
+    if isinstance(spec, ArchiveSpec):
+        return spec.open()
     if match := _SIMULATED.fullmatch(str(spec)):
-        return _build(parse_spec({key: value for key, value in match.groupdict().items() if value}, str(spec)))
+        return parse_spec({key: value for key, value in match.groupdict().items() if value}, str(spec)).open()
     if "://" in str(spec):
         return PackedArchive(str(spec))
     name, _, path_of_it = str(spec).partition(":")
-    if layout is None and name in _BY_NAME and path_of_it and not Path(spec).exists():
+    if layout is None and name in LAYOUTS and path_of_it and not Path(spec).exists():
         layout, spec = name, path_of_it
     path = Path(spec)
     if layout is not None:
-        return _build(parse_spec({"layout": layout, "root": path}, str(path)))
+        return parse_spec({"layout": layout, "root": path}, str(path)).open()
     if path.is_dir():
-        return _build(_recognise_one(path))
+        return _recognise_one(path).open()
     if path.suffix in (".yaml", ".yml") and path.is_file():
-        return _build(load_spec(path))
+        return load_spec(path).open()
     if is_table(path):
-        return _build(PlainTableSpec(root=path))
+        return PlainTableSpec(root=path).open()
     if path.suffix == ".parquet" and path.is_file():
         catalogue = read_catalogue(path)
-        return catalogue.restrict(_build_listed(catalogue))
-    raise ArchiveError(f"{path} {'is not an archive' if path.exists() else 'does not exist'}. {_RECOGNISED}")
+        return catalogue.restrict(parse_spec(catalogue.spec, str(path)).open_listed(catalogue.table))
+    raise ArchiveError(f"{path} {'is not an archive' if path.exists() else 'does not exist'}. {_recognised()}")
 
 
-def recognise(folder: Path) -> list[tuple[Layout, Recognition]]:
-    """The layouts that a folder may have, the likeliest first; names are read, no pixels."""
-    found = [(layout, seen) for layout in LAYOUTS if (seen := layout.recognise(folder)) is not None]
-    return sorted(found, key=lambda one: -one[1].confidence)
+def recognise(folder: Path) -> list[Recognition]:
+    """The layouts that a folder may have, the likeliest first.
+
+    Args:
+        folder: A folder that exists; names and small text files in it are read, no pixels.
+    """
+    found = [seen for spec in LAYOUTS.values() if (seen := spec.recognise(folder)) is not None]
+    return sorted(found, key=lambda seen: -seen.confidence)
 
 
-def load_spec(path: Path) -> Spec:
+def load_spec(path: Path) -> ArchiveSpec:
     """An archive spec from a YAML file; paths in it are relative to the file's folder.
+
+    Args:
+        path: The YAML file, with ``layout`` and that layout's options.
 
     Raises:
         ConfigError: The file is not YAML, or not an archive spec.
@@ -96,28 +86,7 @@ def load_spec(path: Path) -> Spec:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not valid YAML: {error}") from error
-    return _anchored(parse_spec(values, str(path)), path.resolve().parent)
-
-
-def parse_spec(values: Any, origin: str) -> Spec:
-    """An archive spec from plain values.
-
-    Args:
-        values: As YAML gives them.
-        origin: Where they stand, for messages.
-
-    Raises:
-        ConfigError: They are not an archive spec.
-    """
-    layout = values.get("layout") if isinstance(values, dict) else None
-    if layout not in _SPECS:
-        raise ConfigError(f"{origin} has layout {layout!r}.{nearest(str(layout), _SPECS)}")
-    try:
-        return _SPECS[layout].model_validate(values)
-    except ValidationError as error:
-        known = set(_SPECS[layout].model_fields) | set(SensorFolder.model_fields)
-        problems = "; ".join(_explain(problem, known) for problem in error.errors())
-        raise ConfigError(f"{origin} is not a valid {layout} archive: {problems}") from error
+    return parse_spec(values, str(path)).anchored(path.resolve().parent)
 
 
 def scenes_spec_from_options(
@@ -131,10 +100,10 @@ def scenes_spec_from_options(
     """A scenes spec from what fits on a command line.
 
     Args:
-        root: The folder of scenes.
+        root: The folder that the scenes' folders lie in.
         sensors: ``key=sensor`` or ``key=sensor:folder`` each; the folder is the key when it is left out.
-        tile: Rows and columns of a sample.
-        stride: Pixels from one sample to the next; ``tile`` when None.
+        tile: Rows and columns of a sample, in pixels, at least 1.
+        stride: Pixels from the first row of one sample to that of the next; ``tile`` when None.
         match: How files of several sensors find each other.
         edge: What becomes of the remainder at the far edges.
 
@@ -155,42 +124,17 @@ def scenes_spec_from_options(
     return ScenesSpec(root=root, sensors=folders, tile=tile, stride=stride, match=match, edge=edge)
 
 
-def _build(spec: Spec) -> Archive:
-    match spec:
-        case ScenesSpec():
-            return ScenesArchive(spec)
-        case PackedSpec():
-            return PackedArchive(spec.root)
-        case SimulatedSpec():
-            return SimulatedArchive(spec)
-        case SimulatedOceanSpec():
-            return SimulatedOceanArchive(spec)
-        case HarmonisedSpec():
-            return harmonise(_build(parse_spec(spec.archive, "archive")))
-    layout = _BY_NAME.get(getattr(spec, "layout", ""))
-    if layout is None:
-        raise ArchiveError(f"{type(spec).__name__} does not describe an archive. {_RECOGNISED}")
-    return layout.build(spec)
-
-
-def _build_listed(catalogue: Catalogue) -> Archive:
-    """The archive of a catalogue; from which samples the offset is to be subtracted, its rows say."""
-    spec = parse_spec(catalogue.spec, str(catalogue.path))
-    if isinstance(spec, HarmonisedSpec):
-        return harmonise_as_listed(_build(parse_spec(spec.archive, str(catalogue.path))), catalogue.table)
-    return _build(spec)
-
-
-def _recognise_one(folder: Path) -> Spec:
+def _recognise_one(folder: Path) -> ArchiveSpec:
     if _is_packed(folder):
         return PackedSpec(root=folder)
     seen = recognise(folder)
-    if len(seen) > 1 and seen[0][1].confidence - seen[1][1].confidence < _SURE:
-        either = " or ".join(f"{layout.name} ({found.evidence})" for layout, found in seen[:2])
-        raise ArchiveError(f"{folder} could be {either}. Say which with --layout {seen[0][0].name}, for example.")
+    if len(seen) > 1 and seen[0].confidence - seen[1].confidence < _SURE:
+        either = " or ".join(f"{one.spec.layout} ({one.evidence})" for one in seen[:2])
+        raise ArchiveError(f"{folder} could be {either}. Say which with --layout {seen[0].spec.layout}, for example.")
     if seen:
-        return seen[0][1].spec
-    scenes = _folders_with_scenes(folder)
+        return seen[0].spec
+    scenes = [path.name for path in sorted(folder.iterdir()) if path.is_dir() and _has_any(path.rglob("*.tif*"))]
+    scenes += ["."] if _has_any(folder.glob("*.tif*")) else []
     if scenes:
         example = " ".join(f"--sensor {name}={'s1' if 's1' in name.lower() else 's2-l2a'}" for name in scenes[:2])
         raise ArchiveError(
@@ -198,7 +142,7 @@ def _recognise_one(folder: Path) -> Spec:
             f"for example {example}, or in a YAML file with layout: scenes. Built in: {', '.join(SENSORS)}."
         )
     found = ", ".join(sorted(path.name for path in folder.iterdir())[:5]) or "nothing"
-    raise ArchiveError(f"{folder} is no archive that is recognised; it holds {found}. {_RECOGNISED}")
+    raise ArchiveError(f"{folder} is no archive that is recognised; it holds {found}. {_recognised()}")
 
 
 def _is_packed(folder: Path) -> bool:
@@ -208,35 +152,14 @@ def _is_packed(folder: Path) -> bool:
         return False
 
 
-def _folders_with_scenes(folder: Path) -> list[str]:
-    """Names of the folders directly below that hold GeoTIFF at any depth; ``.`` for the folder itself."""
-    below = [path.name for path in sorted(folder.iterdir()) if path.is_dir() and _has_any(path.rglob("*.tif*"))]
-    return below + (["."] if _has_any(folder.glob("*.tif*")) else [])
-
-
 def _has_any(paths: Iterable[Path]) -> bool:
     return next(iter(paths), None) is not None
 
 
-def _anchored(spec: Spec, folder: Path) -> Spec:
-    """The spec with its relative paths taken from a folder."""
-    if isinstance(spec, SimulatedSpec | SimulatedOceanSpec):
-        return spec
-    if isinstance(spec, HarmonisedSpec):
-        return HarmonisedSpec(archive=_anchored(parse_spec(spec.archive, "archive"), folder).model_dump(mode="json"))
-    update: dict[str, Any] = {"root": folder / Path(spec.root)}  # type: ignore[attr-defined]  # all others have one
-    if isinstance(spec, ScenesSpec):
-        update["sensors"] = {key: _anchor_sensor(each, folder) for key, each in spec.sensors.items()}
-    return spec.model_copy(update=update)
-
-
-def _anchor_sensor(each: SensorFolder, folder: Path) -> SensorFolder:
-    if isinstance(each.sensor, str) and each.sensor not in SENSORS and (folder / each.sensor).is_file():
-        return each.model_copy(update={"sensor": str(folder / each.sensor)})
-    return each
-
-
-def _explain(problem: Any, known: Iterable[str]) -> str:
-    where = [str(part) for part in problem["loc"]]
-    hint = nearest(where[-1], known) if where and problem["type"] == "extra_forbidden" else ""
-    return f"{'.'.join(where) or 'value'}: {problem['msg']}{hint}"
+def _recognised() -> str:
+    """What can be opened, for errors."""
+    return (
+        "Recognised are: a YAML file with a layout, a catalogue .parquet, a plain table (.csv, .parquet), a packed "
+        "store, a folder of a known data set, a folder of GeoTIFF scenes with its sensors named, and "
+        f"simulated[:SEED[:SAMPLES]] or simulated-ocean[:SEED[:SAMPLES]]. Layouts are: {', '.join(LAYOUTS)}."
+    )

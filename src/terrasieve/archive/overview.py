@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,16 +11,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import shapely
 from matplotlib.figure import Figure
-from rich.bar import Bar
-from rich.box import SIMPLE_HEAD
 from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
 from terrasieve.archive.protocol import Archive, source_name
 from terrasieve.archive.quicklook import pictures, shown_bands
 from terrasieve.archive.statistics import measure
 from terrasieve.sensors import BandStatistics
+from terrasieve.tables import Table, row_of
+from terrasieve.writing import write_whole
 
 _MEASURED_SAMPLES = 256
 _PANEL_INCHES = 1.15
@@ -70,10 +68,8 @@ def contact_sheet(archive: Archive, path: Path, samples: int = 24) -> Path:
     across = max(1, min(len(chosen), _SHEET_PANELS_ACROSS // len(columns)))
     figure = _sheet(columns, [str(archive.ids[index]) for index in chosen], across)
     _headline(figure, archive, len(chosen))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    figure.savefig(partial, format="png")
-    os.replace(partial, path)
+    with write_whole(path) as partial:
+        figure.savefig(partial, format="png")
     return path
 
 
@@ -83,21 +79,20 @@ def spread(total: int, wanted: int) -> list[int]:
 
 
 def _facts(archive: Archive, table: pa.Table) -> Table:
-    grid = Table.grid(padding=(0, 2))
-    grid.add_column(style="bold")
-    grid.add_column(overflow="fold")
     source = archive.source
-    grid.add_row("samples", f"{len(archive):,}")
-    grid.add_row("layout", f"{source.get('layout')}, {source.get('root') or 'no files'}")
-    grid.add_row("sizes", _sizes(archive))
-    grid.add_row("CRS", _list_counts(table["crs"]) or "unknown")
-    grid.add_row("time", _time_span(table["time"]))
-    grid.add_row("extent", _extent(table["geometry"]))
+    facts = {
+        "samples": f"{len(archive):,}",
+        "layout": f"{source.get('layout')}, {source.get('root') or 'no files'}",
+        "sizes": _sizes(archive),
+        "CRS": _list_counts(table["crs"]) or "unknown",
+        "time": _time_span(table["time"]),
+        "extent": _extent(table["geometry"]),
+    }
     if table["split"].null_count < len(table):
-        grid.add_row("splits", _list_counts(table["split"]))
+        facts["splits"] = _list_counts(table["split"])
     if rejected := archive.rejected:
-        grid.add_row("rejected", f"{sum(r.samples for r in rejected):,} samples; the first: {rejected[0].reason}")
-    return grid
+        facts["rejected"] = f"{sum(r.samples for r in rejected):,} samples; the first: {rejected[0].reason}"
+    return Table("", ("", ""), tuple(row_of(*fact) for fact in facts.items()), align="ll")
 
 
 def _sizes(archive: Archive) -> str:
@@ -133,17 +128,15 @@ def _extent(column: pa.ChunkedArray) -> str:
 
 def _bands(archive: Archive) -> Table:
     statistics, measured = _statistics(archive)
-    table = Table(title=f"Bands; statistics of {measured}", title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
-    table.add_column("sensor and band", no_wrap=True)
-    for name in ("GSD m", "mean", "std", "min", "max"):
-        table.add_column(name, justify="right", no_wrap=True)
+    columns = ("sensor and band", "GSD m", "mean", "std", "min", "max")
+    rows = []
     for key, sensor in archive.sensors.items():
         units = list(dict.fromkeys(band.unit for band in sensor.bands))
-        table.add_row(Text(f"{key}: {sensor.name}, {', '.join(units)}", style="bold"))
+        rows.append(row_of(f"{key}: {sensor.name}, {', '.join(units)}", *[""] * (len(columns) - 1)))
         for band, numbers in zip(sensor.bands, statistics[key], strict=True):
             name = band.name if len(units) == 1 else f"{band.name} ({band.unit})"
-            table.add_row(f"  {name}", f"{band.gsd:g}", *_numbers(numbers, band.unit == "class"))
-    return table
+            rows.append(row_of(f"  {name}", f"{band.gsd:g}", *_numbers(numbers, band.unit == "class")))
+    return Table(f"Bands; statistics of {measured}", columns, tuple(rows))
 
 
 def _numbers(statistics: BandStatistics, classes: bool) -> list[str]:
@@ -167,15 +160,12 @@ def _statistics(archive: Archive) -> tuple[Mapping[str, Sequence[BandStatistics]
 
 def _labels(table: pa.Table) -> Table:
     counts = _counts(table["label"])
-    shown = Table(title=f"Labels ({len(counts)})", title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
-    shown.add_column("label")
-    shown.add_column("samples", justify="right")
-    shown.add_column("share", justify="right")
-    shown.add_column("", min_width=_BAR_WIDTH)
     most = max(counts.values())
-    for label, count in counts.items():
-        shown.add_row(label, f"{count:,}", f"{count / len(table):.1%}", Bar(most, 0, count, width=_BAR_WIDTH))
-    return shown
+    rows = (
+        row_of(str(label), f"{count:,}", f"{count / len(table):.1%}", "\u2588" * round(_BAR_WIDTH * count / most))
+        for label, count in counts.items()
+    )
+    return Table(f"Labels ({len(counts)})", ("label", "samples", "share", ""), tuple(rows), align="lrrl")
 
 
 def _sheet(columns: Mapping[str, Sequence[Any]], names: Sequence[str], across: int) -> Figure:

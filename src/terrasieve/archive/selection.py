@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 
 from terrasieve.archive.protocol import Archive
 from terrasieve.errors import CurationError
+from terrasieve.writing import write_whole
 
 
 def write_selection(
@@ -34,20 +34,14 @@ def write_selection(
         provenance: JSON-able; ``n`` is the number of samples that were chosen from.
 
     Raises:
-        CurationError: The disk refused it.
+        WriteError: The system refused it; a file that was there is untouched.
     """
     columns: dict[str, Any] = {"index": indices, "group": groups}
     if ids is not None:
         columns["id"] = pa.array(ids.tolist(), pa.string())
     table = pa.table(columns).replace_schema_metadata({"selection": json.dumps(dict(provenance))})
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+    with write_whole(path) as partial:
         pq.write_table(table, partial, compression="zstd")
-        os.replace(partial, path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise CurationError(f"Cannot write {path}: {error}. Free some space or choose another file.") from error
     return path
 
 

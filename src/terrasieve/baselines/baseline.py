@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypeGuard
+from typing import Literal
 
 from pydantic import Field
 from torch import Tensor, nn
@@ -40,9 +40,9 @@ class Baseline:
 
     Attributes:
         name: Its name in tables.
-        encoder: In eval mode, on the CPU.
-        facts: What is known of it.
-        sha256: Hash of the weights file; None for one without a file.
+        encoder: The encoder, in eval mode, on the CPU.
+        facts: Bands, training, source and licence of the weights, as far as they are known.
+        sha256: Hash of the weights file in hexadecimal; None for one without a file.
         notes: What was done to the file's content to load it, a line each.
     """
 
@@ -74,11 +74,7 @@ class Baseline:
             f"  licence   {self.facts.licence or 'unknown'}",
             f"  sha256    {self.sha256 or 'no file'}",
         ]
-        return "\n".join([*lines, *_noted(self.notes)])
-
-
-def _noted(notes: Sequence[str]) -> list[str]:
-    return [f"  note      {note}" for note in notes]
+        return "\n".join([*lines, *(f"  note      {note}" for note in self.notes)])
 
 
 # ------------------------------------------------------------------------ spec
@@ -143,14 +139,18 @@ class BaselineSpec(Spec):
 
 
 def parse_baseline(text: str) -> BaselineSpec:
-    """Read the text form, for example ``seco:seco_resnet50_1m.ckpt``; :data:`FORMS` lists all.
+    """Read the text form, for example ``seco:seco_resnet50_1m.ckpt``.
+
+    Args:
+        text: A source, a colon and what it takes, in one of :data:`FORMS`.
 
     Raises:
         ConfigError: The source is unknown, or what follows it has another form.
     """
-    source, _, rest = text.partition(":")
-    if not _is_source(source):
-        raise ConfigError(f"There is no baseline {source!r}.{nearest(source, FORMS)} Write, for example, seco:<file>.")
+    said, _, rest = text.partition(":")
+    source = next((known for known in FORMS if known == said), None)
+    if source is None:
+        raise ConfigError(f"There is no baseline {said!r}.{nearest(said, FORMS)} Write, for example, seco:<file>.")
     if not rest:
         raise ConfigError(f"Baseline {text!r} does not say which; write {FORMS[source]}.")
     if source not in _NAMED:
@@ -162,10 +162,6 @@ def parse_baseline(text: str) -> BaselineSpec:
         file, _, entry = last.partition("#")
         return BaselineSpec(source=source, name=name, file=Path(file) if file else None, entry=entry or None)
     return BaselineSpec(source=source, name=name, file=Path(last) if last else None)
-
-
-def _is_source(text: str) -> TypeGuard[Source]:
-    return text in FORMS
 
 
 def _channels(text: str, written: str) -> int:
@@ -187,13 +183,14 @@ class Repeated(nn.Module):
     convolution stays as it was trained.
 
     Args:
-        encoder: Of ``copies`` channels.
-        copies: How often the band is copied.
+        encoder: Encoder that takes ``copies`` channels; it is not copied.
+        copies: Number of channels that the band is shown in.
 
     Attributes:
-        encoder: As given.
-        channels: 1.
-        features: Length of the vector.
+        encoder: The encoder of several channels.
+        copies: Number of channels that the band is shown in.
+        channels: Number of bands that it takes, which is 1.
+        features: Length of the vectors that it gives.
 
     Raises:
         BandError: The encoder takes another number of channels.
@@ -216,5 +213,6 @@ class Repeated(nn.Module):
         """
         if pixels.shape[1] != 1:
             raise BandError(f"One band is copied {self.copies} times, but {pixels.shape[1]} were given; give one.")
+        # A view: the copies take no memory.
         features: Tensor = self.encoder(pixels.expand(-1, self.copies, -1, -1))
         return features

@@ -21,11 +21,12 @@ class ResNetConfig(BaseModel):
     """The settings of transformers' ``ResNetConfig`` that decide what is computed, with its defaults.
 
     Attributes:
-        num_channels: Bands.
+        model_type: Name of the architecture, which tells a ResNet's settings from those of other networks.
+        num_channels: Number of bands that the network takes.
         embedding_size: Channels of the stem; timm's ResNet has 64.
-        hidden_sizes: Channels that each stage gives.
-        depths: Blocks of each stage.
-        layer_type: Kind of block.
+        hidden_sizes: Channels that each of the four stages gives.
+        depths: Number of blocks in each of the four stages.
+        layer_type: Kind of block: ``basic`` as in ResNet-18 and 34, ``bottleneck`` as in ResNet-50.
         hidden_act: Activation; timm's ResNet has ReLU.
         downsample_in_first_stage: Whether the first stage halves the resolution; not in timm.
         downsample_in_bottleneck: Whether the first instead of the second convolution of a block does; not in timm.
@@ -44,6 +45,9 @@ class ResNetConfig(BaseModel):
 
 def read_config(folder: Path) -> ResNetConfig:
     """The ``config.json`` of a folder.
+
+    Args:
+        folder: Folder with the files of one model, as they lie in its repository.
 
     Raises:
         CheckpointError: There is none, or it describes a network that timm's ResNet cannot reproduce.
@@ -66,6 +70,9 @@ def read_config(folder: Path) -> ResNetConfig:
 def find_weights(folder: Path) -> Path:
     """The weights of a folder; safetensors are preferred.
 
+    Args:
+        folder: Folder with the files of one model, as they lie in its repository.
+
     Raises:
         CheckpointError: There are none.
     """
@@ -81,6 +88,7 @@ def build_resnet(config: ResNetConfig) -> nn.Module:
     Raises:
         CheckpointError: A bottleneck's width is not a multiple of four.
     """
+    # transformers state the channels that a stage gives, timm those within its blocks, which bottlenecks multiply.
     expansion = 4 if config.layer_type == "bottleneck" else 1
     if any(size % expansion for size in config.hidden_sizes):
         raise CheckpointError(

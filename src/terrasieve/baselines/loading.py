@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +15,11 @@ import torch
 from torch import Tensor
 
 from terrasieve.baselines import state_dicts as keys
-from terrasieve.baselines.accounting import fill, naming
 from terrasieve.baselines.baseline import RGB, Baseline, BaselineSpec, Facts, Source, parse_baseline
-from terrasieve.baselines.coco_deeplab import dilated_resnet50
 from terrasieve.baselines.hugging_face import build_resnet, find_weights, read_config
-from terrasieve.baselines.timm_files import load_timm_file, published
+from terrasieve.baselines.timm_files import load_timm_file, published_weights
 from terrasieve.baselines.torchgeo_weights import known_weights, listed_weights
-from terrasieve.baselines.unwrapping import find_entry
-from terrasieve.baselines.weights_files import read_weights
+from terrasieve.baselines.weights import fill, find_entry, naming, read_weights
 from terrasieve.errors import CheckpointError
 from terrasieve.models.backbone import BackboneSpec, Encoder, build_encoder
 from terrasieve.models.pixel import spare_padding
@@ -34,6 +32,9 @@ SECO = Facts(
     "SeCo on Sentinel-2 patches of several seasons",
     "Mañas et al. 2021, arXiv 2103.16607; zenodo.org/record/4728033",
 )
+COCO_OUTPUT_STRIDE = 8
+"""Pixels of the image to one of the last feature map (Chen et al. 2017, arXiv 1706.05587, section 4.1)."""
+
 COCO = Facts(
     RGB,
     "supervised segmentation, MS-COCO images with the classes of Pascal VOC",
@@ -52,12 +53,12 @@ def load_baseline(spec: BaselineSpec | str) -> Baseline:
     """Load a baseline, on the CPU and in eval mode.
 
     Args:
-        spec: Which one, or its text form (:func:`terrasieve.baselines.baseline.parse_baseline`). Only ``imagenet`` and
-            ``torchgeo`` without a file use the network.
+        spec: The baseline's specification, or its text form (:func:`terrasieve.baselines.baseline.parse_baseline`).
+            Only ``imagenet`` and ``torchgeo`` without a file use the network.
 
     Raises:
-        ConfigError: There is no such baseline, or its name or file is missing.
-        CheckpointError: The file cannot be read, or is not what the baseline's name says.
+        ConfigError: There is no such baseline, its name or file is missing, or torchgeo is not installed.
+        CheckpointError: The file cannot be downloaded or read, or is not what the baseline's name says.
     """
     if isinstance(spec, str):
         spec = parse_baseline(spec)
@@ -67,9 +68,10 @@ def load_baseline(spec: BaselineSpec | str) -> Baseline:
 
 
 def _imagenet(spec: BaselineSpec) -> Baseline:
-    found = published(spec.need_name())
+    found = published_weights(spec.need_name())
     path = spec.file or _fetch(found.repository, found.name)
     loaded = load_timm_file(found.network, path, None)
+    # A file of one's own may hold other weights than those that timm states a licence of.
     facts = Facts(RGB, "supervised on ImageNet", found.citation, found.licence if spec.file is None else None)
     return Baseline(f"imagenet {found.name}", loaded.encoder, facts, loaded.sha256, loaded.notes)
 
@@ -115,20 +117,13 @@ def _check_bands(path: Path, encoder: Encoder, facts: Facts) -> None:
         )
 
 
-def _byol_imagenet(spec: BaselineSpec) -> Baseline:
-    return _resnet(spec, "byol-imagenet", BYOL_IMAGENET, _byol_tensors)
-
-
 def _byol_tensors(content: Any) -> tuple[dict[str, Tensor], str]:
+    # The entry tells the file that the authors published from one that their present code writes.
     if isinstance(content, Mapping) and "online_backbone" in content:
         found = find_entry(content, "online_backbone")
         return keys.byol_imagenet_legacy_keys(found.tensors), "online network, from the entry 'online_backbone'"
     found = find_entry(content, "model")
     return keys.byol_imagenet_keys(found.tensors), "online network, from the entry 'model'"
-
-
-def _seco(spec: BaselineSpec) -> Baseline:
-    return _resnet(spec, "seco", SECO, _seco_tensors)
 
 
 def _seco_tensors(content: Any) -> tuple[dict[str, Tensor], str]:
@@ -153,7 +148,11 @@ def _coco_deeplabv3(spec: BaselineSpec) -> Baseline:
     path = spec.need_file()
     file = read_weights(path)
     with _generator_untouched(), naming(path):
-        encoder = dilated_resnet50()
+        # Its last two stages are dilated instead of strided.
+        model = timm.create_model("resnet50", num_classes=0, output_stride=COCO_OUTPUT_STRIDE)
+        spare_padding(model)
+        features: Any = model.head_hidden_size  # an int, but nn.Module types its attributes as tensors and modules
+        encoder = Encoder(model, 3, features)
         fill(encoder.model, keys.deeplabv3_backbone_keys(find_entry(file.content, None).tensors), "a ResNet-50")
     note = "backbone only, dilated to an output stride of 8 as it was trained; both classifiers left out"
     return Baseline("coco-deeplabv3 resnet50", encoder, COCO, file.sha256, (note,))
@@ -181,8 +180,8 @@ def _random(spec: BaselineSpec) -> Baseline:
 
 _LOADERS: Mapping[Source, Callable[[BaselineSpec], Baseline]] = {
     "imagenet": _imagenet,
-    "byol-imagenet": _byol_imagenet,
-    "seco": _seco,
+    "byol-imagenet": partial(_resnet, name="byol-imagenet", facts=BYOL_IMAGENET, tensors_of=_byol_tensors),
+    "seco": partial(_resnet, name="seco", facts=SECO, tensors_of=_seco_tensors),
     "torchgeo": _torchgeo,
     "coco-deeplabv3": _coco_deeplabv3,
     "oceansar-1": _oceansar,

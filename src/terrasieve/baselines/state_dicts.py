@@ -1,7 +1,7 @@
 """State dicts of other code bases under timm's names: one function a format, pure and strict.
 
 A function gives a key a new name or leaves it out because it stands on the format's list; any other key is an error.
-Whether the result is complete and of the right shapes is for :func:`terrasieve.baselines.accounting.fill` to say.
+Whether the result is complete and of the right shapes is for :func:`terrasieve.baselines.weights.fill` to say.
 Names are facts of the formats; their sources are named at each.
 """
 
@@ -12,7 +12,7 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from terrasieve.baselines.accounting import first, rename
+from terrasieve.baselines.weights import first, rename
 from terrasieve.errors import CheckpointError
 
 _TRUNK = re.compile(r"(?:conv1|bn1|layer[1-4])\..+")
@@ -31,15 +31,6 @@ _DEPTHS: Mapping[tuple[bool, tuple[int, ...]], str] = {
     (True, (3, 4, 23, 3)): "resnet101",
     (True, (3, 8, 36, 3)): "resnet152",
 }
-
-
-def torchvision_keys(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A ResNet of torchvision or timm, whose names agree; left out: ``fc``.
-
-    Raises:
-        CheckpointError: A key is not of that format.
-    """
-    return rename(tensors, _torchvision_name, ("fc.",), "a torchvision ResNet")
 
 
 def byol_imagenet_keys(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -102,20 +93,6 @@ def deeplabv3_backbone_keys(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     )
 
 
-def deeplabv3_classifier_keys(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The classifier of torchvision's DeepLabV3, as its ``DeepLabHead`` names it; left out: the rest.
-
-    Raises:
-        CheckpointError: A key is not of that format.
-    """
-    return rename(
-        tensors,
-        lambda key: key.removeprefix("classifier.") if key.startswith("classifier.") else None,
-        ("backbone.", "aux_classifier."),
-        "a torchvision DeepLabV3",
-    )
-
-
 def hugging_face_resnet_keys(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The ResNet of Hugging Face's ``ResNetModel`` or, with the prefix ``resnet.``, ``ResNetForImageClassification``.
 
@@ -129,6 +106,9 @@ def hugging_face_resnet_keys(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]
 
 def resnet_of(tensors: Mapping[str, Tensor]) -> str:
     """Name of the ResNet that a state dict under timm's names belongs to.
+
+    Args:
+        tensors: Tensors by timm's keys, such as ``layer1.0.conv1.weight``.
 
     Raises:
         CheckpointError: It is none of ResNet-18, 34, 50, 101 and 152.
@@ -146,6 +126,7 @@ def resnet_of(tensors: Mapping[str, Tensor]) -> str:
 
 def without_prefix(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     """The same tensors without a prefix that every key has; unchanged if one lacks it."""
+    # All or none: a key that lacks it would otherwise come to stand beside keys of another part.
     shared = all(key.startswith(prefix) for key in tensors)
     return {key.removeprefix(prefix) if shared else key: tensor for key, tensor in tensors.items()}
 

@@ -12,9 +12,7 @@ import terrasieve._torchvision  # noqa: F401  (must come first: timm imports tor
 import timm  # isort: skip
 from torch import Tensor
 
-from terrasieve.baselines.accounting import fill, first, naming
-from terrasieve.baselines.unwrapping import find_entry, own_keys
-from terrasieve.baselines.weights_files import read_weights
+from terrasieve.baselines.weights import fill, find_entry, first, naming, own_keys, read_weights
 from terrasieve.errors import CheckpointError, ConfigError, nearest
 from terrasieve.models.backbone import BackboneSpec, Encoder, build_encoder
 
@@ -22,22 +20,28 @@ POSITIONS = "pos_embed"
 
 
 class LoadedFile(NamedTuple):
-    """An encoder, the SHA-256 of its file, and what was taken off to find its weights."""
+    """An encoder with the weights of a file.
+
+    Attributes:
+        encoder: The encoder, on the CPU.
+        sha256: Hash of the file's bytes, in hexadecimal.
+        notes: What was taken off to find the weights, a line each.
+    """
 
     encoder: Encoder
     sha256: str
     notes: tuple[str, ...]
 
 
-class Published(NamedTuple):
+class PublishedWeights(NamedTuple):
     """Weights that timm publishes.
 
     Attributes:
         name: timm's name with its tag, for example ``resnet50.tv_in1k``.
-        network: Name of the architecture.
-        repository: On Hugging Face's hub; None where there are no weights.
-        citation: Where they come from.
-        licence: SPDX identifier, None where timm names none.
+        network: Name of the architecture, for example ``resnet50``.
+        repository: Name of the repository on Hugging Face's hub; None where there are no weights.
+        citation: Papers and addresses that timm names as their origin.
+        licence: SPDX identifier of the weights' licence, None where timm names none.
     """
 
     name: str
@@ -47,7 +51,7 @@ class Published(NamedTuple):
     licence: str | None
 
 
-def published(name: str) -> Published:
+def published_weights(name: str) -> PublishedWeights:
     """What timm knows of pretrained weights.
 
     Args:
@@ -64,9 +68,9 @@ def published(name: str) -> Published:
             f"timm has no weights {name!r}.{nearest(name, timm.list_pretrained(f'{network}.*'))}"
         ) from error
     if found is None or not found.tag:
-        return Published(name, network, None, "timm", None)
+        return PublishedWeights(name, network, None, "timm", None)
     citation = ", ".join(str(part) for part in ("timm", found.paper_ids, found.origin_url) if part)
-    return Published(f"{network}.{found.tag}", network, found.hf_hub_id, citation, found.license)
+    return PublishedWeights(f"{network}.{found.tag}", network, found.hf_hub_id, citation, found.license)
 
 
 def load_timm_file(network: str, path: Path, entry: str | None) -> LoadedFile:
@@ -87,15 +91,15 @@ def load_timm_file(network: str, path: Path, entry: str | None) -> LoadedFile:
     with naming(path):
         found = find_entry(file.content, entry)
         own = own_keys(found.tensors, encoder.model.state_dict())
-        wanted = _spec_of(network, encoder.model, own.tensors)
+        wanted = BackboneSpec(
+            name=network,
+            channels=_channels(encoder.model, own.tensors),
+            image_size=_image_size(encoder.model, own.tensors),
+        )
         if wanted != spec:
             encoder = build_encoder(wanted, seed=0)
         fill(encoder.model, own.tensors, f"{network} for {wanted.channels} channel(s)")
     return LoadedFile(encoder, file.sha256, (*found.notes, *own.notes))
-
-
-def _spec_of(network: str, model: Any, tensors: Mapping[str, Tensor]) -> BackboneSpec:
-    return BackboneSpec(name=network, channels=_channels(model, tensors), image_size=_image_size(model, tensors))
 
 
 def _channels(model: Any, tensors: Mapping[str, Tensor]) -> int:
@@ -114,6 +118,7 @@ def _image_size(model: Any, tensors: Mapping[str, Tensor]) -> int | None:
     own = getattr(model, POSITIONS, None)
     if own is None or POSITIONS not in tensors or tensors[POSITIONS].shape == own.shape:
         return None
+    # Besides those of the square of patches there may be positions of class and register tokens.
     prefix = own.shape[1] - model.patch_embed.num_patches
     side = isqrt(max(0, tensors[POSITIONS].shape[1] - prefix))
     return side * int(model.patch_embed.patch_size[0]) or None

@@ -60,14 +60,22 @@ _KNOWN: Mapping[str, Facts] = {
 
 
 class TorchgeoWeights(NamedTuple):
-    """The timm architecture of some weights, and what is known of them."""
+    """What is known of weights before their file is opened.
+
+    Attributes:
+        network: Name of the timm architecture.
+        facts: Bands in order, training, source and licence.
+    """
 
     network: str
     facts: Facts
 
 
 def known_weights(name: str) -> TorchgeoWeights:
-    """What is known of weights, by torchgeo's name.
+    """What is known of weights without an installed torchgeo.
+
+    Args:
+        name: torchgeo's name, for example ``ResNet50_Weights.SENTINEL2_ALL_MOCO``.
 
     Raises:
         ConfigError: The name is unknown.
@@ -82,6 +90,9 @@ def known_weights(name: str) -> TorchgeoWeights:
 
 def listed_weights(name: str) -> tuple[TorchgeoWeights, Path]:
     """What the installed torchgeo says of weights, and their file, downloaded into torch.hub's folder if absent.
+
+    Args:
+        name: torchgeo's name, for example ``ResNet50_Weights.SENTINEL2_ALL_MOCO``.
 
     Raises:
         ConfigError: torchgeo is not installed, or knows no such weights for a network of timm's.
@@ -101,6 +112,7 @@ def band_name(name: str) -> str:
 
 
 def _look_up(name: str) -> Any:
+    # torchgeo is no dependency: it is asked only where somebody has it.
     try:
         models = importlib.import_module("torchgeo.models")
     except ImportError as error:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -20,19 +19,20 @@ from terrasieve.errors import ArchiveError
 from terrasieve.probes.compare import ProbeTask
 from terrasieve.probes.results import Measured
 from terrasieve.probes.row_tables import row_from_values
+from terrasieve.writing import write_text
 
 
 @dataclass(frozen=True)
-class Cell:
+class BenchCell:
     """One model on one input and target, with every probe.
 
     Attributes:
-        model: Name of its column.
-        inputs: What it is shown, as text.
-        target: What is predicted.
-        seed: Of weights, draws and splits.
+        model: Name of the model, which heads its column.
+        inputs: What the model is shown, in text form.
+        target: Column of the archive's table that is predicted.
+        seed: Seed of the weights, of the draws and of the splits.
         key: Everything that the numbers depend on; when it changes, the cell is measured again.
-        measure: Measures it.
+        measure: Function that measures the cell, with every probe of the benchmark.
     """
 
     model: str
@@ -46,15 +46,16 @@ class Cell:
     def name(self) -> str:
         """A file name; the key's digest is in it, so that cells that differ never share one."""
         text = re.sub(r"[^A-Za-z0-9.+-]+", "-", f"{self.model} {self.inputs} {self.target} seed{self.seed}")
-        return f"{text}-{_digest(self.key)[:12]}.json"
+        digest = hashlib.sha256(json.dumps(self.key, sort_keys=True).encode()).hexdigest()
+        return f"{text}-{digest[:12]}.json"
 
 
-def run_cells(cells: Sequence[Cell], folder: Path) -> list[Measured]:
+def run_cells(cells: Sequence[BenchCell], folder: Path) -> list[Measured]:
     """Measure every cell that the folder does not hold yet; each is written as soon as it is known.
 
     Args:
-        cells: In the order of the table.
-        folder: Where they are kept.
+        cells: The cells in the order of the table.
+        folder: Folder that keeps a JSON file for each measured cell; it is made.
 
     Returns:
         The results of all cells in order.
@@ -70,7 +71,8 @@ def run_cells(cells: Sequence[Cell], folder: Path) -> list[Measured]:
         heading = f"{cell.model} on {cell.inputs}" + (f", seed {cell.seed}" if cell.seed else "")
         console.print(f"[bold]cell {number}/{len(cells)}[/] {heading}{' (kept)' if known else ''}", highlight=False)
         if not known:
-            _write(path, cell.measure(), cell.key)
+            rows = [{"row": asdict(one.row), "predicted": np.asarray(one.predicted).tolist()} for one in cell.measure()]
+            write_text(path, json.dumps({"key": cell.key, "measured": rows}))
         found += _read(path)
     return found
 
@@ -98,17 +100,6 @@ def task_key(task: ProbeTask) -> dict[str, Any]:
         "target": task.splits.target.column,
         "seed": task.seed,
     }
-
-
-def _digest(key: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
-
-
-def _write(path: Path, measured: Sequence[Measured], key: Mapping[str, Any]) -> None:
-    rows = [{"row": asdict(one.row), "predicted": np.asarray(one.predicted).tolist()} for one in measured]
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(json.dumps({"key": key, "measured": rows}), encoding="utf-8")
-    os.replace(partial, path)
 
 
 def _read(path: Path) -> list[Measured]:

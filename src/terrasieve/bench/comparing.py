@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from terrasieve.probes.finetune import NAME as END_TO_END
-from terrasieve.probes.metrics.classification import METRIC_INFO
+from terrasieve.probes.metrics import METRIC_INFO
 from terrasieve.probes.results import ProbeRow
 from terrasieve.probes.significance import Comparison, compare_all
 from terrasieve.probes.statements import NOTE, sentence
@@ -19,16 +19,16 @@ def comparisons(rows: Sequence[ProbeRow], probe: str, metric: str, asked: Sequen
     Only conditions that every model was measured on count. The tests of one model in question are one family.
 
     Args:
-        rows: Results of one target.
+        rows: Results on one target.
         probe: Name of the probe; a model trained end to end enters with its own number.
-        metric: What is compared.
-        asked: The models in question; each pair of these is compared once.
+        metric: Name of the metric that is compared.
+        asked: Names of the models in question; each pair of these is compared once.
     """
     fitting = [row for row in rows if row.probe in (probe, END_TO_END)]
     info = METRIC_INFO[metric]
     unit, scale = ("points", 100.0) if info.percent else ("", 1.0)
     found: list[Comparison] = []
-    for over, by, across in (("bands", "bands", "seed"), ("seeds", "seed", "bands")):
+    for over, by, across in (("bands", "shown_bands", "seed"), ("seeds", "seed", "shown_bands")):
         table = _table(fitting, metric, by, across)
         for position, model in enumerate(asked):
             others = {name: values for name, values in table.items() if name not in asked[:position]}

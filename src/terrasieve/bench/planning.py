@@ -14,10 +14,10 @@ from terrasieve.baselines.loading import load_baseline
 from terrasieve.embeddings.inputs import EncoderInput
 from terrasieve.embeddings.stream import EmbedSettings
 from terrasieve.errors import BandError, ConfigError
-from terrasieve.models.backbone import BackboneSpec, build_encoder
+from terrasieve.models.backbone import BackboneSpec
 from terrasieve.models.export import load_encoder
 from terrasieve.probes.finetune import EndToEndSettings
-from terrasieve.probes.models import IMAGE_STATISTICS, RANDOM_INIT, Candidate, ImageStatistics, fits
+from terrasieve.probes.models import Candidate, fits, image_statistics, untrained
 from terrasieve.probes.results import default_inputs
 
 
@@ -26,15 +26,15 @@ class BenchPlan:
     """What a benchmark measures.
 
     Attributes:
-        entries: The columns; the first is the one in question.
-        archive: The labelled archive.
-        inputs: The lines.
+        entries: The models, one a column; the first is the one in question.
+        archive: The labelled archive that every model is measured on.
+        inputs: What the models are shown, one input a line.
         target: Column of the archive's table that is predicted.
         probes: Names of the probes; the quick ones of the target's kind where empty.
-        settings: Size, batch size and precision.
-        split_column: Column with the published split.
+        settings: Size, batch size and precision of embedding.
+        split_column: Column of the archive's table with the published split.
         scratch: Network that is also trained from scratch on the labels; None leaves that out.
-        end_to_end: How.
+        end_to_end: How the network of ``scratch`` is trained.
     """
 
     entries: tuple[Entry, ...]
@@ -61,14 +61,14 @@ def make_plan(
     """A benchmark of runs and baselines beside their floors.
 
     Args:
-        archive: The labelled archive.
-        named_runs: ``FOLDER`` or ``NAME=FOLDER``; a name that comes again is another seed of it.
-        named_baselines: Text forms, each with an optional ``NAME=`` before it.
-        inputs: Text forms; every band and every named set of three where empty.
-        probes: Names; the benchmark's own where empty.
-        size: Pixels that samples are resized to; their own size when None.
-        scratch_epochs: Of training the first run's network from scratch; 0 leaves that out.
-        device: Where everything runs.
+        archive: The labelled archive that every model is measured on.
+        named_runs: Runs as ``FOLDER`` or ``NAME=FOLDER``; a name that comes again is another seed of it.
+        named_baselines: Baselines in text form, each with an optional ``NAME=`` before it.
+        inputs: Inputs in text form; every band and every named set of three where empty.
+        probes: Names of the probes; the benchmark's own where empty.
+        size: Height and width in pixels that samples are resized to; their own size when None.
+        scratch_epochs: Epochs of training the first run's network from scratch on the labels; 0 leaves that out.
+        device: Device that all models are moved to.
 
     Raises:
         BandError: An input does not exist, or fits none of the models.
@@ -113,9 +113,9 @@ class Entry:
     """One model, and the seeds that it stands for.
 
     Attributes:
-        candidate: The model.
+        candidate: The model, and what it can be shown.
         seeds: The seed of its training; every seed of the benchmark for one that has none.
-        backbone: Its network, where it is one of ours.
+        backbone: Specification of the network, where it is one of ours.
     """
 
     candidate: Candidate
@@ -162,10 +162,8 @@ def baselines(texts: Sequence[str], seeds: Sequence[int], device: torch.device) 
 def floors(backbone: BackboneSpec, seeds: Sequence[int], device: torch.device) -> list[Entry]:
     """An untrained network of each seed, and image statistics."""
     single = backbone.model_copy(update={"channels": 1})
-    untrained = [
-        Entry(Candidate(RANDOM_INIT, build_encoder(single, seed).to(device), 1), (seed,), single) for seed in seeds
-    ]
-    return [*untrained, Entry(Candidate(IMAGE_STATISTICS, ImageStatistics(), 1), tuple(seeds))]
+    of_seeds = [Entry(untrained(single, seed, device), (seed,), single) for seed in seeds]
+    return [*of_seeds, Entry(image_statistics(1), tuple(seeds))]
 
 
 def seeds_of(entries: Iterable[Entry]) -> tuple[int, ...]:

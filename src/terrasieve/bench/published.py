@@ -7,17 +7,17 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Published:
+class PublishedLine:
     """One line of a published table.
 
     Attributes:
-        source: The table.
-        dataset: What it was measured on.
-        layout: The archive layout that holds this data set.
-        bands: What was shown, as the paper calls it.
-        names: The same as band names.
-        metric: A name of :data:`terrasieve.probes.metrics.classification.METRIC_INFO`.
-        values: By model, from 0 to 1 or in the unit of the target.
+        source: The paper and the table that the line is from.
+        dataset: Name of the data set that was measured on.
+        layout: Name of the archive layout that holds this data set; empty where none does.
+        bands: What was shown to the models, as the paper calls it.
+        names: The names of the same bands in this library.
+        metric: A name of :data:`terrasieve.probes.metrics.METRIC_INFO`.
+        values: Value of each model by its name, from 0 to 1 or in the unit of the target.
     """
 
     source: str
@@ -43,7 +43,7 @@ _F1 = (
     ("RESISC45", "resisc45", "RGB", _RGB, (0.91, 0.36, 0.90, 0.90, 0.88, 0.68, 0.86)),
 )
 RS_BYOL = tuple(
-    Published(RS_BYOL_TABLE_2, dataset, layout, bands, names, "macro_f1", dict(zip(_MODELS, values, strict=True)))
+    PublishedLine(RS_BYOL_TABLE_2, dataset, layout, bands, names, "macro_f1", dict(zip(_MODELS, values, strict=True)))
     for dataset, layout, bands, names, values in _F1
 )
 """F1 of the MLP probe on frozen ResNet50 features; ``scratch`` is trained end to end. The paper does not say which kind
@@ -61,7 +61,7 @@ _OCEANSAR = {
 }
 _TARGETS = (("TenGeoP-SARwv", "accuracy"), ("significant wave height, m", "rmse"), ("wind speed, m/s", "rmse"))
 OCEANSAR = tuple(
-    Published(
+    PublishedLine(
         OCEANSAR_TABLE,
         dataset,
         "",
@@ -74,6 +74,6 @@ OCEANSAR = tuple(
 )
 
 
-def lines_for(layout: str, bands: Collection[str]) -> tuple[Published, ...]:
+def lines_for(layout: str, bands: Collection[str]) -> tuple[PublishedLine, ...]:
     """The lines of RS-BYOL's Table II on the data set of a layout with just these bands."""
     return tuple(line for line in RS_BYOL if line.layout == layout and line.names == frozenset(bands))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from terrasieve.bench.cells import Cell, model_key, run_cells, task_key
+from terrasieve.bench.cells import BenchCell, model_key, run_cells, task_key
 from terrasieve.bench.planning import BenchPlan, Entry, seeds_of
 from terrasieve.embeddings.inputs import EncoderInput
 from terrasieve.errors import ConfigError
@@ -27,9 +27,9 @@ def run_plan(plan: BenchPlan, out: Path, device: torch.device) -> list[Measured]
     """Measure what is not measured yet.
 
     Args:
-        plan: What to measure.
+        plan: The models, inputs, target and probes to measure.
         out: The benchmark's folder; ``cells/`` in it keeps every cell.
-        device: Where networks are trained from scratch.
+        device: Device on which networks are trained from scratch.
 
     Returns:
         Every result; one that has no seed of its own stands once for each seed.
@@ -58,7 +58,7 @@ def _resolved(plan: BenchPlan) -> list[EncoderInput]:
     return [one.resolve(plan.archive.sensors) for one in plan.inputs]
 
 
-def _cells(plan: BenchPlan, task: ProbeTask, device: torch.device) -> Iterator[Cell]:
+def _cells(plan: BenchPlan, task: ProbeTask, device: torch.device) -> Iterator[BenchCell]:
     for entry in plan.entries:
         key = {"model": model_key(entry.candidate.model), "channels": entry.candidate.channels}
         for one in _resolved(plan):
@@ -70,8 +70,8 @@ def _cells(plan: BenchPlan, task: ProbeTask, device: torch.device) -> Iterator[C
                 yield _scratched(plan, plan.scratch, one, replace(task, seed=seed), device)
 
 
-def _probed(candidate: Candidate, shown: EncoderInput, task: ProbeTask, key: dict[str, object]) -> Cell:
-    return Cell(
+def _probed(candidate: Candidate, shown: EncoderInput, task: ProbeTask, key: dict[str, object]) -> BenchCell:
+    return BenchCell(
         model=candidate.name,
         inputs=str(shown),
         target=task.splits.target.column,
@@ -83,7 +83,7 @@ def _probed(candidate: Candidate, shown: EncoderInput, task: ProbeTask, key: dic
 
 def _scratched(
     plan: BenchPlan, backbone: BackboneSpec, shown: EncoderInput, task: ProbeTask, device: torch.device
-) -> Cell:
+) -> BenchCell:
     spec = backbone.model_copy(update={"channels": len(shown.bands)})
 
     def measure() -> list[Measured]:
@@ -92,7 +92,7 @@ def _scratched(
 
     how = str(plan.end_to_end.protocol(task.seed))
     key = {**task_key(task), "backbone": spec.model_dump(), "how": how, "inputs": str(shown)}
-    return Cell(SCRATCH, str(shown), task.splits.target.column, task.seed, key, measure)
+    return BenchCell(SCRATCH, str(shown), task.splits.target.column, task.seed, key, measure)
 
 
 def _for_every_seed(measured: Measured, entries: Sequence[Entry]) -> list[Measured]:

@@ -25,9 +25,9 @@ def small_runs(
     """Pre-train both small recipes with each seed; a run that is there is not trained again.
 
     Args:
-        samples: What to learn from.
+        samples: Sample data, of which the unlabelled part is learnt from.
         out: The benchmark's folder; the runs lie in ``runs/`` below it.
-        seeds: One run of each recipe for each.
+        seeds: Seeds of training; each recipe is trained once with each.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
         settings: Changes of the recipes, as in ``terrasieve pretrain``.
 

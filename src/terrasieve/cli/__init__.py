@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import sys
 
-from terrasieve.cli import archives, benches, collocating, measuring, training, wave_mode
+from rich.text import Text
+
+from terrasieve.cli import archives, benches, measuring, training, wave_mode
 from terrasieve.cli.app import app
 from terrasieve.console import console
 from terrasieve.errors import TerrasieveError
 
-__all__ = ["app", "archives", "benches", "collocating", "main", "measuring", "training", "wave_mode"]
+__all__ = ["app", "archives", "benches", "main", "measuring", "training", "wave_mode"]
 
 
 def main() -> None:
@@ -17,11 +19,5 @@ def main() -> None:
     try:
         app()
     except TerrasieveError as error:
-        console.print(f"[bold red]{type(error).__name__}:[/] {_plain(str(error))}", highlight=False)
+        console.print(Text.assemble((f"{type(error).__name__}:", "bold red"), f" {error}"), highlight=False)
         sys.exit(1)
-
-
-def _plain(text: str) -> str:
-    from rich.markup import escape
-
-    return escape(text)

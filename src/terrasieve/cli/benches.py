@@ -12,7 +12,7 @@ from terrasieve.cli.options import Device, Size
 from terrasieve.console import console
 
 if TYPE_CHECKING:
-    from terrasieve.bench.suites import Benched
+    from terrasieve.bench.suites import BenchResult
 
 bench_app = typer.Typer(rich_markup_mode="markdown", no_args_is_help=True)
 app.add_typer(bench_app, name="bench")
@@ -134,12 +134,11 @@ def bench_oceansar(
     _show(oceansar(plan, target or ["label"], out, on))
 
 
-def _show(benched: Benched) -> None:
+def _show(result: BenchResult) -> None:
     from rich.console import Console
 
     shown = Console()
-    for sheet in benched.sheets:
-        shown.print(sheet.render())
-    for words in benched.words:
+    shown.print(*result.tables)
+    for words in result.words:
         shown.print(words, highlight=False, markup=False)
-    console.print(f"Written: {', '.join(map(str, benched.files))}", highlight=False)
+    console.print(f"Written: {', '.join(map(str, result.files))}", highlight=False)

@@ -8,7 +8,17 @@ from typing import Annotated, Literal
 import typer
 
 from terrasieve.cli.app import app
-from terrasieve.cli.options import Device, Match, ProbedInputs, RunFolder, SensorOptions, Size, Stride, Tile
+from terrasieve.cli.options import (
+    Device,
+    Match,
+    ProbedInputs,
+    RunFolder,
+    SensorOptions,
+    Size,
+    Stride,
+    Tile,
+    open_named,
+)
 from terrasieve.console import console
 
 
@@ -127,9 +137,10 @@ def probe(
     from terrasieve.embeddings import EmbedSettings, EncoderInput
     from terrasieve.models.export import load_encoder
     from terrasieve.probes.finetune import EndToEndSettings
-    from terrasieve.probes.row_tables import render
+    from terrasieve.probes.row_tables import score_tables
     from terrasieve.probing import ProbePlan, probe_run
     from terrasieve.report.page import write_report
+    from terrasieve.runs import RunFolder
 
     encoder, card = load_encoder(run)
     folder = out or run
@@ -147,8 +158,8 @@ def probe(
     archive = open_archive(data)
     warn(suspicions_of(archive))
     rows = probe_run(encoder.to(pick_device(device)), card, archive, folder, plan)
-    Console().print(render(rows))
-    report = write_report([folder], folder / "report.html")
+    Console().print(*score_tables(rows))
+    report = write_report([folder], RunFolder(folder).report)
     console.print(f"Written: {folder / 'probe.json'}, {folder / 'probe.csv'}, {report}", highlight=False)
 
 
@@ -188,14 +199,14 @@ def segment(
     """
     from rich.console import Console
 
-    from terrasieve.cli.naming import open_named
     from terrasieve.device import pick_device
     from terrasieve.embeddings import EmbedSettings, EncoderInput
     from terrasieve.models.export import load_encoder
-    from terrasieve.probes.row_tables import render, write_csv, write_json
+    from terrasieve.probes.row_tables import score_tables, write_csv, write_json
     from terrasieve.probes.segmentation.segment import segment as run_segmentation
     from terrasieve.probes.segmentation.segment import segmentation_probes_named
     from terrasieve.report.page import write_report
+    from terrasieve.runs import RunFolder
 
     encoder, card = load_encoder(run)
     rows = run_segmentation(
@@ -210,12 +221,12 @@ def segment(
         EmbedSettings(size=size),
         seed,
     )
-    Console().print(render(rows))
-    folder = out or run / "segment"
+    Console().print(*score_tables(rows))
+    folder = out or RunFolder(run).segmentation.path
     folder.mkdir(parents=True, exist_ok=True)
-    write_json(rows, folder / "probe.json")
-    write_csv(rows, folder / "probe.csv")
-    page = write_report([folder], folder / "report.html")
+    write_json(rows, RunFolder(folder).probe)
+    write_csv(rows, RunFolder(folder).probe_table)
+    page = write_report([folder], RunFolder(folder).report)
     console.print(f"Written: {folder / 'probe.json'}, {folder / 'probe.csv'}, {page}", highlight=False)
 
 
@@ -236,8 +247,9 @@ def report(
     ```
     """
     from terrasieve.report.page import write_report
+    from terrasieve.runs import RunFolder
 
-    page = write_report(runs, out or runs[0] / "report.html")
+    page = write_report(runs, out or RunFolder(runs[0]).report)
     console.print(f"Report: {page}", highlight=False)
 
 

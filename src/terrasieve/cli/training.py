@@ -86,16 +86,17 @@ def recipes(context: typer.Context) -> None:
     if context.invoked_subcommand is not None:
         return
     from rich.console import Console
-    from rich.table import Table
 
     from terrasieve.config import load_config, recipe_names
+    from terrasieve.tables import Table, row_of
 
-    table = Table("recipe", "what it is", "backbone", "epochs", "batch", box=None, header_style="bold")
-    for name in recipe_names():
-        config = load_config(name)
-        row = (config.model.name, f"{config.train.epochs:g}", str(config.train.batch_size))
-        table.add_row(name, config.description, *row)
-    Console().print(table)
+    configs = [load_config(name) for name in recipe_names()]
+    rows = (
+        row_of(one.name, one.description, one.model.name, f"{one.train.epochs:g}", str(one.train.batch_size))
+        for one in configs
+    )
+    columns = ("recipe", "what it is", "backbone", "epochs", "batch")
+    Console().print(Table("", columns, tuple(rows), align="lllrr"))
 
 
 @recipes_app.command("show")
@@ -151,11 +152,11 @@ def curate(
 
     from terrasieve.config import load_curator
     from terrasieve.curate import curate as run
-    from terrasieve.curate import render
+    from terrasieve.curate import result_table
     from terrasieve.device import pick_device
 
-    curated = run(vectors, out, load_curator(curator, settings or []), keep, seed, str(pick_device(device)))
-    Console().print(render(curated))
+    result = run(vectors, out, load_curator(curator, settings or []), keep, seed, str(pick_device(device)))
+    Console().print(result_table(result))
     console.print(f"Selection: {out}", highlight=False)
 
 

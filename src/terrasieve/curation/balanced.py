@@ -8,16 +8,16 @@ from typing import Literal
 import numpy as np
 from pydantic import Field, field_validator
 
+from terrasieve.console import Stopwatch
 from terrasieve.curation.candidates import ROWS_PER_CLUSTER, Candidates, Indices, Vectors, candidates
-from terrasieve.curation.curator import Selection, Stopwatch, assign_units, make_selection
+from terrasieve.curation.curator import Curator, Selection, assign_units, make_selection
 from terrasieve.curation.hierarchy import HierarchicalKMeans, levels_fall
 from terrasieve.curation.keys import Keys
-from terrasieve.curation.kmeans import Precision
 from terrasieve.curation.sampling import draw, tree_quotas
-from terrasieve.schema import Spec
+from terrasieve.device import Precision
 
 
-class BalancedClusters(Spec):
+class BalancedClusters(Curator):
     """Fit a tree of clusters, share ``keep`` evenly among its leaves, draw within each leaf.
 
     The clusters are those of hierarchical k-means with resampling, and the shares are water-filled from the top
@@ -25,13 +25,14 @@ class BalancedClusters(Spec):
     arXiv 2504.06962), which publishes neither its value nor the numbers of clusters: the defaults are ours.
 
     Attributes:
-        name: Marks the curator.
-        levels: Clusters of each level, finest first; null for :func:`default_levels`.
-        diversity: Eta: -1 takes the rows nearest the centroid, 0 draws uniformly, 1 takes the farthest.
-        fit_samples: Rows that the tree is fitted on, chosen at random; null for 64 per cluster of the finest level.
-        resampling_steps: Times that the tree is grown again from rows drawn evenly from its clusters.
-        iterations: Of k-means, at most, each time.
-        precision: Of the products; ``auto`` takes bf16 where it is fast.
+        name: The word that chooses this curator in a configuration.
+        levels: Numbers of clusters of the levels, the finest first and falling; null for :func:`default_levels`.
+        diversity: Eta in [-1, 1]: -1 takes the rows nearest the centroid, 0 draws uniformly, 1 takes the farthest.
+        fit_samples: Number of rows, chosen at random, that the tree is fitted on; null for 64 per cluster of the finest
+            level.
+        resampling_steps: How often the tree is grown again from rows drawn evenly from its clusters; 0 or more.
+        iterations: Largest number of updates in each fit of k-means.
+        precision: What k-means computes products in; see :class:`~terrasieve.curation.kmeans.KMeans`.
     """
 
     name: Literal["balanced"] = "balanced"

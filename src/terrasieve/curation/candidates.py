@@ -33,9 +33,9 @@ class Candidates:
 
     Attributes:
         vectors: ``(n, d)`` as they were given.
-        rows: Finite rows, ascending; there is at least one.
-        rejected: The others, ascending.
-        numbers: ``(n,)`` names of all rows' samples; None where a row is known by its content.
+        rows: ``(m,)`` positions of the finite rows in ``vectors``, ascending; there is at least one.
+        rejected: ``(n - m,)`` positions of the other rows, ascending.
+        numbers: ``(n,)`` numbers that name all rows' samples; None where a row is known by its content.
     """
 
     vectors: Vectors
@@ -51,7 +51,7 @@ class Candidates:
         """Some of the finite rows as unit vectors; a zero vector stays zero.
 
         Args:
-            which: Positions among the finite rows.
+            which: Positions among the finite rows, in [0, m).
 
         Returns:
             ``(len(which), d)`` float32.
@@ -76,14 +76,14 @@ class Candidates:
         clusters to the last bit.
 
         Args:
-            keys: The finite rows' keys.
-            count: Number of rows.
+            keys: ``(m,)`` the finite rows' keys.
+            count: Largest number of rows to take.
         """
         chosen = smallest(rekey(keys, _FITTING), count)
         return self.gather(chosen), keys[chosen]
 
     def keys(self, seed: int) -> Keys:
-        """The finite rows' keys: by their numbers where they have any, else by their content."""
+        """``(m,)`` keys of the finite rows: by their numbers where they have any, else by their content."""
         keys = row_keys(self.vectors, seed) if self.numbers is None else number_keys(self.numbers, seed)
         return keys[self.rows]
 
@@ -91,7 +91,7 @@ class Candidates:
         """Consecutive positions among the finite rows to read together.
 
         Args:
-            extra: Floats that the caller will compute for each row beside reading it.
+            extra: Number of floats that the caller computes for each row beside reading it.
         """
         return list(chunks(len(self), 4 * max(self.vectors.shape[1], extra)))
 
@@ -133,7 +133,7 @@ def unit_rows(vectors: Vectors) -> NDArray[np.float32]:
     """Rows scaled to unit length; a zero vector stays zero.
 
     Args:
-        vectors: ``(n, d)`` finite.
+        vectors: ``(n, d)`` finite floats.
 
     Returns:
         ``(n, d)`` float32, a copy.
@@ -154,8 +154,8 @@ def squared_distances(rows: Tensor, others: Tensor) -> Tensor:
     """Squared Euclidean distances between two sets of unit or zero vectors.
 
     Args:
-        rows: ``(n, d)``.
-        others: ``(m, d)`` on the same device.
+        rows: ``(n, d)`` float32.
+        others: ``(m, d)`` float32 on the same device.
 
     Returns:
         ``(n, m)`` in [0, 4]. What float32 cannot tell from 0 is 0, so that copies are told exactly.

@@ -1,18 +1,20 @@
-"""What a curator gives back, and what all curators share in making it."""
+"""What a curator is and gives back, what all curators share in making it, and which there are."""
 
 from __future__ import annotations
 
-import time
+from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import SerializeAsAny
 
 from terrasieve.console import progress_bar, track
 from terrasieve.curation.candidates import Candidates, Indices, Vectors
+from terrasieve.registry import Registry, variant_of
 from terrasieve.schema import Spec
 
 if TYPE_CHECKING:
@@ -30,11 +32,11 @@ class Selection:
     """The rows that a curator chose out of ``n``, and how.
 
     Attributes:
-        indices: Rows chosen, ascending, each once.
+        indices: Positions of the rows chosen, ascending, each once.
         leaves: ``(n,)`` group of every row: a leaf of the tree, -1 for a rejected row, 0 where a curator knows no
             groups.
-        quotas: ``(groups,)`` rows chosen of each group.
-        rejected: Rows with NaN or infinity, ascending; never chosen.
+        quotas: ``(groups,)`` numbers of rows chosen of the groups.
+        rejected: Positions of the rows with NaN or infinity, ascending; they are never chosen.
         provenance: What was done, fit for JSON: ``curator`` (its settings), ``n``, ``kept``, ``rejected`` (counts),
             ``seed``, ``seconds`` by stage, and what the curator adds.
     """
@@ -54,20 +56,29 @@ class Selection:
         return len(self.indices)
 
 
-class Curator(Protocol):
-    """Chooses rows worth keeping."""
+class Curator(Spec):
+    """Chooses rows worth keeping; its settings are its fields.
 
+    A subclass narrows ``name`` to its one name, ``name: Literal["random"] = "random"``.
+
+    Attributes:
+        name: The name by which a recipe and the command line choose it.
+    """
+
+    name: str
+
+    @abstractmethod
     def select(
         self, vectors: Vectors, keep: int, seed: int, device: str = "cpu", numbers: Indices | None = None
     ) -> Selection:
         """Choose rows.
 
         Args:
-            vectors: ``(n, d)``; read in chunks and scaled to unit length on the way. What a curator holds of them is
-                bounded by the clusters it fits, not by ``n``.
+            vectors: ``(n, d)`` floats, read in chunks and scaled to unit length on the way. What a curator holds of
+                them is bounded by the clusters it fits, not by ``n``.
             keep: Number of rows to choose, at least 1; where fewer are finite, all of those are chosen.
-            seed: Of everything random; not negative.
-            device: Where to compute.
+            seed: Decides everything random in the choice; not negative.
+            device: The device to compute on, such as ``cpu`` or ``cuda:0``.
             numbers: ``(n,)`` distinct numbers that name the rows' samples; what is random about a row then follows its
                 number instead of its content, so that vectors that differ in their last bits choose alike.
 
@@ -78,17 +89,29 @@ class Curator(Protocol):
             CurationError: ``keep`` or ``seed`` is out of range, the vectors are no table of floats, or no row is
                 finite.
         """
-        ...
+
+
+CURATORS: Registry[Curator] = Registry(
+    kind="curator",
+    base=Curator,
+    places=("terrasieve.curation",),
+    group="terrasieve.curators",
+    name_of=lambda curator: str(curator.model_fields["name"].default),
+)
+"""Every curator that a recipe and ``terrasieve curate`` can name."""
+
+CuratorSpec = Annotated[SerializeAsAny[Curator], variant_of(CURATORS)]
+"""A field that holds the curator of its ``name``."""
 
 
 def shown(items: Iterable[T], description: str, total: int, products: float) -> Iterable[T]:
     """The items, with their progress where the whole takes more than about two seconds.
 
     Args:
-        items: What to go through.
-        description: What is being done.
-        total: Number of items.
-        products: Multiplications that the whole takes.
+        items: Pieces of the work, in their order.
+        description: Name of the work, shown beside its progress.
+        total: Number of items, at least 0.
+        products: Number of multiplications that the whole takes.
     """
     return track(items, description, total=total) if products > _QUIET_PRODUCTS else items
 
@@ -110,12 +133,12 @@ def assign_units(
     """Assign every finite row, as a unit vector, in one pass.
 
     Args:
-        clusterer: Fitted on unit vectors.
-        pool: The rows.
-        clusters: Number of the clusterer's clusters.
+        clusterer: A k-means or a tree of clusters that was fitted on unit vectors.
+        pool: The m finite rows to assign, and the others.
+        clusters: Number of the clusterer's finest clusters.
 
     Returns:
-        Labels ``(n,)`` and squared distances ``(n,)`` to the own centroid, for the finite rows.
+        ``(m,)`` labels, and ``(m,)`` squared distances to the own centroid.
     """
     labels = np.empty(len(pool), dtype=np.int64)
     distances = np.empty(len(pool), dtype=np.float32)
@@ -125,20 +148,6 @@ def assign_units(
         assignment = clusterer.assign(pool.unit(part))
         labels[part], distances[part] = assignment.labels, assignment.distances
     return labels, distances
-
-
-@dataclass
-class Stopwatch:
-    """Seconds by stage, for the provenance."""
-
-    seconds: dict[str, float] = field(default_factory=dict)
-
-    @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        """Count what the block takes to that stage."""
-        start = time.perf_counter()
-        yield
-        self.seconds[name] = round(self.seconds.get(name, 0.0) + time.perf_counter() - start, 3)
 
 
 def make_selection(
@@ -155,13 +164,13 @@ def make_selection(
     """Put a selection together.
 
     Args:
-        pool: What was chosen from.
+        pool: The m finite rows that were chosen from, and the others.
         chosen: Positions among the finite rows, in any order.
-        curator: Its settings, for the provenance.
-        seed: Of the selection.
-        seconds: By stage.
-        leaves: Group of each finite row; ``None`` for one group.
-        groups: Number of groups.
+        curator: Settings of the curator, for the provenance.
+        seed: The seed that the selection was made with.
+        seconds: Seconds that each stage took.
+        leaves: ``(m,)`` groups of the finite rows; ``None`` for one group.
+        groups: Number of groups, at least 1.
         facts: What else belongs in the provenance, fit for JSON.
     """
     indices = np.sort(pool.rows[chosen])

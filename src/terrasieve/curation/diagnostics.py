@@ -14,6 +14,7 @@ from terrasieve.curation.candidates import Indices, Vectors, squared_distances, 
 from terrasieve.curation.curator import Selection
 from terrasieve.curation.keys import chunks
 from terrasieve.errors import CurationError
+from terrasieve.streams import Stream, generator
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,7 @@ class Occupancy:
     """How evenly rows lie in groups.
 
     Attributes:
-        groups: Groups with at least one row; 1 or more.
+        groups: Number of groups with at least one row; 1 or more.
         effective: Effective number of groups, the exponential of the entropy of their shares (Hill 1973, order 1):
             from 1 (one holds everything) to ``groups`` (all hold the same).
         largest: Share of the largest group, in (0, 1].
@@ -37,8 +38,8 @@ class Balance:
     """How evenly rows lie in labelled classes.
 
     Attributes:
-        counts: Rows of each class of the archive, by the class's name; 0 where none is left.
-        entropy: Of the classes' shares, over the logarithm of the number of the archive's classes: from 0 (one
+        counts: Number of rows of each class of the archive, by the class's name; 0 where none is left.
+        entropy: Entropy of the classes' shares over the logarithm of the number of the archive's classes: from 0 (one
             class) to 1 (all alike); ``None`` where the archive has a single class.
     """
 
@@ -53,19 +54,19 @@ class Diagnostics:
     Distances to the nearest of a pool shrink as the pool grows, so compare them between pools of one size.
 
     Attributes:
-        n: Finite rows of the archive.
-        kept: Rows chosen.
-        occupancy_before: Of the selection's groups by all finite rows.
-        occupancy_after: Of the selection's groups by the chosen rows.
+        n: Number of finite rows of the archive.
+        kept: Number of rows chosen.
+        occupancy_before: How evenly all finite rows lie in the selection's groups.
+        occupancy_after: How evenly the chosen rows lie in the selection's groups.
         nearest_neighbour: Mean distance of a chosen row to the nearest other chosen row; low where the pool repeats
             itself. ``None`` with fewer than two chosen rows.
         coverage_mean: Mean distance of a row that was not chosen to the nearest chosen one; low where the pool
             stands for the archive. ``None`` where all were chosen.
         coverage_p95: The 95th percentile of the same.
-        compared: Chosen rows that distances were taken to: all, or as many as the sample allows.
+        compared: Number of chosen rows that distances were taken to: all, or as many as the sample allows.
         turnover: Share of the chosen rows that the previous pool did not have, in [0, 1]; ``None`` without one.
-        classes_before: Of the finite rows; ``None`` without labels.
-        classes_after: Of the chosen rows; ``None`` without labels.
+        classes_before: How evenly the finite rows lie in classes; ``None`` without labels.
+        classes_after: How evenly the chosen rows lie in classes; ``None`` without labels.
     """
 
     n: int
@@ -96,11 +97,11 @@ def diagnose(
     """Measure a selection.
 
     Args:
-        vectors: ``(n, d)``, those that the selection was made from.
-        selection: What was chosen.
-        previous: Rows of the pool before this one.
-        labels: ``(n,)`` class of each row, all names or all numbers.
-        seed: Of the rows that distances are taken of and to; not negative.
+        vectors: ``(n, d)`` floats that the selection was made from.
+        selection: The rows that were chosen of them.
+        previous: Positions of the rows of the pool before this one; None for the first pool.
+        labels: ``(n,)`` classes of the rows, all names or all numbers; None where they are not known.
+        seed: Decides which rows distances are taken of and to, where there are many; not negative.
         sample: Bounds the cost: distances of at most ``sample / 4`` rows to at most ``4 * sample`` chosen rows. With
             fewer rows than these the distances are exact.
 
@@ -134,7 +135,7 @@ def occupancy(counts: NDArray[Any]) -> Occupancy:
     """How evenly rows lie in groups.
 
     Args:
-        counts: ``(groups,)`` rows in each; at least one row in all.
+        counts: ``(groups,)`` numbers of rows in the groups; at least one row in all.
     """
     shares = counts[counts > 0] / counts.sum()
     return Occupancy(len(shares), min(float(len(shares)), math.exp(_entropy(shares))), float(shares.max()))
@@ -164,11 +165,11 @@ def _distances(
     vectors: Vectors, chosen: Indices, finite: Indices, seed: int, sample: int
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], int]:
     """Distances to the nearest chosen row, of some chosen rows and of some others; and how many were compared."""
-    generator = np.random.Generator(np.random.Philox(key=seed))
+    drawn = generator(Stream.SELECTION_DIAGNOSTICS, seed)
     left = np.setdiff1d(finite, chosen, assume_unique=True)
-    pool = _some(chosen, 4 * sample, generator)
-    inside = _some(pool, sample // 4, generator) if len(pool) > 1 else pool[:0]
-    outside = _some(left, sample // 4, generator)
+    pool = _some(chosen, 4 * sample, drawn)
+    inside = _some(pool, sample // 4, drawn) if len(pool) > 1 else pool[:0]
+    outside = _some(left, sample // 4, drawn)
     references = unit_rows(vectors[pool])
     nearest = _nearest(unit_rows(vectors[inside]), references, skip=np.searchsorted(pool, inside))
     return nearest, _nearest(unit_rows(vectors[outside]), references), len(pool)

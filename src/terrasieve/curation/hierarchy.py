@@ -13,14 +13,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn.functional import normalize
 
 from terrasieve.curation.keys import Keys, number_keys, rekey, row_keys, smallest
-from terrasieve.curation.kmeans import Assignment, KMeans, Precision
+from terrasieve.curation.kmeans import Assignment, KMeans
 from terrasieve.curation.sampling import draw, tree_quotas
+from terrasieve.device import Precision
 from terrasieve.errors import CurationError
+from terrasieve.writing import write_tensors
 
 VERSION = 1
 
@@ -42,16 +43,16 @@ class HierarchicalKMeans:
     density makes them, and only the coarsest stand for concepts.
 
     Args:
-        levels: Clusters of each level, the finest first, each fewer than the one before.
-        seed: Of everything random.
-        fit_samples: Rows of the random subset that the tree is fitted to; None takes all.
-        resampling_steps: How often the tree is grown anew from rows drawn evenly from its clusters.
+        levels: Numbers of clusters of the levels, the finest first, each smaller than the one before.
+        seed: Decides the subset, the seeding of k-means and the draws; not negative.
+        fit_samples: Number of rows of the random subset that the tree is fitted to; None takes all.
+        resampling_steps: How often the tree is grown anew from rows drawn evenly from its clusters; 0 or more.
         resampled_share: Size of such a draw as a share of the rows, where that is four rows per cluster or more; with
             fewer than those there is no resampling.
-        iterations: Updates of the first level's centroids in each fit, at most.
-        precision: Of the products; see :class:`KMeans`.
+        iterations: Largest number of updates of the first level's centroids in each fit.
+        precision: What products are computed in; see :class:`KMeans`.
         memory_mib: Bound on the memory for products, in MiB.
-        device: Where to compute.
+        device: The device to compute on, such as ``cpu`` or ``cuda:0``.
 
     Attributes:
         centroids_: One ``(k, d)`` float32 tensor on the CPU for each level, the finest first.
@@ -133,7 +134,7 @@ class HierarchicalKMeans:
         """Write the tree as one safetensors file.
 
         Raises:
-            CurationError: The disk refused it.
+            WriteError: The system refused it; a file that was there is untouched.
         """
         tensors = {f"centroids.{level}": centroids.contiguous() for level, centroids in enumerate(self.centroids_)}
         tensors |= {f"parents.{level}": torch.from_numpy(parents) for level, parents in enumerate(self.parents_)}
@@ -143,10 +144,7 @@ class HierarchicalKMeans:
             "seed": self.seed,
             "resampling_steps": self.resampling_steps,
         }
-        try:
-            save_file(tensors, path, {"tree": json.dumps(facts)})
-        except (OSError, SafetensorError) as error:
-            raise CurationError(f"Cannot write {path}: {error}. Free some space or choose another file.") from error
+        write_tensors(Path(path), tensors, {"tree": json.dumps(facts)})
 
     @classmethod
     def load(cls, path: str | Path, device: str | torch.device = "cpu") -> Self:

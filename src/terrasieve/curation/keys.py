@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from terrasieve.streams import Stream, generator
+
 Keys = NDArray[np.uint64]
 
 _BYTES_AT_ONCE = 2**25
@@ -46,7 +48,7 @@ def number_keys(numbers: NDArray[np.int64], seed: int) -> Keys:
     """Keys of samples that are known by number, for vectors that may differ in their last bits from run to run.
 
     Args:
-        numbers: Distinct, 0 or more.
+        numbers: ``(n,)`` distinct numbers, 0 or more.
         seed: Not negative; another seed gives unrelated keys.
     """
     return _mix(_mix(np.asarray(numbers).astype(np.uint64) + _words(seed, 1)[0]) ^ _words(seed, 2)[1])
@@ -56,8 +58,8 @@ def rekey(keys: Keys, stream: int) -> Keys:
     """Keys unrelated to the given ones, for another decision about the same rows.
 
     Args:
-        keys: Any 64-bit keys.
-        stream: Which decision; not negative.
+        keys: ``(n,)`` 64-bit keys.
+        stream: Number of the decision among those about these rows; not negative.
     """
     return _mix(_mix(keys) + np.uint64(int(_GOLDEN) * (stream + 1) % 2**64))
 
@@ -83,12 +85,16 @@ def group_keys(count: int, seed: int, stream: int) -> Keys:
 
 def chunks(n: int, row_bytes: int) -> Iterator[slice]:
     """Consecutive slices of ``n`` rows, each of at most 32 MiB, or of one row that is larger."""
-    step = max(1, _BYTES_AT_ONCE // max(1, row_bytes))
-    return (slice(start, min(start + step, n)) for start in range(0, n, step))
+    return slices(n, max(1, _BYTES_AT_ONCE // max(1, row_bytes)))
+
+
+def slices(n: int, size: int) -> Iterator[slice]:
+    """Consecutive slices of ``n`` rows, each of ``size`` rows but the last, which may have fewer."""
+    return (slice(start, min(start + size, n)) for start in range(0, n, size))
 
 
 def _words(seed: int, count: int) -> Keys:
-    return np.asarray(np.random.Philox(key=seed).random_raw(count), dtype=np.uint64)
+    return np.asarray(generator(Stream.SELECTION_KEYS, seed).bit_generator.random_raw(count), dtype=np.uint64)
 
 
 def _hash(rows: NDArray[np.float32], words: NDArray[np.uint64]) -> Keys:

@@ -1,26 +1,24 @@
 """k-means of many vectors: seeded by distance, Lloyd's iterations over chunks, on the CPU and on GPUs.
 
 A pass reads the vectors once, in chunks that fit a budget of memory, so that they may lie in a mapped file. The
-products of vectors and centroids are nearly all of the work.
+products of vectors and centroids are nearly all of the work; :mod:`~terrasieve.curation.assignment` does it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, Self, cast
+from typing import Any, NamedTuple, Self, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from terrasieve.curation.keys import Keys, rekey, row_keys, smallest
+from terrasieve.curation.assignment import NearestCentroids
+from terrasieve.curation.keys import Keys, rekey, row_keys, slices, smallest
 from terrasieve.curation.seeding import Seeding, seed_centroids
-from terrasieve.device import bf16_is_fast
+from terrasieve.device import Precision, resolve_precision
 from terrasieve.errors import CurationError
-
-Precision = Literal["auto", "float32", "bf16"]
 
 _SEEDING_ROWS = 8
 """Rows per cluster that centroids are seeded from."""
@@ -62,24 +60,25 @@ class KMeans:
     same centroids; on a GPU sums are added in an order that may change their last bits.
 
     Args:
-        clusters: Number of clusters wanted, K.
-        seed: Of the seeding and the mini-batches.
-        iterations: Updates of the centroids at most.
+        clusters: Number of clusters wanted, K; at least 1.
+        seed: Decides which rows the seeding and the mini-batches take; not negative.
+        iterations: Largest number of updates of the centroids; 0 or more.
         tolerance: Stop when an update lowers the objective by less than this share of it. The default stops after three
             or four updates on most data; what twenty would still gain is well below one per cent.
         init: How centroids are seeded; see :func:`~terrasieve.curation.seeding.seed_centroids`.
-        batch_size: Rows of a mini-batch; None passes over all rows for each update.
-        precision: Of the products. ``bf16`` rounds them, so that either of two nearly equally near centroids may be
-            taken; distances and means are float32 throughout. ``auto`` takes it where the device is fast at it.
+        batch_size: Number of rows of a mini-batch; None passes over all rows for each update.
+        precision: What products are computed in. With ``bf16`` they only tell which centroids can be a row's nearest,
+            and float32 decides among those: labels, distances and means are the same as with ``float32``, but for
+            centroids that float32 cannot tell apart. ``auto`` takes ``bf16`` where the device is fast at it.
         memory_mib: Bound on the memory for products, in MiB.
-        device: Where to compute.
+        device: The device to compute on, such as ``cpu`` or ``cuda:0``.
 
     Attributes:
         centroids_: ``(k, d)`` float32 on the CPU, k at most ``clusters``.
         objective_: Mean squared distance of a row to its centroid.
-        history_: The same before each update, and at the end. Of the mini-batch where there is one.
-        iterations_: Updates made.
-        converged_: Whether the tolerance was reached.
+        history_: The objective before each update, and at the end; that of the mini-batch where there is one.
+        iterations_: Number of updates made.
+        converged_: Whether an update lowered the objective by less than the tolerance.
     """
 
     centroids_: Tensor
@@ -116,7 +115,7 @@ class KMeans:
 
         Args:
             vectors: ``(n, d)`` floats: an array, a mapped file or a tensor.
-            start: ``(k, d)`` centroids to begin with instead of seeding.
+            start: ``(k, d)`` floats, the centroids to begin with; None seeds them.
             keys: ``(n,)`` random keys of the rows; None takes them from the rows' content and the seed.
 
         Raises:
@@ -127,7 +126,11 @@ class KMeans:
         if self.clusters < 1:
             raise CurationError(f"clusters is {self.clusters}; ask for at least 1.")
         keys = row_keys(cast("NDArray[Any]", rows), self.seed) if keys is None else keys
-        centroids = self._seeded(rows, keys) if start is None else start.to(self.device, torch.float32)
+        if start is None:
+            # Where there are few clusters, 4,096 rows cost nothing and show rare concepts.
+            chosen = smallest(keys, max(_SEEDING_ROWS * self.clusters, 4096))
+            start = seed_centroids(rows.gather(chosen), keys[chosen], self.clusters, self.init, self.memory_mib)
+        centroids = start.to(self.device, torch.float32)
         self.history_, self.converged_ = [], False
         if self.batch_size is None:
             centroids = self._full(rows, centroids)
@@ -139,25 +142,30 @@ class KMeans:
         return self
 
     def assign(self, vectors: NDArray[Any] | Tensor) -> Assignment:
-        """The nearest centroid of each row, in one pass.
+        """Find the nearest centroid of each row, in one pass.
+
+        Args:
+            vectors: ``(n, d)`` floats: an array, a mapped file or a tensor.
 
         Raises:
             CurationError: There is no row, or a row is not finite.
         """
         rows = _Rows(vectors, torch.device(self.device))
         rows.check()
-        return assign_rows(rows, self.centroids_, self.precision, self.memory_mib)
-
-    def _seeded(self, rows: _Rows, keys: NDArray[np.uint64]) -> Tensor:
-        chosen = smallest(keys, max(_SEEDING_ROWS * self.clusters, 4096))
-        return seed_centroids(rows.gather(chosen), keys[chosen], self.clusters, self.init, self.memory_mib)
+        centroids = self.centroids_.to(rows.device)
+        found = _pass(rows, centroids, self.precision, self.memory_mib, means=False)
+        return Assignment(found.labels, found.distances)
 
     def _full(self, rows: _Rows, centroids: Tensor) -> Tensor:
         while True:
             found = _pass(rows, centroids, self.precision, self.memory_mib, means=True)
             self.history_.append(found.objective)
-            self.converged_ = _settled(self.history_, self.tolerance)
+            # Nothing is left to gain from an objective of 0, however little the last update lowered it.
+            self.converged_ = found.objective == 0 or (
+                len(self.history_) > 1 and self.history_[-2] - found.objective <= self.tolerance * self.history_[-2]
+            )
             if self.converged_ or len(self.history_) > self.iterations:
+                # Centroids that lost their last row in the last update have no row to name.
                 return centroids[found.counts > 0]
             centroids = _repaired(rows, found)
 
@@ -165,6 +173,7 @@ class KMeans:
         """Each centroid moves to the mean of all rows that mini-batches ever gave it."""
         order = np.argsort(keys, kind="stable")
         seen = torch.zeros(len(centroids), 1, device=centroids.device)
+        # One turn more than there are updates: the last only measures.
         for turn in range(self.iterations + 1):
             batch = _Rows(rows.gather(np.take(order, np.arange(turn * size, (turn + 1) * size), mode="wrap")))
             found = _pass(batch, centroids, self.precision, self.memory_mib, means=True)
@@ -177,10 +186,7 @@ class KMeans:
         return centroids[seen.flatten() > 0]
 
 
-def assign_rows(rows: _Rows, centroids: Tensor, precision: Precision = "auto", memory_mib: int = 256) -> Assignment:
-    """The nearest centroid of each row, in one pass."""
-    found = _pass(rows, centroids.to(rows.device), precision, memory_mib, means=False)
-    return Assignment(found.labels, found.distances)
+# --------------------------------------------------------- rows, wherever they are
 
 
 class _Rows:
@@ -215,11 +221,8 @@ class _Rows:
         gathered[torch.from_numpy(order).to(self.device)] = self.tensor(which[order])
         return gathered
 
-    def chunks(self, size: int) -> Iterator[slice]:
-        return (slice(start, min(start + size, len(self))) for start in range(0, len(self), size))
-
     def check(self) -> None:
-        for part in self.chunks(2**16):
+        for part in slices(len(self), 2**16):
             finite = self.tensor(part).isfinite().all(dim=1)
             if not finite.all():
                 row = part.start + int(finite.int().argmin())
@@ -229,34 +232,28 @@ class _Rows:
                 )
 
 
+# ------------------------------------------------------------------------ one pass
+
+
 def _pass(rows: _Rows, centroids: Tensor, precision: Precision, memory_mib: int, means: bool) -> _Pass:
-    """Assign every row, and add up the rows of each centroid where means are wanted."""
+    """Assign every row, and add up the rows of each centroid where ``means`` are wanted."""
     count, device = len(centroids), centroids.device
     labels = np.empty(len(rows), dtype=np.int64)
     distances = np.empty(len(rows), dtype=np.float32)
     sums, counts = torch.zeros_like(centroids), torch.zeros(count, device=device)
-    kind = torch.bfloat16 if precision == "bf16" or (precision == "auto" and bf16_is_fast(device)) else torch.float32
-    # Distances stay the same under a shift, and rounded products tell rows of a narrow cone apart only around its axis.
-    middle = centroids.mean(dim=0) if kind == torch.bfloat16 else torch.zeros_like(centroids[0])
-    shifted = centroids - middle
-    half, turned = shifted.square().sum(dim=1).div(2), shifted.to(kind).T.contiguous()
-    size = max(1, min(_ROWS_AT_ONCE, memory_mib * 2**20 // (8 * count)))
-    for part in rows.chunks(size):
+    size = max(1, min(_ROWS_AT_ONCE, memory_mib * 2**20 // (8 * count), len(rows)))
+    # Metal knows no products of chosen pairs, which float32 decides by.
+    shortlist = device.type != "mps" and resolve_precision(precision, device) == "bf16"
+    nearest = NearestCentroids(centroids, size, shortlist)
+    for part in slices(len(rows), size):
         chunk = rows.tensor(part)
-        found = _nearest(chunk if kind == torch.float32 else chunk - middle, turned, half)
+        found = nearest(chunk)
         labels[part] = found.cpu().numpy()
         distances[part] = (chunk - centroids[found]).square().sum(dim=1).cpu().numpy()
         if means:
             sums.index_add_(0, found, chunk)
             counts += torch.bincount(found, minlength=count)
     return _Pass(labels, distances, sums, counts)
-
-
-def _nearest(chunk: Tensor, turned: Tensor, half: Tensor) -> Tensor:
-    """Positions of the nearest centroids: |x - c|^2 / 2 is least, less the part that is the same for all of them."""
-    if turned.dtype == torch.float32:
-        return torch.addmm(half, chunk, turned, alpha=-1).argmin(dim=1)
-    return torch.sub(half, (chunk.to(turned.dtype) @ turned).float()).argmin(dim=1)
 
 
 def _repaired(rows: _Rows, found: _Pass) -> Tensor:
@@ -276,9 +273,3 @@ def _refill(centroids: Tensor, empty: Tensor, rows: _Rows, distances: NDArray[np
     farthest = farthest[distances[farthest] > 0]
     centroids[empty[: len(farthest)]] = rows.gather(farthest)
     return empty[len(farthest) :]
-
-
-def _settled(history: list[float], tolerance: float) -> bool:
-    if history[-1] == 0:
-        return True
-    return len(history) > 1 and history[-2] - history[-1] <= tolerance * history[-2]

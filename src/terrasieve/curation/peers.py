@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
 
+from terrasieve.console import Stopwatch
 from terrasieve.curation.candidates import (
     ROWS_PER_CLUSTER,
     Candidates,
@@ -21,10 +22,10 @@ from terrasieve.curation.candidates import (
     squared_distances,
     to_device,
 )
-from terrasieve.curation.curator import Selection, Stopwatch, assign_units, make_selection, meter, shown
+from terrasieve.curation.curator import Curator, Selection, assign_units, make_selection, meter, shown
 from terrasieve.curation.keys import Keys, rekey, smallest, uniform
-from terrasieve.curation.kmeans import KMeans, Precision
-from terrasieve.schema import Spec
+from terrasieve.curation.kmeans import KMeans
+from terrasieve.device import Precision
 
 _TILE = 4096
 """Rows compared with as many others at once: 64 MiB of similarities."""
@@ -41,11 +42,14 @@ _FIRST = -2.0
 _REFERENCES = 2
 
 
-class RandomPruning(Spec):
+# ----------------------------------------------------------------------- by chance
+
+
+class RandomPruning(Curator):
     """Keep rows by chance alone: what every other curator has to beat.
 
     Attributes:
-        name: Marks the curator.
+        name: The word that chooses this curator in a configuration.
     """
 
     name: Literal["random"] = "random"
@@ -61,7 +65,10 @@ class RandomPruning(Spec):
         return make_selection(pool, chosen, curator=self, seed=seed, seconds=watch.seconds)
 
 
-class NearDuplicates(Spec):
+# --------------------------------------------------------- without near duplicates
+
+
+class NearDuplicates(Curator):
     """Drop the rows most similar to another of their cluster: SemDeDup (Abbas et al. 2023, arXiv 2303.09540).
 
     Within a k-means cluster the rows stand in the order of their distance from the centroid, farthest first, and a
@@ -71,11 +78,11 @@ class NearDuplicates(Spec):
     It costs ``n**2 / clusters`` products of vectors where clusters are even; memory is bounded, whatever their size.
 
     Attributes:
-        name: Marks the curator.
-        clusters: Of k-means; null for about ``sqrt(n)``.
-        fit_samples: Rows that the clusters are fitted on, chosen at random; null for 64 per cluster.
-        iterations: Of k-means, at most.
-        precision: Of the products of k-means; ``auto`` takes bf16 where it is fast.
+        name: The word that chooses this curator in a configuration.
+        clusters: Number of clusters of k-means; null for about ``sqrt(n)``.
+        fit_samples: Number of rows, chosen at random, that the clusters are fitted on; null for 64 per cluster.
+        iterations: Largest number of updates of k-means.
+        precision: What k-means computes products in; see :class:`~terrasieve.curation.kmeans.KMeans`.
     """
 
     name: Literal["semdedup"] = "semdedup"
@@ -100,7 +107,9 @@ class NearDuplicates(Spec):
         with watch.stage("compare"):
             similarities = _similarities(pool, leaves, distances, keys, device)
         order = np.lexsort((keys, similarities))
-        facts = {"clusters": groups, "epsilon": _epsilon(similarities[order], keep)}
+        # The threshold that keeps just these rows; there is none where each of them is the first of its cluster.
+        highest = float(similarities[order[:keep][-1]])
+        facts = {"clusters": groups, "epsilon": 1 - highest if highest > _FIRST else None}
         return make_selection(
             pool,
             order[:keep],
@@ -128,14 +137,9 @@ def _similarities(
     products = sum(float(len(rows)) ** 2 for rows in clusters) / 2 * pool.vectors.shape[1]
     highest = np.empty(len(pool), dtype=np.float32)
     for rows in shown(clusters, "compare within clusters", len(clusters), products):
-        highest[rows] = _highest_before(pool, rows, device)
+        tiles = [rows[start : start + _TILE] for start in range(0, len(rows), _TILE)]
+        highest[rows] = np.concatenate([_highest_in_tiles(pool, tiles[: i + 1], device) for i in range(len(tiles))])
     return highest
-
-
-def _highest_before(pool: Candidates, rows: Indices, device: str) -> NDArray[np.float32]:
-    tiles = [rows[start : start + _TILE] for start in range(0, len(rows), _TILE)]
-    highest = [_highest_in_tiles(pool, tiles[: i + 1], device) for i in range(len(tiles))]
-    return np.concatenate(highest)
 
 
 def _highest_in_tiles(pool: Candidates, tiles: list[Indices], device: str) -> NDArray[np.float32]:
@@ -154,13 +158,10 @@ def _cosines(rows: Tensor, others: Tensor) -> Tensor:
     return 1 - squared_distances(rows, others) / 2
 
 
-def _epsilon(similarities: NDArray[np.float32], keep: int) -> float | None:
-    """The threshold that keeps the first ``keep`` rows; ``None`` where only rows without one before them are left."""
-    highest = float(similarities[min(keep, len(similarities)) - 1])
-    return 1 - highest if highest > _FIRST else None
+# ----------------------------------------------------------------------- far apart
 
 
-class FarthestPoint(Spec):
+class FarthestPoint(Curator):
     """Take again and again the row farthest from all that are taken: greedy k-centre.
 
     Gonzalez 1985 (Theoretical Computer Science 38, section 3) proves that the largest distance of any row from its
@@ -171,7 +172,7 @@ class FarthestPoint(Spec):
     centres as can be told from a few hundred farthest rows. Outliers come first: that is the method's nature.
 
     Attributes:
-        name: Marks the curator.
+        name: The word that chooses this curator in a configuration.
     """
 
     name: Literal["k-center"] = "k-center"
@@ -202,7 +203,10 @@ def _spread(pool: Candidates, keys: Keys, keep: int, device: str) -> tuple[Indic
     done = 1
     with meter("spread (rows)", keep, float(len(pool)) * keep * pool.vectors.shape[1]) as show:
         while True:
-            _lower(nearest, tiles, to_device(pool.gather(batch), device))
+            centres = to_device(pool.gather(batch), device)
+            for part, rows in tiles:
+                closest = squared_distances(rows, centres).amin(dim=1).cpu().numpy()
+                np.minimum(nearest[part], closest, out=nearest[part])
             nearest[batch] = -1
             if done == keep:
                 return np.concatenate(chosen), math.sqrt(max(0.0, float(nearest.max())))
@@ -210,12 +214,6 @@ def _spread(pool: Candidates, keys: Keys, keep: int, device: str) -> tuple[Indic
             chosen.append(batch)
             done += len(batch)
             show(done)
-
-
-def _lower(nearest: NDArray[np.float32], tiles: _UnitTiles, centres: Tensor) -> None:
-    for part, rows in tiles:
-        closest = squared_distances(rows, centres).amin(dim=1).cpu().numpy()
-        np.minimum(nearest[part], closest, out=nearest[part])
 
 
 def _next_centres(pool: Candidates, keys: Keys, nearest: NDArray[np.float32], device: str) -> Indices:
@@ -267,7 +265,10 @@ class _UnitTiles:
         return ((part, to_device(self.pool.unit(part), self.device)) for part in self.pool.chunks())
 
 
-class DensityFlattening(Spec):
+# ---------------------------------------------------------------------- by density
+
+
+class DensityFlattening(Curator):
     """Draw rows with a probability inversely proportional to the density around them.
 
     The density is a count, as in the density-dependent down-sampling of SPADE (Qiu et al. 2011, Nature
@@ -277,10 +278,10 @@ class DensityFlattening(Spec):
     remain.
 
     Attributes:
-        name: Marks the curator.
+        name: The word that chooses this curator in a configuration.
         references: Size ``m`` of the reference set. It costs ``n * m`` products of vectors.
-        radius: Euclidean, between unit vectors, in (0, 2]; null for the median distance of a reference to its
-            ``sqrt(m)``-th nearest other one.
+        radius: Euclidean distance between unit vectors up to which references are counted, in (0, 2]; null for the
+            median distance of a reference to its ``sqrt(m)``-th nearest other one.
     """
 
     name: Literal["density"] = "density"

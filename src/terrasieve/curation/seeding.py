@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from terrasieve.curation.keys import Keys, rekey, uniform
+from terrasieve.curation.keys import Keys, rekey, slices, uniform
 
 Seeding = Literal["k-means++", "farthest", "random"]
 
@@ -33,9 +33,9 @@ def seed_centroids(rows: Tensor, keys: Keys, clusters: int, kind: Seeding, memor
     Args:
         rows: ``(n, d)`` float32 finite, on any device.
         keys: ``(n,)`` keys of the rows, which decide what is random.
-        clusters: Number of rows to choose.
-        kind: How.
-        memory_mib: Bound on the memory for products.
+        clusters: Number of rows to choose; at least 1.
+        kind: The rule by which rows are chosen, described above.
+        memory_mib: Bound on the memory for products, in MiB.
 
     Returns:
         ``(k, d)`` rows; k is less than ``clusters`` where there are fewer distinct rows, except for ``random``.
@@ -74,7 +74,7 @@ def _lower(nearest: Tensor, rows: Tensor, centroids: Tensor, memory_mib: int) ->
     """Lower each row's squared distance to the nearest centroid by new centroids, in place."""
     size = max(1, memory_mib * 2**18 // (2 * len(centroids)))
     lengths = centroids.square().sum(dim=1)
-    for start in range(0, len(rows), size):
-        part = rows[start : start + size]
+    for which in slices(len(rows), size):
+        part = rows[which]
         squares = torch.addmm(lengths, part, centroids.T, alpha=-2).amin(dim=1) + part.square().sum(dim=1)
-        torch.minimum(nearest[start : start + size], squares.clamp_min(0), out=nearest[start : start + size])
+        torch.minimum(nearest[which], squares.clamp_min(0), out=nearest[which])

@@ -13,10 +13,12 @@ from terrasieve.archive.opening import open_archive, scenes_spec_from_options
 from terrasieve.archive.packed.packing import pack
 from terrasieve.archive.packed.reading import PackedArchive
 from terrasieve.archive.protocol import Archive
+from terrasieve.draws import shuffled_members
 from terrasieve.errors import ConfigError
 from terrasieve.parallel import spare_cores
 from terrasieve.simulation.land import SimulatedSpec
 from terrasieve.simulation.sea import SENSOR_KEY, SimulatedOceanSpec
+from terrasieve.streams import Stream, generator
 
 TILE = 64
 LABELLED = {"train": 1500, "val": 500, "test": 1000}
@@ -28,10 +30,10 @@ class Samples:
     """What is learnt from and what is measured on.
 
     Attributes:
-        unlabelled: Samples of the sensors that the recipe wants.
+        unlabelled: Samples to learn from, with the sensors that the recipe wants.
         labelled: Samples of which the targets are known, never trained on.
-        inputs: What the probes show the encoder; the last is what is embedded and explained.
-        description: One sentence that says what it is, and that it is simulated if it is.
+        inputs: What the probes show the encoder, in text form; the last is what is embedded and explained.
+        description: One sentence that says what the data are, and that they are simulated if they are.
         targets: Columns of the labelled archive's table that the probes predict.
     """
 
@@ -68,8 +70,8 @@ def simulated_samples(seed: int, count: int, store: Path) -> Samples:
     """Simulated pairs, and half as many simulated samples with a class.
 
     Args:
-        seed: Of everything.
-        count: Pairs to learn from.
+        seed: Seed of the samples to learn from; the labelled ones have the next.
+        count: Number of pairs to learn from; half as many are labelled.
         store: Where the labelled samples are packed: probes read each several times, and simulating one takes longer
             than reading it.
     """
@@ -86,8 +88,8 @@ def simulated_ocean_samples(seed: int, count: int, store: Path) -> Samples:
     """Simulated Wave Mode vignettes, and half as many with every phenomenon equally frequent to measure on.
 
     Args:
-        seed: Of everything.
-        count: Vignettes to learn from.
+        seed: Seed of the vignettes to learn from; the labelled ones have the next.
+        count: Number of vignettes to learn from; half as many are labelled.
         store: Where the labelled vignettes are packed; see :func:`simulated_samples`.
     """
     pack(open_archive(SimulatedOceanSpec(seed=seed + 1, samples=count // 2, zipf=0)), store, workers=spare_cores())
@@ -102,6 +104,6 @@ def simulated_ocean_samples(seed: int, count: int, store: Path) -> Samples:
 
 def _thinned(labelled: Archive, seed: int) -> Archive:
     splits = np.array(labelled.table()["split"].to_pylist())
-    generator = np.random.default_rng(seed)
-    kept = [generator.permutation(np.flatnonzero(splits == name))[:count] for name, count in LABELLED.items()]
+    members = shuffled_members(splits, LABELLED, generator(Stream.DEMO_SAMPLES, seed))
+    kept = [one[:count] for one, count in zip(members, LABELLED.values(), strict=True)]
     return SubsetArchive(labelled, np.sort(np.concatenate(kept)))

@@ -7,7 +7,6 @@ Its required fields (https://github.com/stac-extensions/embedding): ``emb:type``
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ import pyarrow.parquet as pq
 from terrasieve.archive.protocol import source_name
 from terrasieve.archive.stac.publishing import collection_of
 from terrasieve.errors import ArchiveError
+from terrasieve.writing import write_text
 
 SCHEMA = "https://stac-extensions.github.io/embedding/v1.0.0/schema.json"
 ASSET = "embeddings"
@@ -25,7 +25,7 @@ def embedding_collection(path: Path, licence: str = "other") -> dict[str, Any]:
     """The collection that describes an embedding file.
 
     Args:
-        path: As :func:`terrasieve.embeddings.write_embeddings` writes it.
+        path: The GeoParquet file, as :func:`terrasieve.embeddings.write_embeddings` writes it.
         licence: An SPDX identifier of the vectors, or ``other``.
 
     Raises:
@@ -47,6 +47,7 @@ def embedding_collection(path: Path, licence: str = "other") -> dict[str, Any]:
         "emb:dimensions": facts["emb:dimensions"],
         "data_type": {"float": "float32", "halffloat": "float16", "double": "float64"}[str(vectors.value_type)],
         "links": [
+            # The extension wants links, and neither a model nor an archive need have an address: names stand for them.
             {
                 "rel": "emb:model",
                 "href": f"urn:sha256:{model['weights_sha256']}",
@@ -67,11 +68,16 @@ def embedding_collection(path: Path, licence: str = "other") -> dict[str, Any]:
 def write_collection(path: Path, licence: str = "other") -> Path:
     """Write the collection of an embedding file beside it, as ``<name>.collection.json``.
 
+    Args:
+        path: The GeoParquet file, as :func:`terrasieve.embeddings.write_embeddings` writes it.
+        licence: An SPDX identifier of the vectors, or ``other``.
+
+    Returns:
+        The path of the collection.
+
     Raises:
-        ArchiveError: As :func:`embedding_collection`.
+        ArchiveError: The file does not exist, is damaged or holds no embeddings.
+        WriteError: The collection cannot be written.
     """
     target = path.with_name(f"{path.name}.collection.json")
-    partial = target.with_name(f".{target.name}.partial")
-    partial.write_text(json.dumps(embedding_collection(path, licence), indent=2), encoding="utf-8")
-    os.replace(partial, target)
-    return target
+    return write_text(target, json.dumps(embedding_collection(path, licence), indent=2))

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -32,11 +31,10 @@ from terrasieve.errors import ArchiveError, ConfigError
 from terrasieve.models.backbone import Encoder
 from terrasieve.models.export import EncoderCard
 from terrasieve.views.normalise import Normaliser
+from terrasieve.writing import write_text, write_whole
 
 ROWS_PER_PART = 8192
 """About how many samples are lost when a run is killed; a part holds whole batches."""
-
-Batches = Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]
 
 
 def write_embeddings(
@@ -59,12 +57,12 @@ def write_embeddings(
     list of float32: the inputs' vectors one after the other).
 
     Args:
-        path: File to write.
+        path: GeoParquet file to write; its unfinished parts lie in ``<path>.parts``.
         encoder: Runs on the device that it is on.
-        card: The encoder's card.
-        archive: Where pixels come from.
+        card: What the encoder was trained with, which goes into the provenance.
+        archive: Archive that the samples are read from.
         inputs: What the encoder is shown, each with as many bands as it has channels.
-        normaliser: Standardises the pixels.
+        normaliser: Standardises each band by its statistics before the encoder sees it.
         settings: Size, batch size and precision; the defaults when None.
         indices: Samples to embed; all when None.
         rows_per_part: About how many samples are written at once.
@@ -74,6 +72,7 @@ def write_embeddings(
         BandError: An input does not exist in the archive or does not fit the encoder.
         ConfigError: Parts of another embedding lie beside ``path``.
         SampleError: A sample cannot be read, or samples differ in size and no size is set.
+        WriteError: The file or a part cannot be written.
     """
     settings = (settings or EmbedSettings()).on(device_of(encoder))
     resolved = resolve_inputs(inputs, archive.sensors, encoder.channels)
@@ -83,13 +82,16 @@ def write_embeddings(
         raise ArchiveError(f"There is no sample to embed into {path}; look at the archive with `terrasieve info`.")
     facts = provenance(card, archive, resolved, normaliser, settings)
     per_part = max(1, rows_per_part // settings.batch_size)
+    # In bytes of one order and width, so that every machine finds the same hash.
     rows_sha256 = hashlib.sha256(order.astype("<i8").tobytes()).hexdigest()
     parts = Parts.resume(Path(path), {**facts, "batches_per_part": per_part, "rows_sha256": rows_sha256})
+    # Parts hold whole batches, so what is left begins with a batch, as it would have without the stop.
     left = order[len(parts.paths()) * per_part * settings.batch_size :]
     batches = embed_batches(encoder, archive, resolved, normaliser, settings, left)
     shown = track(batches, "embed (batches)", total=-(-len(left) // settings.batch_size))
-    for rows, vectors in _grouped(shown, per_part):
-        parts.append(_part(samples.take(pa.array(rows)), vectors))
+    while group := list(islice(shown, per_part)):
+        rows = np.concatenate([rows for rows, _ in group])
+        parts.append(samples.take(pa.array(rows)), np.concatenate([vectors for _, vectors in group]))
     schema = pq.read_schema(parts.paths()[0])
     dimensions = schema.field("embedding").type.list_size
     parts.merge(with_metadata(schema, {"emb": {**facts, "emb:dimensions": dimensions}}))
@@ -100,8 +102,11 @@ def hilbert_order(samples: pa.Table, indices: NDArray[np.int64]) -> NDArray[np.i
     """Indices along a Hilbert curve through the centres of their geometries; those without one last.
 
     Args:
-        samples: Has a column ``geometry`` of WKB, null where unknown.
-        indices: Rows of it to order, shape ``(m,)``.
+        samples: Table with a column ``geometry`` of WKB in longitude and latitude, null where unknown.
+        indices: Rows of the table to order, shape ``(m,)``.
+
+    Returns:
+        The same indices in another order, shape ``(m,)``.
     """
     shapes = shapely.from_wkb(samples["geometry"].to_numpy(zero_copy_only=False))[indices]
     located = ~shapely.is_missing(shapes)
@@ -110,17 +115,6 @@ def hilbert_order(samples: pa.Table, indices: NDArray[np.int64]) -> NDArray[np.i
     distance = geopandas.GeoSeries(shapes[located]).hilbert_distance().to_numpy()
     placed = indices[located][np.argsort(distance, kind="stable")]
     return np.concatenate([placed, indices[~located]]).astype(np.int64)
-
-
-def _grouped(batches: Batches, count: int) -> Batches:
-    while group := list(islice(batches, count)):
-        yield np.concatenate([rows for rows, _ in group]), np.concatenate([vectors for _, vectors in group])
-
-
-def _part(samples: pa.Table, vectors: NDArray[np.float32]) -> pa.Table:
-    flat = vectors.reshape(len(vectors), -1)
-    embedding = pa.FixedSizeListArray.from_arrays(pa.array(flat.ravel()), flat.shape[1])
-    return with_bbox(samples).append_column("embedding", embedding).replace_schema_metadata(None)
 
 
 # ----------------------------------------------------------------------- parts
@@ -143,19 +137,18 @@ class Parts:
 
         Args:
             target: The file that the parts will become.
-            plan: JSON-able values that determine every part.
+            plan: JSON-able values that determine every part, by name.
 
         Raises:
             ConfigError: The parts that are there were made by another plan.
+            WriteError: The folder of the parts cannot be written to.
         """
         parts = cls(target)
         written, text = parts.folder / "provenance.json", json.dumps(plan, indent=2, sort_keys=True)
         if not written.exists():
-            parts.folder.mkdir(parents=True, exist_ok=True)
-            unfinished = written.with_suffix(".unfinished")
-            unfinished.write_text(text, encoding="utf-8")
-            os.replace(unfinished, written)
+            write_text(written, text)
             return parts
+        # Both from JSON, which makes lists of tuples.
         old, new = json.loads(written.read_text(encoding="utf-8")), json.loads(text)
         changed = sorted(key for key in {**old, **new} if old.get(key) != new.get(key))
         if changed:
@@ -177,20 +170,37 @@ class Parts:
             paths.append(path)
         return paths
 
-    def append(self, rows: pa.Table) -> None:
-        """Write the next part, whole or not at all."""
+    def append(self, samples: pa.Table, vectors: NDArray[np.float32]) -> None:
+        """Write the next part, whole or not at all.
+
+        Args:
+            samples: Columns of n samples, ``geometry`` among them.
+            vectors: Their vectors, shape ``(n, inputs, features)``.
+
+        Raises:
+            WriteError: The part cannot be written.
+        """
+        flat = vectors.reshape(len(vectors), -1)
+        embedding = pa.FixedSizeListArray.from_arrays(pa.array(flat.ravel()), flat.shape[1])
+        # The metadata of the whole file is written once, by :meth:`merge`.
+        rows = with_bbox(samples).append_column("embedding", embedding).replace_schema_metadata(None)
         path = self._path(len(self.paths()))
-        unfinished = path.with_suffix(".unfinished")
-        pq.write_table(rows, unfinished, compression="zstd", use_dictionary=False)
-        os.replace(unfinished, path)
+        with write_whole(path) as partial:
+            # Vectors hardly repeat: a dictionary of their values would be as long as they are.
+            pq.write_table(rows, partial, compression="zstd", use_dictionary=False)
 
     def merge(self, schema: pa.Schema) -> None:
-        """Make the parts one file of this schema, one part in memory at a time, and remove them."""
-        unfinished = self.folder / "merged.unfinished"
-        with pq.ParquetWriter(unfinished, schema, compression="zstd", use_dictionary=False) as writer:
+        """Make the parts one file of this schema, one part in memory at a time, and remove them.
+
+        Raises:
+            WriteError: The file cannot be written; the parts stay.
+        """
+        with (
+            write_whole(self.target) as partial,
+            pq.ParquetWriter(partial, schema, compression="zstd", use_dictionary=False) as writer,
+        ):
             for path in track(self.paths(), "merge parts", total=len(self.paths())):
                 writer.write_table(pq.read_table(path).cast(schema))
-        os.replace(unfinished, self.target)
         shutil.rmtree(self.folder)
 
     def _path(self, number: int) -> Path:

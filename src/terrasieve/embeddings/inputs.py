@@ -49,6 +49,7 @@ class EncoderInput(Spec):
             BandError: The sensor, a band or a set is not there, or a band is named twice.
         """
         key = find_sensor(sensors, self.sensor)
+        # A single word may be the name of a set, or ``all``; several are band names.
         selection = self.bands[0] if len(self.bands) == 1 else self.bands
         return EncoderInput(sensor=key, bands=sensors[key].resolve(selection))
 
@@ -59,9 +60,12 @@ def resolve_inputs(
     """Resolve inputs against an archive and check that each fills the encoder.
 
     Args:
-        inputs: What was asked for.
+        inputs: Inputs as the user wrote them, each with bands of one sensor.
         sensors: The archive's sensors by key.
-        channels: Input channels of the encoder.
+        channels: Input channels of the encoder, which the bands of each input have to fill.
+
+    Returns:
+        The same inputs with the archive's sensor keys and with every band by name.
 
     Raises:
         BandError: An input does not exist in the archive or has another number of bands.
@@ -83,7 +87,7 @@ def views_as_inputs(recipe: ViewRecipe, sensors: Mapping[str, Sensor]) -> tuple[
     """What an encoder is shown when nobody says it: for each sensor that fills a view, the first bands that fill it.
 
     Args:
-        recipe: The views that it was trained on.
+        recipe: Recipe of the views that the encoder was trained on.
         sensors: The archive's sensors by key.
 
     Raises:
@@ -107,6 +111,7 @@ def views_as_inputs(recipe: ViewRecipe, sensors: Mapping[str, Sensor]) -> tuple[
 
 def bands_by_sensor(inputs: Iterable[EncoderInput]) -> dict[str, tuple[str, ...]]:
     """The distinct bands that several inputs need, by sensor, so that each is read once a sample."""
+    # Dictionaries for sets that keep the order.
     needed: dict[str, dict[str, None]] = {}
     for one in inputs:
         needed.setdefault(one.sensor, {}).update(dict.fromkeys(one.bands))
@@ -129,5 +134,6 @@ def join(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
     if vectors.shape[1] == 1:
         return vectors[:, 0]
     lengths = np.linalg.norm(vectors, axis=2, keepdims=True)
+    # A vector of zeros stays one.
     unit = vectors / np.maximum(lengths, np.finfo(np.float32).tiny)
     return np.asarray(unit.reshape(len(vectors), -1), dtype=np.float32)

@@ -20,7 +20,7 @@ from torch.nn import functional
 from terrasieve.archive.protocol import Archive
 from terrasieve.archive.statistics import statistics_of
 from terrasieve.console import track
-from terrasieve.device import bf16_is_fast
+from terrasieve.device import Precision, resolve_precision
 from terrasieve.embeddings.inputs import EncoderInput, bands_by_sensor
 from terrasieve.errors import BandError, SampleError
 from terrasieve.models.export import EncoderCard
@@ -29,9 +29,7 @@ from terrasieve.schema import Spec
 from terrasieve.views.normalise import Normaliser
 
 BATCHES_AHEAD = 2
-
-
-Precision = Literal["auto", "bf16", "32"]
+"""Batches that wait, already read, while the encoder works: enough to bridge a slow one, few enough for memory."""
 
 
 class EmbedSettings(Spec):
@@ -51,13 +49,18 @@ class EmbedSettings(Spec):
 
     def on(self, device: torch.device) -> EmbedSettings:
         """These settings with the precision that they mean on a device."""
-        precision: Precision = "bf16" if _uses_bf16(self.precision, device) else "32"
-        return self.model_copy(update={"precision": precision})
+        return self.model_copy(update={"precision": resolve_precision(self.precision, device)})
 
 
 @dataclass(frozen=True)
 class RawBatch:
-    """Samples as read: for each sensor, runs of samples of equal shape, each ``(n, bands, height, width)``."""
+    """Samples as read.
+
+    Attributes:
+        indices: Indices of the samples in the archive, shape ``(n,)``.
+        pixels: By sensor key, runs of samples of equal shape, each ``(m, bands, height, width)`` float32 in the units
+            of the product; together they have n samples in the order of ``indices``.
+    """
 
     indices: NDArray[np.int64]
     pixels: Mapping[str, tuple[NDArray[np.float32], ...]]
@@ -68,10 +71,14 @@ def inference_copy(encoder: nn.Module, precision: Precision) -> nn.Module:
 
     The encoder itself is left as it is: mode, memory layout, parameters and buffers. For bfloat16 the
     weights that autocast would convert in every forward pass are converted here, once.
+
+    Args:
+        encoder: Any encoder, on the device that it is to run on.
+        precision: ``bf16``, ``32``, or ``auto`` for what the device is fast at.
     """
     frozen = copy.deepcopy(encoder).eval().requires_grad_(False)
     frozen.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch types no such overload
-    if _uses_bf16(precision, device_of(frozen)):
+    if resolve_precision(precision, device_of(frozen)) == "bf16":
         for module in frozen.modules():
             if isinstance(module, (nn.Conv2d, nn.Linear)):
                 module.to(torch.bfloat16)
@@ -90,9 +97,9 @@ def embed_batches(
 
     Args:
         encoder: Maps ``(n, channels, height, width)`` to ``(n, features)``; runs on the device it is on.
-        archive: Where pixels come from.
+        archive: Archive that the samples are read from.
         inputs: Resolved inputs; each fills the encoder's channels.
-        normaliser: Standardises the pixels.
+        normaliser: Standardises each band by its statistics before the encoder sees it.
         settings: Size, batch size and precision; the defaults when None.
         indices: Samples to embed, in this order; all when None.
 
@@ -141,15 +148,15 @@ def embed_batch(
     """Vectors ``(n, inputs, features)`` of samples that were read for these inputs.
 
     Args:
-        frozen: From :func:`inference_copy`.
-        batch: From :func:`read_batches`.
+        frozen: Encoder as :func:`inference_copy` gives it.
+        batch: Samples as :func:`read_batches` gives them.
         inputs: Resolved inputs; each fills the encoder's channels.
-        normaliser: Standardises the pixels.
-        settings: Size and precision.
+        normaliser: Standardises each band by its statistics before the encoder sees it.
+        settings: Size that pixels are resized to, and precision; the batch size does not matter here.
     """
     device = device_of(frozen)
     prepared = prepare_batch(batch, inputs, normaliser, settings.size, device)
-    with torch.autocast(device.type, dtype=torch.bfloat16, enabled=_uses_bf16(settings.precision, device)):
+    with torch.autocast(device.type, dtype=torch.bfloat16, enabled=settings.on(device).precision == "bf16"):
         vectors = [frozen(pixels.contiguous(memory_format=torch.channels_last)).float() for pixels in prepared]
     return np.asarray(torch.stack(vectors, dim=1).cpu().numpy(), dtype=np.float32)
 
@@ -166,6 +173,15 @@ def read_batches(
 ) -> Iterator[RawBatch]:
     """Read the bands that the inputs need, each once a sample.
 
+    Args:
+        archive: Archive that the samples are read from.
+        inputs: Inputs resolved against the archive.
+        order: Indices of the samples, in the order to read them, shape ``(n,)``.
+        settings: Batch size, and the size by which samples of several shapes are allowed.
+
+    Yields:
+        Batches of ``settings.batch_size`` samples; the last may have fewer.
+
     Raises:
         SampleError: A sample cannot be read, or samples differ in size and no size is set.
     """
@@ -178,10 +194,6 @@ def read_batches(
         )
 
 
-def _uses_bf16(precision: Precision, device: torch.device) -> bool:
-    return precision == "bf16" or (precision == "auto" and bf16_is_fast(device))
-
-
 def prepare_batch(
     batch: RawBatch,
     inputs: Sequence[EncoderInput],
@@ -189,12 +201,22 @@ def prepare_batch(
     size: int | None,
     device: torch.device,
 ) -> list[Tensor]:
-    """What an encoder is shown: for each input, standardised and resized pixels ``(n, channels, height, width)``."""
+    """What an encoder is shown: for each input, standardised and resized pixels ``(n, channels, height, width)``.
+
+    Args:
+        batch: Samples as :func:`read_batches` gives them.
+        inputs: The inputs that the batch was read for.
+        normaliser: Standardises each band by its statistics before the encoder sees it.
+        size: Height and width in pixels of the result; the samples' own when None.
+        device: Device that the result is on.
+    """
     needed = bands_by_sensor(inputs)
-    pixels = {
-        sensor: torch.cat([resize(_standardise(normaliser, run, sensor, needed[sensor], device), size) for run in runs])
-        for sensor, runs in batch.pixels.items()
-    }
+    pixels: dict[str, Tensor] = {}
+    for sensor, runs in batch.pixels.items():
+        channels = [(sensor, band) for band in needed[sensor]]
+        # Standardised before they are resized: resampling would mix the nodata value into its neighbours.
+        standardised = (normaliser(torch.from_numpy(run).to(device), channels) for run in runs)
+        pixels[sensor] = torch.cat([resize(run, size) for run in standardised])
     return [pixels[one.sensor][:, [needed[one.sensor].index(band) for band in one.bands]] for one in inputs]
 
 
@@ -221,12 +243,6 @@ def _stack(arrays: list[NDArray[np.generic]], size: int | None) -> tuple[NDArray
     return tuple(array[None].astype(np.float32) for array in arrays)
 
 
-def _standardise(
-    normaliser: Normaliser, run: NDArray[np.float32], sensor: str, bands: Sequence[str], device: torch.device
-) -> Tensor:
-    return normaliser(torch.from_numpy(run).to(device), [(sensor, band) for band in bands])
-
-
 # ----------------------------------------------------------------- normalising
 # By what statistics an archive is standardised before it is embedded.
 
@@ -242,8 +258,8 @@ def normaliser_for(
         origin: ``encoder`` takes the statistics that the encoder was trained with, so that vectors of several
             archives can be compared; ``archive`` measures those of the archive itself, for products that are
             stretched or calibrated in another way.
-        card: The encoder's card.
-        archive: What is to be embedded.
+        card: What the encoder was trained with, its statistics among it.
+        archive: Archive that is to be embedded.
         inputs: What the encoder will be shown, resolved against the archive.
 
     Raises:

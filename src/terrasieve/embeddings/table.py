@@ -60,15 +60,16 @@ def embed(
 
     Args:
         encoder: Runs on the device that it is on.
-        card: The encoder's card.
-        archive: Where pixels come from.
+        card: What the encoder was trained with, which goes into the provenance.
+        archive: Archive that the samples are read from.
         inputs: What the encoder is shown, each with as many bands as it has channels.
-        normaliser: Standardises the pixels.
+        normaliser: Standardises each band by its statistics before the encoder sees it.
         settings: Size, batch size and precision; the defaults when None.
         indices: Samples to embed, in this order; all when None.
 
     Raises:
         BandError: An input does not exist in the archive or does not fit the encoder.
+        ConfigError: No input is given.
         SampleError: A sample cannot be read, or samples differ in size and no size is set.
     """
     settings = (settings or EmbedSettings()).on(device_of(encoder))
@@ -84,6 +85,9 @@ def embed(
 def read_embeddings(path: str | Path) -> EmbeddingTable:
     """Read a file of :func:`terrasieve.embeddings.write_embeddings` into memory.
 
+    Args:
+        path: Path of the GeoParquet file.
+
     Raises:
         ArchiveError: The file does not exist, is damaged or holds no embeddings.
     """
@@ -96,6 +100,7 @@ def read_embeddings(path: str | Path) -> EmbeddingTable:
         raise ArchiveError(f"{path} has no embeddings with metadata 'emb'. Write it with `terrasieve embed`.")
     facts = json.loads(metadata[b"emb"])
     inputs = tuple(EncoderInput.parse(text) for text in facts["inputs"])
+    # The vectors of several inputs stand side by side in one list, those of the first input first.
     flat = table["embedding"].combine_chunks().flatten().to_numpy()
     ids = np.array(table["id"].to_pylist(), dtype=np.str_)
     columns = table.drop_columns(["id", "embedding", "bbox"]).replace_schema_metadata(None)
@@ -125,6 +130,7 @@ def provenance(
     The keys ``emb:type``, ``emb:model`` and ``emb:source-data`` are those of the STAC Embedding
     extension; ``emb:dimensions`` is added once the vectors are known.
     """
+    # Of the card the most telling fields go in; the hash of all of it tells it from any other.
     card_json = card.model_dump_json()
     return {
         "emb:type": "chip",

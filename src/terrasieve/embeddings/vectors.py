@@ -29,9 +29,9 @@ class VectorFile:
     """The vectors of a file.
 
     Attributes:
-        vectors: ``(n, d)``, mapped from a file.
-        ids: Names of the samples, ``(n,)``; None where the file has none.
-        labels: Their classes, ``(n,)``, for diagnostics only; None where the file has none or not all.
+        vectors: Floats of shape ``(n, d)``, mapped from a file.
+        ids: Names of the samples, shape ``(n,)``; None where the file has none.
+        labels: Classes of the samples, shape ``(n,)``, for diagnostics only; None where the file has none or not all.
     """
 
     vectors: NDArray[Any]
@@ -45,7 +45,7 @@ def open_vectors(path: Path, scratch: Path) -> VectorFile:
     Vectors of several inputs, which `terrasieve embed` writes side by side, are scaled to unit length one by one.
 
     Args:
-        path: The file.
+        path: A ``.npy`` file of floats ``(n, d)``, or a Parquet file with a column of :data:`VECTORS`.
         scratch: A folder for the unrolled vectors; the caller removes it when done with them.
 
     Raises:
@@ -88,7 +88,8 @@ def _unrolled(path: Path, file: pq.ParquetFile, scratch: Path) -> VectorFile:
 
 
 def _unroll(path: Path, file: pq.ParquetFile, column: str, scratch: Path) -> NDArray[Any]:
-    parts = _input_count(file)
+    metadata = file.schema_arrow.metadata or {}
+    parts = len(json.loads(metadata[b"emb"])["inputs"]) if b"emb" in metadata else 1
     vectors: NDArray[Any] | None = None
     done = 0
     for batch in _batches(file, column):
@@ -117,11 +118,6 @@ def _batches(file: pq.ParquetFile, column: str) -> Iterator[pa.RecordBatch]:
     return track(batches, "read vectors (batches)", total=-(-file.metadata.num_rows // size))
 
 
-def _input_count(file: pq.ParquetFile) -> int:
-    metadata = file.schema_arrow.metadata or {}
-    return len(json.loads(metadata[b"emb"])["inputs"]) if b"emb" in metadata else 1
-
-
 def _table(path: Path, column: pa.Array, row: int) -> NDArray[np.float32]:
     """The vectors of a batch of rows, which are lists of one length."""
     lengths = pc.unique(pc.fill_null(pc.list_value_length(column), 0)).to_pylist()
@@ -129,5 +125,6 @@ def _table(path: Path, column: pa.Array, row: int) -> NDArray[np.float32]:
         raise CurationError(
             f"{path}: from row {row} on, vectors are missing or of several lengths: {sorted(lengths)[:5]}. Embed again."
         )
+    # flatten, unlike .values, leaves out rows before a slice's beginning.
     flat = column.flatten().to_numpy(zero_copy_only=False)
     return np.asarray(flat, dtype=np.float32).reshape(len(column), -1)

@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn import functional
 
 from terrasieve.embeddings.stream import inference_copy
 from terrasieve.errors import ConfigError
-from terrasieve.explain.class_scores import as_array, upsample
 from terrasieve.models.backbone import Encoder
 
 
@@ -25,7 +25,7 @@ class AttentionMaps:
         heads: Of each head of the last block, on the grid of patches, shape ``(n, heads, rows, columns)``; shares of
             the head's attention, 0 to 1.
         mean: Their mean, brought to the size of the image bilinearly, shape ``(n, height, width)``.
-        rollout: Attention rollout, likewise.
+        rollout: Attention rolled out over all blocks, brought to the size of the image as ``mean`` is.
     """
 
     heads: NDArray[np.float64]
@@ -119,3 +119,13 @@ def _grid(model: nn.Module, size: tuple[int, int]) -> tuple[int, int, int]:
             "resize them."
         )
     return size[0] // patch[0], size[1] // patch[1], vit.num_prefix_tokens
+
+
+def upsample(maps: Tensor, size: tuple[int, int]) -> Tensor:
+    """Bilinear resampling of maps ``(n, height, width)`` to the height and width of an image."""
+    return functional.interpolate(maps[:, None], size=size, mode="bilinear", align_corners=False)[:, 0]
+
+
+def as_array(values: Tensor) -> NDArray[np.float64]:
+    """Values of a tensor without gradient, in float64 on the CPU."""
+    return np.asarray(values.detach().cpu().double().numpy())

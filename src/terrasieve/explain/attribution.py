@@ -9,18 +9,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from terrasieve.console import track
+from terrasieve.draws import stratified_sample
 from terrasieve.embeddings.inputs import join
 from terrasieve.embeddings.stream import device_of, inference_copy
 from terrasieve.errors import ConfigError
 from terrasieve.explain.record import BandAttribution
-from terrasieve.explain.subject import Subject, read_pixels, stratified
+from terrasieve.explain.subject import Subject, read_pixels
+from terrasieve.streams import Stream, generator
 
 Content = NDArray[np.float32]
 """What each band gives to a prediction, shape ``(n, bands, ...)``: its pixels, or the vector that was made of them."""
@@ -53,16 +55,19 @@ def permutation_importance(
         predict: Gives class codes ``(n,)`` of content; nothing is fitted anew.
         content: Of samples that the predictor has not learnt from, shape ``(n, bands, ...)``; left as it is.
         labels: Their class codes, shape ``(n,)``.
-        classes: How many classes there are.
+        classes: Number of classes, of which the samples may lack some.
         repeats: Shuffles of each band, two or more.
-        seed: Of the shuffles.
+        seed: Seed of the shuffles.
     """
     assert repeats > 1, "the deviation between shuffles needs two of them"
     whole = recalls(labels, predict(content), classes)
-    generator = np.random.default_rng(seed)
+    rng = generator(Stream.SHUFFLED_BANDS, seed)
     bands = content.shape[1]
-    runs = track(np.ndindex(repeats, bands), "shuffle bands", total=repeats * bands)
-    lost = [whole - recalls(labels, predict(_shuffled(content, band, generator)), classes) for _, band in runs]
+    lost = []
+    for _, band in track(np.ndindex(repeats, bands), "shuffle bands", total=repeats * bands):
+        shuffled = content.copy()
+        shuffled[:, band] = content[rng.permutation(len(content)), band]
+        lost.append(whole - recalls(labels, predict(shuffled), classes))
     by_repeat = np.reshape(lost, (repeats, bands, classes))
     return BandImportance(by_repeat.mean(axis=0).T, by_repeat.std(axis=0, ddof=1).T)
 
@@ -72,12 +77,6 @@ def recalls(labels: NDArray[np.int64], predicted: NDArray[np.int64], classes: in
     counts = np.bincount(labels, minlength=classes)
     right = np.bincount(labels[labels == predicted], minlength=classes)
     return np.where(counts > 0, right / np.maximum(counts, 1), np.nan)
-
-
-def _shuffled(content: Content, band: int, generator: np.random.Generator) -> NDArray[Any]:
-    shuffled = content.copy()
-    shuffled[:, band] = content[generator.permutation(len(content)), band]
-    return shuffled
 
 
 # ----------------------------------------------------------------------- bands
@@ -136,7 +135,7 @@ def _of_vectors(subject: Subject) -> _Measured:
 
 def _of_pixels(subject: Subject) -> _Measured:
     """Of bands that are shown together: samples are embedded anew after each shuffle."""
-    positions = stratified(subject.labels, SHUFFLED_SAMPLES, subject.seed)
+    positions = stratified_sample(subject.labels, SHUFFLED_SAMPLES, subject.seed)
     indices = subject.splits.test[positions]
     (pixels,) = read_pixels(subject, subject.row.members[0], indices, len(indices))
     frozen = inference_copy(subject.encoder, "32")

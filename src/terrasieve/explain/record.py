@@ -6,16 +6,17 @@ shows them needs no other file.
 
 from __future__ import annotations
 
-import os
+import json
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, StringConstraints, ValidationError
+from pydantic import Field, StringConstraints
 
 from terrasieve.errors import ArchiveError
+from terrasieve.runs import RunFolder
 from terrasieve.schema import Spec
+from terrasieve.writing import write_text
 
-EXPLANATION = "explanation.json"
 """Name of the file in a run folder."""
 
 Picture = Annotated[str, StringConstraints(pattern=r"^data:image/(png|jpeg|webp);base64,[A-Za-z0-9+/=]+$")]
@@ -28,7 +29,7 @@ class Thumbnail(Spec):
     Attributes:
         id: Of the sample in its archive.
         label: Its class; None where unknown.
-        picture: Its pixels.
+        picture: The sample as it was drawn, at most as large as its place in the page.
     """
 
     id: str
@@ -49,8 +50,8 @@ class Projection(Spec):
 
     Attributes:
         method: How it was made, with every setting, in one line.
-        inputs: What the encoder was shown.
-        points: One a sample.
+        inputs: Name of the bands that the encoder was shown, such as ``s2:B04,B03,B02``.
+        points: The samples with their coordinates, one point a sample.
     """
 
     method: str
@@ -76,10 +77,10 @@ class Saliency(Spec):
     """The maps of one sample.
 
     Attributes:
-        sample: What it is.
+        sample: The sample that the maps are of.
         predicted: Class that the probe gave it; the maps explain the score of this class.
-        probability: Of that class.
-        maps: One a method.
+        probability: Probability of that class under the probe, 0 to 1.
+        maps: The maps of the sample, one a method.
     """
 
     sample: Thumbnail
@@ -123,9 +124,9 @@ class BandAttribution(Spec):
 
     Attributes:
         method: How it was measured, in one line.
-        bands: ``sensor:band``.
-        classes: Names.
-        shares: Row per class, column per band.
+        bands: Names as ``sensor:band``, in the order of the columns of ``shares``.
+        classes: Names of the classes, in the order of the rows of ``shares``.
+        shares: What ``meaning`` says, a row per class and a column per band.
         meaning: What a cell is, for example ``loss of recall when the band is shuffled``.
     """
 
@@ -142,7 +143,8 @@ class Explanation(Spec):
     Attributes:
         format: Version of this layout.
         model: Name of the encoder.
-        data: The archive, in one line, with SIMULATED in it where it is.
+        data: Archive, sizes, split and normalisation in one line.
+        simulated: Whether the pixels of the archive are simulated, and none was measured.
         projection: None where it was not made; ``notes`` says why. The others likewise.
         notes: What was left out and why, one sentence each.
     """
@@ -150,6 +152,7 @@ class Explanation(Spec):
     format: Literal[1] = 1
     model: str
     data: str
+    simulated: bool = False
     projection: Projection | None = None
     saliency: SaliencyGallery | None = None
     neighbours: NeighbourGallery | None = None
@@ -159,12 +162,7 @@ class Explanation(Spec):
 
 def write_explanation(explanation: Explanation, folder: Path) -> Path:
     """Write ``explanation.json``; the file appears under its name only when it is whole."""
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / EXPLANATION
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(explanation.model_dump_json(), encoding="utf-8")
-    os.replace(partial, path)
-    return path
+    return write_text(RunFolder(folder).explanation, explanation.model_dump_json())
 
 
 def read_explanation(folder: Path) -> Explanation | None:
@@ -173,10 +171,13 @@ def read_explanation(folder: Path) -> Explanation | None:
     Raises:
         ArchiveError: The file is damaged or of another version.
     """
-    path = folder / EXPLANATION
+    path = RunFolder(folder).explanation
     if not path.is_file():
         return None
     try:
-        return Explanation.model_validate_json(path.read_bytes())
-    except (OSError, ValidationError) as error:
+        values = json.loads(path.read_bytes())
+        # Files of earlier versions say it in the description only.
+        values.setdefault("simulated", "SIMULATED" in values.get("data", ""))
+        return Explanation.model_validate(values)
+    except (OSError, ValueError, TypeError, AttributeError) as error:
         raise ArchiveError(f"{path} is not an explanation of this version: {error} Probe the run again.") from error

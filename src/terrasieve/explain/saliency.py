@@ -6,26 +6,27 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn import functional
 
 from terrasieve.console import track
 from terrasieve.embeddings.stream import device_of
 from terrasieve.errors import ConfigError
-from terrasieve.explain.attention import attention_layers, attention_maps
-from terrasieve.explain.class_scores import affine_head, probabilities
-from terrasieve.explain.fullgrad import full_gradient
-from terrasieve.explain.gradcam import grad_cam
+from terrasieve.explain.attention import as_array, attention_layers, attention_maps
+from terrasieve.explain.gradients import full_gradient, grad_cam
 from terrasieve.explain.record import Saliency, SaliencyGallery, SaliencyMap
 from terrasieve.explain.subject import Subject, fit_probe, read_pixels, right_and_wrong
 from terrasieve.explain.thumbnails import GALLERY_PIXELS, Album, data_uri, overlay, read_album
 from terrasieve.models.backbone import Encoder
+from terrasieve.probes.linear.logistic import LogisticProbe
 
 AT_ONCE = 8
 """Samples whose activations and gradients are in memory together."""
 
 
-class _Drawn(NamedTuple):
+class _Maps(NamedTuple):
     """One map a sample, and how complete it is where that can be said."""
 
     method: str
@@ -41,7 +42,7 @@ class _Chosen(NamedTuple):
     probability: NDArray[np.float64]
 
 
-_Method = Callable[[Encoder, nn.Linear, Sequence[Tensor], Sequence[NDArray[np.int64]]], list[_Drawn]]
+_Method = Callable[[Encoder, nn.Linear, Sequence[Tensor], Sequence[NDArray[np.int64]]], list[_Maps]]
 """Draws maps of batches of pixels, for one class a sample, of an encoder with a head."""
 
 
@@ -52,10 +53,10 @@ def make_saliency(subject: Subject, per_class: int, notes: list[str], target: st
     by one, the maps are those of the first, with a probe of its own.
 
     Args:
-        subject: What to explain.
+        subject: The encoder with its samples, classes and vectors.
         per_class: Most samples of each class that are recognised, and most that are mistaken.
         notes: Receives a sentence for each method that the network does not allow.
-        target: What the classes are of.
+        target: Column of the archive's table that the classes come from.
 
     Raises:
         ConfigError: The probe cannot be fitted, or no method fits the network.
@@ -83,9 +84,9 @@ def _choose(subject: Subject, head: nn.Linear, per_class: int) -> _Chosen:
 
 def _draw_all(
     encoder: Encoder, head: nn.Linear, pixels: Sequence[Tensor], classes: Sequence[NDArray[np.int64]], notes: list[str]
-) -> list[_Drawn]:
+) -> list[_Maps]:
     second: _Method = _draw_attention if attention_layers(encoder) else _draw_grad_cam
-    drawn: list[_Drawn] = []
+    drawn: list[_Maps] = []
     reasons = []
     for method in (_draw_fullgrad, second):
         try:
@@ -100,46 +101,47 @@ def _draw_all(
 
 def _draw_fullgrad(
     encoder: Encoder, head: nn.Linear, pixels: Sequence[Tensor], classes: Sequence[NDArray[np.int64]]
-) -> list[_Drawn]:
+) -> list[_Maps]:
     network = nn.Sequential(encoder, head)
     pairs = track(zip(pixels, classes, strict=True), "FullGrad (batches)", total=len(pixels))
     found = [full_gradient(network, batch, codes) for batch, codes in pairs]
     maps = [one for batch in found for one in batch.saliency]
-    return [_Drawn("FullGrad", maps, [float(error) for batch in found for error in batch.completeness_error])]
+    return [_Maps("FullGrad", maps, [float(error) for batch in found for error in batch.completeness_error])]
 
 
 def _draw_grad_cam(
     encoder: Encoder, head: nn.Linear, pixels: Sequence[Tensor], classes: Sequence[NDArray[np.int64]]
-) -> list[_Drawn]:
+) -> list[_Maps]:
     network = nn.Sequential(encoder, head)
     pairs = track(zip(pixels, classes, strict=True), "Grad-CAM (batches)", total=len(pixels))
-    return [_Drawn("Grad-CAM", [one for batch, codes in pairs for one in grad_cam(network, batch, codes)])]
+    return [_Maps("Grad-CAM", [one for batch, codes in pairs for one in grad_cam(network, batch, codes)])]
 
 
 def _draw_attention(
     encoder: Encoder, head: nn.Linear, pixels: Sequence[Tensor], classes: Sequence[NDArray[np.int64]]
-) -> list[_Drawn]:
+) -> list[_Maps]:
     found = [attention_maps(encoder, batch) for batch in track(pixels, "attention (batches)", total=len(pixels))]
     return [
-        _Drawn("attention", [one for batch in found for one in batch.mean]),
-        _Drawn("attention rollout", [one for batch in found for one in batch.rollout]),
+        _Maps("attention", [one for batch in found for one in batch.mean]),
+        _Maps("attention rollout", [one for batch in found for one in batch.rollout]),
     ]
 
 
-def _item(position: int, chosen: _Chosen, drawn: Sequence[_Drawn], album: Album) -> Saliency:
+def _item(position: int, chosen: _Chosen, drawn: Sequence[_Maps], album: Album) -> Saliency:
     index = int(chosen.indices[position])
     return Saliency(
         sample=album.thumbnail(index),
         predicted=album.classes[chosen.predicted[position]],
         probability=min(1.0, float(chosen.probability[position])),
-        maps=tuple(_record_map(one, position, album, index) for one in drawn),
+        maps=tuple(
+            SaliencyMap(
+                method=one.method,
+                picture=data_uri(overlay(album.pictures[index], one.maps[position]), album.size),
+                completeness_error=one.errors[position] if one.errors else None,
+            )
+            for one in drawn
+        ),
     )
-
-
-def _record_map(drawn: _Drawn, position: int, album: Album, index: int) -> SaliencyMap:
-    picture = overlay(album.pictures[index], drawn.maps[position])
-    error = drawn.errors[position] if drawn.errors else None
-    return SaliencyMap(method=drawn.method, picture=data_uri(picture, album.size), completeness_error=error)
 
 
 def _describe(subject: Subject, per_class: int, target: str) -> str:
@@ -156,3 +158,33 @@ def _describe(subject: Subject, per_class: int, target: str) -> str:
             "of its own."
         )
     return " ".join(sentences)
+
+
+# ------------------------------------------------------------------------ head
+# The linear probe on top of an encoder, so that both are one network that gives a score for each class.
+
+
+def affine_head(probe: LogisticProbe) -> nn.Linear:
+    """Standardisation and weights of a fitted probe as one affine map, from vectors to scores of classes.
+
+    ``(x - mean) / scale @ weights + intercept`` is ``x @ (weights / scale) + (intercept - mean / scale @ weights)``.
+
+    Args:
+        probe: Fitted on vectors ``(n, features)``.
+
+    Returns:
+        Maps ``(n, features)`` to ``(n, classes)`` in float32, on the CPU; a class that the train split lacks scores
+        minus infinity.
+    """
+    weights = probe.weights_.detach().double().cpu() / torch.from_numpy(np.asarray(probe.scaler_.scale_))[:, None]
+    bias = probe.intercept_.detach().double().cpu() - torch.from_numpy(np.asarray(probe.scaler_.mean_)) @ weights
+    head = nn.Linear(len(weights), int(probe.classes_.max()) + 1)
+    head.requires_grad_(False).weight.zero_()
+    head.bias.fill_(-torch.inf)
+    head.weight[probe.classes_], head.bias[probe.classes_] = weights.T.float(), bias.float()
+    return head
+
+
+def probabilities(head: nn.Linear, vectors: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Softmax of a head's scores of vectors ``(n, features)``: shape ``(n, classes)``."""
+    return as_array(functional.softmax(head(torch.from_numpy(vectors)).double(), dim=1))

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from terrasieve.archive.protocol import Archive
+from terrasieve.draws import Positions, shuffled_members
 from terrasieve.embeddings.inputs import EncoderInput, join
 from terrasieve.embeddings.stream import EmbedSettings, device_of, prepare_batch, read_batches
 from terrasieve.errors import ConfigError
@@ -18,7 +19,8 @@ from terrasieve.models.backbone import Encoder
 from terrasieve.probes.linear.logistic import LogisticProbe
 from terrasieve.probes.probe import Labelled
 from terrasieve.probes.results import InputRow
-from terrasieve.probes.splits import Splits, carve
+from terrasieve.probes.splits import Splits
+from terrasieve.streams import Stream, generator
 from terrasieve.views.normalise import Normaliser
 
 
@@ -28,15 +30,15 @@ class Subject:
 
     Attributes:
         encoder: Stays as it is, on its device.
-        archive: Where pixels come from.
-        row: What the encoder is shown.
+        archive: The labelled archive that pixels are read from.
+        row: The bands that the encoder is shown, together or one by one.
         splits: Samples to learn from, to choose on, and to explain, with their classes.
-        normaliser: Standardises the pixels.
+        normaliser: Standardises pixels per band before the encoder sees them.
         settings: Size, batch size and precision.
-        seed: Of everything drawn.
+        seed: Seed of every draw, and of the probe.
         train: Vectors of the train split, shape ``(n_train, members, features)``.
-        val: Of the validation split.
-        test: Of the test split.
+        val: Vectors of the validation split, shape ``(n_val, members, features)``.
+        test: Vectors of the test split, shape ``(n_test, members, features)``.
     """
 
     encoder: Encoder
@@ -75,12 +77,12 @@ def make_subject(
 
     Args:
         encoder: Stays as it is.
-        archive: Where pixels come from.
-        row: What the encoder is shown.
+        archive: The labelled archive that pixels are read from.
+        row: The bands that the encoder is shown, together or one by one.
         splits: The archive's samples and classes.
-        normaliser: Standardises the pixels.
+        normaliser: Standardises pixels per band before the encoder sees them.
         settings: Size, batch size and precision.
-        seed: Of everything drawn.
+        seed: Seed of every draw, and of the probe.
         vectors: What the encoder says of the train, validation and test samples, in that order, shape
             ``(n, members, features)``.
 
@@ -120,29 +122,6 @@ def read_pixels(subject: Subject, shown: EncoderInput, indices: NDArray[np.int64
 # -------------------------------------------------------------------- choosing
 # Which samples are shown.
 
-Positions = NDArray[np.int64]
-
-
-def stratified(labels: NDArray[np.int64], count: int, seed: int) -> Positions:
-    """About ``count`` positions, each class with its share of them; all where there are no more.
-
-    Args:
-        labels: Class codes, shape ``(n,)``.
-        count: How many; rounding in each class may change it by half a sample a class.
-        seed: Of the draw.
-
-    Returns:
-        Ascending positions in ``labels``.
-    """
-    return np.arange(len(labels)) if count >= len(labels) else carve(labels, count / len(labels), seed)[1]
-
-
-def a_few_of_each(labels: NDArray[np.int64], per_class: int, seed: int) -> Positions:
-    """At most ``per_class`` positions of each class, drawn by a seed, in the order of the classes."""
-    generator = np.random.default_rng(seed)
-    drawn = [generator.permutation(np.flatnonzero(labels == code))[:per_class] for code in np.unique(labels)]
-    return np.concatenate(drawn)
-
 
 def right_and_wrong(
     labels: NDArray[np.int64], predicted: NDArray[np.int64], confidence: NDArray[np.float64], per_class: int, seed: int
@@ -159,10 +138,12 @@ def right_and_wrong(
     Returns:
         Positions in ``labels``, in the order of the classes.
     """
-    generator = np.random.default_rng(seed)
+    classes = np.unique(labels)
+    recognised = shuffled_members(
+        np.where(labels == predicted, labels, -1), classes, generator(Stream.EXPLAINED_SAMPLES, seed)
+    )
     chosen = []
-    for code in np.unique(labels):
-        right = generator.permutation(np.flatnonzero((labels == code) & (predicted == code)))
+    for code, right in zip(classes, recognised, strict=True):
         wrong = np.flatnonzero((labels == code) & (predicted != code))
         chosen += [right[:per_class], wrong[np.argsort(-confidence[wrong], kind="stable")][:per_class]]
     return np.concatenate(chosen)

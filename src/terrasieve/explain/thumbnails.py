@@ -35,7 +35,7 @@ class Album:
     """Pictures of samples that share a stretch, so that they can be compared.
 
     Attributes:
-        pictures: By index into the archive.
+        pictures: Pictures by index into the archive, each of shape ``(height, width, 3)``, 0 to 1.
         ids: Of all samples of the archive.
         labels: Class code of all samples of the archive; -1 where unlabelled.
         classes: Names of the codes.
@@ -59,10 +59,10 @@ def read_album(archive: Archive, sensor: str, indices: NDArray[np.int64], splits
     """Pictures of samples as one sensor saw them; see :func:`terrasieve.archive.quicklook.pictures`.
 
     Args:
-        archive: Where pixels come from.
+        archive: The labelled archive that pixels are read from.
         sensor: Key of the sensor.
         indices: Samples of the archive; a sample named twice is read once.
-        splits: What their classes are.
+        splits: The archive's splits, which know the class of every sample.
         size: Longest side, in pixels, of a picture in a page.
 
     Raises:
@@ -70,10 +70,12 @@ def read_album(archive: Archive, sensor: str, indices: NDArray[np.int64], splits
     """
     wanted = np.unique(indices)
     seen = archive.sensors[sensor]
-    samples = [
-        _thinned(archive.read(int(index), sensor, shown_bands(seen)), size)
-        for index in track(wanted, "draw samples", len(wanted))
-    ]
+    samples = []
+    for index in track(wanted, "draw samples", len(wanted)):
+        sample = archive.read(int(index), sensor, shown_bands(seen))
+        # Every n-th pixel of a sample much larger than its picture, so that thousands fit into memory.
+        step = max(1, min(sample.shape[1:]) // size)
+        samples.append(sample[:, ::step, ::step])
     drawn = dict(zip(wanted.tolist(), pictures(samples, seen), strict=True))
     return Album(drawn, archive.ids, splits.labels, splits.classes, size)
 
@@ -101,20 +103,11 @@ def overlay(picture: RGB, saliency: NDArray[np.float64], alpha: float = 0.8) -> 
         saliency: Any height and width that cover the same ground; drawn from its least to its greatest value.
         alpha: Opacity where the map is greatest, 0 to 1.
     """
-    scaled = _unit_range(saliency).astype(np.float32)
+    spread = float(np.ptp(saliency))
+    unit = (saliency - saliency.min()) / spread if spread > 0 else np.zeros_like(saliency)
+    scaled = unit.astype(np.float32)
     heat = np.asarray(Image.fromarray(scaled).resize(picture.shape[1::-1], Image.Resampling.BILINEAR), dtype=float)
     grey = picture.mean(axis=2, keepdims=True)
     opacity = alpha * heat[..., None]
     colours: RGB = matplotlib.colormaps[COLOURS](heat)[..., :3]
     return np.asarray((1 - opacity) * grey + opacity * colours)
-
-
-def _unit_range(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    spread = float(np.ptp(values))
-    return (values - values.min()) / spread if spread > 0 else np.zeros_like(values)
-
-
-def _thinned(sample: NDArray[np.generic], size: int) -> NDArray[np.generic]:
-    """Every n-th pixel of a sample much larger than its picture, so that thousands fit into memory."""
-    step = max(1, min(sample.shape[1:]) // size)
-    return sample[:, ::step, ::step]

@@ -1,15 +1,17 @@
-"""What every self-supervised method is: views in, loss out."""
+"""What every self-supervised method is: views in, loss out; and which methods there are."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 from torch import Tensor, nn
 
 from terrasieve.errors import ConfigError
 from terrasieve.models.backbone import Encoder
+from terrasieve.registry import Registry
+from terrasieve.schema import Spec
 
 
 class StepOutput(NamedTuple):
@@ -17,7 +19,7 @@ class StepOutput(NamedTuple):
 
     Attributes:
         loss: Scalar, float32, mean over the batch; what to differentiate.
-        metrics: Detached scalars for the log.
+        metrics: Detached scalars for the log, by names that are among ``Method.metric_names``.
         embedding: Detached float32 features ``(n, features)`` of the first view by the student's encoder, for
             monitors. One view only: two kinds of views that each collapsed to a point of their own would still
             vary when taken together.
@@ -38,10 +40,13 @@ class Method(nn.Module, ABC):
         encoder: The student's encoder: what training is for.
         view_count: How many views of a sample ``forward`` wants.
         metric_names: What ``StepOutput.metrics`` may hold; the columns of the log beside the loss.
+        mixes_samples: Whether the loss compares the samples of a micro-batch with each other, so that it is not the
+            mean over its micro-batches even where no batch normalisation mixes them.
     """
 
     view_count: int
     metric_names: tuple[str, ...] = ()
+    mixes_samples: bool = False
 
     def __init__(self, encoder: Encoder) -> None:
         super().__init__()
@@ -59,7 +64,11 @@ class Method(nn.Module, ABC):
 
     @abstractmethod
     def compare(self, views: Sequence[Tensor]) -> StepOutput:
-        """The loss of views whose number is right; for subclasses to write, for ``forward`` to call."""
+        """The loss of views whose number is right; for subclasses to write, for ``forward`` to call.
+
+        Args:
+            views: As :meth:`forward` takes them.
+        """
 
     @abstractmethod
     def after_step(self, progress: float) -> None:
@@ -76,7 +85,7 @@ class Method(nn.Module, ABC):
             views: ``view_count`` tensors ``(n, channels, height, width)``, normalised; row by row the same samples.
 
         Raises:
-            ConfigError: Too few or too many views.
+            ConfigError: ``views`` are not ``view_count`` in number.
             BandError: A view has another number of bands than the encoder.
         """
         if len(views) != self.view_count:
@@ -86,3 +95,41 @@ class Method(nn.Module, ABC):
             )
         assert len({len(view) for view in views}) == 1, "views are of different samples"
         return self.compare(views)
+
+
+class MethodSpec(Spec):
+    """The settings of a method, as a recipe states them, which build it.
+
+    A subclass narrows ``name`` to its one name, ``name: Literal["byol"] = "byol"``.
+
+    Attributes:
+        name: The name that a recipe states.
+        citations: BibTeX entries of the papers to cite, in the order in which a model's card shows them.
+    """
+
+    name: str
+    citations: ClassVar[tuple[str, ...]] = ()
+
+    @abstractmethod
+    def build(self, encoder: Encoder, views: Sequence[int], seed: int) -> Method:
+        """The method around an encoder, with untrained heads.
+
+        Args:
+            encoder: Becomes the student's encoder; a teacher gets a copy.
+            views: How many views of a sample each branch of the recipe makes, in the order in which they come to
+                ``forward``.
+            seed: Decides the heads' initial weights; not negative.
+
+        Raises:
+            ConfigError: The method cannot compare that many views.
+        """
+
+
+METHODS: Registry[MethodSpec] = Registry(
+    kind="method",
+    base=MethodSpec,
+    places=("terrasieve.methods",),
+    group="terrasieve.methods",
+    name_of=lambda spec: str(spec.model_fields["name"].default),
+)
+"""Every method that a recipe can name."""

@@ -9,29 +9,37 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Literal
 
-import numpy as np
 from pydantic import Field
-from torch import Generator, Tensor, nn
+from torch import Tensor, nn
 from torch.nn import functional
 
-from terrasieve.methods.base import Method, StepOutput
+from terrasieve.methods.base import Method, MethodSpec, StepOutput
 from terrasieve.methods.collapse import feature_std
 from terrasieve.models.backbone import Encoder
 from terrasieve.models.heads import mlp_head
-from terrasieve.models.split_batchnorm import pass_views, take_apart
+from terrasieve.models.split_batchnorm import pass_views, split_batchnorm
 from terrasieve.models.teacher import Teacher, momentum_at
-from terrasieve.schema import Spec
+from terrasieve.streams import Stream, torch_generator
+
+_RS_BYOL = """@article{jain2022selfsupervised,
+  author  = {Jain, Pallavi and Schoen-Phelan, Bianca and Ross, Robert},
+  title   = {Self-Supervised Learning for Invariant Representations From Multi-Spectral and {SAR} Images},
+  journal = {IEEE Journal of Selected Topics in Applied Earth Observations and Remote Sensing},
+  volume  = {15},
+  pages   = {7797--7808},
+  year    = {2022},
+}"""
 
 
-class ByolSpec(Spec):
+class ByolSpec(MethodSpec):
     """Settings of BYOL; the defaults are those of RS-BYOL (Jain et al. 2022, section IV-C).
 
     Attributes:
-        name: Marks the method.
+        name: ``byol``, by which a recipe chooses this method.
         hidden: Length between the two layers of projector and predictor.
-        output: Length of projections and predictions.
-        momentum: What the teacher keeps of itself at each step, at the start of the run.
-        momentum_end: The same at the end, reached on a cosine; null keeps ``momentum`` constant.
+        output: Length of the vectors that projector and predictor give.
+        momentum: Share of itself that the teacher keeps at each step, 0 to 1, at the start of the run.
+        momentum_end: The same share at the end of the run, reached on a cosine; null keeps ``momentum`` constant.
     """
 
     name: Literal["byol"] = "byol"
@@ -40,19 +48,29 @@ class ByolSpec(Spec):
     momentum: float = Field(default=0.9, ge=0, le=1)
     momentum_end: float | None = Field(default=None, ge=0, le=1)
 
+    citations = (_RS_BYOL,)
+
+    def build(self, encoder: Encoder, views: Sequence[int], seed: int) -> Byol:
+        """BYOL around an encoder; see :meth:`MethodSpec.build`."""
+        # A stream of its own: the encoder may have been drawn with the same seed.
+        generator = torch_generator(Stream.HEAD_WEIGHTS, seed)
+        projector = mlp_head(encoder.features, self.hidden, self.output, generator)
+        predictor = mlp_head(self.output, self.hidden, self.output, generator)
+        return Byol(encoder, projector, predictor, self.momentum, self.momentum_end)
+
 
 class Byol(Method):
     """Student (encoder, projector, predictor) and teacher (slow copies of encoder and projector).
 
     Args:
         encoder: Gives the features that training is for.
-        projector: From features to projections.
-        predictor: From the student's projections to the teacher's, of the same length.
-        momentum: What the teacher keeps of itself at each step, at the start of the run.
-        momentum_end: The same at the end, reached on a cosine; None keeps ``momentum`` constant.
+        projector: Maps features ``(n, encoder.features)`` to projections ``(n, d)``.
+        predictor: Maps the student's projections ``(n, d)`` to the teacher's ``(n, d)``.
+        momentum: Share of itself that the teacher keeps at each step, 0 to 1, at the start of the run.
+        momentum_end: The same share at the end of the run, reached on a cosine; None keeps ``momentum`` constant.
 
     Attributes:
-        teacher: Moves in ``after_step`` only.
+        teacher: Slow copies of encoder and projector, which move in ``after_step`` only.
     """
 
     view_count = 2
@@ -69,7 +87,7 @@ class Byol(Method):
         super().__init__(encoder)
         self.projector = projector
         self.predictor = predictor
-        take_apart(self)
+        split_batchnorm(self)
         self.teacher = Teacher(self._student())
         self.momentum = momentum
         self.momentum_end = momentum if momentum_end is None else momentum_end
@@ -82,7 +100,11 @@ class Byol(Method):
         return encoder
 
     def compare(self, views: Sequence[Tensor]) -> StepOutput:
-        """The loss of two views: each is predicted from the other, and the two losses are added."""
+        """The loss of two views: each is predicted from the other, and the two losses are added.
+
+        Args:
+            views: Two tensors ``(n, channels, height, width)``, normalised; their sizes may differ.
+        """
         features = pass_views(self.encoder, views)
         prediction_1, prediction_2 = pass_views(self.predictor, pass_views(self.projector, features))
         target_1, target_2 = pass_views(self.teacher, views)
@@ -105,27 +127,12 @@ class Byol(Method):
         return nn.Sequential(OrderedDict(encoder=self.encoder, projector=self.projector))
 
 
-def build_byol(encoder: Encoder, spec: ByolSpec, seed: int) -> Byol:
-    """BYOL around an encoder, with untrained heads.
-
-    Args:
-        encoder: Becomes the student's encoder; the teacher gets a copy.
-        spec: Settings.
-        seed: Decides the heads' initial weights.
-    """
-    # A stream of its own: the encoder may have been drawn with the same seed.
-    generator = Generator().manual_seed(int(np.random.SeedSequence([seed, 1]).generate_state(1)[0]))
-    projector = mlp_head(encoder.features, spec.hidden, spec.output, generator)
-    predictor = mlp_head(spec.output, spec.hidden, spec.output, generator)
-    return Byol(encoder, projector, predictor, spec.momentum, spec.momentum_end)
-
-
 def byol_loss(predictions: Tensor, targets: Tensor) -> Tensor:
     """Mean of ``2 - 2 cos`` between predictions and targets (Grill et al. 2020, equation 2).
 
     Args:
-        predictions: The student's, ``(n, d)``.
-        targets: The teacher's, ``(n, d)``; no gradient flows into them.
+        predictions: What the student predicts, ``(n, d)``.
+        targets: What the teacher projects, ``(n, d)``; no gradient flows into them.
 
     Returns:
         Scalar from 0 (parallel) to 4 (opposite), float32 whatever the precision of the vectors.

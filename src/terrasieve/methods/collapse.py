@@ -59,22 +59,6 @@ def effective_rank(features: Tensor) -> Tensor:
     return torch.special.entr(shares).sum().exp() if len(values) else rows.new_zeros(())
 
 
-def uniformity(features: Tensor, temperature: float = 2.0) -> Tensor:
-    """Log of the mean Gaussian potential between unit vectors (Wang and Isola 2020, equation 3).
-
-    Args:
-        features: ``(n, d)`` with ``n >= 2``; rows are normalised to unit length first.
-        temperature: ``t`` of the paper.
-
-    Returns:
-        Scalar from 0 (all rows point the same way) downwards; near ``-2 * temperature`` for an even spread over
-        a sphere of many dimensions.
-    """
-    unit = functional.normalize(features.detach().float(), dim=-1)
-    potentials = -temperature * torch.pdist(unit).square()
-    return potentials.logsumexp(dim=0) - math.log(len(potentials))
-
-
 class CollapseReading(NamedTuple):
     """What the monitor saw.
 
@@ -96,10 +80,10 @@ class CollapseMonitor:
     (1 and ``d``) would stop healthy runs, whose features are never spread evenly.
 
     Args:
-        min_std: Feature standard deviation below which a reading is bad.
-        min_rank: Effective rank below which a reading is bad.
-        patience: Bad readings in a row that stop the run; a single one may be chance.
-        capacity: How many rows are kept.
+        min_std: Feature standard deviation, 0 to 1, below which a reading is bad.
+        min_rank: Effective rank, 1 up to the number of features, below which a reading is bad.
+        patience: Number of bad readings in a row that stop the run; a single one may be chance.
+        capacity: Number of rows that are kept and measured together, at least 2.
     """
 
     def __init__(self, min_std: float = 0.02, min_rank: float = 2.0, patience: int = 3, capacity: int = 512) -> None:

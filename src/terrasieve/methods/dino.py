@@ -6,44 +6,59 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Literal
 
-import numpy as np
 import torch
 from pydantic import Field
-from torch import Generator, Tensor, nn
+from torch import Tensor, nn
 
 from terrasieve.errors import ConfigError
-from terrasieve.methods.base import Method, StepOutput
+from terrasieve.methods.base import Method, MethodSpec, StepOutput
 from terrasieve.methods.dino_loss import Centre, dino_loss, dino_targets
 from terrasieve.methods.koleo import koleo_loss
 from terrasieve.models.backbone import Encoder
 from terrasieve.models.heads import DinoHead, dino_head
-from terrasieve.models.split_batchnorm import pass_views, take_apart
+from terrasieve.models.split_batchnorm import pass_views, split_batchnorm
 from terrasieve.models.teacher import Teacher, momentum_at
-from terrasieve.schema import Spec
+from terrasieve.streams import Stream, torch_generator
+
+_OCEANSAR = """@inproceedings{kerdreux2025efficient,
+  author    = {Kerdreux, Thomas and Tuel, Alexandre and Febvre, Quentin and Mouche, Alexis and Chapron, Bertrand},
+  title     = {Efficient Self-Supervised Learning for {Earth} Observation via Dynamic Dataset Curation},
+  booktitle = {CVPR Workshop MORSE},
+  year      = {2025},
+  note      = {arXiv:2504.06962},
+}"""
+
+_DINO = """@inproceedings{caron2021emerging,
+  author    = {Caron, Mathilde and Touvron, Hugo and Misra, Ishan and J{\\'e}gou, Herv{\\'e} and Mairal, Julien and
+               Bojanowski, Piotr and Joulin, Armand},
+  title     = {Emerging Properties in Self-Supervised Vision Transformers},
+  booktitle = {ICCV},
+  year      = {2021},
+}"""
 
 
-class DinoSpec(Spec):
+class DinoSpec(MethodSpec):
     """Settings of DINO; the defaults are those of Caron et al. 2021 (sections 3.1 and 3.2, appendix C).
 
     Shares of the run are the paper's epochs over the 100 of its shorter runs. ``freeze_last_layer`` stands in its
     published code only.
 
     Attributes:
-        name: Marks the method.
+        name: ``dino``, by which a recipe chooses this method.
         hidden: Length of the head's two hidden layers.
         bottleneck: Length of the unit vectors that are compared with prototypes.
-        prototypes: Number of outputs.
-        batch_norm: Batch normalisation in the head.
-        student_temperature: What the student's outputs are divided by.
-        teacher_temperature_start: What the teacher's are divided by at the start of the run.
-        teacher_temperature: The same after the warm-up.
-        teacher_temperature_warmup: Share of the run over which it goes from the one to the other, in a line.
-        momentum: What the teacher keeps of itself at each step, at the start of the run.
-        momentum_end: The same at the end, reached on a cosine.
-        centre_momentum: What the centre keeps of itself at each step.
-        freeze_last_layer: Share of the run over which the prototypes stay where they are.
-        koleo: Weight of the KoLeo regulariser, which is taken over the student's features of each global view and
-            averaged; it compares the samples of a micro-batch on one device. 0 leaves it out.
+        prototypes: Number of unit vectors with which a bottleneck is compared, which is the number of outputs.
+        batch_norm: Whether the head's hidden layers are normalised by the batch.
+        student_temperature: What the student's outputs are divided by before the softmax, above 0.
+        teacher_temperature_start: What the teacher's outputs are divided by at the start of the run, above 0.
+        teacher_temperature: What they are divided by after the warm-up, above 0.
+        teacher_temperature_warmup: Share of the run, 0 to 1, over which the one goes to the other in a line.
+        momentum: Share of itself that the teacher keeps at each step, 0 to 1, at the start of the run.
+        momentum_end: The same share at the end of the run, reached on a cosine.
+        centre_momentum: Share of itself that the centre keeps at each step, 0 up to but not including 1.
+        freeze_last_layer: Share of the run, 0 to 1, over which the prototypes stay where they are.
+        koleo: Weight, 0 or more, of the KoLeo regulariser, which is taken over the student's features of each global
+            view and averaged; it compares the samples of a micro-batch on one device. 0 leaves it out.
     """
 
     name: Literal["dino"] = "dino"
@@ -61,6 +76,28 @@ class DinoSpec(Spec):
     freeze_last_layer: float = Field(default=0.01, ge=0, le=1)
     koleo: float = Field(default=0.0, ge=0)
 
+    citations = (_OCEANSAR, _DINO)
+
+    def build(self, encoder: Encoder, views: Sequence[int], seed: int) -> Dino:
+        """DINO around an encoder; the views of the first branch are global, those of all others local.
+
+        Raises:
+            ConfigError: The first branch makes fewer than two views, so that no two global ones can be compared.
+        """
+        wide, *local = views
+        if wide < 2:
+            raise ConfigError(
+                f"DINO compares two or more global views of a sample, but was given {wide}. The first branch of the "
+                "views is the global one, all others are local: set views.branches.0.count=2, or take a recipe that "
+                "was made for DINO."
+            )
+        # A stream of its own: the encoder may have been drawn with the same seed.
+        generator = torch_generator(Stream.HEAD_WEIGHTS, seed)
+        head = dino_head(
+            encoder.features, self.hidden, self.bottleneck, self.prototypes, generator, batch_norm=self.batch_norm
+        )
+        return Dino(encoder, head, self, wide, sum(local))
+
 
 class Dino(Method):
     """Student (encoder, head), teacher (slow copies of both) and the centre of the teacher's outputs.
@@ -68,15 +105,15 @@ class Dino(Method):
     The student sees every view of a sample, the teacher the global ones only.
 
     Args:
-        encoder: Becomes the student's encoder.
-        head: From features to outputs.
+        encoder: Becomes the student's encoder; the teacher gets a copy.
+        head: Maps features ``(n, encoder.features)`` to outputs ``(n, prototypes)``.
         spec: Everything but the head's sizes, which ``head`` has.
-        global_views: How many views are global, at least 2; they come first.
-        local_views: How many are local.
+        global_views: Number of views that are global, at least 2; they come first.
+        local_views: Number of views that are local, 0 or more.
 
     Attributes:
-        teacher: Moves in ``after_step`` only.
-        centre: The same.
+        teacher: Slow copies of encoder and head, which move in ``after_step`` only.
+        centre: Moving average of the teacher's outputs, which moves in ``after_step`` only.
         progress: Share of the run that is done, which schedules follow; a tensor and a part of the state, so that a
             resumed run goes on alike and an accelerator need not be waited for.
     """
@@ -92,7 +129,8 @@ class Dino(Method):
         self.spec = spec
         self.global_views = global_views
         self.view_count = global_views + local_views
-        take_apart(self)
+        self.mixes_samples = spec.koleo > 0
+        split_batchnorm(self)
         self.teacher = Teacher(self._student())
         self.centre = Centre(len(head.prototypes), spec.centre_momentum)
         self.register_buffer("progress", torch.zeros(()))
@@ -111,7 +149,12 @@ class Dino(Method):
         return self.target_encoder
 
     def compare(self, views: Sequence[Tensor]) -> StepOutput:
-        """The loss of the global views and then the local ones, whose sizes may differ."""
+        """The loss of a batch (Caron et al. 2021, equation 3), with KoLeo where the settings ask for it.
+
+        Args:
+            views: The global views, then the local ones, ``(n, channels, height, width)`` each, normalised; those of
+                one kind are of one size.
+        """
         features = pass_views(self.encoder, views)
         outputs = pass_views(self.head, features)
         taught = pass_views(self.teacher, views[: self.global_views])
@@ -151,41 +194,14 @@ class Dino(Method):
         return nn.Sequential(OrderedDict(encoder=self.encoder, head=self.head))
 
 
-def build_dino(encoder: Encoder, spec: DinoSpec, global_views: int, local_views: int, seed: int) -> Dino:
-    """DINO around an encoder, with an untrained head.
-
-    Args:
-        encoder: Becomes the student's encoder; the teacher gets a copy.
-        spec: Settings.
-        global_views: Views of a sample that the teacher sees, at least 2.
-        local_views: Views that the student alone sees.
-        seed: Decides the head's initial weights.
-
-    Raises:
-        ConfigError: Fewer than two global views.
-    """
-    if global_views < 2:
-        raise ConfigError(
-            f"DINO compares two or more global views of a sample, but was given {global_views}. The first branch of "
-            "the views is the global one, all others are local: set views.branches.0.count=2, or take a recipe that "
-            "was made for DINO."
-        )
-    # A stream of its own: the encoder may have been drawn with the same seed.
-    generator = Generator().manual_seed(int(np.random.SeedSequence([seed, 1]).generate_state(1)[0]))
-    head = dino_head(
-        encoder.features, spec.hidden, spec.bottleneck, spec.prototypes, generator, batch_norm=spec.batch_norm
-    )
-    return Dino(encoder, head, spec, global_views, local_views)
-
-
 def warmed_up(progress: Tensor, start: float, end: float, warmup: float) -> Tensor:
     """A line from ``start`` to ``end``, and ``end`` from then on.
 
     Args:
         progress: Share of the run that is done, a scalar from 0 to 1.
-        start: Value at 0.
-        end: Value from ``warmup`` on.
-        warmup: Share of the run at which the line ends; 0 gives ``end`` throughout.
+        start: Value where ``progress`` is 0.
+        end: Value where ``progress`` is ``warmup`` or more.
+        warmup: Share of the run, 0 to 1, at which the line ends; 0 gives ``end`` throughout.
     """
     share = (progress / warmup).clamp(max=1) if warmup > 0 else torch.ones_like(progress)
     return start + (end - start) * share

@@ -13,9 +13,9 @@ def dino_targets(outputs: Tensor, centre: Tensor, temperature: Tensor | float) -
     """The teacher's distribution over prototypes: centred, then sharpened (Caron et al. 2021, section 3.1).
 
     Args:
-        outputs: The teacher's, ``(n, prototypes)``.
-        centre: ``(prototypes,)``, subtracted from them.
-        temperature: What they are divided by; the lower, the sharper.
+        outputs: What the teacher's head gives, ``(n, prototypes)``.
+        centre: What is subtracted from every row, ``(prototypes,)``.
+        temperature: What the difference is divided by, above 0; the lower, the sharper.
 
     Returns:
         Rows that sum to 1, float32, without gradient.
@@ -32,8 +32,9 @@ def dino_loss(targets: Sequence[Tensor], outputs: Sequence[Tensor], temperature:
     Args:
         targets: Of each global view, the teacher's distribution ``(n, prototypes)``; at least one, and without
             local views two.
-        outputs: The student's, ``(n, prototypes)``: of the same views in the same order, then of the local ones.
-        temperature: What the student's are divided by.
+        outputs: What the student's head gives, ``(n, prototypes)`` each: of the same views in the same order, then of
+            the local ones.
+        temperature: What the student's outputs are divided by, above 0.
 
     Returns:
         Scalar, float32 whatever the precision of the outputs.
@@ -58,8 +59,8 @@ class Centre(nn.Module):
     micro-batches nor that of processes changes it.
 
     Args:
-        prototypes: Length of the outputs.
-        momentum: What it keeps of itself at each step.
+        prototypes: Length of an output, which is the number of prototypes.
+        momentum: Share of itself that the average keeps at each step, 0 up to but not including 1.
 
     Attributes:
         value: ``(prototypes,)``, float32; zeros at first.

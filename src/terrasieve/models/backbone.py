@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from terrasieve.errors import BandError, ConfigError, nearest
 from terrasieve.models.pixel import spare_padding
 from terrasieve.schema import Spec
+from terrasieve.streams import Stream, torch_seed
 
 COMMON = ("resnet18", "resnet50", "vit_tiny_patch16_224", "vit_small_patch16_224", "vit_base_patch16_224")
 """Names to suggest; every name of ``timm.list_models()`` is accepted."""
@@ -27,10 +28,10 @@ class BackboneSpec(Spec):
 
     Attributes:
         name: Name of a timm architecture, for example ``resnet50`` or ``vit_tiny_patch16_224``.
-        channels: Bands of one view.
+        channels: Number of bands of one view.
         image_size: Height and width, in pixels, that a ViT's position embedding is laid out for; other sizes
             are interpolated. Null takes timm's own. Networks that take any size have none.
-        drop_path: Largest rate of stochastic depth (Huang et al. 2016).
+        drop_path: Largest rate of stochastic depth, 0 up to but not including 1 (Huang et al. 2016).
     """
 
     name: str = "resnet50"
@@ -45,8 +46,8 @@ class Encoder(nn.Module):
     Attributes:
         model: Maps ``(n, channels, height, width)`` to ``(n, features)``; from :func:`build_encoder` a timm
             network without classifier, whose ``state_dict`` plain timm loads.
-        channels: Bands that it takes.
-        features: Length of the vector.
+        channels: Number of bands that the network takes.
+        features: Length of the vector that it gives.
     """
 
     def __init__(self, model: nn.Module, channels: int, features: int) -> None:
@@ -76,8 +77,8 @@ def build_encoder(spec: BackboneSpec, seed: int) -> Encoder:
     """An untrained encoder on the CPU.
 
     Args:
-        spec: The network.
-        seed: Decides the initial weights; torch's global generator is left as it was.
+        spec: Architecture, number of bands, and the settings that only some networks have.
+        seed: Decides the initial weights, 0 or more; torch's global generator is left as it was.
 
     Raises:
         ConfigError: timm has no network of that name, or the network does not take a setting.
@@ -106,7 +107,7 @@ def _create(spec: BackboneSpec, sized: bool, seed: int) -> nn.Module:
     # timm draws initial weights from torch's global generator and takes no other. Only the CPU's is seeded and put
     # back: torch.manual_seed would reseed the accelerators' as well.
     with torch.random.fork_rng(devices=[]), torch.device("cpu"):
-        torch.default_generator.manual_seed(seed)
+        torch.default_generator.manual_seed(torch_seed(Stream.ENCODER_WEIGHTS, seed))
         try:
             model: nn.Module = timm.create_model(
                 spec.name,
@@ -135,7 +136,7 @@ def check_sizes(encoder: Encoder, sizes: Mapping[str, int]) -> None:
     """Refuse views that a ViT cannot cut into whole patches.
 
     Args:
-        encoder: Any; one that does not cut its input into patches takes every size.
+        encoder: Any encoder; one that does not cut its input into patches takes every size.
         sizes: Height and width in pixels of each kind of view, by name.
 
     Raises:

@@ -29,8 +29,8 @@ class DenseEncoder(nn.Module):
 
     Args:
         model: A ResNet or ViT of timm; becomes part of this.
-        channels: Bands that it takes.
-        features: Channels of the map.
+        channels: Number of bands that the network takes.
+        features: Number of channels of the map.
         stride: Pixels of the image from one cell of the map to the next.
         first: Row and column, in pixels, of the centre of the first cell.
     """
@@ -82,8 +82,8 @@ def dense_encoder(encoder: Encoder, stride: int = OUTPUT_STRIDE) -> DenseEncoder
     3.1). A ViT gives its patch tokens, and the stride is its patch size, whatever is asked.
 
     Args:
-        encoder: Of a timm ResNet or ViT; left as it is, and nothing is shared with it.
-        stride: Of a ResNet; one of :data:`STRIDES`.
+        encoder: A timm ResNet or ViT; it is left as it is, and nothing is shared with it.
+        stride: Pixels of the image from one cell of a ResNet's map to the next, one of :data:`STRIDES`.
 
     Raises:
         ConfigError: The encoder is another network, or the stride is none of a ResNet's.
@@ -105,10 +105,10 @@ def sample_maps(maps: Tensor, places: Tensor, stride: int, first: float) -> Tens
     """Bilinear values of feature maps at places of the image; beyond the outermost centres, the nearest cell's.
 
     Args:
-        maps: Shape ``(n, features, rows, columns)``.
+        maps: Feature maps, ``(n, features, rows, columns)``.
         places: Rows and columns in pixels of the image, shape ``(n or 1, a, b, 2)``.
-        stride: Pixels from one cell to the next.
-        first: Row and column of the centre of the first cell.
+        stride: Pixels of the image from one cell to the next.
+        first: Row and column, in pixels, of the centre of the first cell.
 
     Returns:
         Shape ``(n, features, a, b)``.

@@ -11,7 +11,6 @@ with ``name``, ``channels`` and ``image_size`` as under ``backbone`` in ``encode
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -23,26 +22,25 @@ from torch import Tensor
 
 from terrasieve.errors import CheckpointError
 from terrasieve.models.backbone import BackboneSpec, Encoder, build_encoder
+from terrasieve.runs import CARD, WEIGHTS, RunFolder
 from terrasieve.schema import Spec
 from terrasieve.sensors import BandStatistics, Sensor
-
-WEIGHTS = "encoder.safetensors"
-CARD = "encoder.json"
+from terrasieve.writing import write_together
 
 
 class EncoderCard(Spec):
     """What an encoder is, and what it must be given.
 
     Attributes:
-        backbone: The network.
-        method: How it was trained, for example ``byol``.
-        recipe: Name of the recipe.
+        backbone: Architecture and number of bands, from which the network is built again.
+        method: Name of the method that trained it, for example ``byol``.
+        recipe: Name of the recipe that it was trained by.
         image_size: Height and width, in pixels, of the views that it was trained on.
         sensors: Sensors of the archive that it was trained on, by key.
         view_bands: Of each view, the bands that could fill its channels, as ``sensor:band``.
-        statistics: Of each sensor, what normalised its bands.
+        statistics: Mean, deviation and range of each sensor's bands, by which its pixels were normalised.
         provenance: JSON-able facts: the data's source, the step, versions.
-        weights_sha256: Hash of the weights file; null before it is written.
+        weights_sha256: SHA-256 of the weights file in hexadecimal; null before it is written.
     """
 
     backbone: BackboneSpec
@@ -61,25 +59,19 @@ def save_encoder(folder: Path, encoder: Encoder, card: EncoderCard) -> EncoderCa
 
     Args:
         folder: Where ``encoder.safetensors`` and ``encoder.json`` go; made if absent.
-        encoder: Stays as it is, on its device.
-        card: Its ``weights_sha256`` is filled in.
+        encoder: The network to write, which stays as it is, on its device.
+        card: What it is; the card that is written says the hash of the weights too.
 
     Returns:
         The card as written.
 
     Raises:
-        CheckpointError: The disk refused it.
+        WriteError: The system refused it; an encoder that was there is untouched.
     """
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in encoder.model.state_dict().items()}
     weights = save(tensors, metadata={"format": "pt"})
     card = card.model_copy(update={"weights_sha256": hashlib.sha256(weights).hexdigest()})
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        _replace({folder / WEIGHTS: weights, folder / CARD: card.model_dump_json(indent=1).encode()})
-    except OSError as error:
-        raise CheckpointError(
-            f"Cannot write the encoder to {folder}: {error}. Free some space or choose another folder."
-        ) from error
+    write_together({folder / WEIGHTS: weights, folder / CARD: card.model_dump_json(indent=1).encode()})
     return card
 
 
@@ -87,7 +79,7 @@ def load_encoder(folder: Path) -> tuple[Encoder, EncoderCard]:
     """Read an encoder back, on the CPU and in eval mode.
 
     Args:
-        folder: What :func:`save_encoder` wrote, or a run folder that holds it as ``encoder``.
+        folder: The folder that :func:`save_encoder` wrote, or a run folder that holds it as ``encoder``.
 
     Raises:
         CheckpointError: There is none, or a file is damaged, foreign or of another network.
@@ -108,20 +100,20 @@ def load_encoder(folder: Path) -> tuple[Encoder, EncoderCard]:
 
 
 def _find(folder: Path) -> Path:
-    for candidate in (folder, folder / "encoder"):
-        if (candidate / CARD).is_file():
-            return candidate
-    raise CheckpointError(
-        f"No encoder in {folder}: neither {CARD} nor encoder/{CARD} is there. "
-        "Name the folder of a run, or the encoder folder inside it."
-    )
+    found = RunFolder(folder).exported()
+    if found is None:
+        raise CheckpointError(
+            f"No encoder in {folder}: neither {CARD} nor encoder/{CARD} is there. "
+            "Name the folder of a run, or the encoder folder inside it."
+        )
+    return found
 
 
 def read_card(path: Path) -> EncoderCard:
     """Read a card alone.
 
     Args:
-        path: Of ``encoder.json``.
+        path: The file ``encoder.json``.
 
     Raises:
         CheckpointError: It is absent, damaged or of another version.
@@ -147,19 +139,3 @@ def _read_weights(path: Path, sha256: str | None) -> dict[str, Tensor]:
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"{path} cannot be read as safetensors: {error}. Export the encoder again.") from error
     return tensors
-
-
-def _replace(contents: Mapping[Path, bytes]) -> None:
-    """Write all files aside and flush them before the first takes its place, so that a kill leaves old or new."""
-    partial = {path: path.with_name(f".{path.name}.partial") for path in contents}
-    try:
-        for path, content in contents.items():
-            with partial[path].open("wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-        for path in contents:
-            os.replace(partial[path], path)
-    finally:
-        for path in partial.values():
-            path.unlink(missing_ok=True)

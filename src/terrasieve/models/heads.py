@@ -17,7 +17,7 @@ def mlp_head(inputs: int, hidden: int, outputs: int, generator: Generator) -> nn
 
     Args:
         inputs: Length of the vectors that come in.
-        hidden: Length between the layers.
+        hidden: Length of the vectors between the layers.
         outputs: Length of the vectors that go out.
         generator: Draws the initial weights, distributed as in :class:`torch.nn.Linear`.
     """
@@ -37,8 +37,8 @@ class DinoHead(nn.Module):
     are normalised with the norm fixed to 1.
 
     Args:
-        perceptron: From features to the bottleneck.
-        prototypes: ``(prototypes, bottleneck)``; their directions count, their lengths do not.
+        perceptron: Maps features ``(n, features)`` to the bottleneck ``(n, bottleneck)``.
+        prototypes: Weights ``(prototypes, bottleneck)``, of which the directions count and the lengths do not.
 
     Attributes:
         learns: Boolean scalar; where it is false the prototypes get no gradient.

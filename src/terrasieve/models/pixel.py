@@ -9,7 +9,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional
 
-from terrasieve.models.replace_modules import exchange_layers
+from terrasieve.models.replace_modules import replace_modules
 
 
 class PixelConv2d(nn.Conv2d):
@@ -45,5 +45,5 @@ class PixelConv2d(nn.Conv2d):
 
 
 def spare_padding(model: nn.Module) -> None:
-    """Exchange a network's convolutions, in place; its state dict stays as it is."""
-    exchange_layers(model, {nn.Conv2d: PixelConv2d})
+    """Replace a network's convolutions, in place; its state dict stays as it is."""
+    replace_modules(model, {nn.Conv2d: PixelConv2d})

@@ -15,10 +15,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from terrasieve.models.replace_modules import exchange_layers
+from terrasieve.models.replace_modules import replace_modules
 
 
-class _Apart(_BatchNorm):
+class _SplitBatchNorm(_BatchNorm):
     """Batch normalisation that may be told that its batch is several views, one after the other."""
 
     views = 1
@@ -26,31 +26,31 @@ class _Apart(_BatchNorm):
     def forward(self, batch: Tensor) -> Tensor:
         if self.views == 1 or not self.training:
             return super().forward(batch)
-        return torch.cat([super(_Apart, self).forward(view) for view in batch.chunk(self.views)])
+        return torch.cat([super(_SplitBatchNorm, self).forward(view) for view in batch.chunk(self.views)])
 
 
-class BatchNormApart1d(_Apart, nn.BatchNorm1d):
+class SplitBatchNorm1d(_SplitBatchNorm, nn.BatchNorm1d):
     """:class:`torch.nn.BatchNorm1d` that can take views apart; same parameters, buffers and names."""
 
 
-class BatchNormApart2d(_Apart, nn.BatchNorm2d):
+class SplitBatchNorm2d(_SplitBatchNorm, nn.BatchNorm2d):
     """:class:`torch.nn.BatchNorm2d` that can take views apart; same parameters, buffers and names."""
 
 
-def take_apart(model: nn.Module) -> None:
-    """Exchange a network's batch normalisation, in place, for one that can take views apart.
+def split_batchnorm(model: nn.Module) -> None:
+    """Replace a network's batch normalisation, in place, for one that can take views apart.
 
     Parameters, buffers and the names in its state dict stay as they are. Kinds of batch normalisation other than
     torch's own stay too; :func:`pass_views` then passes views one by one.
     """
-    exchange_layers(model, {nn.BatchNorm1d: BatchNormApart1d, nn.BatchNorm2d: BatchNormApart2d})
+    replace_modules(model, {nn.BatchNorm1d: SplitBatchNorm1d, nn.BatchNorm2d: SplitBatchNorm2d})
 
 
 def pass_views(model: nn.Module, views: Sequence[Tensor]) -> list[Tensor]:
     """The output of each view as if it were passed alone, in one pass for all views of one shape where possible.
 
     Args:
-        model: A network that has been through :func:`take_apart`; it must not mix samples other than by batch
+        model: A network that has been through :func:`split_batchnorm`; it must not mix samples other than by batch
             normalisation.
         views: Batches of equal length; their other dimensions may differ, as those of DINO's crops do.
 
@@ -58,7 +58,7 @@ def pass_views(model: nn.Module, views: Sequence[Tensor]) -> list[Tensor]:
         One output for each view, in their order.
     """
     norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]
-    apart = [norm for norm in norms if isinstance(norm, _Apart)]
+    apart = [norm for norm in norms if isinstance(norm, _SplitBatchNorm)]
     if len(apart) < len(norms):
         return [model(view) for view in views]
     outputs: dict[int, Tensor] = {}
@@ -78,7 +78,7 @@ def _alike(views: Sequence[Tensor]) -> Iterable[list[int]]:
 
 
 @contextmanager
-def _several_views(norms: Sequence[_Apart], count: int) -> Iterator[None]:
+def _several_views(norms: Sequence[_SplitBatchNorm], count: int) -> Iterator[None]:
     for norm in norms:
         norm.views = count
     try:

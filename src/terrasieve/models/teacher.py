@@ -18,12 +18,17 @@ class Teacher(nn.Module):
     and stochastic depth are the student's alone: targets are those of the whole network.
 
     Attributes:
-        model: The copy; called under :func:`torch.no_grad`.
+        model: The copy of the student, which is called under :func:`torch.no_grad`.
     """
 
     def __init__(self, student: nn.Module) -> None:
         super().__init__()
-        self.model = _detached_copy(student)
+        # deepcopy refuses tensors that were computed rather than created, such as the weight that
+        # torch.nn.utils.weight_norm keeps beside its factors. Handing it their copies in advance avoids the refusal;
+        # the modules compute them anew in their next forward pass.
+        held = [value for part in student.modules() for value in vars(part).values()]
+        computed = [value for value in held if isinstance(value, Tensor) and not value.is_leaf]
+        self.model = copy.deepcopy(student, {id(tensor): tensor.detach().clone() for tensor in computed})
         self.model.requires_grad_(False)
         for module in self.model.modules():
             if isinstance(module, nn.modules.batchnorm._BatchNorm):
@@ -48,7 +53,7 @@ class Teacher(nn.Module):
 
         Args:
             student: The module that the teacher is a copy of.
-            momentum: 1 leaves the teacher as it is, 0 makes it equal to the student.
+            momentum: Share of itself that the teacher keeps: 1 leaves it as it is, 0 makes it equal to the student.
         """
         own, other = _state(self.model), _state(student)
         pairs = list(zip(own, other, strict=True))
@@ -64,23 +69,11 @@ def momentum_at(progress: float, start: float, end: float) -> float:
 
     Args:
         progress: Share of the run that is done, from 0 to 1.
-        start: Momentum at 0.
-        end: Momentum at 1.
+        start: Momentum where ``progress`` is 0.
+        end: Momentum where ``progress`` is 1.
     """
     return end - (end - start) * (math.cos(math.pi * progress) + 1) / 2
 
 
 def _state(module: nn.Module) -> list[Tensor]:
     return [*(p.detach() for p in module.parameters()), *module.buffers()]
-
-
-def _detached_copy(module: nn.Module) -> nn.Module:
-    # deepcopy refuses tensors that were computed rather than created, such as the weight that
-    # torch.nn.utils.weight_norm keeps beside its factors. Handing it their copies in advance avoids the refusal;
-    # the modules compute them anew in their next forward pass.
-    computed = [value for part in module.modules() for value in vars(part).values() if _is_computed(value)]
-    return copy.deepcopy(module, {id(tensor): tensor.detach().clone() for tensor in computed})
-
-
-def _is_computed(value: object) -> bool:
-    return isinstance(value, Tensor) and not value.is_leaf

@@ -39,6 +39,7 @@ REFERENCE_WIND = 10.0
 REFERENCE_DIRECTION = 45.0
 """Direction in degrees, relative to the antenna's look, of that wind."""
 
+# Incidences of 15 to 65 degrees are scaled to -1 to 1; the sum of harmonics is raised to a power of 1.6.
 _MIDDLE, _HALF_RANGE, _POWER = 40.0, 25.0, 1.6
 
 
@@ -65,6 +66,7 @@ def cmod5n(wind_speed: ArrayLike, direction: ArrayLike, incidence: ArrayLike) ->
         raise ValueError(f"wind speed {np.nanmin(speed):g} m/s is negative; give its size, and its direction apart")
     x = (np.asarray(incidence, dtype=np.float64) - _MIDDLE) / _HALF_RANGE
     cosine = np.cos(np.radians(np.asarray(direction, dtype=np.float64)))
+    # The second harmonic, cos 2 phi, is 2 cos^2 phi - 1.
     harmonics = 1.0 + _upwind_downwind(speed, x) * cosine + _upwind_crosswind(speed, x) * (2 * cosine**2 - 1)
     sigma0: NDArray[np.float64] = _isotropic(speed, x) * harmonics**_POWER
     return sigma0
@@ -79,8 +81,8 @@ def detrend(sigma0: ArrayLike, incidence: ArrayLike) -> NDArray[Any]:
     that of Ifremer's xsarsea.
 
     Args:
-        sigma0: Linear.
-        incidence: Local, in degrees; any shape that broadcasts with ``sigma0``.
+        sigma0: Normalised radar cross section as a linear power ratio, any shape.
+        incidence: Local incidence in degrees; any shape that broadcasts with ``sigma0``.
 
     Returns:
         Linear, about 1 at moderate wind; float32 where ``sigma0`` is float32, else float64.

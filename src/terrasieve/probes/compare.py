@@ -9,19 +9,19 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from terrasieve.archive.protocol import Archive, source_name
+from terrasieve.archive.protocol import Archive
 from terrasieve.archive.statistics import measure
 from terrasieve.console import progress_bar
+from terrasieve.draws import stratified_subset
 from terrasieve.embeddings.inputs import EncoderInput, bands_by_sensor, join
 from terrasieve.embeddings.stream import EmbedSettings, embed_vectors
-from terrasieve.models.backbone import Encoder
-from terrasieve.models.export import EncoderCard
-from terrasieve.probes.metrics.classification import BOOTSTRAP
-from terrasieve.probes.models import Candidate, Showing, check_names, showing, with_floors
-from terrasieve.probes.named import default_probes
+from terrasieve.errors import ConfigError
+from terrasieve.probes.metrics import BOOTSTRAP
+from terrasieve.probes.models import Candidate, Showing, check_names, showing
+from terrasieve.probes.named import probes_named
 from terrasieve.probes.probe import Labelled, Probe, ProbeResult
-from terrasieve.probes.results import InputRow, Measured, ProbeRow, default_inputs, distinct_members
-from terrasieve.probes.splits import Splits, make_splits, thin
+from terrasieve.probes.results import InputRow, Measured, ProbeRow, data_set_of, describe_source, distinct_members
+from terrasieve.probes.splits import Splits
 from terrasieve.views.normalise import Normaliser
 
 
@@ -30,14 +30,14 @@ class ProbeTask:
     """What every model of one comparison shares.
 
     Attributes:
-        archive: The labelled archive.
-        splits: Its samples, and what is predicted of them.
+        archive: The labelled archive that pixels are read from.
+        splits: Its samples in three parts, and what is predicted of them.
         normaliser: Standardises pixels by the train split.
         settings: Size, batch size and precision.
         probes: What is fitted on the vectors of each model.
         train_shares: Shares of the train split that each probe is fitted on.
-        seed: Of every draw.
-        data: All of that in one line.
+        seed: Seed of every draw, 0 or more.
+        data: Archive, sizes, split and normalisation in one line.
     """
 
     archive: Archive
@@ -55,13 +55,13 @@ class Embedded:
     """Vectors of the samples of a comparison under one model; see :func:`embed_candidate`.
 
     Attributes:
-        name: The model's.
-        shown: What it was shown, and how.
+        candidate: The model that the vectors are of.
+        shown: The bands that it was shown, and how, in the order of the lines of a table.
         plain: Vectors ``(n, features)`` by input, of bands as they are.
-        copied: The same by row, of bands that stand for others.
+        copied: Such vectors by row, where a band was copied into the channels of a network or stood for another.
     """
 
-    name: str
+    candidate: Candidate
     shown: tuple[Showing, ...]
     plain: Mapping[EncoderInput, NDArray[np.float32]]
     copied: Mapping[InputRow, Mapping[EncoderInput, NDArray[np.float32]]]
@@ -70,51 +70,6 @@ class Embedded:
         """Of the train, validation and test samples, in that order: shape ``(n, members, features)``."""
         found = self.copied[shown.row] if shown.note else self.plain
         return np.stack([found[member] for member in shown.row.members], axis=1)
-
-
-def evaluate(
-    encoder: Encoder,
-    card: EncoderCard,
-    archive: Archive,
-    inputs: Sequence[EncoderInput] | None = None,
-    probes: Sequence[Probe] | None = None,
-    settings: EmbedSettings | None = None,
-    split_column: str = "split",
-    seed: int = 0,
-) -> list[ProbeRow]:
-    """Probe an encoder and, always beside it, image statistics and its own backbone untrained.
-
-    Pixels are standardised by statistics of the train split of this archive, the same for every model.
-    Each sample passes each model once per distinct input, however many rows use it.
-
-    Args:
-        encoder: Runs on the device that it is on; left exactly as it is.
-        card: The encoder's card.
-        archive: A labelled archive.
-        inputs: One row each. A single-band encoder is shown the bands of a larger input one by one, and
-            their vectors, scaled to unit length, are joined. When None, every row that the archive offers;
-            see :func:`terrasieve.probes.results.default_rows`.
-        probes: What to fit; every probe of the target's kind when None.
-        settings: Size, batch size and precision; the defaults when None.
-        split_column: Column of the archive's table with the published split.
-        seed: Of the random initialisation, and of whatever the published split lacks.
-
-    Returns:
-        Rows ordered by model (the encoder, then the floors), input and probe.
-
-    Raises:
-        ArchiveError: The archive has no labels, or its published split is incomplete.
-        BandError: An input does not exist in the archive or does not fit the encoder.
-        ConfigError: There is no such split column.
-        SampleError: A sample cannot be read, or samples differ in size and no size is set.
-    """
-    offered = inputs or default_inputs(archive.sensors, encoder.channels)
-    wanted = tuple(dict.fromkeys(one.resolve(archive.sensors) for one in offered))
-    candidates = with_floors(encoder, card, seed)
-    shown = [showing(candidates[0], one, archive.sensors) for one in wanted]
-    splits = make_splits(archive.table(), seed, split_column)
-    task = prepare(archive, splits, [one.row for one in shown], probes, settings, seed=seed)
-    return [one.row for one in compare(candidates, wanted, task)]
 
 
 def prepare(
@@ -129,22 +84,33 @@ def prepare(
     """Measure what every model of a comparison shares.
 
     Args:
-        archive: The labelled archive.
-        splits: From :func:`terrasieve.probes.splits.make_splits`.
+        archive: The labelled archive that pixels are read from.
+        splits: Its train, validation and test samples, from :func:`terrasieve.probes.splits.make_splits`.
         rows: Everything that any model will be shown.
-        probes: What to fit; every probe of the target's kind when None.
-        settings: The defaults when None.
+        probes: What to fit; the quick probes of the target's kind when None.
+        settings: Size, batch size and precision; ``EmbedSettings()`` when None.
         train_shares: Shares of the train split to fit on, each above 0 and at most 1.
-        seed: Of every draw.
+        seed: Seed of every draw, 0 or more.
+
+    Raises:
+        ConfigError: A probe is made for another kind of target.
+        SampleError: A sample of the train split cannot be read.
     """
     settings = settings or EmbedSettings()
+    chosen = tuple(probes or probes_named((), splits.target.task))
+    foreign = next((probe for probe in chosen if probe.task != splits.target.task), None)
+    if foreign is not None:
+        raise ConfigError(
+            f"The probe {foreign.name} is made for {foreign.task}, but {splits.target.column!r} is a target of "
+            f"{splits.target.task}; choose another probe or target."
+        )
     statistics = measure(archive, sensors=list(bands_by_sensor(distinct_members(rows))), indices=splits.train)
     return ProbeTask(
         archive=archive,
         splits=splits,
         normaliser=Normaliser(archive.sensors, statistics),
         settings=settings,
-        probes=tuple(probes or default_probes(splits.target.task)),
+        probes=chosen,
         train_shares=tuple(train_shares),
         seed=seed,
         data=describe(archive, splits, settings),
@@ -157,7 +123,7 @@ def compare(candidates: Sequence[Candidate], inputs: Sequence[EncoderInput], tas
     Args:
         candidates: The models; the first is the one in question.
         inputs: What each is shown; all must fit all of them.
-        task: From :func:`prepare`.
+        task: What all models share, from :func:`prepare`.
 
     Returns:
         Ordered by model, input, share of the train split and probe.
@@ -173,12 +139,11 @@ def compare(candidates: Sequence[Candidate], inputs: Sequence[EncoderInput], tas
 
 def describe(archive: Archive, splits: Splits, settings: EmbedSettings) -> str:
     """Archive, sizes, split and normalisation in one line."""
-    source, classes = archive.source, splits.classes
+    classes = splits.classes
     size = f"resized to {settings.size} px" if settings.size else "native size"
-    kind = "SIMULATED data" if source.get("simulated") else "data"
     what = f"{len(classes)} classes" if classes else f"{splits.target.column} as a number"
     return (
-        f"{kind}: {source_name(source)}, {what}, {size}, "
+        f"{describe_source(archive.source)}, {what}, {size}, "
         f"split {splits.origin}, {len(splits.train)}/{len(splits.val)}/{len(splits.test)} samples, "
         f"pixels standardised per band on train; {BOOTSTRAP}"
     )
@@ -195,7 +160,7 @@ def embed_candidate(candidate: Candidate, inputs: Sequence[EncoderInput], task: 
     plain = _embed(candidate.name, candidate.model, [one.row for one in shown if not one.note], task)
     # A copied band passes through another network than the bands as they are.
     copied = {one.row: _embed(candidate.name, one.model, [one.row], task) for one in shown if one.note}
-    return Embedded(candidate.name, shown, plain, copied)
+    return Embedded(candidate, shown, plain, copied)
 
 
 def fit_probes(embedded: Embedded, task: ProbeTask) -> list[Measured]:
@@ -203,13 +168,13 @@ def fit_probes(embedded: Embedded, task: ProbeTask) -> list[Measured]:
     found: list[Measured] = []
     with progress_bar() as bar:
         total = len(embedded.shown) * len(task.probes) * len(task.train_shares)
-        running = bar.add_task(f"probe: {embedded.name}", total=total, note="")
+        running = bar.add_task(f"probe: {embedded.candidate.name}", total=total, note="")
         for one in embedded.shown:
             features = join(embedded.vectors(one))
             for share in task.train_shares:
                 for probe in task.probes:
                     bar.update(running, note=f"{one.row.name} {probe.name}")
-                    found.append(measure_probe(embedded.name, one, probe, features, task, share))
+                    found.append(measure_probe(embedded.candidate, one, probe, features, task, share))
                     bar.advance(running)
     return found
 
@@ -239,17 +204,22 @@ def used_samples(splits: Splits) -> NDArray[np.int64]:
 
 
 def measure_probe(
-    name: str, shown: Showing, probe: Probe, features: NDArray[np.float32], task: ProbeTask, share: float = 1.0
+    candidate: Candidate,
+    shown: Showing,
+    probe: Probe,
+    features: NDArray[np.float32],
+    task: ProbeTask,
+    share: float = 1.0,
 ) -> Measured:
     """Fit and score one probe.
 
     Args:
-        name: The model's.
-        shown: How the model was shown the bands.
-        probe: Is fitted.
+        candidate: The model that the vectors are of.
+        shown: The bands that it was shown, and how.
+        probe: The probe, which is fitted anew.
         features: Vectors of :func:`used_samples`, shape ``(n, features)``.
-        task: What the comparison shares.
-        share: Of the train split to fit on.
+        task: What every model of the comparison shares.
+        share: Share of the train split to fit on, above 0 and at most 1.
     """
     splits = task.splits
     bounds = np.cumsum([len(splits.train), len(splits.val)])
@@ -258,39 +228,39 @@ def measure_probe(
         for part, indices in zip(np.split(features, bounds), (splits.train, splits.val, splits.test), strict=True)
     )
     if share < 1:
-        kept = thin(splits.target.strata()[splits.train], share, task.seed)
+        kept = stratified_subset(splits.target.strata()[splits.train], share, task.seed)
         train = Labelled(train.features[kept], train.labels[kept])
     result = probe.fit(train.features, train.labels, val).score(test.features, test.labels)
-    row = result_row(name, shown.row.name, probe.name, result, task, len(train.labels), share, shown.note)
+    row = result_row(candidate, shown, probe.name, result, task, len(train.labels), share)
     return Measured(row, result.predicted)
 
 
 def result_row(
-    name: str,
-    inputs: str,
+    candidate: Candidate,
+    shown: Showing,
     probe: str,
     result: ProbeResult,
     task: ProbeTask,
     n_train: int,
     share: float = 1.0,
-    note: str = "",
 ) -> ProbeRow:
     """A result with everything that is needed to read it.
 
     Args:
-        name: The model's.
-        inputs: What it was shown.
+        candidate: The model that was measured.
+        shown: The bands that it was shown, and how.
         probe: Name of the probe.
         result: What it reached on the test split.
-        task: What the comparison shares.
-        n_train: Samples that were fitted on.
-        share: What part of the train split they are.
-        note: What a reader must know beyond the protocol.
+        task: What every model of the comparison shares.
+        n_train: Number of samples that were fitted on.
+        share: Their share of the train split, above 0 and at most 1.
     """
     splits = task.splits
     return ProbeRow(
-        model=name,
-        inputs=inputs,
+        model=candidate.name,
+        inputs=shown.row.name,
+        sensor=shown.row.sensor,
+        bands=shown.row.bands,
         probe=probe,
         protocol=str(result.protocol),
         data=task.data,
@@ -305,7 +275,10 @@ def result_row(
         confusion=_padded(result.score.confusion, len(splits.classes)),
         train_share=share,
         seed=task.seed,
-        note=note,
+        note=shown.note,
+        is_floor=candidate.is_floor,
+        data_set=data_set_of(task.archive.source),
+        simulated=bool(task.archive.source.get("simulated")),
     )
 
 

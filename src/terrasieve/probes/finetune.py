@@ -15,16 +15,18 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from terrasieve.console import progress_bar
+from terrasieve.draws import stratified_subset
 from terrasieve.embeddings.stream import BATCHES_AHEAD, device_of, prepare_batch, read_batches
 from terrasieve.models.backbone import Encoder
 from terrasieve.parallel import read_ahead
 from terrasieve.probes.compare import ProbeTask, result_row
-from terrasieve.probes.metrics.classification import Task
-from terrasieve.probes.metrics.score import score_predictions
+from terrasieve.probes.metrics import Task, score_predictions
+from terrasieve.probes.models import Candidate, Showing
 from terrasieve.probes.probe import ProbeResult, Protocol
 from terrasieve.probes.results import InputRow, Measured
-from terrasieve.probes.splits import thin
 from terrasieve.schema import Spec
+from terrasieve.streams import Stream, generator, torch_seed
+from terrasieve.views.dihedral import apply_dihedral_each, dihedral_codes
 
 NAME = "end-to-end"
 VERSION = 1
@@ -42,8 +44,8 @@ class EndToEndSettings(Spec):
     Attributes:
         epochs: Passes over the train split.
         batch_size: Most samples in a step; the steps of a pass are of nearly equal size.
-        learning_rate: Of AdamW at the start; falls to 0 along a cosine.
-        weight_decay: Of AdamW.
+        learning_rate: Learning rate of AdamW at the start, above 0; it falls to 0 along a cosine.
+        weight_decay: Decoupled weight decay of AdamW, 0 or more, the same for every parameter.
     """
 
     epochs: int = Field(default=30, ge=1)
@@ -81,18 +83,18 @@ def train_end_to_end(
     """Train a copy of an encoder on the train split, keep the best epoch on validation, score it on test.
 
     Args:
-        name: Heading of the column.
+        name: The model's name, which heads its column.
         encoder: Where the weights start; untrained for a network from scratch. Left exactly as it is.
         row: What it is shown; the vectors of several inputs are joined before the linear layer.
-        task: What the comparison shares.
-        settings: The defaults when None.
-        share: Of the train split to train on.
+        task: What every model of the comparison shares.
+        settings: How it is trained; ``EndToEndSettings()`` when None.
+        share: Share of the train split to train on, above 0 and at most 1.
 
     Raises:
         SampleError: A sample cannot be read, or samples differ in size and no size is set.
     """
     settings, splits = settings or EndToEndSettings(), task.splits
-    kept = thin(splits.target.strata()[splits.train], share, task.seed)
+    kept = stratified_subset(splits.target.strata()[splits.train], share, task.seed)
     train, val, test = (_Part(part, splits.labels[part]) for part in (splits.train[kept], splits.val, splits.test))
     outputs = 1 if splits.target.task == "regression" else len(splits.classes)
     model = _Joint(encoder, len(row.members), outputs, task.seed)
@@ -101,7 +103,8 @@ def train_end_to_end(
     predicted = trainer.predict(test)
     score = score_predictions(splits.target.task, test.targets, predicted)
     result = ProbeResult(score, predicted, settings.protocol(task.seed), chosen)
-    return Measured(result_row(name, row.name, NAME, result, task, len(train.indices), share), predicted)
+    candidate, shown = Candidate(name, encoder, encoder.channels), Showing(encoder, row)
+    return Measured(result_row(candidate, shown, NAME, result, task, len(train.indices), share), predicted)
 
 
 class _Joint(nn.Module):
@@ -111,7 +114,7 @@ class _Joint(nn.Module):
         super().__init__()
         self.encoder = copy.deepcopy(encoder).requires_grad_(True)
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+            torch.manual_seed(torch_seed(Stream.FINETUNE_HEAD, seed))
             self.head = nn.Linear(inputs * encoder.features, outputs).to(device_of(encoder))
 
     def forward(self, views: Sequence[Tensor]) -> Tensor:
@@ -160,7 +163,7 @@ class _Trainer:
 
     def fit(self, train: _Part, val: _Part, title: str) -> dict[str, float]:
         """Train, and leave the model with the weights of its best epoch on validation; say which that was."""
-        generator, settings = np.random.default_rng(self.task.seed), self.settings
+        rng, settings = generator(Stream.FINETUNE_BATCHES, self.task.seed), self.settings
         steps = -(-len(train.indices) // settings.batch_size)
         optimiser = torch.optim.AdamW(
             self.model.parameters(), settings.learning_rate, weight_decay=settings.weight_decay
@@ -171,7 +174,7 @@ class _Trainer:
         with progress_bar() as bar:
             running = bar.add_task(title, total=settings.epochs, note="")
             for epoch in range(1, settings.epochs + 1):
-                for loss in self._losses(train, generator, -(-len(train.indices) // steps)):
+                for loss in self._losses(train, rng, -(-len(train.indices) // steps)):
                     optimiser.zero_grad()
                     loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
                     optimiser.step()
@@ -196,7 +199,7 @@ class _Trainer:
         self.model.train()
         order = generator.permutation(len(part.indices))
         for views, targets in self._batches(_Part(part.indices[order], part.targets[order]), batch_size):
-            way = torch.from_numpy(generator.integers(8, size=len(targets)))
+            way = generator.integers(8, size=len(targets))
             yield self.scale.loss(self.model([laid_down(view, way) for view in views]), targets)
 
     def _batches(self, part: _Part, size: int) -> Iterator[tuple[list[Tensor], NDArray[Any]]]:
@@ -208,7 +211,7 @@ class _Trainer:
             read += len(batch.indices)
 
 
-def laid_down(pixels: Tensor, way: Tensor) -> Tensor:
+def laid_down(pixels: Tensor, way: NDArray[np.int64]) -> Tensor:
     """Each sample laid down in one of the eight ways that a square has; one that is no square, in one of four.
 
     Args:
@@ -216,9 +219,7 @@ def laid_down(pixels: Tensor, way: Tensor) -> Tensor:
         way: Codes from 0 to 7, shape ``(n,)``: quarter turns, and from 4 on mirrored after them.
     """
     square = pixels.shape[-2] == pixels.shape[-1]
-    laid = torch.empty_like(pixels)
-    for code in range(8):
-        chosen = way == code
-        turned = torch.rot90(pixels[chosen], code % 4 if square else code % 2 * 2, (2, 3))
-        laid[chosen] = turned.flip(3) if code >= 4 else turned
-    return laid
+    turns, mirrored = way % 4 if square else way % 2 * 2, way >= 4
+    # To mirror after a turn is to mirror before a turn the other way round.
+    flips = np.stack([np.zeros_like(mirrored), mirrored], axis=1)
+    return apply_dihedral_each(pixels, dihedral_codes(flips, np.where(mirrored, -turns, turns) % 4))

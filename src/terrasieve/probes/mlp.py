@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from terrasieve.probes.probe import Features, Labelled, Labels, Probe, check_labelled
+from terrasieve.streams import Stream, torch_generator, torch_seed
 
 
 class MlpProbe(Probe):
@@ -25,10 +26,10 @@ class MlpProbe(Probe):
     Args:
         hidden: Width of the hidden layer.
         epochs: Passes over the train split.
-        learning_rate: Of Adam, constant.
+        learning_rate: Learning rate of Adam, above 0, the same in every step.
         batch_size: Most samples in a step; the steps of an epoch are of nearly equal size.
-        seed: Of the initial weights and of the order of samples.
-        device: Where the fit runs.
+        seed: Seed of the initial weights and of the order of samples.
+        device: The device that the fit runs on.
     """
 
     name: ClassVar[str] = "MLP"
@@ -76,7 +77,7 @@ class MlpProbe(Probe):
 
     def _train(self, train: Tensor, codes: Tensor) -> None:
         optimiser = torch.optim.Adam(self.head_.parameters(), lr=self.learning_rate)
-        generator = torch.Generator().manual_seed(self.seed)
+        generator = torch_generator(Stream.MLP_BATCHES, self.seed)
         # Equal parts, because BatchNorm cannot train on a remainder of one sample.
         steps = -(-len(codes) // self.batch_size)
         for _ in range(self.epochs):
@@ -87,7 +88,7 @@ class MlpProbe(Probe):
 
     def _build(self, features: int, classes: int) -> nn.Sequential:
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.seed)
+            torch.manual_seed(torch_seed(Stream.MLP_WEIGHTS, self.seed))
             head = nn.Sequential(
                 nn.Linear(features, self.hidden),
                 nn.BatchNorm1d(self.hidden),

@@ -12,15 +12,10 @@ from terrasieve.baselines.baseline import Repeated
 from terrasieve.embeddings.inputs import EncoderInput
 from terrasieve.embeddings.stream import device_of
 from terrasieve.errors import BandError, ConfigError
-from terrasieve.models.backbone import Encoder, build_encoder
+from terrasieve.models.backbone import BackboneSpec, Encoder, build_encoder
 from terrasieve.models.export import EncoderCard
-from terrasieve.probes.results import InputRow, input_row
+from terrasieve.probes.results import IMAGE_STATISTICS, RANDOM_INIT, InputRow, input_row
 from terrasieve.sensors import Sensor
-
-RANDOM_INIT = "random init"
-IMAGE_STATISTICS = "image statistics"
-FLOORS = (RANDOM_INIT, IMAGE_STATISTICS)
-"""What a trained encoder has to beat."""
 
 COPIES = 3
 """A single band is copied into the three channels of an RGB network (Jain et al. 2022, section IV), and no others."""
@@ -31,16 +26,18 @@ class Candidate:
     """A model of a comparison.
 
     Attributes:
-        name: Heading of its column.
+        name: What heads its column in a table.
         model: Maps ``(n, channels, height, width)`` to ``(n, features)``; runs on the device that it is on.
         channels: Bands that it takes. One that takes a single band sees the bands of a larger input one by one.
         bands: What its channels mean, in order, as band names or common names; None where any bands will do.
+        is_floor: Whether it is there for a trained encoder to beat it.
     """
 
     name: str
     model: nn.Module
     channels: int
     bands: tuple[str, ...] | None = None
+    is_floor: bool = False
 
     @property
     def repeats(self) -> bool:
@@ -105,12 +102,10 @@ def fits(candidate: Candidate, wanted: EncoderInput, sensors: Mapping[str, Senso
 
 def with_floors(encoder: Encoder, card: EncoderCard, seed: int) -> tuple[Candidate, ...]:
     """A trained encoder, its own backbone untrained, and image statistics, which see the bands as it does."""
-    channels = encoder.channels
-    untrained = build_encoder(card.backbone, seed).to(device_of(encoder))
     return (
-        Candidate(card.recipe, encoder, channels),
-        Candidate(RANDOM_INIT, untrained, channels),
-        Candidate(IMAGE_STATISTICS, ImageStatistics(), channels),
+        Candidate(card.recipe, encoder, encoder.channels),
+        untrained(card.backbone, seed, device_of(encoder)),
+        image_statistics(encoder.channels),
     )
 
 
@@ -144,6 +139,22 @@ STATISTICS = (
     *(f"log_energy_{low:g}_{high:g}" for low, high in SPECTRAL_RINGS),
 )
 """What is measured of each band, in order."""
+
+
+def untrained(backbone: BackboneSpec, seed: int, device: torch.device) -> Candidate:
+    """A backbone as it is built.
+
+    Args:
+        backbone: The network to build.
+        seed: Seed of the weights.
+        device: The device that it is to run on.
+    """
+    return Candidate(RANDOM_INIT, build_encoder(backbone, seed).to(device), backbone.channels, is_floor=True)
+
+
+def image_statistics(channels: int) -> Candidate:
+    """Statistics of the bands, of ``channels`` at a time."""
+    return Candidate(IMAGE_STATISTICS, ImageStatistics(), channels, is_floor=True)
 
 
 class ImageStatistics(nn.Module):

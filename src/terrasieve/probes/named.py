@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from terrasieve.errors import ConfigError, nearest
-from terrasieve.probes.knn import KnnMultilabel, KnnProbe, KnnRegression
-from terrasieve.probes.linear.logistic import LogisticProbe
-from terrasieve.probes.linear.multilabel import MultilabelLogistic
-from terrasieve.probes.linear.ridge import RidgeProbe
-from terrasieve.probes.metrics.classification import Task
-from terrasieve.probes.mlp import MlpProbe
+from terrasieve.probes.metrics import Task
 from terrasieve.probes.probe import Probe
+from terrasieve.registry import Registry
 
-_PROBES: Mapping[Task, Mapping[str, Callable[[], Probe]]] = {
-    "classification": {"knn": KnnProbe, "logistic": LogisticProbe, "mlp": MlpProbe},
-    "multilabel": {"knn": KnnMultilabel, "logistic": MultilabelLogistic},
-    "regression": {"knn": KnnRegression, "ridge": RidgeProbe},
-}
+PROBES: Registry[Probe] = Registry(
+    kind="probe",
+    base=Probe,
+    places=("terrasieve.probes.knn", "terrasieve.probes.linear", "terrasieve.probes.mlp"),
+    group="terrasieve.probes",
+    name_of=lambda probe: f"{probe.task}.{probe.name.lower()}",
+)
+"""Every probe of frozen vectors by ``TASK.NAME``, such as ``classification.knn``."""
+
 QUICK: Mapping[Task, tuple[str, ...]] = {
     "classification": ("knn", "logistic"),
     "multilabel": ("knn", "logistic"),
@@ -26,18 +26,13 @@ QUICK: Mapping[Task, tuple[str, ...]] = {
 """What is fitted when nobody names a probe."""
 
 
-def default_probes(task: Task = "classification") -> tuple[Probe, ...]:
-    """Every probe for a kind of target, with its defaults."""
-    return tuple(build() for build in _PROBES[task].values())
-
-
 def probes_named(names: Sequence[str], task: Task = "classification") -> tuple[Probe, ...]:
     """Probes with their defaults by name, in any case; :data:`QUICK` where none is named.
 
     Raises:
         ConfigError: There is no such probe for this kind of target.
     """
-    known = _PROBES[task]
+    known = {name.removeprefix(f"{task}."): probe for name, probe in PROBES.items() if probe.task == task}
     for name in names:
         if name.lower() not in known:
             raise ConfigError(f"There is no probe {name!r} for {task}.{nearest(name, known)}")

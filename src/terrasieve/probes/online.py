@@ -11,10 +11,11 @@ from torch import nn
 from terrasieve.archive.protocol import Archive
 from terrasieve.archive.statistics import measure
 from terrasieve.embeddings.inputs import EncoderInput, bands_by_sensor, join
-from terrasieve.embeddings.stream import EmbedSettings, RawBatch, embed_batch, inference_copy, read_batches
+from terrasieve.embeddings.stream import EmbedSettings, embed_batch, inference_copy, read_batches
 from terrasieve.probes.knn import KnnProbe
-from terrasieve.probes.metrics.classification import accuracy, confusion_matrix
+from terrasieve.probes.metrics import accuracy, confusion_matrix
 from terrasieve.probes.splits import make_splits
+from terrasieve.streams import Stream, generator
 from terrasieve.views.normalise import Normaliser
 
 
@@ -24,7 +25,7 @@ class OnlineKnn:
     The subset is drawn once; its pixels are read once and kept. The vectors of several inputs are joined.
 
     Args:
-        archive: A labelled archive.
+        archive: The labelled archive that the subset is drawn from.
         inputs: What the encoder is shown, each with as many bands as it has channels.
         train: Most samples of the train split that are used.
         test: Most samples of the validation split that the accuracy is measured on; the test split is
@@ -49,8 +50,8 @@ class OnlineKnn:
         self.inputs = tuple(one.resolve(archive.sensors) for one in inputs)
         self.settings = settings or EmbedSettings()
         splits = make_splits(archive.table(), seed)
-        generator = np.random.default_rng(seed)
-        chosen = [_draw(splits.train, train, generator), _draw(splits.val, test, generator)]
+        rng = generator(Stream.ONLINE_PROBE, seed)
+        chosen = [_draw(splits.train, train, rng), _draw(splits.val, test, rng)]
         self._labels = [splits.labels[part] for part in chosen]
         statistics = measure(archive, sensors=list(bands_by_sensor(self.inputs)), indices=chosen[0])
         self._normaliser = Normaliser(archive.sensors, statistics)
@@ -59,13 +60,14 @@ class OnlineKnn:
     def __call__(self, encoder: nn.Module) -> Mapping[str, float]:
         """The accuracy as ``{"knn_accuracy": 0 to 1}``, computed on the device that the encoder is on."""
         frozen = inference_copy(encoder, self.settings.precision)
-        train, test = (self._features(frozen, part) for part in self._batches)
+        train, test = (
+            join(
+                np.concatenate([embed_batch(frozen, one, self.inputs, self._normaliser, self.settings) for one in part])
+            )
+            for part in self._batches
+        )
         probe = KnnProbe().fit(train, self._labels[0])
         return {"knn_accuracy": float(accuracy(confusion_matrix(self._labels[1], probe.predict(test))))}
-
-    def _features(self, frozen: nn.Module, batches: Sequence[RawBatch]) -> NDArray[np.float32]:
-        vectors = [embed_batch(frozen, batch, self.inputs, self._normaliser, self.settings) for batch in batches]
-        return join(np.concatenate(vectors))
 
 
 def _draw(indices: NDArray[np.int64], count: int, generator: np.random.Generator) -> NDArray[np.int64]:

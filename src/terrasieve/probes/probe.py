@@ -10,9 +10,12 @@ from typing import Any, ClassVar, NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from terrasieve.draws import stratified_holdout
 from terrasieve.errors import ConfigError
-from terrasieve.probes.metrics.classification import Task
-from terrasieve.probes.metrics.score import Score, score_predictions
+from terrasieve.probes.metrics import Score, Task, score_predictions
+
+VALIDATION_SHARE = 0.1
+"""Of a train split, where no validation split is published or given."""
 
 Features = NDArray[np.floating]
 Labels = NDArray[np.int64]
@@ -49,7 +52,7 @@ class ProbeResult:
 
     Attributes:
         score: Metrics, intervals and confusion.
-        predicted: As :meth:`Probe.predict` gave them.
+        predicted: Predictions of the test samples in the order of the split, as :meth:`Probe.predict` gave them.
         protocol: How the probe was fitted and scored.
         chosen: Settings that were chosen on the validation split, for example ``C``.
     """
@@ -61,7 +64,7 @@ class ProbeResult:
 
     @property
     def metrics(self) -> Mapping[str, float]:
-        """Each metric by name, as :data:`terrasieve.probes.metrics.classification.METRIC_INFO` describes them."""
+        """Each metric by name, as :data:`terrasieve.probes.metrics.METRIC_INFO` describes them."""
         return self.score.metrics
 
     @property
@@ -70,12 +73,16 @@ class ProbeResult:
         return self.score.ci95
 
 
-class Probe(ABC):
-    """A predictor from frozen vectors; whatever it learns, it learns from the train split."""
+class StatesProtocol(ABC):
+    """A way of measuring that can say what it is.
+
+    Attributes:
+        name: The probe's name, as tables show it.
+        version: Counts the changes after which numbers are not comparable with earlier ones.
+    """
 
     name: ClassVar[str]
     version: ClassVar[int] = 1
-    task: ClassVar[Task] = "classification"
 
     @property
     @abstractmethod
@@ -86,6 +93,16 @@ class Probe(ABC):
     def protocol(self) -> Protocol:
         """Name, version and settings."""
         return Protocol(self.name, self.version, self.settings)
+
+
+class Probe(StatesProtocol):
+    """A predictor from frozen vectors; whatever it learns, it learns from the train split.
+
+    Attributes:
+        task: The kind of target that it predicts.
+    """
+
+    task: ClassVar[Task] = "classification"
 
     @property
     def chosen(self) -> Mapping[str, float]:
@@ -147,3 +164,23 @@ def check_vectors(features: Features, labels: NDArray[Any]) -> None:
         raise ConfigError(
             f"{bad} of {len(features)} vectors hold NaN or infinity; embed with precision 32, or check the encoder."
         )
+
+
+def hold_back(train: Labelled, strata: Labels, seed: int) -> tuple[Labelled, Labelled]:
+    """Part a train split into what is fitted on and a seeded tenth to choose settings on, where nobody gives one.
+
+    Args:
+        train: Vectors and their targets.
+        strata: Class code of each sample, shape ``(n,)``, of which each part gets its share.
+        seed: Seed of the draw.
+
+    Raises:
+        ConfigError: No class has two samples, so that none can be spared.
+    """
+    kept, held = stratified_holdout(strata, VALIDATION_SHARE, seed)
+    if not held.size:
+        raise ConfigError(
+            f"None of the {len(strata)} train samples can be held back to choose settings on, because no class has "
+            "two; pass a validation split."
+        )
+    return Labelled(train.features[kept], train.labels[kept]), Labelled(train.features[held], train.labels[held])

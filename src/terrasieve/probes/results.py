@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from terrasieve.archive.protocol import source_name
 from terrasieve.embeddings.inputs import EncoderInput, resolve_inputs
 from terrasieve.errors import BandError
-from terrasieve.probes.metrics.classification import Task
+from terrasieve.probes.metrics import Task
 from terrasieve.probes.splits import Splits
 from terrasieve.sensors import Sensor
 
 JOINED_BANDS = 3
 """Size of the band sets that a single-band encoder is also probed on, such as ``rgb``."""
+
+RANDOM_INIT = "random init"
+"""The floor that is the encoder's own backbone untrained."""
+IMAGE_STATISTICS = "image statistics"
+"""The floor that sees statistics of each band's pixels."""
+PER_PIXEL = "per-pixel"
+"""The floor of segmentation that sees nothing but the bands of the pixel itself."""
 
 
 @dataclass(frozen=True)
@@ -34,11 +39,19 @@ class InputRow:
     members: tuple[EncoderInput, ...]
 
     @property
+    def sensor(self) -> str:
+        """Key of the sensor that all bands are of."""
+        return self.members[0].sensor
+
+    @property
+    def bands(self) -> tuple[str, ...]:
+        """Names of the bands in order, whether they are shown together or one by one."""
+        return tuple(band for one in self.members for band in one.bands)
+
+    @property
     def name(self) -> str:
         """``s2:B04,B03,B02`` for bands shown together, ``s2:B04+B03+B02`` for bands shown one by one."""
-        if len(self.members) == 1:
-            return str(self.members[0])
-        return f"{self.members[0].sensor}:{'+'.join(band for one in self.members for band in one.bands)}"
+        return f"{self.sensor}:{(',' if len(self.members) == 1 else '+').join(self.bands)}"
 
 
 @dataclass(frozen=True)
@@ -46,12 +59,14 @@ class ProbeRow:
     """One result of a comparison with everything that is needed to read it.
 
     Attributes:
-        model: The recipe of the encoder, the name of a baseline, or ``random init`` or ``image statistics``.
+        model: The recipe of the encoder, or the name of a baseline or of a floor.
         inputs: Name of the :class:`InputRow`.
+        sensor: Key of the sensor whose bands were shown.
+        bands: Names of these bands in order, whether they were shown together or one by one.
         probe: Name of the probe.
         protocol: Name, version and every setting of the probe, in one line.
         data: Archive, sizes, split and normalisation, in one line.
-        metrics: By name, as :data:`terrasieve.probes.metrics.classification.METRIC_INFO` describes them.
+        metrics: By name, as :data:`terrasieve.probes.metrics.METRIC_INFO` describes them.
         ci95: Bootstrap 95 % interval of each metric.
         chosen: Settings that fitting chose on the validation split.
         n_train: Samples that the probe was fitted on.
@@ -62,12 +77,17 @@ class ProbeRow:
         confusion: Counts, a row per true class and a column per predicted one; empty where there are no classes
             that exclude each other.
         train_share: Share of the train split that the probe was fitted on.
-        seed: Of the floor's weights and of everything drawn.
+        seed: Seed of the floor's weights and of everything drawn.
         note: What a reader must know beyond the protocol, for example ``band copied 3 times``.
+        is_floor: Whether the model is one that a trained encoder has to beat.
+        data_set: Layout of the archive, for example ``eurosat``.
+        simulated: Whether the pixels of the archive are simulated, and none was measured.
     """
 
     model: str
     inputs: str
+    sensor: str
+    bands: tuple[str, ...]
     probe: str
     protocol: str
     data: str
@@ -83,11 +103,48 @@ class ProbeRow:
     train_share: float = 1.0
     seed: int = 0
     note: str = ""
+    is_floor: bool = False
+    data_set: str = "unknown"
+    simulated: bool = False
 
     @property
-    def bands(self) -> str:
-        """The bands of the input, whether they were shown together or one by one: one line of a table."""
-        return self.inputs.replace("+", ",")
+    def shown_bands(self) -> str:
+        """``s2:B04,B03,B02``, whether the bands were shown together or one by one: one line of a table."""
+        return f"{self.sensor}:{','.join(self.bands)}"
+
+
+def described_in_words(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Fields of a row that files of earlier versions lack, read from the texts in which these say the same.
+
+    Args:
+        values: Fields of a :class:`ProbeRow` as such a file holds them.
+
+    Raises:
+        KeyError: ``inputs``, ``data`` or ``model`` is missing as well.
+    """
+    sensor, _, bands = values["inputs"].partition(":")
+    words = values["data"].partition(":")[2].partition(",")[0].split()
+    return {
+        "sensor": sensor,
+        "bands": bands.replace("+", ",").split(","),
+        "is_floor": values["model"] in (RANDOM_INIT, IMAGE_STATISTICS, PER_PIXEL),
+        "data_set": words[0] if words else "unknown",
+        "simulated": "SIMULATED" in values["data"],
+    }
+
+
+def data_set_of(source: Mapping[str, Any]) -> str:
+    """Layout of an archive, which stands for its data set; ``source`` is :attr:`Archive.source`."""
+    return str(source.get("layout", "unknown"))
+
+
+def describe_source(source: Mapping[str, Any]) -> str:
+    """The beginning of a row's ``data``: layout and folder of an archive, and that it is simulated where it is.
+
+    Args:
+        source: What :attr:`Archive.source` says of the archive.
+    """
+    return f"{'SIMULATED data' if source.get('simulated') else 'data'}: {source_name(source)}"
 
 
 def input_row(wanted: EncoderInput, sensors: Mapping[str, Sensor], channels: int) -> InputRow:
@@ -154,16 +211,14 @@ def _selections(sensor: Sensor, count: int) -> list[tuple[str, ...]]:
 # ----------------------------------------------------------------- predictions
 # What each probe said of each test sample, kept so that models can be compared sample by sample.
 
-PREDICTIONS = "probe-predictions.parquet"
-
 
 @dataclass(frozen=True)
 class Measured:
     """A row and the predictions behind it.
 
     Attributes:
-        row: The result.
-        predicted: Of the test samples, in the order of the split: class codes, scores by label, or numbers.
+        row: The result with its protocol.
+        predicted: Predictions of the test samples in the order of the split: class codes, scores by label, or numbers.
     """
 
     row: ProbeRow
@@ -176,21 +231,13 @@ def predictions_table(measured: Sequence[Measured], splits: Splits, ids: NDArray
     ``truth`` and ``predicted`` are text: a class, or a number in full precision. Several labels a sample are left out.
 
     Args:
-        measured: From :func:`terrasieve.probes.compare.compare`.
+        measured: Results with their predictions, from :func:`terrasieve.probes.compare.compare`.
         splits: The split that they were measured on.
-        ids: Of every sample of the archive.
+        ids: Ids of every sample of the archive, shape ``(n,)``.
     """
     truth = _texts(splits.labels[splits.test], splits.classes) if splits.target.task != "multilabel" else None
     tables = [_table(one, ids[splits.test], truth, splits.classes) for one in measured if one.row.task != "multilabel"]
     return pa.concat_tables([_SCHEMA.empty_table(), *tables])
-
-
-def write_predictions(measured: Sequence[Measured], splits: Splits, ids: NDArray[np.str_], path: Path) -> Path:
-    """Write :func:`predictions_table` as Parquet; the file appears under its name only when it is whole."""
-    partial = path.with_name(f".{path.name}.partial")
-    pq.write_table(predictions_table(measured, splits, ids), partial, compression="zstd")
-    os.replace(partial, path)
-    return path
 
 
 def _table(one: Measured, ids: NDArray[np.str_], truth: pa.Array, classes: tuple[str, ...]) -> pa.Table:

@@ -1,22 +1,18 @@
-"""Probe rows as a table on screen, as Markdown, as JSON and as CSV."""
+"""Probe rows as tables, and in files: JSON and CSV."""
 
 from __future__ import annotations
 
-import csv
 import json
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, fields
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from rich import box
-from rich.console import Group
-from rich.table import Table
-from rich.text import Text
-
 from terrasieve.errors import ArchiveError
-from terrasieve.probes.metrics.classification import METRIC_INFO, Task
-from terrasieve.probes.results import ProbeRow
+from terrasieve.probes.metrics import METRIC_INFO, Task
+from terrasieve.probes.results import ProbeRow, described_in_words
+from terrasieve.tables import MISSING, Cell, Table, row_of
+from terrasieve.writing import write_text, write_whole
 
 HEADLINES: dict[Task, tuple[str, ...]] = {
     "classification": ("accuracy", "macro_f1"),
@@ -25,6 +21,19 @@ HEADLINES: dict[Task, tuple[str, ...]] = {
     "segmentation": ("miou", "average_accuracy"),
 }
 """The metrics that a screen shows; files hold all."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """One input under one probe on one target.
+
+    Attributes:
+        name: The input as people read it, with the seed where there are several.
+        rows: The results of the models that were shown it, by name of the model.
+    """
+
+    name: str
+    rows: Mapping[str, ProbeRow]
 
 
 def shown(metric: str, value: float) -> str:
@@ -60,43 +69,54 @@ def notes_of(rows: Iterable[ProbeRow]) -> tuple[str, ...]:
     return tuple(dict.fromkeys([*(row.protocol for row in rows), *(row.data for row in rows), *remarks]))
 
 
-def render(rows: Sequence[ProbeRow]) -> Group:
-    """One table per target, probe and metric: a line per input, the trained model beside its floors, protocols beneath.
+def span(low: str, high: str) -> str:
+    """Two bounds as people write them; a dash before a negative bound could be read as a sign."""
+    return f"{low} to {high}" if low.startswith("-") or high.startswith("-") else f"{low}\u2013{high}"
 
-    Each cell holds the value and its 95 % interval. The best model of a line is bold, all but the first are dim.
+
+def interval_text(row: ProbeRow, metric: str) -> str:
+    """The 95 % interval of a metric, such as ``81.9\u201384.4``; empty where the row has none."""
+    interval = row.ci95.get(metric)
+    return span(*(shown(metric, bound) for bound in interval)) if interval else ""
+
+
+def lines_of(rows: Sequence[ProbeRow]) -> tuple[Line, ...]:
+    """Rows of one probe on one target by input, and by seed where there are several."""
+    places = dict.fromkeys((row.shown_bands, row.seed) for row in rows)
+    seeded = len({seed for _, seed in places}) > 1
+    lines = []
+    for bands, seed in places:
+        line = {row.model: row for row in rows if (row.shown_bands, row.seed) == (bands, seed)}
+        name = next(iter(line.values())).inputs
+        lines.append(Line(f"{name}, seed {seed}" if seeded else name, line))
+    return tuple(lines)
+
+
+def score_table(rows: Sequence[ProbeRow], metric: str, models: Sequence[str] = ()) -> Table:
+    """One metric of every model on every input, the best of a row marked, with 95 % intervals.
 
     Args:
-        rows: From :func:`terrasieve.probes.compare.evaluate`; the first row's model is the trained one.
+        rows: Results of one probe on one target with one share of the train split.
+        metric: A name of :data:`terrasieve.probes.metrics.METRIC_INFO`; a row may lack it.
+        models: Names of the models in the order of their columns; those of the rows, as they come, where empty.
     """
-    parts = dict.fromkeys((row.target, row.probe, row.train_share) for row in rows)
-    tables = []
-    for target, probe, share in parts:
-        part = [row for row in rows if (row.target, row.probe, row.train_share) == (target, probe, share)]
-        tables += [_table(part, metric) for metric in HEADLINES[part[0].task]]
-    return Group(*tables, *(Text(note, style="dim") for note in notes_of(rows)))
+    models = models or tuple(dict.fromkeys(one.model for one in rows))
+    lines = tuple(row_of(line.name, *_score_cells(line, models, metric)) for line in lines_of(rows))
+    return Table(f"{subject_of(rows[0])}, {title(metric)} with its 95 % interval", ("input", *models), lines)
 
 
-def to_markdown(rows: Sequence[ProbeRow], metric: str = "accuracy") -> str:
-    """One Markdown table: a line per input and probe, a column per model, values with intervals.
-
-    Args:
-        rows: From :func:`terrasieve.probes.compare.evaluate`.
-        metric: A name of :data:`terrasieve.probes.metrics.classification.METRIC_INFO` that every row has.
-    """
-    models = list(dict.fromkeys(row.model for row in rows))
-    cells = {(row.bands, row.probe, row.model): row for row in rows}
-    lines = [f"| input | probe ({title(metric)}) | " + " | ".join(models) + " |"]
-    lines.append("|---|---|" + "---|" * len(models))
-    for bands, probe in dict.fromkeys((row.bands, row.probe) for row in rows):
-        line = [cells.get((bands, probe, model)) for model in models]
-        values = ["-" if row is None else _plain(row, metric) for row in line]
-        lines.append(f"| {_line_name(line)} | {probe} | " + " | ".join(values) + " |")
-    return "\n".join([*lines, "", *(f"- {note}" for note in notes_of(rows))])
+def score_tables(rows: Sequence[ProbeRow]) -> tuple[Table, ...]:
+    """One table per target, probe, share of the train split and headline metric; all protocols beneath the last."""
+    parts: dict[tuple[str, str, float], list[ProbeRow]] = {}
+    for one in rows:
+        parts.setdefault((one.target, one.probe, one.train_share), []).append(one)
+    tables = [score_table(part, metric) for part in parts.values() for metric in HEADLINES[part[0].task]]
+    return (*tables[:-1], *(replace(last, notes=notes_of(rows)) for last in tables[-1:]))
 
 
 def write_json(rows: Iterable[ProbeRow], path: Path) -> None:
     """Write the rows as a JSON list in full precision."""
-    path.write_text(json.dumps([asdict(row) for row in rows], indent=2) + "\n", encoding="utf-8")
+    write_text(path, json.dumps([asdict(row) for row in rows], indent=2) + "\n")
 
 
 def read_json(path: Path) -> list[ProbeRow]:
@@ -113,12 +133,11 @@ def read_json(path: Path) -> list[ProbeRow]:
 
 def write_csv(rows: Iterable[ProbeRow], path: Path) -> None:
     """Write the rows as CSV in full precision: each metric with ``_low`` and ``_high``, ``chosen`` as JSON."""
-    records = [_record(row) for row in rows]
-    columns = dict.fromkeys(name for record in records for name in record)
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, fieldnames=list(columns), restval="")
-        writer.writeheader()
-        writer.writerows(records)
+    records = [_record(one) for one in rows]
+    columns = tuple(dict.fromkeys(name for record in records for name in record))
+    lines = tuple(row_of(*(str(record.get(name, "")) for name in columns)) for record in records)
+    with write_whole(path) as partial:
+        partial.write_bytes(Table("", columns, lines).to_csv().encode())
 
 
 def row_from_values(values: dict[str, Any]) -> ProbeRow:
@@ -131,8 +150,13 @@ def row_from_values(values: dict[str, Any]) -> ProbeRow:
     unknown = set(values) - {one.name for one in fields(ProbeRow)}
     if unknown:
         raise ValueError(f"unknown field {min(unknown)!r}")
+    values = {**described_in_words(values), **values}
     intervals = {name: (float(low), float(high)) for name, (low, high) in values["ci95"].items()}
-    tables = {"classes": tuple(values.get("classes", ())), "confusion": tuple(map(tuple, values.get("confusion", ())))}
+    tables = {
+        "bands": tuple(values["bands"]),
+        "classes": tuple(values.get("classes", ())),
+        "confusion": tuple(map(tuple, values.get("confusion", ()))),
+    }
     return ProbeRow(**{**values, **tables, "ci95": intervals})
 
 
@@ -158,45 +182,13 @@ def _record(row: ProbeRow) -> dict[str, str | int | float]:
     }
 
 
-def _plain(row: ProbeRow, metric: str) -> str:
-    low, high = row.ci95[metric]
-    return f"{shown(metric, row.metrics[metric])} ({shown(metric, low)}-{shown(metric, high)})"
-
-
-def _line_name(line: Sequence[ProbeRow | None]) -> str:
-    return next(row.inputs for row in line if row is not None)
-
-
-def _table(rows: Sequence[ProbeRow], metric: str) -> Table:
-    models = list(dict.fromkeys(row.model for row in rows))
-    table = Table(
-        title=f"{subject_of(rows[0])}, {title(metric)} with its 95 % interval",
-        box=box.SIMPLE_HEAD,
-        title_justify="left",
-        pad_edge=False,
-    )
-    table.add_column("input", no_wrap=True)
+def _score_cells(line: Line, models: Sequence[str], metric: str) -> Iterable[Cell]:
+    scored = [one.metrics[metric] for one in line.rows.values() if metric in one.metrics]
+    top = best(metric, scored) if scored else None
     for model in models:
-        table.add_column(model, justify="right", overflow="fold")
-    cells = {(row.bands, row.model, row.seed): row for row in rows}
-    for bands, seed in dict.fromkeys((row.bands, row.seed) for row in rows):
-        line = [cells.get((bands, model, seed)) for model in models]
-        table.add_row(_line_name(line), *_cells(line, metric))
-    return table
-
-
-def _cells(line: Sequence[ProbeRow | None], metric: str) -> list[Text]:
-    leader = best(metric, [row.metrics[metric] for row in line if row is not None])
-    return [
-        Text("-", style="dim") if row is None else _cell(row, metric, leader, "" if position == 0 else "dim")
-        for position, row in enumerate(line)
-    ]
-
-
-def _cell(row: ProbeRow, metric: str, leader: float, style: str) -> Text:
-    low, high = (shown(metric, bound) for bound in row.ci95[metric])
-    value = Text(shown(metric, row.metrics[metric]), style="bold" if row.metrics[metric] == leader else style)
-    mark = "*" if row.note else ""
-    # A dash between negative bounds could be read as a sign.
-    span = f" {low}-{high}{mark}" if row.ci95[metric][0] >= 0 else f" {low} to {high}{mark}"
-    return Text.assemble(value, (span, style))
+        one = line.rows.get(model)
+        if one is None or metric not in one.metrics:
+            yield MISSING
+        else:
+            value, mark = one.metrics[metric], "*" if one.note else ""
+            yield Cell(shown(metric, value), interval_text(one, metric), mark, value == top, one.is_floor)

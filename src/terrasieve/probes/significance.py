@@ -13,7 +13,8 @@ from scipy import stats
 
 from terrasieve.console import track
 from terrasieve.errors import ConfigError, nearest
-from terrasieve.probes.metrics.classification import RESAMPLES, SEED
+from terrasieve.probes.metrics import RESAMPLES, SEED
+from terrasieve.streams import Stream, generator
 
 ALPHA = 0.05
 """A (corrected) p value below this counts as a difference."""
@@ -55,10 +56,10 @@ class Comparison:
     """Two models over the same conditions; all values are in the metric's own unit, not yet scaled.
 
     Attributes:
-        name_a: First model.
-        name_b: Second model.
+        name_a: Name of the first model.
+        name_b: Name of the second model.
         over: What the conditions are, in the plural: ``bands``, ``seeds``.
-        n: Number of conditions.
+        n: Number of conditions that both models were measured on.
         nonzero: Number of conditions in which the models differ; the Wilcoxon test uses these only.
         mean_a: Mean of the first model.
         mean_b: Mean of the second model.
@@ -74,7 +75,7 @@ class Comparison:
             favour of b, over their total (Kerby 2014); 0 where all are zero, None with fewer than two differences.
         unit: Unit that sentences write.
         scale: Factor from the metric's own unit to that one; 100 from a share to points.
-        higher_is_better: False for errors.
+        higher_is_better: Whether larger values are better, as of an accuracy and not of an error.
     """
 
     name_a: str
@@ -111,7 +112,7 @@ def paired_bootstrap(a: ArrayLike, b: ArrayLike, resamples: int = RESAMPLES, see
     Args:
         a: Score of each sample under the first model, such as 0/1 for wrong/correct or a squared error, shape ``(n,)``.
         b: Score of each sample under the second model, shape ``(n,)``.
-        resamples: Number of resamples.
+        resamples: Number of resamples, 1 or more.
         seed: Seed of the draws.
 
     Raises:
@@ -121,7 +122,7 @@ def paired_bootstrap(a: ArrayLike, b: ArrayLike, resamples: int = RESAMPLES, see
         raise ValueError(f"need at least one resample: got {resamples}")
     left, right = _pairs(a, b)
     gain = left - right
-    rng = np.random.default_rng(seed)
+    rng = generator(Stream.BOOTSTRAP, seed)
     values, counts = np.unique(gain, return_counts=True)
     if len(values) <= _FEW_VALUES:  # the mean depends only on how often each value is drawn
         means = rng.multinomial(len(gain), counts / len(gain), size=resamples) @ values / len(gain)
@@ -149,12 +150,12 @@ def compare_paired(
     Args:
         a: Value of the first model in each condition, shape ``(n,)``.
         b: Value of the second model in the same conditions, shape ``(n,)``.
-        name_a: First model.
-        name_b: Second model.
+        name_a: Name of the first model.
+        name_b: Name of the second model.
         over: What the conditions are, in the plural: ``bands``, ``seeds``.
         unit: Unit that sentences write.
         scale: Factor from the unit of the values to ``unit``.
-        higher_is_better: False for errors.
+        higher_is_better: Whether larger values are better, as of an accuracy and not of an error.
 
     Raises:
         ValueError: The values differ in shape, are empty or not finite.
@@ -202,7 +203,7 @@ def compare_all(
         over: What the conditions are, in the plural: ``bands``, ``seeds``.
         unit: Unit that sentences write.
         scale: Factor from the unit of the values to ``unit``.
-        higher_is_better: False for errors.
+        higher_is_better: Whether larger values are better, as of an accuracy and not of an error.
 
     Raises:
         ConfigError: The reference is not among the models.

@@ -1,4 +1,4 @@
-"""Which samples a probe learns from, chooses on and is scored on."""
+"""What a probe predicts, and which samples it learns from, chooses on and is scored on."""
 
 from __future__ import annotations
 
@@ -9,14 +9,119 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from terrasieve.draws import stratified_holdout
 from terrasieve.errors import ArchiveError, ConfigError, nearest
-from terrasieve.probes.targets import Target, read_target
+from terrasieve.probes.metrics import Task
+from terrasieve.probes.probe import VALIDATION_SHARE
 
 SHARES = {"train": 0.70, "val": 0.15, "test": 0.15}
 """Of a seeded stratified split, where none is published."""
 
-VALIDATION_SHARE = 0.1
-"""Of a published train split, where no validation split is published."""
+
+STRATA = 10
+"""Bands of equal count that a number is cut into, so that every part of a split covers its whole range."""
+
+
+# --------------------------------------------------------------------- targets
+# A column of an archive's table, read by its type.
+
+
+@dataclass(frozen=True)
+class Target:
+    """One thing known of samples.
+
+    Attributes:
+        column: Where it stands in the table.
+        task: Text is a class, a list of texts several labels, and a floating-point number a value to regress.
+        values: Class codes ``(n,)``, -1 where unknown; or labels ``(n, classes)`` as booleans; or numbers
+            ``(n,)``, NaN where unknown.
+        known: Where there is a value, shape ``(n,)``.
+        classes: Names by code or column, ascending; none for a number.
+    """
+
+    column: str
+    task: Task
+    values: NDArray[Any]
+    known: NDArray[np.bool_]
+    classes: tuple[str, ...]
+
+    def strata(self) -> NDArray[np.int64]:
+        """A code for each sample by which splits are stratified, shape ``(n,)``.
+
+        The class itself; of several labels the rarest; of a number its decile.
+        """
+        if self.task == "classification":
+            return np.asarray(self.values, dtype=np.int64)
+        if self.task == "multilabel":
+            order = np.argsort(self.values[self.known].sum(axis=0), kind="stable")
+            return np.asarray(np.argmax(self.values[:, order], axis=1), dtype=np.int64)
+        edges = np.quantile(self.values[self.known], np.linspace(0, 1, STRATA + 1)[1:-1])
+        return np.searchsorted(edges, self.values).astype(np.int64)
+
+
+def read_target(table: pa.Table, column: str = "label") -> Target:
+    """A target from an archive's table.
+
+    Args:
+        table: From ``Archive.table()``.
+        column: Name of the column to predict.
+
+    Raises:
+        ArchiveError: No sample has a value.
+        ConfigError: There is no such column, or it holds neither texts, lists of texts nor floating-point numbers.
+    """
+    if column not in table.column_names:
+        if column != "label":
+            raise ConfigError(f"The archive has no column {column!r} to predict.{nearest(column, table.column_names)}")
+        raise _unlabelled(column, len(table))
+    values = table[column]
+    known = np.asarray(values.is_valid())
+    if not known.any():
+        raise _unlabelled(column, len(table))
+    if pa.types.is_floating(values.type):
+        return _numbers(column, values)
+    if pa.types.is_list(values.type) or pa.types.is_large_list(values.type):
+        return _labels(column, values.to_pylist(), known)
+    if pa.types.is_string(values.type) or pa.types.is_large_string(values.type):
+        return _classes(column, values.to_pylist(), known)
+    raise ConfigError(
+        f"Column {column!r} holds {values.type}: write classes as text, several labels as lists of text, and numbers "
+        "to regress as floating-point."
+    )
+
+
+def _classes(column: str, names: list[str | None], known: NDArray[np.bool_]) -> Target:
+    codes = np.full(len(names), -1, dtype=np.int64)
+    classes, codes[known] = np.unique([name for name in names if name is not None], return_inverse=True)
+    return Target(column, "classification", codes, known, tuple(str(name) for name in classes))
+
+
+def _labels(column: str, names: list[list[str] | None], known: NDArray[np.bool_]) -> Target:
+    classes = sorted({name for row in names for name in row or ()})
+    positions = {name: position for position, name in enumerate(classes)}
+    values = np.zeros((len(names), len(classes)), dtype=np.bool_)
+    for row, labels in enumerate(names):
+        values[row, [positions[name] for name in labels or ()]] = True
+    return Target(column, "multilabel", values, known, tuple(classes))
+
+
+def _numbers(column: str, column_values: pa.ChunkedArray) -> Target:
+    values = column_values.to_numpy().astype(np.float64)
+    known = np.isfinite(values)
+    if not known.any():
+        raise _unlabelled(column, len(values))
+    return Target(column, "regression", np.where(known, values, np.nan), known, ())
+
+
+def _unlabelled(column: str, count: int) -> ArchiveError:
+    return ArchiveError(
+        f"None of the archive's {count} samples has a {column}; a probe needs a labelled archive, such as EuroSAT or "
+        "the simulated one."
+    )
+
+
+# ---------------------------------------------------------------------- splits
+# The published split, or a drawn one.
 
 
 @dataclass(frozen=True)
@@ -65,38 +170,17 @@ def make_splits(table: pa.Table, seed: int = 0, column: str = "split", target: s
     if column != "split" and column not in table.column_names:
         raise ConfigError(f"The archive has no split column {column!r}.{nearest(column, table.column_names)}")
     known = read_target(table, target)
-    names = _strings(table, column)
+    stated = table[column].to_pylist() if column in table.column_names else [None] * len(table)
+    names = np.array(stated, dtype=object)
     if all(name is None for name in names):
         return _drawn(known, seed)
     parts = _published(names, known, column)
     origin = f"published ({column})"
     if not parts["val"].size:
-        kept, held = carve(known.strata()[parts["train"]], VALIDATION_SHARE, seed)
+        kept, held = stratified_holdout(known.strata()[parts["train"]], VALIDATION_SHARE, seed)
         parts["train"], parts["val"] = parts["train"][kept], parts["train"][held]
         origin += f", validation {VALIDATION_SHARE:.0%} of train drawn with seed {seed}"
     return Splits(**parts, target=known, origin=origin)
-
-
-def carve(labels: NDArray[np.int64], share: float, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Positions that stay and positions that are held out, drawn per class.
-
-    Args:
-        labels: Class codes, shape ``(n,)``.
-        share: Of each class, rounded; a class with one sample keeps it, and one sample at least is held
-            out of every other.
-        seed: Of the draw.
-
-    Returns:
-        Two ascending arrays that together hold every position once.
-    """
-    generator = np.random.default_rng(seed)
-    held = []
-    for code in np.unique(labels):
-        members = generator.permutation(np.flatnonzero(labels == code))
-        count = min(max(1, round(share * len(members))), len(members) - 1)
-        held.append(members[:count])
-    held_out = np.sort(np.concatenate(held))
-    return np.setdiff1d(np.arange(len(labels)), held_out), held_out
 
 
 def _published(names: NDArray[np.object_], target: Target, column: str) -> dict[str, NDArray[np.int64]]:
@@ -112,44 +196,7 @@ def _published(names: NDArray[np.object_], target: Target, column: str) -> dict[
 
 def _drawn(target: Target, seed: int) -> Splits:
     labelled, strata = np.flatnonzero(target.known), target.strata()
-    rest, test = carve(strata[labelled], SHARES["test"], seed)
-    train, val = carve(strata[labelled[rest]], SHARES["val"] / (1 - SHARES["test"]), seed + 1)
+    rest, test = stratified_holdout(strata[labelled], SHARES["test"], seed)
+    train, val = stratified_holdout(strata[labelled[rest]], SHARES["val"] / (1 - SHARES["test"]), seed + 1)
     origin = f"stratified {':'.join(f'{100 * share:.0f}' for share in SHARES.values())}, drawn with seed {seed}"
     return Splits(labelled[rest[train]], labelled[rest[val]], labelled[test], target, origin)
-
-
-def _strings(table: pa.Table, column: str) -> NDArray[np.object_]:
-    if column not in table.column_names:
-        return np.full(len(table), None, dtype=object)
-    return np.array(table[column].to_pylist(), dtype=object)
-
-
-# ------------------------------------------------------------------- low label
-# Fewer labels: smaller and smaller parts of a train split.
-
-
-def thin(strata: NDArray[np.int64], share: float, seed: int) -> NDArray[np.int64]:
-    """Positions of a seeded part of a train split, drawn within each stratum.
-
-    A smaller part lies within every larger one of the same seed, so that a curve over shares adds labels and
-    exchanges none.
-
-    Args:
-        strata: Class code, or another stratum, of each train sample, shape ``(n,)``.
-        share: Of each stratum, above 0 and at most 1; rounded, one sample at least.
-        seed: Of the draw.
-
-    Returns:
-        Ascending positions.
-
-    Raises:
-        ConfigError: The share is not above 0 and at most 1.
-    """
-    if not 0 < share <= 1:
-        raise ConfigError(f"A share of the train split lies above 0 and is 1 at most, got {share}.")
-    order = np.random.default_rng(seed).permutation(len(strata))
-    chosen = []
-    for code in np.unique(strata):
-        members = order[strata[order] == code]
-        chosen.append(members[: max(1, round(share * len(members)))])
-    return np.sort(np.concatenate(chosen))

@@ -11,9 +11,7 @@ from typing import Any
 
 from terrasieve.errors import ArchiveError
 from terrasieve.probes.significance import ALPHA, Comparison, PairedTest
-
-COMPARISONS = "comparisons.json"
-"""Name of the file that a benchmark's comparisons lie in."""
+from terrasieve.writing import write_text
 
 NOTE = (
     "Bands of the same test samples are not independent, nor are seeds tested on the same samples: p values over them "
@@ -54,7 +52,7 @@ def as_record(comparison: Comparison) -> dict[str, object]:
 
 def write_comparisons(found: Sequence[Comparison], path: Path) -> None:
     """Write every number of every comparison as a JSON list."""
-    path.write_text(json.dumps([as_record(one) for one in found], indent=1) + "\n", encoding="utf-8")
+    write_text(path, json.dumps([as_record(one) for one in found], indent=1) + "\n")
 
 
 def read_comparisons(path: Path) -> tuple[Comparison, ...]:

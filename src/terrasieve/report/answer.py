@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from terrasieve.probes.metrics.classification import METRIC_INFO
+from terrasieve.probes.metrics import METRIC_INFO
 from terrasieve.report.grouping import Group, Verdict, difference, value_text
 from terrasieve.report.run import Run
 from terrasieve.report.wording import listed, number, percent
@@ -22,16 +22,11 @@ class Answer:
     more: tuple[str, ...]
 
 
-def answer(run: Run, groups: Sequence[Group]) -> Answer:
-    """What the rows of a run say; without rows, what its log says, and that this is no result.
-
-    Args:
-        run: The run.
-        groups: Its probe rows; see :func:`terrasieve.report.grouping.groups_of`.
-    """
-    if not groups:
+def answer(run: Run) -> Answer:
+    """What the rows of a run say; without rows, what its log says, and that this is no result."""
+    if not run.groups:
         return Answer(_without_probes(run), ())
-    first, *others = groups
+    first, *others = run.groups
     lead = f"{_lead(first)} {_tally(first)}".strip()
     more = [_best_and_worst(first), *(_further(group) for group in others)]
     return Answer(lead, tuple(text for text in more if text))

@@ -7,23 +7,25 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from terrasieve.errors import ArchiveError, ConfigError
-from terrasieve.models.export import CARD, WEIGHTS, EncoderCard
-from terrasieve.probes.metrics.classification import METRIC_INFO
+from terrasieve.models.export import EncoderCard
+from terrasieve.probes.metrics import METRIC_INFO
 from terrasieve.probes.results import ProbeRow
-from terrasieve.probes.row_tables import HEADLINES, to_markdown
+from terrasieve.probes.row_tables import HEADLINES, notes_of, score_table
 from terrasieve.report.answer import answer
 from terrasieve.report.cautions import cautions
-from terrasieve.report.citations import CITATIONS
-from terrasieve.report.grouping import groups_of
+from terrasieve.report.citations import citation_section
 from terrasieve.report.run import Run, read_runs
 from terrasieve.report.sections.ran import statistics_table
-from terrasieve.writing import write_whole
+from terrasieve.runs import CARD, WEIGHTS
+from terrasieve.tables import MISSING, Table, escape_markdown, row_of
+from terrasieve.writing import write_text
 
 README = "README.md"
 _LICENSE = re.compile(r"[a-z0-9][a-z0-9.+-]*")
@@ -49,12 +51,14 @@ def write_card(run: Path, out: Path | None = None, license: str = "apache-2.0") 
     """Write the model card of a run.
 
     Args:
-        run: A run folder with an exported encoder.
-        out: The file to write; ``README.md`` in the encoder's folder when None, ready to be uploaded with the weights.
+        run: A run folder with an exported encoder, or the encoder's own folder.
+        out: The Markdown file to write; ``README.md`` in the encoder's folder when None, ready to be uploaded with the
+            weights.
         license: Identifier of the weights' licence, as model hubs list them, for example ``apache-2.0`` or ``mit``.
 
     Raises:
-        ArchiveError: There is no encoder in the folder, a file is damaged, or the disk refused the card.
+        ArchiveError: There is no encoder in the folder, or a file is damaged.
+        WriteError: The system refused the card.
         ConfigError: The licence is no identifier.
     """
     if not _LICENSE.fullmatch(license):
@@ -65,16 +69,19 @@ def write_card(run: Path, out: Path | None = None, license: str = "apache-2.0") 
             f"{run} holds no encoder, of which the card would be: looked for encoder/{CARD}. Train with "
             "`terrasieve pretrain`, or give the folder of a finished run."
         )
-    folder = run / "encoder" if (run / "encoder" / CARD).is_file() else run
-    target = out or folder / README
-    return write_whole(target, card_text(read, read.card, license))
+    target = out or (read.at.exported() or run) / README
+    return write_text(target, card_text(read, read.card, license))
 
 
 def card_text(run: Run, card: EncoderCard, license: str) -> str:
     """The card as Markdown with YAML front matter."""
     front = yaml.safe_dump(front_matter(run, card, license), sort_keys=False, allow_unicode=True, width=100)
     sections = [_what(card), _limits(run), _training_data(card), _loading(run, card), _evaluation(run)]
-    sections += [_licence(license), _citation(card), _weights(card)]
+    sections += [
+        _licence(license),
+        citation_section(card.method, [layout for layout, _ in _sources(_data(card))]),
+        _weights(card),
+    ]
     return "\n\n".join([f"---\n{front}---", *(text for text in sections if text)]) + "\n"
 
 
@@ -90,7 +97,7 @@ def front_matter(run: Run, card: EncoderCard, license: str) -> dict[str, Any]:
     }
     if sources and not _data(card).get("simulated") and sources[-1][0] not in _NO_DATA_SET:
         facts["datasets"] = [sources[-1][0]]
-    mains = [(group.main, group.trained) for group in groups_of(run.rows)]
+    mains = [(group.main, group.trained) for group in run.groups]
     results = [_result(line.rows[trained]) for line, trained in mains if line is not None]
     if results:
         facts["model-index"] = [{"name": card.recipe, "results": results}]
@@ -103,19 +110,18 @@ def front_matter(run: Run, card: EncoderCard, license: str) -> dict[str, Any]:
 def _what(card: EncoderCard) -> str:
     channels = card.backbone.channels
     views = dict.fromkeys(" or ".join(bands) for bands in card.view_bands)
-    seen = f" Each channel of a training view showed one of: {text('; '.join(views))}." if views else ""
+    seen = f" Each channel of a training view showed one of: {escape_markdown('; '.join(views))}." if views else ""
     return (
-        f"# {text(card.recipe)}\n\n"
-        f"A {text(card.backbone.name)} encoder with {channels} input channel{'s' if channels > 1 else ''}, trained "
-        f"without labels by {text(card.method)} on views of {card.image_size} x {card.image_size} pixels. It turns "
-        f"pixels into feature vectors; it has no classification head.{seen}"
+        f"# {escape_markdown(card.recipe)}\n\n"
+        f"A {escape_markdown(card.backbone.name)} encoder with {channels} input channel{'s' if channels > 1 else ''}, "
+        f"trained without labels by {escape_markdown(card.method)} on views of {card.image_size} x {card.image_size} "
+        f"pixels. It turns pixels into feature vectors; it has no classification head.{seen}"
     )
 
 
 def _limits(run: Run) -> str:
-    groups = groups_of(run.rows, run.predictions)
-    found = [f"- {text(one.text)}" for one in cautions(run, groups) if one.level != "note"]
-    said = text(answer(run, groups).lead)
+    found = [f"- {escape_markdown(one.text)}" for one in cautions(run) if one.level != "note"]
+    said = escape_markdown(answer(run).lead)
     heading = "## How good it is, and its limits\n\n"
     general = (
         "- It was measured on the inputs and data named below only; other sensors, bands, units, pixel sizes and "
@@ -126,23 +132,29 @@ def _limits(run: Run) -> str:
 
 def _training_data(card: EncoderCard) -> str:
     data = _data(card)
-    lines = [f"- Source: {text(_source(data))}"]
+    source = ", made from ".join(" ".join(one).strip() for one in _sources(data)) or "not recorded"
+    lines = [f"- Source: {escape_markdown(source)}"]
     if "simulated" in data:
         lines.append(f"- Simulated: {'yes, SIMULATED data' if data['simulated'] else 'no'}")
     if "samples" in card.provenance:
         lines.append(f"- Samples: {card.provenance['samples']:,}")
     if card.provenance.get("hardware"):
-        lines.append(f"- Hardware: {text(str(card.provenance['hardware']))}")
+        lines.append(f"- Hardware: {escape_markdown(str(card.provenance['hardware']))}")
     if data.get("fingerprint"):
-        lines.append(f"- Fingerprint of the data: `{text(str(data['fingerprint']))}`")
-    table = ["| sensor | band | wavelength, µm | pixel, m | unit |", "|---|---|---|---|---|"]
-    for key, sensor in card.sensors.items():
-        for band in sensor.bands:
-            wave = "-" if band.wavelength_um is None else f"{band.wavelength_um:g}"
-            table.append(
-                f"| {text(key)} ({text(sensor.name)}) | {text(band.name)} | {wave} | {band.gsd:g} | {text(band.unit)} |"
-            )
-    return "\n".join(["## Training data", "", *lines, "", *table])
+        lines.append(f"- Fingerprint of the data: `{escape_markdown(str(data['fingerprint']))}`")
+    rows = tuple(
+        row_of(
+            f"{key} ({sensor.name})",
+            band.name,
+            MISSING if band.wavelength_um is None else f"{band.wavelength_um:g}",
+            f"{band.gsd:g}",
+            band.unit,
+        )
+        for key, sensor in card.sensors.items()
+        for band in sensor.bands
+    )
+    bands = Table("", ("sensor", "band", "wavelength, µm", "pixel, m", "unit"), rows, align="llrrl")
+    return "\n".join(["## Training data", "", *lines, "", bands.to_markdown()])
 
 
 def _loading(run: Run, card: EncoderCard) -> str:
@@ -160,8 +172,7 @@ def _loading(run: Run, card: EncoderCard) -> str:
     table = statistics_table(run)
     if table:
         lines += ["", "Each band is normalised as `(pixel - mean) / std`, in its own unit:", ""]
-        lines += [f"| {' | '.join([table.corner, *table.columns])} |", "|---|---|---|---|"]
-        lines += [f"| {' | '.join([text(name), *(text(cell.text) for cell in cells)])} |" for name, cells in table.rows]
+        lines += [replace(table, title="").to_markdown()]
     return "\n".join(lines)
 
 
@@ -172,9 +183,9 @@ def _evaluation(run: Run) -> str:
         "## Evaluation",
         "Models side by side under the same probe, with 95 % intervals; the protocol is beneath each table.",
     ]
-    for group in groups_of(run.rows):
+    for group in run.groups:
         rows = [row for line in group.lines for row in line.rows.values()]
-        parts += [f"### {text(group.title)}", to_markdown([_plain(row) for row in rows], group.headline)]
+        parts.append(replace(score_table(rows, group.headline), notes=notes_of(rows)).to_markdown(level=3))
     return "\n\n".join(parts)
 
 
@@ -185,30 +196,13 @@ def _licence(license: str) -> str:
     )
 
 
-def _citation(card: EncoderCard) -> str:
-    entries = CITATIONS.get(card.method, ())
-    return "## Citation\n\nThe method:\n\n```bibtex\n" + "\n\n".join(entries) + "\n```" if entries else ""
-
-
 def _weights(card: EncoderCard) -> str:
     version = card.provenance.get("terrasieve")
-    made = f" Written by terrasieve {text(str(version))}." if version else ""
+    made = f" Written by terrasieve {escape_markdown(str(version))}." if version else ""
     return f"## Weights\n\n`{WEIGHTS}`, SHA-256 `{card.weights_sha256 or 'not recorded'}`.{made}"
 
 
 # ---------------------------------------------------------------- parts
-
-
-def text(value: str) -> str:
-    """Text that Markdown must show as it is, on one line."""
-    flat = " ".join(value.split())
-    return re.sub(r"([\\`*_\[\]<>|#])", r"\\\1", flat)
-
-
-def _plain(row: ProbeRow) -> ProbeRow:
-    """The row with its texts escaped for Markdown."""
-    changed = {name: text(getattr(row, name)) for name in ("model", "inputs", "probe", "protocol", "data", "note")}
-    return ProbeRow(**{**vars(row), **changed})
 
 
 def _result(row: ProbeRow) -> dict[str, Any]:
@@ -216,8 +210,8 @@ def _result(row: ProbeRow) -> dict[str, Any]:
     return {
         "task": {"type": kind, "name": f"{name}, {row.probe} probe"},
         "dataset": {
-            "type": _data_set(row),
-            "name": f"{_data_set(row)}, {row.target}",
+            "type": row.data_set,
+            "name": f"{row.data_set}, {row.target}",
             "config": row.inputs,
             "split": "test",
         },
@@ -242,11 +236,6 @@ def _data(card: EncoderCard) -> Mapping[str, Any]:
     return data if isinstance(data, Mapping) else {}
 
 
-def _data_set(row: ProbeRow) -> str:
-    """The layout that a row's description of the data begins with, after ``data:``."""
-    return (row.data.split(":", 1)[-1].split(",")[0].split() or ["unknown"])[0]
-
-
 def _sources(data: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Layout and folder of each archive of the chain, the one that was read first; folders without their parents."""
     found = []
@@ -254,7 +243,3 @@ def _sources(data: Mapping[str, Any]) -> list[tuple[str, str]]:
         found.append((str(data.get("layout", "unknown layout")), Path(str(data.get("root", ""))).name))
         data = data.get("packed_from") or data.get("made_from") or {}
     return found
-
-
-def _source(data: Mapping[str, Any]) -> str:
-    return ", made from ".join(" ".join(one).strip() for one in _sources(data)) or "not recorded"

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from terrasieve.methods.collapse import CollapseMonitor
-from terrasieve.models.export import CARD, WEIGHTS
-from terrasieve.probes.metrics.classification import METRIC_INFO
+from terrasieve.probes.metrics import METRIC_INFO
 from terrasieve.report.grouping import Group, Verdict, difference
-from terrasieve.report.run import PROBE, Run
+from terrasieve.report.run import Run
 from terrasieve.report.wording import listed, number, percent
+from terrasieve.runs import CARD, WEIGHTS
 from terrasieve.training.schedules import off_boundary_warning
 
 Level = Literal["serious", "caution", "note"]
@@ -34,14 +34,9 @@ class Caution:
     text: str
 
 
-def cautions(run: Run, groups: Sequence[Group]) -> tuple[Caution, ...]:
-    """Everything to know about a run first, the most serious first.
-
-    Args:
-        run: The run.
-        groups: Its probe rows; see :func:`terrasieve.report.grouping.groups_of`.
-    """
-    found = [*_data(run), *_scores(run, groups), *_training(run), *_weights(run), *_explanation(run)]
+def cautions(run: Run) -> tuple[Caution, ...]:
+    """Everything to know about a run first, the most serious first."""
+    found = [*_data(run), *_scores(run), *_training(run), *_weights(run), *_explanation(run)]
     return tuple(sorted(dict.fromkeys(found), key=lambda one: LEVELS.index(one.level)))
 
 
@@ -64,8 +59,8 @@ def _data(run: Run) -> Iterator[Caution]:
 # ---------------------------------------------------------------- scores
 
 
-def _scores(run: Run, groups: Sequence[Group]) -> Iterator[Caution]:
-    for group in groups:
+def _scores(run: Run) -> Iterator[Caution]:
+    for group in run.groups:
         yield from _against_floors(group)
     yield from _test_split(run)
     for note in dict.fromkeys((row.model, row.note) for row in run.rows if row.note):
@@ -236,8 +231,8 @@ def _explanation(run: Run) -> Iterator[Caution]:
     if run.rows and run.rows[0].model != run.explanation.model:
         yield Caution(
             "caution",
-            f"{PROBE} is about {run.rows[0].model}, explanation.json about {run.explanation.model}: probe and explain "
-            "the same encoder.",
+            f"{run.at.probe.name} is about {run.rows[0].model}, {run.at.explanation.name} about "
+            f"{run.explanation.model}: probe and explain the same encoder.",
         )
     saliency = run.explanation.saliency
     maps = [one for item in saliency.items for one in item.maps] if saliency else []

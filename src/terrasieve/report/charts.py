@@ -31,14 +31,15 @@ class Chart:
     """A figure with what it says in words.
 
     Attributes:
-        id: Unique on the page.
-        title: A heading of its own.
-        alt: What it shows, for those who do not see it.
-        traces: Plotly traces.
-        layout: Plotly layout beyond the page's defaults.
-        height: Pixels.
-        group: What a list of choices says before the title.
-        width: Least width in pixels; a narrower page scrolls the chart in its own box.
+        id: Identifier of the chart, unique on the page.
+        title: Heading of the chart.
+        alt: What the chart shows, in words, for those who do not see it.
+        traces: Plotly traces, drawn in this order.
+        layout: Plotly layout, which goes before the page's defaults.
+        height: Height of the chart in pixels.
+        group: What a list of choices says before the title; empty where the title says all.
+        width: Least width in pixels; a narrower page scrolls the chart in its own box. 0 sets no limit.
+        samples: Id, label and picture of the sample behind each point, which the page shows beside the chart.
     """
 
     id: str
@@ -49,6 +50,7 @@ class Chart:
     height: int = 320
     group: str = ""
     width: int = 0
+    samples: tuple[tuple[str, str, str], ...] = ()
 
     @property
     def figure(self) -> dict[str, Any]:
@@ -61,9 +63,9 @@ class Choice:
     """Charts of which the page shows one at a time.
 
     Attributes:
-        id: Unique on the page.
-        label: What is chosen.
-        charts: At least one; the first is shown at first.
+        id: Identifier of the choice, unique on the page.
+        label: What kind of thing is chosen, such as ``Round``.
+        charts: At least one chart; the page shows the first until another is chosen.
     """
 
     id: str
@@ -110,12 +112,12 @@ def heatmap(
     """Traces of coloured cells and of the numbers in them.
 
     Args:
-        values: Colour of each cell, a list per row.
-        columns: Names, left to right.
-        rows: Names, top to bottom.
-        texts: What stands in each cell.
-        hover: Plotly hover template.
-        largest: Value of the strongest colour; 0 has the weakest.
+        values: Number behind the colour of each cell, shape ``(rows, columns)``; None leaves a cell blank.
+        columns: Names of the columns, left to right.
+        rows: Names of the rows, top to bottom.
+        texts: Text in each cell, shape ``(rows, columns)``; an empty one writes nothing.
+        hover: Plotly template of the text that is shown where the pointer is.
+        largest: Value of the strongest colour, above 0; 0 has the weakest.
     """
     cells = {
         "type": "heatmap",

@@ -1,33 +1,32 @@
-"""The papers behind each method, as BibTeX."""
+"""What to cite, as the method and the data sets that are registered say."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Sequence
 
-_RS_BYOL = """@article{jain2022selfsupervised,
-  author  = {Jain, Pallavi and Schoen-Phelan, Bianca and Ross, Robert},
-  title   = {Self-Supervised Learning for Invariant Representations From Multi-Spectral and {SAR} Images},
-  journal = {IEEE Journal of Selected Topics in Applied Earth Observations and Remote Sensing},
-  volume  = {15},
-  pages   = {7797--7808},
-  year    = {2022},
-}"""
+from terrasieve.archive.layout import LAYOUTS
+from terrasieve.methods.base import METHODS
 
-_OCEANSAR = """@inproceedings{kerdreux2025efficient,
-  author    = {Kerdreux, Thomas and Tuel, Alexandre and Febvre, Quentin and Mouche, Alexis and Chapron, Bertrand},
-  title     = {Efficient Self-Supervised Learning for {Earth} Observation via Dynamic Dataset Curation},
-  booktitle = {CVPR Workshop MORSE},
-  year      = {2025},
-  note      = {arXiv:2504.06962},
-}"""
 
-_DINO = """@inproceedings{caron2021emerging,
-  author    = {Caron, Mathilde and Touvron, Hugo and Misra, Ishan and J{\\'e}gou, Herv{\\'e} and Mairal, Julien and
-               Bojanowski, Piotr and Joulin, Armand},
-  title     = {Emerging Properties in Self-Supervised Vision Transformers},
-  booktitle = {ICCV},
-  year      = {2021},
-}"""
+def citation_section(method: str, layouts: Sequence[str]) -> str:
+    """The part of a model's card that says what to cite, as Markdown with BibTeX.
 
-CITATIONS: Mapping[str, tuple[str, ...]] = {"byol": (_RS_BYOL,), "dino": (_OCEANSAR, _DINO)}
-"""By name of the method."""
+    Args:
+        method: Name of the method that trained the model.
+        layouts: Names of the layouts of the data that it learnt from.
+
+    Returns:
+        Nothing where no paper is known, for example of a method whose plug-in is not installed.
+    """
+    spec = METHODS.get(method)
+    found = [LAYOUTS[layout].data_set for layout in layouts if layout in LAYOUTS]
+    parts = [
+        _bibtex("The method", spec.citations if spec else ()),
+        _bibtex("The data that it learnt from", [one.citation for one in found if one]),
+    ]
+    return "\n\n".join(["## Citation", *filter(None, parts)]) if any(parts) else ""
+
+
+def _bibtex(subject: str, entries: Iterable[str]) -> str:
+    told = "\n\n".join(dict.fromkeys(filter(None, entries)))
+    return f"{subject}:\n\n```bibtex\n{told}\n```" if told else ""

@@ -3,23 +3,76 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
-from terrasieve.probes.metrics.classification import METRIC_INFO, Task
-from terrasieve.probes.models import FLOORS
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from terrasieve.errors import ArchiveError
+from terrasieve.probes.metrics import METRIC_INFO, Task
 from terrasieve.probes.results import ProbeRow
-from terrasieve.probes.row_tables import HEADLINES, best, shown, subject_of
-from terrasieve.probes.significance import Difference
-from terrasieve.report.paired import Predictions
-from terrasieve.report.wording import span
+from terrasieve.probes.row_tables import HEADLINES, Line, best, interval_text, lines_of, shown, subject_of
+from terrasieve.probes.significance import Difference, paired_bootstrap
+
+_KEYS = ["model", "inputs", "probe", "target", "train_share", "seed"]
+_NEEDED = [*_KEYS, "id", "truth", "predicted"]
+
+
+# ---------------------------------------------------------------- sample by sample
 
 
 @dataclass(frozen=True)
-class Line:
-    """One input: ``rows`` by model, ``name`` as people read it."""
+class Predictions:
+    """Whether each test sample was classified correctly, by sample id, for each row of a probe."""
 
-    name: str
-    rows: Mapping[str, ProbeRow]
+    correct: Mapping[tuple[Any, ...], Mapping[str, bool]] = field(default_factory=dict)
+
+    def difference(self, ours: ProbeRow, theirs: ProbeRow) -> Difference | None:
+        """Accuracy of one row less that of another, on the samples of both, with its paired bootstrap 95 % interval.
+
+        None where a row's predictions were not kept, are not of the samples that the other was tested on, or do not
+        give the accuracy of the row.
+        """
+        mine, other = self.correct.get(_key(ours)), self.correct.get(_key(theirs))
+        if mine is None or other is None or mine.keys() != other.keys():
+            return None
+        left = np.array([mine[name] for name in mine], dtype=np.float64)
+        right = np.array([other[name] for name in mine], dtype=np.float64)
+        if not (_agrees(left, ours) and _agrees(right, theirs)):
+            return None
+        return paired_bootstrap(left, right)
+
+
+def read_predictions(path: Path) -> Predictions:
+    """Read ``probe-predictions.parquet``; without that file there are no predictions.
+
+    Raises:
+        ArchiveError: The file is damaged or lacks a column.
+    """
+    if not path.is_file():
+        return Predictions()
+    try:
+        frame = pq.read_table(path, columns=_NEEDED).to_pandas()
+    except (OSError, pa.ArrowInvalid, KeyError) as error:
+        raise ArchiveError(f"{path} holds no predictions of this version: {error}. Probe the run again.") from error
+    frame["correct"] = frame["truth"].astype(str) == frame["predicted"].astype(str)
+    groups = frame.groupby(_KEYS, observed=True, sort=False)
+    return Predictions({key: dict(zip(part["id"], part["correct"], strict=True)) for key, part in groups})
+
+
+def _key(row: ProbeRow) -> tuple[Any, ...]:
+    return (row.model, row.inputs, row.probe, row.target, row.train_share, row.seed)
+
+
+def _agrees(correct: NDArray[np.float64], row: ProbeRow) -> bool:
+    return len(correct) == row.n_test and bool(np.isclose(correct.mean(), row.metrics.get("accuracy", np.nan)))
+
+
+# ---------------------------------------------------------------- groups
 
 
 @dataclass(frozen=True)
@@ -27,12 +80,12 @@ class Verdict:
     """The trained model against another one on one line.
 
     Attributes:
-        line: Name of the input.
-        other: Name of the other model.
-        metric: What is compared.
+        line: Name of the input that both models were shown.
+        other: Name of the model that the trained one is compared with.
+        metric: Name of the metric that is compared.
         gain: How much better the trained model is, in the metric's own scale: positive is better.
-        apart: Whether the 95 % intervals do not overlap; None where one is missing.
-        paired: The difference sample by sample, where predictions were kept.
+        apart: Whether the 95 % intervals do not overlap; None where a row has no interval.
+        paired: The difference sample by sample; None where the predictions were not kept.
     """
 
     line: str
@@ -64,10 +117,10 @@ class Group:
     """Everything under one probe on one target.
 
     Attributes:
-        title: Probe, target and share of the train split.
-        task: Kind of target.
-        models: The trained one first.
-        lines: One an input, and a seed where there are several.
+        title: The probe, the target and the share of the train split, as people read them.
+        task: What kind of target the probe predicts.
+        models: Names of the models, the trained one first.
+        lines: One line for each input, and for each seed where there are several.
         against: For each other model, the trained one against it on every line that has both, by the headline metric.
     """
 
@@ -85,7 +138,8 @@ class Group:
     @property
     def floors(self) -> tuple[str, ...]:
         """What it has to beat."""
-        return tuple(model for model in self.models[1:] if model in FLOORS)
+        found = {model for line in self.lines for model, row in line.rows.items() if row.is_floor}
+        return tuple(model for model in self.models[1:] if model in found)
 
     @property
     def headline(self) -> str:
@@ -103,7 +157,7 @@ class Group:
     def main(self) -> Line | None:
         """The line with the most bands that the trained model has; the first of several."""
         scored = [line for line in self.lines if _has(line, self.trained, self.headline)]
-        return max(scored, key=lambda line: len(line.rows[self.trained].bands.split(",")), default=None)
+        return max(scored, key=lambda line: len(line.rows[self.trained].bands), default=None)
 
     @property
     def rivals(self) -> tuple[str, ...]:
@@ -122,35 +176,17 @@ def groups_of(rows: Sequence[ProbeRow], predictions: Predictions | None = None) 
     """Rows by target, probe and share of the train split, in order of appearance.
 
     Args:
-        rows: Of one file; the first row's model is the trained one.
-        predictions: What stands behind the rows, where it was kept.
+        rows: The rows of one run; the first row's model is the trained one.
+        predictions: What the probes said of each test sample; without them no model is compared sample by sample.
     """
     keys = dict.fromkeys((row.target, row.probe, row.train_share) for row in rows)
     parts = [[row for row in rows if (row.target, row.probe, row.train_share) == key] for key in keys]
     return tuple(_group(part, rows[0].model, predictions or Predictions()) for part in parts)
 
 
-def lines_of(rows: Sequence[ProbeRow]) -> tuple[Line, ...]:
-    """Rows of one probe on one target by input, and by seed where there are several."""
-    places = dict.fromkeys((row.bands, row.seed) for row in rows)
-    seeded = len({seed for _, seed in places}) > 1
-    lines = []
-    for bands, seed in places:
-        line = {row.model: row for row in rows if (row.bands, row.seed) == (bands, seed)}
-        name = next(iter(line.values())).inputs
-        lines.append(Line(f"{name}, seed {seed}" if seeded else name, line))
-    return tuple(lines)
-
-
 def difference(metric: str, gain: float) -> str:
     """A difference without its sign: points where the metric is shown in per cent, else in its own unit."""
     return f"{shown(metric, abs(gain))} points" if METRIC_INFO[metric].percent else shown(metric, abs(gain))
-
-
-def interval_text(row: ProbeRow, metric: str) -> str:
-    """The 95 % interval as ``81.9-84.4``; nothing where there is none."""
-    interval = row.ci95.get(metric)
-    return span(*(shown(metric, bound) for bound in interval)) if interval else ""
 
 
 def value_text(row: ProbeRow, metric: str) -> str:
@@ -183,10 +219,6 @@ def _verdict(line: str, ours: ProbeRow, theirs: ProbeRow, metric: str, predictio
     sign = -1 if METRIC_INFO[metric].higher_is_better is False else 1
     gain = sign * (ours.metrics[metric] - theirs.metrics[metric])
     paired = predictions.difference(ours, theirs) if metric == "accuracy" else None
-    return Verdict(line, theirs.model, metric, gain, _apart(ours.ci95.get(metric), theirs.ci95.get(metric)), paired)
-
-
-def _apart(one: tuple[float, float] | None, other: tuple[float, float] | None) -> bool | None:
-    if one is None or other is None:
-        return None
-    return one[0] > other[1] or other[0] > one[1]
+    one, other = ours.ci95.get(metric), theirs.ci95.get(metric)
+    apart = None if one is None or other is None else one[0] > other[1] or other[0] > one[1]
+    return Verdict(line, theirs.model, metric, gain, apart, paired)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from datetime import UTC, datetime
 from importlib import resources
@@ -17,40 +16,66 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 import terrasieve
-from terrasieve.explain.record import EXPLANATION
 from terrasieve.report.answer import Answer, answer
 from terrasieve.report.cautions import Caution, cautions
 from terrasieve.report.charts import Chart
-from terrasieve.report.grouping import groups_of
-from terrasieve.report.run import EMBEDDINGS, LOG, PROBE, Run, read_runs
+from terrasieve.report.run import Run, read_runs
 from terrasieve.report.sections.comparison import comparison
-from terrasieve.report.sections.curation import Curation, curation
-from terrasieve.report.sections.explained import Bands, Gallery, Scatter, bands, neighbours, projection, saliency
-from terrasieve.report.sections.places import Places, places
-from terrasieve.report.sections.ran import Ran, ran
-from terrasieve.report.sections.scores import Scores, scores
-from terrasieve.report.sections.tested import Tested, tested
-from terrasieve.report.sections.training import Training, training
+from terrasieve.report.sections.curation import curation
+from terrasieve.report.sections.explained import bands, neighbours, projection, saliency
+from terrasieve.report.sections.places import places
+from terrasieve.report.sections.ran import ran
+from terrasieve.report.sections.scores import scores
+from terrasieve.report.sections.tested import tested
+from terrasieve.report.sections.training import training
 from terrasieve.report.wording import day, listed
-from terrasieve.writing import write_whole
+from terrasieve.tables import break_after_joints
+from terrasieve.writing import write_text
 
-_TITLES = {
-    "scores": "Scores",
-    "tested": "Comparisons",
-    "training": "Training",
-    "curation": "Curation",
-    "places": "Map",
-    "scatter": "Projection",
-    "saliency": "Saliency",
-    "neighbours": "Neighbours",
-    "bands": "Bands",
-    "ran": "What ran",
-}
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the page about one run.
+
+    Attributes:
+        name: End of its anchor, and the name of its template in ``templates/sections``.
+        title: Heading of the section.
+        build: Makes what the template shows of a run, given a prefix for its ids; None where the run has nothing of it.
+    """
+
+    name: str
+    title: str
+    build: Callable[[str, Run], object | None]
+
+
+SECTIONS = (
+    Section("scores", "Scores", scores),
+    Section("tested", "Comparisons", tested),
+    Section("training", "Training", training),
+    Section("curation", "Curation", curation),
+    Section("places", "Map", places),
+    Section("scatter", "Projection", projection),
+    Section("saliency", "Saliency", saliency),
+    Section("neighbours", "Neighbours", neighbours),
+    Section("bands", "Bands", bands),
+    Section("ran", "What ran", ran),
+)
+"""Every section, in the order of the page."""
 
 
 @dataclass(frozen=True)
 class Part:
-    """Everything that the page says about one run; sections without files behind them are None."""
+    """Everything that the page says about one run.
+
+    Attributes:
+        key: Prefix of the ids in this part, unique on the page.
+        name: Name of the run.
+        kind: The encoder in a few words; empty where no file says.
+        dates: When the run was trained, probed and explained, in words.
+        answer: What the run learned, and whether it is better than its floors, in sentences.
+        cautions: What must be known before a number is believed, the most serious first.
+        sections: Each section that there is, with what its template shows.
+    """
 
     key: str
     name: str
@@ -58,23 +83,7 @@ class Part:
     dates: str
     answer: Answer
     cautions: tuple[Caution, ...]
-    scores: Scores | None
-    tested: Tested | None
-    training: Training | None
-    curation: Curation | None
-    places: Places | None
-    scatter: Scatter | None
-    saliency: Gallery | None
-    neighbours: Gallery | None
-    bands: Bands | None
-    ran: Ran
-
-    @property
-    def sections(self) -> tuple[tuple[str, str], ...]:
-        """Anchor and title of each section that there is."""
-        return tuple(
-            (f"{self.key}-{name}", title) for name, title in _TITLES.items() if getattr(self, name) is not None
-        )
+    sections: tuple[tuple[Section, object], ...]
 
 
 def write_report(runs: Sequence[Path], out: Path) -> Path:
@@ -84,14 +93,15 @@ def write_report(runs: Sequence[Path], out: Path) -> Path:
 
     Args:
         runs: Folders as ``terrasieve pretrain``, ``probe`` or ``bench`` writes them; several are compared.
-        out: The file to write; its folder is made.
+        out: The HTML file to write; its folder is made.
 
     Raises:
-        ArchiveError: A folder holds nothing of a run, a file in it is damaged, or the disk refused the page.
+        ArchiveError: A folder holds nothing of a run, or a file in it is damaged.
         CheckpointError: An encoder's card is damaged.
+        WriteError: The system refused the page; one that was there is untouched.
     """
     read = read_runs(runs)
-    return write_whole(out, render([_part(f"run-{number}", run) for number, run in enumerate(read, 1)], read))
+    return write_text(out, render([_part(f"run-{number}", run) for number, run in enumerate(read, 1)], read))
 
 
 def render(parts: Sequence[Part], runs: Sequence[Run]) -> str:
@@ -101,13 +111,14 @@ def render(parts: Sequence[Part], runs: Sequence[Run]) -> str:
     script = _asset("page.js")
     plotly = get_plotlyjs().replace("\r\n", "\n") if charts else ""
     environment = Environment(loader=PackageLoader("terrasieve.report"), autoescape=True, undefined=StrictUndefined)
-    environment.filters["breakable"] = breakable
+    environment.filters["breakable"] = lambda text: Markup(break_after_joints(text))  # noqa: S704 - escaped by it
+    environment.filters["table"] = lambda table: Markup(table.to_html())  # noqa: S704 - escaped by it
     return environment.get_template("page.html.j2").render(
         title=parts[0].name if len(parts) == 1 else f"{len(parts)} runs: {listed([part.name for part in parts])}",
         parts=parts,
         comparison=compared,
         figures={chart.id: chart.figure | {"alt": chart.alt, "width": chart.width} for chart in charts},
-        samples={part.scatter.chart.id: part.scatter.samples for part in parts if part.scatter},
+        samples={chart.id: chart.samples for chart in charts if chart.samples},
         policy=_policy([plotly, script]),
         css=_ours(_asset("page.css")),
         dark=_ours(_asset("dark.css")),
@@ -130,31 +141,16 @@ def charts_in(value: Any) -> Iterator[Chart]:
             yield from charts_in(one)
 
 
-def breakable(text: str) -> Markup:
-    """Text that may be broken after the signs that join bands."""
-    return Markup("<wbr>").join(re.split(r"(?<=[+,_/])", text))
-
-
 def _part(key: str, run: Run) -> Part:
-    groups = groups_of(run.rows, run.predictions)
-    explained = run.explanation
+    built = ((section, section.build(key, run)) for section in SECTIONS)
     return Part(
         key=key,
         name=run.name,
         kind=_kind(run),
         dates=_dates(run),
-        answer=answer(run, groups),
-        cautions=cautions(run, groups),
-        scores=scores(key, run.rows, groups),
-        tested=tested(run.comparisons),
-        training=training(key, run),
-        curation=curation(key, run.rounds),
-        places=places(key, run.folder / EMBEDDINGS, run.rounds),
-        scatter=projection(key, explained.projection) if explained else None,
-        saliency=saliency(explained.saliency) if explained else None,
-        neighbours=neighbours(explained.neighbours) if explained else None,
-        bands=bands(key, explained.bands) if explained else None,
-        ran=ran(run),
+        answer=answer(run),
+        cautions=cautions(run),
+        sections=tuple((section, content) for section, content in built if content is not None),
     )
 
 
@@ -169,10 +165,10 @@ def _kind(run: Run) -> str:
 
 def _dates(run: Run) -> str:
     """When the run's files were written."""
-    done = {LOG: "trained", PROBE: "probed", EXPLANATION: "explained"}
+    done = {run.at.log: "trained", run.at.probe: "probed", run.at.explanation: "explained"}
     days: dict[str, list[str]] = {}
     for path in run.files:
-        days.setdefault(day(path.stat().st_mtime), []).extend([done[path.name]] if path.name in done else [])
+        days.setdefault(day(path.stat().st_mtime), []).extend([done[path]] if path in done else [])
     told = [f"{listed(what)} {when}" for when, what in days.items() if what]
     return " · ".join(told) or f"written {max(days)}"
 

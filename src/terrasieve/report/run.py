@@ -3,34 +3,29 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
 
+from terrasieve.console import track
 from terrasieve.errors import ArchiveError
-from terrasieve.explain.record import EXPLANATION, Explanation, read_explanation
-from terrasieve.models.export import CARD, WEIGHTS, EncoderCard, read_card
-from terrasieve.probes.results import PREDICTIONS, ProbeRow
+from terrasieve.explain.record import Explanation, read_explanation
+from terrasieve.models.export import EncoderCard, read_card
+from terrasieve.probes.results import ProbeRow
 from terrasieve.probes.row_tables import read_json
 from terrasieve.probes.significance import Comparison
-from terrasieve.probes.statements import COMPARISONS, read_comparisons
-from terrasieve.report.digests import sha256_of
-from terrasieve.report.paired import Predictions, read_predictions
-from terrasieve.report.round_record import Round, read_round
+from terrasieve.probes.statements import read_comparisons
+from terrasieve.report.grouping import Group, Predictions, groups_of, read_predictions
+from terrasieve.runs import CARD, RoundRecord, RunFolder
 
-CONFIG = "config.yaml"
-LOG = "log.csv"
-PROBE = "probe.json"
-EMBEDDINGS = "embeddings.parquet"
-ROUNDS = "curation/round-*.json"
-LOOKED_FOR = (CONFIG, LOG, f"encoder/{CARD}", PROBE, EXPLANATION, EMBEDDINGS, ROUNDS)
-"""One of these makes a folder a run."""
-
-_LISTED = (*LOOKED_FOR, f"encoder/{WEIGHTS}", CARD, WEIGHTS, PREDICTIONS, COMPARISONS, "curation/round-*.parquet")
+_BLOCK = 2**24
+_SHOWN_FROM = 2**29
 
 Value = TypeVar("Value")
 
@@ -40,17 +35,17 @@ class Run:
     """Everything that a run folder says; what is not there is empty or None.
 
     Attributes:
-        folder: Where it lies.
-        name: Its folder's name, with the parents' where runs share it.
-        config: The resolved configuration.
+        folder: The run folder.
+        name: Name of the folder, with as many parents as tell the runs of one page apart.
+        config: The resolved configuration, as its YAML file has it.
         log: One mapping a logged step, without the columns that were empty in it; values may be NaN.
-        card: Of the encoder.
-        rows: Of the probes; the first row's model is the trained one.
-        explanation: Projection, maps and galleries.
-        rounds: Of curation, the first first.
-        quarantined: Rejected samples by the name of the quarantine file, in the folder or beside it.
-        predictions: What stands behind the rows.
-        comparisons: Of a benchmark's models, over bands and over seeds.
+        card: The card of the exported encoder.
+        rows: Results of the probes; the first row's model is the trained one.
+        explanation: Projection, saliency maps, neighbours and bands.
+        rounds: Records of the rounds of curation, the first first.
+        quarantined: Number of rejected samples by the name of the quarantine file, in the folder or beside it.
+        predictions: What the probes said of each test sample, right or wrong.
+        comparisons: Paired tests between a benchmark's models, over bands and over seeds.
         digests: SHA-256 of each file that was found, in a fixed order.
     """
 
@@ -61,7 +56,7 @@ class Run:
     card: EncoderCard | None
     rows: tuple[ProbeRow, ...]
     explanation: Explanation | None
-    rounds: tuple[Round, ...]
+    rounds: tuple[RoundRecord, ...]
     quarantined: Mapping[str, int]
     predictions: Predictions
     comparisons: tuple[Comparison, ...]
@@ -71,6 +66,11 @@ class Run:
     def files(self) -> tuple[Path, ...]:
         """What was found."""
         return tuple(self.digests)
+
+    @property
+    def at(self) -> RunFolder:
+        """The files of the run by name."""
+        return RunFolder(self.folder)
 
     @property
     def model(self) -> str:
@@ -85,8 +85,13 @@ class Run:
     def simulated(self) -> bool:
         """Whether any file says that the data are simulated."""
         trained_on = self.card.provenance.get("data", {}) if self.card else {}
-        said = [row.data for row in self.rows] + ([self.explanation.data] if self.explanation else [])
-        return bool(trained_on.get("simulated")) or any("SIMULATED" in line for line in said)
+        measured_on = [row.simulated for row in self.rows] + ([self.explanation.simulated] if self.explanation else [])
+        return bool(trained_on.get("simulated")) or any(measured_on)
+
+    @cached_property
+    def groups(self) -> tuple[Group, ...]:
+        """The probe rows side by side; empty where the run was not probed."""
+        return groups_of(self.rows, self.predictions)
 
     def series(self, column: str) -> tuple[list[float], list[float]]:
         """Steps at which a column of the log was filled, and its values there."""
@@ -118,29 +123,27 @@ def short_names(folders: Sequence[Path]) -> tuple[str, ...]:
 
 
 def _read(folder: Path, name: str) -> Run:
-    if not any(_present(folder, LOOKED_FOR)) and not (folder / CARD).is_file():
+    run = RunFolder(folder)
+    if run.exported() is None and not any(path.is_file() for path in run.told):
+        looked_for = ", ".join(str(path.relative_to(folder)) for path in run.told)
         raise ArchiveError(
-            f"{folder} holds nothing to report on: looked for {', '.join(LOOKED_FOR)}. Give the folder of a run, as "
+            f"{folder} holds nothing to report on: looked for {looked_for}. Give the folder of a run, as "
             "`terrasieve pretrain` or `terrasieve probe` writes it."
         )
     return Run(
         folder=folder,
         name=name,
-        config=_parsed(folder / CONFIG, _config) or {},
-        log=_parsed(folder / LOG, _log) or (),
-        card=_card(folder),
-        rows=tuple(read_json(folder / PROBE)) if (folder / PROBE).is_file() else (),
+        config=_parsed(run.config, _config) or {},
+        log=_parsed(run.log, _log) or (),
+        card=_card(run),
+        rows=tuple(read_json(run.probe)) if run.probe.is_file() else (),
         explanation=read_explanation(folder),
-        rounds=tuple(read_round(path) for path in sorted(folder.glob(ROUNDS))),
+        rounds=run.rounds(),
         quarantined=_quarantined(folder),
-        predictions=read_predictions(folder / PREDICTIONS),
-        comparisons=read_comparisons(folder / COMPARISONS) if (folder / COMPARISONS).is_file() else (),
-        digests=sha256_of(tuple(dict.fromkeys(_present(folder, _LISTED)))),
+        predictions=read_predictions(run.predictions),
+        comparisons=read_comparisons(run.comparisons) if run.comparisons.is_file() else (),
+        digests=sha256_of(run.files()),
     )
-
-
-def _present(folder: Path, patterns: Sequence[str]) -> Iterator[Path]:
-    return (path for pattern in patterns for path in sorted(folder.glob(pattern)) if path.is_file())
 
 
 def _parsed(path: Path, parse: Callable[[str], Value]) -> Value | None:
@@ -167,9 +170,9 @@ def _log(text: str) -> tuple[Mapping[str, float], ...]:
     return tuple(row for row in rows if math.isfinite(row.get("step", math.nan)))
 
 
-def _card(folder: Path) -> EncoderCard | None:
-    paths = (folder / "encoder" / CARD, folder / CARD)
-    return next((read_card(path) for path in paths if path.is_file()), None)
+def _card(run: RunFolder) -> EncoderCard | None:
+    folder = run.exported()
+    return read_card(folder / CARD) if folder else None
 
 
 def _quarantined(folder: Path) -> dict[str, int]:
@@ -180,3 +183,31 @@ def _quarantined(folder: Path) -> dict[str, int]:
 
 def _rejected(text: str) -> int:
     return sum(int(row.get("samples") or 1) for row in csv.DictReader(text.splitlines()))
+
+
+# ---------------------------------------------------------------- hashes
+
+
+def sha256_of(paths: Sequence[Path]) -> dict[Path, str]:
+    """SHA-256 of each file, as hexadecimal digits.
+
+    Raises:
+        ArchiveError: A file cannot be read.
+    """
+    hashes = {path: hashlib.sha256() for path in paths}
+    total = sum(path.stat().st_size for path in paths)
+    blocks = _blocks(paths)
+    # Half a gigabyte takes about a second; below that a bar would only flicker.
+    for path, block in track(blocks, "hash files (16 MiB)", -(-total // _BLOCK)) if total > _SHOWN_FROM else blocks:
+        hashes[path].update(block)
+    return {path: digest.hexdigest() for path, digest in hashes.items()}
+
+
+def _blocks(paths: Sequence[Path]) -> Iterator[tuple[Path, bytes]]:
+    for path in paths:
+        try:
+            with path.open("rb") as file:
+                while block := file.read(_BLOCK):
+                    yield path, block
+        except OSError as error:
+            raise ArchiveError(f"{path} cannot be read: {error}. Mend it, or move it out of the run folder.") from error

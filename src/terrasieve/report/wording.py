@@ -16,11 +16,6 @@ def listed(names: Sequence[str], most: int = _SHOWN_NAMES) -> str:
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}" if names else ""
 
 
-def span(low: str, high: str) -> str:
-    """Two bounds as people write them; a dash before a negative bound could be read as a sign."""
-    return f"{low} to {high}" if low.startswith("-") or high.startswith("-") else f"{low}\u2013{high}"
-
-
 def percent(share: float, digits: int = 0) -> str:
     """A share from 0 to 1 in per cent, which no line break parts from its sign."""
     return f"{100 * share:.{digits}f}\u00a0%"

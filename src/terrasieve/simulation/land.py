@@ -17,13 +17,14 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from terrasieve.archive.footprints import corners, outlines
+from terrasieve.archive.layout import DataSet
 from terrasieve.console import track
 from terrasieve.sensors import SENSORS, Sensor
 from terrasieve.simulation.imaging import OpticalSettings, see_optical, see_radar
 from terrasieve.simulation.landscape import Landscape, main_cover, make_landscape
-from terrasieve.simulation.seeded import generator
 from terrasieve.simulation.signatures import COVERS
 from terrasieve.simulation.simulated import Simulation, SimulationSpec, drawn_split
+from terrasieve.streams import Stream, generator
 
 _SENSORS = {"s2": SENSORS["s2-l2a"], "s1": SENSORS["s1"], "land_cover": SENSORS["land-cover"]}
 _GENERATOR = 1
@@ -32,7 +33,6 @@ _SHOW_PROGRESS_FROM = 5000
 _CRS = "EPSG:32632"
 _WEST, _NORTH, _ACROSS = 250_000.0, 5_600_000.0, 500_000.0
 _YEAR = datetime(2021, 1, 1, 10, 20, tzinfo=UTC)
-_SCENE, _OPTICAL, _RADAR, _COPY, _SPLIT, _DAY, _JITTER, _CLOUDS = range(8)
 
 
 class SimulatedSpec(SimulationSpec):
@@ -59,6 +59,12 @@ class SimulatedSpec(SimulationSpec):
     snr: float = Field(default=100.0, gt=0)
     cloudy: float = Field(default=0.1, ge=0, le=1)
     cloud_cover: float = Field(default=0.3, gt=0, le=1)
+
+    data_set = DataSet(title="simulated land", sensors="Sentinel-1 and -2, land cover", labels="class", split="drawn")
+
+    def open(self) -> SimulatedArchive:
+        """The archive; see :class:`SimulatedArchive`."""
+        return SimulatedArchive(self)
 
 
 class _View(NamedTuple):
@@ -134,16 +140,12 @@ class SimulatedArchive(Simulation[SimulatedSpec]):
         return [10.0, 0.0, _WEST + column * side + 10 * view.columns, 0.0, -10.0, _NORTH - row * side - 10 * view.rows]
 
 
-def _generator(spec: SimulatedSpec, index: int, purpose: int) -> np.random.Generator:
-    return generator(spec.seed, index, purpose)
-
-
 def _view(spec: SimulatedSpec, index: int) -> _View:
     """Follow a copy to its original, and that to its own, until a scene of its own is found."""
     rows = columns = 0
     reach = spec.size // 4
     while index > 0:
-        rng = _generator(spec, index, _COPY)
+        rng = generator(Stream.LAND_COPY, spec.seed, index)
         if rng.random() >= spec.redundancy:
             break
         down, right = rng.integers(-reach, reach + 1, 2).tolist()
@@ -154,23 +156,23 @@ def _view(spec: SimulatedSpec, index: int) -> _View:
 
 def _facts(spec: SimulatedSpec, index: int) -> _Facts:
     view = _view(spec, index)
-    split = drawn_split(_generator(spec, view.scene, _SPLIT))
+    split = drawn_split(generator(Stream.LAND_SPLIT, spec.seed, view.scene))
     return _Facts(view, _day(spec, index, view.scene), _label(spec, view.scene), split)
 
 
 def _label(spec: SimulatedSpec, scene: int) -> str:
-    return COVERS[main_cover(_generator(spec, scene, _SCENE), spec.zipf)].name
+    return COVERS[main_cover(generator(Stream.LAND_SCENE, spec.seed, scene), spec.zipf)].name
 
 
 def _day(spec: SimulatedSpec, index: int, scene: int) -> float:
     """Day of the year: that of the scene, give or take five days for each acquisition."""
-    day = _generator(spec, scene, _DAY).uniform(5, 360)
-    return float(day + _generator(spec, index, _JITTER).uniform(-5, 5))
+    day = generator(Stream.LAND_DAY, spec.seed, scene).uniform(5, 360)
+    return float(day + generator(Stream.LAND_JITTER, spec.seed, index).uniform(-5, 5))
 
 
 @lru_cache(maxsize=_CACHED)
 def _ground(spec: SimulatedSpec, scene: int) -> Landscape:
-    return make_landscape(_generator(spec, scene, _SCENE), spec.size, spec.zipf)
+    return make_landscape(generator(Stream.LAND_SCENE, spec.seed, scene), spec.size, spec.zipf)
 
 
 @lru_cache(maxsize=_CACHED)
@@ -181,6 +183,6 @@ def _render(spec: SimulatedSpec, index: int, sensor: str) -> NDArray[Any]:
         return ground.cover[None]
     day = _day(spec, index, view.scene)
     if sensor == "s1":
-        return see_radar(ground, day, spec.looks, _generator(spec, index, _RADAR))
-    clouds = spec.cloud_cover if _generator(spec, index, _CLOUDS).random() < spec.cloudy else 0.0
-    return see_optical(ground, OpticalSettings(day, spec.snr, clouds), _generator(spec, index, _OPTICAL))
+        return see_radar(ground, day, spec.looks, generator(Stream.LAND_RADAR, spec.seed, index))
+    clouds = spec.cloud_cover if generator(Stream.LAND_CLOUDS, spec.seed, index).random() < spec.cloudy else 0.0
+    return see_optical(ground, OpticalSettings(day, spec.snr, clouds), generator(Stream.LAND_OPTICAL, spec.seed, index))

@@ -16,6 +16,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from pydantic import Field
 
+from terrasieve.archive.layout import DataSet
 from terrasieve.console import track
 from terrasieve.ocean.bunching import wave_image
 from terrasieve.ocean.cmod5n import cmod5n, detrend
@@ -25,8 +26,8 @@ from terrasieve.sensors import SENSORS, Sensor
 from terrasieve.simulation.conditions import PHENOMENA, Conditions, draw_conditions, outline
 from terrasieve.simulation.imaging import speckle
 from terrasieve.simulation.scenery import draw_scenery
-from terrasieve.simulation.seeded import generator
 from terrasieve.simulation.simulated import Simulation, SimulationSpec, drawn_split
+from terrasieve.streams import Stream, generator
 
 SENSOR_KEY = "s1"
 PIXEL = 50.0
@@ -41,7 +42,6 @@ FLOOR = 1e-5
 _GENERATOR = 1
 _CACHED = 32
 _SHOW_PROGRESS_FROM = 20_000
-_CONDITIONS, _WAVES, _SCENERY, _SPECKLE, _SPLIT = range(5)
 
 
 class SimulatedOceanSpec(SimulationSpec):
@@ -62,6 +62,18 @@ class SimulatedOceanSpec(SimulationSpec):
     zipf: float = Field(default=1.0, ge=0)
     looks: float = Field(default=100.0, gt=0)
     nesz: float = Field(default=-26.0, ge=-100, le=0)
+
+    data_set = DataSet(
+        title="simulated ocean",
+        sensors="Wave Mode",
+        labels="class; wave height, wind",
+        split="drawn",
+        page="../how-to/ocean.md",
+    )
+
+    def open(self) -> SimulatedOceanArchive:
+        """The archive; see :class:`SimulatedOceanArchive`."""
+        return SimulatedOceanArchive(self)
 
 
 class SimulatedOceanArchive(Simulation[SimulatedOceanSpec]):
@@ -114,7 +126,7 @@ class SimulatedOceanArchive(Simulation[SimulatedOceanSpec]):
         )
 
     def _splits(self) -> list[str]:
-        return [drawn_split(generator(self.spec.seed, index, _SPLIT)) for index in range(len(self))]
+        return [drawn_split(generator(Stream.SEA_SPLIT, self.spec.seed, index)) for index in range(len(self))]
 
     @cached_property
     def _conditions(self) -> list[Conditions]:
@@ -131,7 +143,7 @@ def sea_surface(spec: SimulatedOceanSpec, index: int) -> Surface:
         index: Which vignette.
     """
     grid = Grid(spec.size * CELLS, PIXEL / CELLS)
-    return draw_surface(_conditions_of(spec, index).waves, grid, generator(spec.seed, index, _WAVES))
+    return draw_surface(_conditions_of(spec, index).waves, grid, generator(Stream.SEA_WAVES, spec.seed, index))
 
 
 def sigma0(spec: SimulatedOceanSpec, index: int) -> NDArray[np.float32]:
@@ -142,7 +154,9 @@ def sigma0(spec: SimulatedOceanSpec, index: int) -> NDArray[np.float32]:
         index: Which vignette.
     """
     known = _conditions_of(spec, index)
-    scenery = draw_scenery(known.phenomenon.name, spec.size, known.blows_to, generator(spec.seed, index, _SCENERY))
+    scenery = draw_scenery(
+        known.phenomenon.name, spec.size, known.blows_to, generator(Stream.SEA_SCENERY, spec.seed, index)
+    )
     local = incidences(known.incidence, spec.size, PIXEL)
     sea = cmod5n(known.wind_speed * scenery.wind, known.wind_direction, local) * scenery.gain
     if known.waves:
@@ -151,13 +165,13 @@ def sigma0(spec: SimulatedOceanSpec, index: int) -> NDArray[np.float32]:
 
 
 def _conditions_of(spec: SimulatedOceanSpec, index: int) -> Conditions:
-    return draw_conditions(generator(spec.seed, index, _CONDITIONS), spec.zipf)
+    return draw_conditions(generator(Stream.SEA_CONDITIONS, spec.seed, index), spec.zipf)
 
 
 @lru_cache(maxsize=_CACHED)
 def _render(spec: SimulatedOceanSpec, index: int) -> NDArray[np.float32]:
     local = incidences(_conditions_of(spec, index).incidence, spec.size, PIXEL)
     noise = np.float32(10 ** (spec.nesz / 10))
-    received = speckle(sigma0(spec, index) + noise, spec.looks, generator(spec.seed, index, _SPECKLE))
+    received = speckle(sigma0(spec, index) + noise, spec.looks, generator(Stream.SEA_SPECKLE, spec.seed, index))
     seen: NDArray[np.float32] = np.maximum(detrend(received - noise, local), FLOOR).astype(np.float32)
     return seen[None]

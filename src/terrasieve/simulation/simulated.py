@@ -11,13 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from terrasieve.archive.layout import ArchiveSpec
 from terrasieve.archive.packed.manifest import digest
 from terrasieve.archive.protocol import BaseArchive, Window
-from terrasieve.schema import Spec
 from terrasieve.sensors import Sensor
 
 
-class SimulationSpec(Spec):
+class SimulationSpec(ArchiveSpec):
     """What every simulation takes.
 
     Attributes:
@@ -27,7 +27,6 @@ class SimulationSpec(Spec):
         size: Rows and columns of a sample.
     """
 
-    layout: str
     seed: int = Field(default=0, ge=0, lt=2**64)
     samples: int = Field(default=4096, ge=1)
     size: int = Field(default=64, ge=32)

@@ -1,25 +1,35 @@
 """Checkpoints: safetensors for tensors, JSON for what people read, nothing that can execute.
 
 A checkpoint is a folder ``step-00001200``. It is written under a temporary name, flushed to disk and
-then renamed, so that a kill or a full disk leaves the ones before it untouched.
+then renamed, so that a kill or a full disk leaves the ones before it untouched. It holds
+
+- ``method.safetensors``: weights and buffers of student and teacher,
+- ``optimiser.safetensors``: the optimiser's momenta,
+- ``run.safetensors``: the pool, the feature bank, the state of torch's generator, losses that are not logged yet,
+- ``state.json``: the position in the pool, clocks, the last logged numbers, the configuration.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import shutil
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import torch
+from lightning_fabric import Fabric
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from terrasieve.errors import CheckpointError
+from terrasieve.errors import CheckpointError, ConfigError, WriteError
+from terrasieve.methods.base import Method
+from terrasieve.runs import RunFolder
+from terrasieve.training.job import TrainingJob
+from terrasieve.writing import clear_partials, write_tensors, write_text, write_whole
 
 VERSION = 1
 _PREFIX = "step-"
@@ -29,12 +39,142 @@ class Snapshot(NamedTuple):
     """What a resumed run needs besides the weights.
 
     Attributes:
-        tensors: Named tensors, for example the pool and the state of torch's generator.
-        facts: JSON-able values.
+        tensors: Tensors by name, of any shape and type, for example the pool and the state of torch's generator.
+        facts: Values by name that JSON can hold.
     """
 
     tensors: Mapping[str, Tensor]
     facts: Mapping[str, Any]
+
+
+class Stateful(Protocol):
+    """A part of a run that goes on where it was; no two parts use the same name for a tensor or for a fact."""
+
+    def snapshot(self) -> Snapshot:
+        """Everything that the part needs to go on."""
+        ...
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Go on from a snapshot that holds, among others, what :meth:`snapshot` gave."""
+        ...
+
+
+class Checkpointer:
+    """Writes the checkpoints of a run, and takes a run up again from the last of them.
+
+    Args:
+        job: The run's folder, its configuration, and how often a checkpoint is written and how many stay.
+        fabric: The processes, of which the first alone writes, and the scale of gradients in 16 bits.
+        method: The method whose weights and buffers are kept; its exported encoder is written with each checkpoint.
+        optimiser: The optimiser whose momenta are kept.
+        parts: The other parts of the run that go on where they were.
+    """
+
+    def __init__(
+        self,
+        job: TrainingJob,
+        fabric: Fabric,
+        method: Method,
+        optimiser: torch.optim.Optimizer,
+        parts: Sequence[Stateful],
+    ) -> None:
+        self.job = job
+        self.fabric = fabric
+        self.method = method
+        self.optimiser = optimiser
+        self.parts = parts
+        self.folder = RunFolder(job.folder).checkpoints
+        self._written: int | None = None
+        self._last_time = time.monotonic()
+
+    @property
+    def last(self) -> Path:
+        """The folder of the last whole checkpoint; there has to be one."""
+        return checkpoints(self.folder)[-1]
+
+    def start(self, resume: bool) -> None:
+        """Restore the last checkpoint, if there is one, or make the folder.
+
+        Raises:
+            ConfigError: The folder holds a run and ``resume`` is false.
+            CheckpointError: The checkpoint is damaged or of another configuration.
+        """
+        found = checkpoints(self.folder)
+        if found and not resume:
+            raise ConfigError(
+                f"{self.job.folder} already holds a run ({found[-1].name}). "
+                "Go on with it by --resume, or choose another folder with --out."
+            )
+        if found:
+            self._restore(found[-1])
+        elif self.fabric.is_global_zero:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        self._last_time = time.monotonic()
+
+    def due(self) -> bool:
+        """Whether the last checkpoint was written too long ago."""
+        return time.monotonic() - self._last_time > 60 * self.job.spec.checkpoint_minutes
+
+    def write(self, step: int) -> None:
+        """Write a checkpoint, unless there is one of this step, and export the encoder.
+
+        Args:
+            step: How many optimiser steps are done, 0 or more.
+
+        Raises:
+            CheckpointError: The disk refused it; earlier checkpoints are untouched.
+        """
+        if self.fabric.is_global_zero:
+            if step != self._written:
+                keep = self.job.spec.keep_checkpoints
+                write_checkpoint(self.folder, step, self.method, self.optimiser, self._snapshot(), keep)
+            self.job.export(self.method.exported, step)
+        self._last_time = time.monotonic()
+
+    def _snapshot(self) -> Snapshot:
+        tensors: dict[str, Tensor] = {"rng": torch.get_rng_state()}
+        facts: dict[str, Any] = {
+            "precision": self.fabric.strategy.precision.state_dict(),  # the scale of gradients in 16 bits
+            "curation": None,  # as stands for a run without rounds
+            "config": self.job.config,
+        }
+        for part in self.parts:
+            own = part.snapshot()
+            tensors |= own.tensors
+            facts |= own.facts
+        return Snapshot(tensors, facts)
+
+    def _restore(self, path: Path) -> None:
+        # First of all, since the weights of another configuration need not fit.
+        _refuse_other_config(path, read_facts(path)["config"], self.job.config)
+        snapshot = read_checkpoint(path, self.method, self.optimiser)
+        for part in self.parts:
+            part.restore(snapshot)
+        torch.set_rng_state(snapshot.tensors["rng"])
+        self.fabric.strategy.precision.load_state_dict(snapshot.facts["precision"])
+        self._written = snapshot.facts["step"]
+
+
+def _refuse_other_config(path: Path, stored: Mapping[str, Any], own: Mapping[str, Any]) -> None:
+    differing = sorted(_differences(stored, own))
+    if differing:
+        raise CheckpointError(
+            f"{path} was written under another configuration: {'; '.join(differing)}. "
+            "Resume with the settings it was started with, or start a new run in another folder."
+        )
+
+
+def _differences(stored: Any, own: Any, key: str = "") -> list[str]:
+    if isinstance(stored, Mapping) and isinstance(own, Mapping):
+        return [
+            line
+            for name in sorted({*stored, *own})
+            for line in _differences(stored.get(name), own.get(name), f"{key}.{name}" if key else name)
+        ]
+    return [] if stored == own else [f"{key} was {stored!r}, now {own!r}"]
+
+
+# -------------------------------------------------------------------- on disk
 
 
 def write_checkpoint(
@@ -44,57 +184,33 @@ def write_checkpoint(
 
     Args:
         folder: Where checkpoints of this run lie; made if absent.
-        step: Optimiser steps done.
-        method: Weights and buffers of student and teacher.
-        optimiser: Its momenta.
+        step: How many optimiser steps are done, 0 or more; it names the checkpoint.
+        method: The method whose weights and buffers, of student and teacher, are written.
+        optimiser: The optimiser whose momenta are written.
         snapshot: The rest of the run's state.
-        keep: How many checkpoints stay.
+        keep: How many checkpoints stay, this one included; 1 or more.
 
     Returns:
         The new checkpoint's folder.
 
     Raises:
-        CheckpointError: The disk refused it; earlier checkpoints are untouched.
+        WriteError: The system refused it; earlier checkpoints are untouched.
     """
     final = folder / f"{_PREFIX}{step:08d}"
-    partial = folder / f".{final.name}.partial"
+    clear_partials(folder, f"{_PREFIX}*")
+    tensors, facts = _flatten(optimiser)
+    state = {"version": VERSION, "step": step, "optimiser": facts, **snapshot.facts}
     try:
-        for abandoned in folder.glob(f".{_PREFIX}*.partial"):
-            shutil.rmtree(abandoned, ignore_errors=True)
-        partial.mkdir(parents=True)
-        tensors, facts = _flatten(optimiser)
-        _save(partial / "method.safetensors", method.state_dict())
-        _save(partial / "optimiser.safetensors", tensors)
-        _save(partial / "run.safetensors", snapshot.tensors)
-        state = {"version": VERSION, "step": step, "optimiser": facts, **snapshot.facts}
-        _write_flushed(partial / "state.json", json.dumps(state, indent=1).encode())
-        shutil.rmtree(final, ignore_errors=True)
-        os.replace(partial, final)
-        _flush(folder)
-    except (OSError, SafetensorError) as error:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise CheckpointError(
-            f"Cannot write the checkpoint {final}: {error}. Earlier checkpoints are untouched; "
-            "free some space and go on with --resume."
-        ) from error
+        with write_whole(final) as partial:
+            write_tensors(partial / "method.safetensors", method.state_dict())
+            write_tensors(partial / "optimiser.safetensors", tensors)
+            write_tensors(partial / "run.safetensors", snapshot.tensors)
+            write_text(partial / "state.json", json.dumps(state, indent=1))
+    except WriteError as error:
+        raise WriteError(f"{error} Earlier checkpoints are untouched; go on with --resume.") from error
     for old in checkpoints(folder)[:-keep]:
         shutil.rmtree(old)
     return final
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a small file under a temporary name, flush it and rename it.
-
-    Raises:
-        CheckpointError: The disk refused it; a file that was there is untouched.
-    """
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        _write_flushed(partial, text.encode())
-        os.replace(partial, path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise CheckpointError(f"Cannot write {path}: {error}. Free some space or choose another folder.") from error
 
 
 def checkpoints(folder: Path) -> list[Path]:
@@ -169,21 +285,3 @@ def _restore(optimiser: torch.optim.Optimizer, tensors: Mapping[str, Tensor], fa
     for group, stored in zip(groups, facts["groups"], strict=True):
         group.update(stored)
     optimiser.load_state_dict({"state": state, "param_groups": groups})
-
-
-def _save(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, path)
-    _flush(path)
-
-
-def _write_flushed(path: Path, content: bytes) -> None:
-    path.write_bytes(content)
-    _flush(path)
-
-
-def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

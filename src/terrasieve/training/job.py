@@ -27,7 +27,7 @@ class Curation:
     """How the pool of a run is drawn anew.
 
     Attributes:
-        spec: When, from what and by what rule.
+        spec: When the pool is drawn anew, from what features and by what rule.
         inputs: What the encoder is shown in a pass over the archive, resolved; their vectors are joined.
     """
 
@@ -40,12 +40,12 @@ class TrainingJob:
     """What to train, on what, and where the results go.
 
     Attributes:
-        method: The method with its initial weights.
-        archive: Where pixels come from.
+        method: The method, with initial weights; training changes it in place.
+        archive: The archive that pixels are read from.
         pool: Archive indices to train on, ascending; with curation, those that a pool is chosen from.
-        planner: Draws the views of each step.
+        planner: Draws which bands, windows and augmentations the views of each step have.
         normaliser: Turns raw pixels into what the encoder sees.
-        spec: Length, optimiser and periodic jobs.
+        spec: How long and with which optimiser to train, and how often the periodic jobs run.
         folder: The run folder; checkpoints and logs go below it.
         config: The resolved configuration, compared when a run is resumed.
         resolved: The whole resolved configuration as YAML, kept in the run folder as ``config.yaml``.
@@ -73,9 +73,9 @@ class TrainingResult:
     """How a run ended.
 
     Attributes:
-        steps: Optimiser steps of the whole run.
-        checkpoint: The last checkpoint's folder.
-        metrics: The last value of every logged number.
+        steps: How many optimiser steps the whole run has.
+        checkpoint: The folder of the last checkpoint.
+        metrics: The last value of every logged number, by its name in the log.
     """
 
     steps: int

@@ -1,15 +1,23 @@
-"""Where the numbers of a run go: a CSV file always, TensorBoard, W&B and MLflow when asked for."""
+"""Where the numbers of a run go: a CSV file and the console always, TensorBoard, W&B and MLflow when asked for."""
 
 from __future__ import annotations
 
 import csv
-import os
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import TracebackType
 from typing import Any, Literal, Protocol, TextIO
 
+from rich.console import Group
+from rich.live import Live
+from rich.text import Text
+
+from terrasieve.console import console, progress_bar
 from terrasieve.errors import ConfigError, TrainingError
+from terrasieve.runs import RunFolder
+from terrasieve.writing import write_text, write_whole
 
 LoggerName = Literal["tensorboard", "wandb", "mlflow"]
 
@@ -47,20 +55,18 @@ class CsvLog:
     Args:
         path: The file; rows of an earlier run from ``resume_step`` on are dropped, so that a resumed run
             leaves one row a step.
-        resume_step: First step that this run will log.
-        more: Columns behind :data:`COLUMNS`.
+        resume_step: The first step that this run will log, from 1.
+        more: Names of further columns, which follow :data:`COLUMNS`.
     """
 
     def __init__(self, path: Path, resume_step: int, more: Sequence[str] = ()) -> None:
         self._path = path
         self._columns = (*COLUMNS, *more)
         rows = _rows_before(path, resume_step)
-        partial = path.with_suffix(".partial")
-        with partial.open("w", newline="", encoding="utf-8") as file:
+        with write_whole(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
             writer = _writer(file, self._columns)
             writer.writeheader()
             writer.writerows(rows)
-        os.replace(partial, path)
         self._file = path.open("a", newline="", encoding="utf-8")
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
@@ -123,11 +129,11 @@ class WandbLog:
     def __init__(self, folder: Path, resume_step: int, config: Mapping[str, Any]) -> None:
         import wandb
 
-        known = _read_id(folder / "wandb.txt")
+        known = _read_id(RunFolder(folder).wandb_id)
         self._run = wandb.init(
             project="terrasieve", name=folder.name, id=known, dir=str(folder), config=dict(config), resume="allow"
         )
-        (folder / "wandb.txt").write_text(self._run.id, encoding="utf-8")
+        write_text(RunFolder(folder).wandb_id, self._run.id)
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
         """Send one step."""
@@ -149,8 +155,8 @@ class MlflowLog:
 
         self._mlflow = mlflow
         mlflow.set_experiment("terrasieve")
-        run = mlflow.start_run(run_id=_read_id(folder / "mlflow.txt"), run_name=folder.name)
-        (folder / "mlflow.txt").write_text(run.info.run_id, encoding="utf-8")
+        run = mlflow.start_run(run_id=_read_id(RunFolder(folder).mlflow_id), run_name=folder.name)
+        write_text(RunFolder(folder).mlflow_id, run.info.run_id)
         mlflow.log_dict(dict(config), "config.json")
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
@@ -179,16 +185,16 @@ def open_logs(
     """The CSV log and each named one.
 
     Args:
-        folder: The run folder.
-        names: The logs beside the CSV file.
-        resume_step: First step that this run will log.
-        config: The run's resolved configuration.
-        more: Columns of the CSV file for the method's own metrics.
+        folder: The run folder, which the files of each log go to.
+        names: The logs that are wanted beside the CSV file.
+        resume_step: The first step that this run will log, from 1; what was logged from there on is dropped or hidden.
+        config: The run's resolved configuration, which the other logs keep.
+        more: Names of the method's own metrics, which get columns in the CSV file.
 
     Raises:
         ConfigError: The package behind a logger is not installed.
     """
-    logs: list[MetricLog] = [CsvLog(folder / "log.csv", resume_step, more)]
+    logs: list[MetricLog] = [CsvLog(RunFolder(folder).log, resume_step, more)]
     for name in names:
         try:
             logs.append(_OPTIONAL[name](folder, resume_step, config))
@@ -197,3 +203,73 @@ def open_logs(
                 f"train.loggers asks for {name}, which is not installed: pip install 'terrasieve[{name}]'."
             ) from error
     return logs
+
+
+# -------------------------------------------------------------------- on the console
+
+_LABELS = (
+    ("loss", "loss {:.3f}"),
+    ("images_per_s", "{:.0f} img/s"),
+    ("data_wait", "wait {:.0%}"),
+    ("effective_rank", "rank {:.0f}"),
+    ("feature_std", "std {:.2f}"),
+    ("knn_accuracy", "kNN {:.3f}"),
+    ("pool", "pool {:,.0f}"),
+)
+_SECONDS_BETWEEN_LINES = 15.0
+
+
+class TrainingDisplay:
+    """Shows the step, the time left and the last known value of each number.
+
+    Args:
+        total: How many steps the whole run has.
+        done: How many of them were done before this process began.
+        visible: Whether anything is shown; false on all but the first process.
+    """
+
+    def __init__(self, total: int, done: int, visible: bool) -> None:
+        self._bar = progress_bar()
+        # The numbers get a line of their own: beside the bar they would leave no room for it in 80 columns.
+        self._numbers = Text(style="dim")
+        self._live = Live(Group(self._bar, self._numbers), console=console, refresh_per_second=4)
+        self._drawn = visible and console.is_terminal
+        self._task = self._bar.add_task("pre-train", total=total, completed=done, note="")
+        self._total = total
+        self._lines = visible and not console.is_terminal
+        self._said = time.monotonic()
+        self._latest: dict[str, float] = {}
+
+    def __enter__(self) -> TrainingDisplay:
+        if self._drawn:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._drawn:
+            self._live.stop()
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Clear the screen for bars of other work, and come back after it."""
+        if self._drawn:
+            self._live.stop()
+        yield
+        if self._drawn:
+            self._live.start()
+
+    def step(self, done: int) -> None:
+        """One more step is done."""
+        self._bar.update(self._task, completed=done)
+
+    def show(self, done: int, metrics: Mapping[str, float]) -> None:
+        """Show new numbers, keeping the last value of those not given."""
+        self._latest.update(metrics)
+        note = " ".join(form.format(self._latest[name]) for name, form in _LABELS if name in self._latest)
+        self._bar.update(self._task, completed=done)
+        self._numbers.plain = note
+        if self._lines and (time.monotonic() - self._said > _SECONDS_BETWEEN_LINES or done == self._total):
+            console.print(f"step {done}/{self._total} {note}", highlight=False)
+            self._said = time.monotonic()

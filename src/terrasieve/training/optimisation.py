@@ -7,8 +7,8 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from terrasieve.training.schedules import Timeline, cosine, warm_restarts
-from terrasieve.training.spec import Cosine, Sgd, TrainSpec
+from terrasieve.training.schedules import Timeline, cosine
+from terrasieve.training.spec import TrainSpec
 
 
 def build_optimiser(method: nn.Module, spec: TrainSpec) -> torch.optim.Optimizer:
@@ -23,19 +23,12 @@ def build_optimiser(method: nn.Module, spec: TrainSpec) -> torch.optim.Optimizer
         {"params": [p for p in trainable if p.ndim <= 1], "weight_decay": 0.0, "decays": False},
     ]
     groups = [group for group in groups if group["params"]]
-    if isinstance(spec.optimiser, Sgd):
-        return torch.optim.SGD(groups, lr=spec.optimiser.lr, momentum=spec.optimiser.momentum)
-    return torch.optim.AdamW(groups, lr=spec.optimiser.lr)
+    return spec.optimiser.build(groups)
 
 
 def learning_rates(spec: TrainSpec, timeline: Timeline) -> NDArray[np.float64]:
     """The learning rate of every step, shape ``(steps,)``."""
-    high, low = spec.optimiser.lr, spec.optimiser.lr_end
-    if isinstance(spec.schedule, Cosine):
-        stated = spec.schedule.warmup_steps
-        warmup = timeline.nearest_step(spec.schedule.warmup_epochs) if stated is None else stated
-        return cosine(high, low, timeline.steps, warmup=warmup)
-    return warm_restarts(high, low, timeline.epochs[:-1], spec.schedule.first_epochs, spec.schedule.multiplier)
+    return spec.schedule.build(spec.optimiser.lr, spec.optimiser.lr_end, timeline)
 
 
 def weight_decays(spec: TrainSpec, steps: int) -> NDArray[np.float64]:

@@ -1,4 +1,4 @@
-"""Which samples a step shows: an endless stream of batches over a pool that may be replaced.
+"""Which samples a step shows, and their pixels: an endless stream of batches over a pool that may be replaced.
 
 A batch is a pure function of the pool, the seed, the pass and the offset. The sampler holds only the
 position of the next batch *to be trained on*; iterating copies that position and runs ahead, so that
@@ -7,14 +7,20 @@ prefetching workers never move it, and resuming needs four integers.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
-from torch.utils.data import Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler
 
+from terrasieve.archive.protocol import Archive
 from terrasieve.errors import CheckpointError, ConfigError
+from terrasieve.streams import Stream, generator
+from terrasieve.training.checkpoints import Snapshot
+from terrasieve.views.plan import ViewPlanner
+from terrasieve.views.read import RawView, read_view
 
 
 class Batch(NamedTuple):
@@ -22,7 +28,7 @@ class Batch(NamedTuple):
 
     Attributes:
         step: Optimiser step, from 0; the key for everything random about the batch.
-        indices: Archive indices of this rank's samples.
+        indices: Archive indices ``(n,)`` of this rank's samples, in the order of the batch.
         start: Position of the first of them in the batch of all ranks.
     """
 
@@ -45,11 +51,11 @@ class PoolSampler(Sampler[Batch]):
     not depend on the number of ranks.
 
     Args:
-        pool: Archive indices to draw from, without repeats.
+        pool: Archive indices to draw from, ``(n,)``, each once.
         batch_size: Samples of all ranks in one optimiser step.
-        seed: Seed of the permutations.
-        rank: This process.
-        world_size: Number of processes; must divide ``batch_size``.
+        seed: The run's seed, from 0 to ``2**64 - 1``; with the pass it decides the order of the pool.
+        rank: The number of this process, from 0.
+        world_size: How many processes there are; must divide ``batch_size``.
 
     Raises:
         ConfigError: The pool is empty or repeats a sample, or the batch does not divide.
@@ -82,13 +88,21 @@ class PoolSampler(Sampler[Batch]):
             yield Batch(cursor.step, indices[start : start + share], start)
             cursor = following
 
-    def whole_batch(self) -> NDArray[np.int64]:
-        """Archive indices of the next batch, of all ranks."""
-        return self._draw(self._cursor)[0]
+    def micro_batch(self, part: int, parts: int) -> NDArray[np.int64]:
+        """Archive indices of one of the micro-batches of the next batch, those of the first rank first.
+
+        Args:
+            part: The number of the micro-batch, from 0.
+            parts: How many micro-batches make a batch.
+        """
+        batch = self._draw(self._cursor)[0]
+        return batch.reshape(self.world_size, parts, -1)[:, part].reshape(-1)
 
     def advance(self) -> None:
         """Move on by the batch that was just trained on."""
-        self._cursor = self._next(self._cursor)
+        step, epoch, offset = self._cursor
+        passes, offset = divmod(offset + self.batch_size, len(self.pool))
+        self._cursor = _Cursor(step + 1, epoch + passes, offset)
 
     def replace(self, pool: NDArray[np.int64]) -> None:
         """Draw from another pool, beginning a new pass; iterators made before are no longer valid.
@@ -105,33 +119,28 @@ class PoolSampler(Sampler[Batch]):
         """Step of the next batch."""
         return self._cursor.step
 
-    def state_dict(self) -> dict[str, Any]:
-        """Everything that a resumed run needs; ``pool`` is an array, the rest are integers."""
-        return {
-            "version": 1,
-            "seed": self.seed,
-            "batch_size": self.batch_size,
-            "pool": self.pool,
-            **self._cursor._asdict(),
-        }
+    def snapshot(self) -> Snapshot:
+        """Everything that a resumed run needs: the pool, and a few integers."""
+        facts = {"version": 1, "seed": self.seed, "batch_size": self.batch_size, **self._cursor._asdict()}
+        return Snapshot({"pool": torch.from_numpy(self.pool)}, {"sampler": facts})
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue where ``state`` was taken.
+    def restore(self, snapshot: Snapshot) -> None:
+        """Continue where the snapshot was taken.
 
         Raises:
-            CheckpointError: The state is of another seed, batch size or version.
+            CheckpointError: It is of another seed, batch size or version.
         """
+        facts = snapshot.facts["sampler"]
         for key, own in (("version", 1), ("seed", self.seed), ("batch_size", self.batch_size)):
-            if state[key] != own:
-                raise CheckpointError(f"The checkpoint's sampler has {key} {state[key]}, this run has {own}.")
-        self.pool = _checked(np.asarray(state["pool"], dtype=np.int64))
-        self._cursor = _Cursor(int(state["step"]), int(state["epoch"]), int(state["offset"]))
+            if facts[key] != own:
+                raise CheckpointError(f"The checkpoint's sampler has {key} {facts[key]}, this run has {own}.")
+        self.pool = _checked(snapshot.tensors["pool"].numpy())
+        self._cursor = _Cursor(int(facts["step"]), int(facts["epoch"]), int(facts["offset"]))
         self._drawn = None
 
     def _permutation(self, epoch: int) -> NDArray[np.int64]:
         if self._drawn is None or self._drawn[0] != epoch:
-            generator = np.random.Generator(np.random.Philox(key=[self.seed, epoch]))
-            self._drawn = (epoch, generator.permutation(self.pool))
+            self._drawn = (epoch, generator(Stream.POOL_PASS, self.seed, epoch).permutation(self.pool))
         return self._drawn[1]
 
     def _draw(self, cursor: _Cursor) -> tuple[NDArray[np.int64], _Cursor]:
@@ -145,10 +154,6 @@ class PoolSampler(Sampler[Batch]):
                 epoch, offset = epoch + 1, 0
         return np.concatenate(parts), _Cursor(cursor.step + 1, epoch, offset)
 
-    def _next(self, cursor: _Cursor) -> _Cursor:
-        passes, offset = divmod(cursor.offset + self.batch_size, len(self.pool))
-        return _Cursor(cursor.step + 1, cursor.epoch + passes, offset)
-
 
 def _checked(pool: NDArray[np.int64]) -> NDArray[np.int64]:
     pool = np.asarray(pool, dtype=np.int64)
@@ -157,3 +162,75 @@ def _checked(pool: NDArray[np.int64]) -> NDArray[np.int64]:
     if len(np.unique(pool)) != len(pool):
         raise ConfigError(f"A pool holds each sample once; {len(pool) - len(np.unique(pool))} are repeated.")
     return pool
+
+
+# -------------------------------------------------------------------- pixels
+
+
+class ViewReader(Dataset[list[RawView]]):
+    """Reads all views of a batch; the batch, not the sample, is the item.
+
+    The plan is drawn for the batch of all ranks and sliced, so that a sample's views do not depend on
+    the number of ranks.
+    """
+
+    def __init__(self, archive: Archive, planner: ViewPlanner, batch_size: int) -> None:
+        self.archive = archive
+        self.planner = planner
+        self.batch_size = batch_size
+
+    def __getitem__(self, batch: Batch) -> list[RawView]:
+        """The raw views of this rank's share of a step, in recipe order."""
+        stop = batch.start + len(batch.indices)
+        plans = self.planner.plan(batch.step, self._shapes(batch))
+        return [
+            read_view(self.archive, batch.indices, plan[batch.start : stop], channels)
+            for plan, channels in zip(plans, self.planner.channels, strict=True)
+        ]
+
+    def _shapes(self, batch: Batch) -> NDArray[np.int64]:
+        """Shapes for the plan of all ranks; those of other ranks may be anything, since no draw depends on them."""
+        key = self.planner.names[0][0]
+        own = [self.archive.shape(index, key) for index in batch.indices.tolist()]
+        shapes: NDArray[np.int64] = np.full((self.batch_size, 2), own[0], dtype=np.int64)
+        shapes[batch.start : batch.start + len(own)] = own
+        return shapes
+
+
+class Batches:
+    """Endless iterator over a sampler's batches that can be restarted when the pool is replaced.
+
+    Args:
+        reader: Turns a batch of indices into raw views.
+        sampler: Says which samples each step shows, on this rank.
+        workers: Reader processes; 0 reads in line, which is fastest for a local packed store.
+    """
+
+    def __init__(self, reader: ViewReader, sampler: PoolSampler, workers: int) -> None:
+        self._loader = DataLoader(
+            reader,
+            sampler=sampler,
+            batch_size=None,
+            num_workers=workers,
+            persistent_workers=workers > 0,
+            collate_fn=_as_it_is,
+            # A loader draws a seed for its workers whenever it starts. From torch's global generator, a resumed run
+            # would draw once more than an uninterrupted one.
+            generator=torch.Generator(),
+        )
+        self._stream: Iterator[list[RawView]] | None = None
+
+    def restart(self) -> None:
+        """Begin again at the sampler's position, dropping what was read ahead."""
+        self._stream = None
+
+    def __next__(self) -> list[RawView]:
+        """Raw views of the next step; reading begins when they are first asked for."""
+        if self._stream is None:
+            self._stream = iter(self._loader)
+        return next(self._stream)
+
+
+def _as_it_is(item: list[RawView]) -> list[RawView]:
+    # Worker processes are sent this by name, which a lambda has not.
+    return item

@@ -2,55 +2,23 @@
 
 from __future__ import annotations
 
-import json
-import os
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
 
 import numpy as np
-import torch
 from lightning_fabric import Fabric
 from numpy.typing import NDArray
 from torch import Tensor
 
 from terrasieve.archive.selection import write_selection
-from terrasieve.console import console, track
+from terrasieve.console import Stopwatch, console
 from terrasieve.curation.curator import Selection
 from terrasieve.curation.diagnostics import Diagnostics, diagnose
-from terrasieve.embeddings.inputs import join
-from terrasieve.embeddings.stream import EmbedSettings, embed_batches
 from terrasieve.errors import CurationError
-from terrasieve.models.backbone import Encoder
-from terrasieve.training.bank import FeatureMemory
-from terrasieve.training.checkpoints import write_text
+from terrasieve.runs import RoundRecord, RunFolder
+from terrasieve.streams import Stream, generator
+from terrasieve.training.checkpoints import Snapshot
 from terrasieve.training.job import Curation, TrainingJob
-from terrasieve.training.spec import FeatureBank
-
-FOLDER = "curation"
-
-
-@dataclass(frozen=True)
-class _Features:
-    """Vectors of samples: row ``i`` of ``vectors`` is sample ``samples[i]`` of the archive."""
-
-    vectors: NDArray[Any]
-    samples: NDArray[np.int64]
-
-
-@dataclass
-class _Clock:
-    """Seconds of each part of a round."""
-
-    seconds: dict[str, float] = field(default_factory=dict)
-    _since: float = field(default_factory=time.monotonic)
-
-    def lap(self, part: str) -> None:
-        now = time.monotonic()
-        self.seconds[part] = round(now - self._since, 3)
-        self._since = now
+from terrasieve.training.round_features import Features, RoundFeatures
 
 
 class Rounds:
@@ -61,135 +29,97 @@ class Rounds:
 
     Args:
         curation: The rule and what the encoder is shown.
-        job: The run.
-        fabric: Device and processes.
+        job: The run, whose first pool holds the candidates of every round.
+        fabric: The device and processes, of which the first one chooses.
+        steps: The steps before which a round takes place.
 
     Attributes:
-        memory: The feature bank, where features come from training; None otherwise.
-        done: Rounds so far.
-        seconds: Time that they took.
-        latest: What is logged of the last one.
+        done: How many rounds took place.
+        step: The step before which the last one took place; None before the first.
+        seconds: The time that all of them took.
+        latest: The numbers that are logged of the last one, by name.
     """
 
-    def __init__(self, curation: Curation, job: TrainingJob, fabric: Fabric) -> None:
+    def __init__(self, curation: Curation, job: TrainingJob, fabric: Fabric, steps: frozenset[int]) -> None:
         self.curation = curation
         self.job = job
         self.fabric = fabric
-        banked = isinstance(curation.spec.features, FeatureBank)
-        self.memory = FeatureMemory(job.pool, job.method.encoder.features) if banked else None
+        self.steps = steps
+        self.features = RoundFeatures(curation, job, fabric)
         self.done = 0
         self.step: int | None = None
         self.seconds = 0.0
         self.latest: dict[str, float] = {}
+
+    def due(self, step: int) -> bool:
+        """Whether a round is to take place before this step and has not."""
+        return step in self.steps and self.step != step
 
     def run(self, step: int, pool: NDArray[np.int64]) -> NDArray[np.int64]:
         """The pool from this step on.
 
         Args:
             step: The step before which the round takes place.
-            pool: The pool so far.
+            pool: The pool so far, archive indices ``(n,)``.
 
         Raises:
             CurationError: No sample has usable features, or the disk refused them.
-            CheckpointError: The disk refused the record.
+            WriteError: The system refused the record.
             SampleError: A sample cannot be read.
         """
-        clock = _Clock()
+        watch = Stopwatch()
         began = time.monotonic()
-        features = self._features()
-        clock.lap("embed")
-        chosen = self._choose(features, pool, step, clock)
+        with watch.stage("embed"):
+            features = self.features.collect(generator(Stream.ROUND, self.job.spec.seed, self.done))
+        chosen = self._choose(features, pool, step, watch)
         self.done, self.step = self.done + 1, step
         self.seconds += time.monotonic() - began
         self.latest["curation_seconds"] = self.seconds
         return chosen
 
-    def state_dict(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """What a resumed run needs, as tensors and as JSON-able facts."""
-        facts = {"done": self.done, "step": self.step, "seconds": self.seconds, "latest": self.latest}
-        return (self.memory.state_dict() if self.memory else {}), facts
+    def remember(self, step: int, samples: NDArray[np.int64], embedding: Tensor) -> None:
+        """Note the features of a micro-batch in the feature bank, if the run has one.
 
-    def load_state_dict(self, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
-        """Continue where the state was taken."""
-        if self.memory:
-            self.memory.load_state_dict(tensors)
+        Args:
+            step: The step that computed them.
+            samples: ``(n,)`` archive indices of the samples of all processes, those of the first process first.
+            embedding: ``(n / processes, d)`` features of the samples of this process.
+        """
+        if self.features.memory is not None:
+            # Of shape (processes, samples, features); without the leading axis where there is one process. Fabric's
+            # type allows for any collection of tensors.
+            everywhere: Tensor = self.fabric.all_gather(embedding)  # type: ignore[assignment]
+            self.features.memory.update(step, samples, everywhere.reshape(-1, embedding.shape[-1]))
+
+    def read(self) -> dict[str, float]:
+        """What is logged of the last round; features that wait on the device for the bank are written to it."""
+        if self.features.memory is not None:
+            self.features.memory.settle()
+        return self.latest
+
+    def snapshot(self) -> Snapshot:
+        """What a resumed run needs: the feature bank, and what is known of the last round."""
+        facts = {"done": self.done, "step": self.step, "seconds": self.seconds, "latest": self.latest}
+        memory = self.features.memory
+        return Snapshot(memory.state_dict() if memory else {}, {"curation": facts})
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Continue where the snapshot was taken."""
+        if self.features.memory is not None:
+            self.features.memory.load_state_dict(snapshot.tensors)
+        facts = snapshot.facts["curation"]
         self.done, self.step, self.seconds = facts["done"], facts["step"], facts["seconds"]
         self.latest = dict(facts["latest"])
 
-    # ---------------------------------------------------------------- features
-
-    def _features(self) -> _Features:
-        source = self.curation.spec.features
-        if self.memory is None:
-            assert not isinstance(source, FeatureBank)
-            samples = self._share(source.share)
-            return _Features(self._embed(self.job.method.target_encoder, samples), samples)
-        assert isinstance(source, FeatureBank)
-        self._refresh(self.memory, source.refresh)
-        seen = self.memory.seen()
-        vectors = self.memory.vectors.numpy()
-        whole = len(seen) == len(vectors)
-        return _Features(vectors if whole else vectors[seen], self.job.pool[seen])
-
-    def _share(self, share: float) -> NDArray[np.int64]:
-        """The samples that this round looks at, another part in each round."""
-        if share == 1:
-            return self.job.pool
-        count = max(1, round(share * len(self.job.pool)))
-        return np.sort(self._generator().permutation(self.job.pool)[:count])
-
-    def _refresh(self, memory: FeatureMemory, share: float) -> None:
-        memory.settle()
-        # Before training has seen as many samples as the pool is to have, the missing ones are embedded.
-        missing = self.curation.spec.pool_size(len(memory.candidates)) - len(memory.seen())
-        rows = memory.stalest(max(round(share * len(memory.candidates)), missing))
-        if not len(rows):
-            return
-        # By the student, as in training, so that old and new features are of one space.
-        fresh = self._embed(self.job.method.encoder, memory.candidates[rows])
-        step = int(memory.steps.max())
-        memory.update(step, memory.candidates[rows], torch.from_numpy(np.array(fresh)))
-        memory.settle()
-
-    def _embed(self, encoder: Encoder, samples: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Vectors ``(n, d)`` of samples, each process embedding every so-manieth batch into one mapped file.
-
-        The batches do not depend on the number of processes, and so neither do the vectors.
-        """
-        spec, ranks = self.curation.spec, self.fabric.world_size
-        _share_buffers(encoder, ranks)
-        path = self.job.folder / FOLDER / ".features.npy"
-        shape = (len(samples), len(self.curation.inputs) * encoder.features)
-        if self.fabric.is_global_zero:
-            _make_map(path, shape)
-        self.fabric.barrier()
-        vectors = np.lib.format.open_memmap(path, mode="r+")
-        blocks = range(self.fabric.global_rank, -(-len(samples) // spec.batch_size), ranks)
-        own = [samples[block * spec.batch_size :][: spec.batch_size] for block in blocks]
-        settings = EmbedSettings(size=spec.size, batch_size=spec.batch_size)
-        if own:
-            batches = embed_batches(
-                encoder, self.job.archive, self.curation.inputs, self.job.normaliser, settings, np.concatenate(own)
-            )
-            shown = track(batches, "curate: embed (batches)", total=len(own)) if self.fabric.is_global_zero else batches
-            for block, (_, found) in zip(blocks, shown, strict=True):
-                vectors[block * spec.batch_size :][: len(found)] = join(found)
-        vectors.flush()
-        self.fabric.barrier()
-        if self.fabric.is_global_zero:
-            # The mapping lives on without the name, which nobody needs any more.
-            path.unlink()
-        return vectors
-
     # ---------------------------------------------------------------- choosing
 
-    def _choose(self, features: _Features, pool: NDArray[np.int64], step: int, clock: _Clock) -> NDArray[np.int64]:
+    def _choose(self, features: Features, pool: NDArray[np.int64], step: int, watch: Stopwatch) -> NDArray[np.int64]:
         """The new pool, chosen by the first process and told to the others, as is whatever went wrong."""
         outcome: tuple[NDArray[np.int64], dict[str, float]] | str = ""
         failure: Exception | None = None
         if self.fabric.is_global_zero:
             try:
-                outcome = self._chosen(features, pool, step, clock)
+                outcome = self._chosen(features, pool, step, watch)
             except Exception as error:  # told before it is raised: the others would wait for ever
                 failure, outcome = error, str(error)
         outcome = self.fabric.broadcast(outcome)
@@ -201,91 +131,43 @@ class Rounds:
         return chosen
 
     def _chosen(
-        self, features: _Features, pool: NDArray[np.int64], step: int, clock: _Clock
+        self, features: Features, pool: NDArray[np.int64], step: int, watch: Stopwatch
     ) -> tuple[NDArray[np.int64], dict[str, float]]:
         spec = self.curation.spec
-        seed = int(self._generator().integers(2**63))
+        seed = int(generator(Stream.ROUND, self.job.spec.seed, self.done).integers(2**63))
         keep = spec.pool_size(len(self.job.pool))
-        selection = spec.curator.select(features.vectors, keep, seed, str(self.fabric.device), features.samples)
-        clock.lap("choose")
-        previous = np.flatnonzero(np.isin(features.samples, pool)) if self.done else None
-        diagnostics = diagnose(features.vectors, selection, previous, seed=seed)
-        clock.lap("diagnose")
+        with watch.stage("choose"):
+            selection = spec.curator.select(features.vectors, keep, seed, str(self.fabric.device), features.samples)
+        with watch.stage("diagnose"):
+            previous = np.flatnonzero(np.isin(features.samples, pool)) if self.done else None
+            diagnostics = diagnose(features.vectors, selection, previous, seed=seed)
         chosen = features.samples[selection.indices]
-        self._record(step, chosen, selection, diagnostics, clock)
+        self._record(step, chosen, selection, diagnostics, watch)
         return chosen, _logged(chosen, diagnostics)
 
     def _record(
-        self, step: int, chosen: NDArray[np.int64], selection: Selection, diagnostics: Diagnostics, clock: _Clock
+        self, step: int, chosen: NDArray[np.int64], selection: Selection, diagnostics: Diagnostics, watch: Stopwatch
     ) -> None:
-        """Write ``curation/round-00001.json`` and ``.parquet``, and say so on the console."""
-        stem = self.job.folder / FOLDER / f"round-{self.done + 1:05d}"
-        facts = {
-            "round": self.done + 1,
-            "step": step,
-            "candidates": len(self.job.pool),
-            "pool": len(chosen),
-            "inputs": [str(one) for one in self.curation.inputs],
-            "seconds": clock.seconds,
-            "diagnostics": diagnostics.as_dict(),
-            "selection": dict(selection.provenance),
-        }
-        groups = selection.leaves[selection.indices]
-        write_selection(stem.with_suffix(".parquet"), chosen, self.job.archive.ids[chosen], groups, facts)
+        """Write which samples were chosen, and why; and say so on the console."""
+        run = RunFolder(self.job.folder)
         sizes = np.bincount(selection.leaves[selection.leaves >= 0], minlength=len(selection.quotas))
-        quotas = {"group_sizes": sizes.tolist(), "quotas": selection.quotas.tolist()}
-        write_text(stem.with_suffix(".json"), json.dumps(facts | quotas, indent=1))
-        console.print(_sentence(facts, diagnostics), highlight=False)
-
-    def _generator(self) -> np.random.Generator:
-        # A counter that neither passes of the sampler nor plans of views begin at.
-        return np.random.Generator(np.random.Philox(key=[self.job.spec.seed, self.done], counter=[0, 0, 1, 0]))
-
-
-def round_rows(folder: Path) -> list[list[str]]:
-    """What was recorded of each round in ``curation/`` of a run folder, as a table of texts, its header first."""
-    header = ["round", "before step", "pool", "of", "effective clusters", "new", "seconds"]
-    rows = [header]
-    for path in sorted(folder.glob("round-*.json")):
-        record = json.loads(path.read_text(encoding="utf-8"))
-        found = record["diagnostics"]
-        clusters = f"{found['occupancy_before']['effective']:.0f} -> {found['occupancy_after']['effective']:.0f}"
-        new = "" if found["turnover"] is None else f"{found['turnover']:.0%}"
-        seconds = f"{sum(record['seconds'].values()):.1f}"
-        rows.append(
-            [
-                str(record["round"]),
-                str(record["step"]),
-                f"{record['pool']:,}",
-                f"{record['candidates']:,}",
-                clusters,
-                new,
-                seconds,
-            ]
+        record = RoundRecord(
+            round=self.done + 1,
+            step=step,
+            candidates=len(self.job.pool),
+            pool=len(chosen),
+            inputs=tuple(str(one) for one in self.curation.inputs),
+            seconds=watch.seconds,
+            diagnostics=diagnostics,
+            selection=dict(selection.provenance),
+            group_sizes=tuple(sizes.tolist()),
+            quotas=tuple(selection.quotas.tolist()),
         )
-    return rows
-
-
-def _share_buffers(encoder: Encoder, ranks: int) -> None:
-    """Give every process the first one's running statistics, as data-parallel training does before each step."""
-    if ranks > 1:
-        for buffer in encoder.buffers():
-            torch.distributed.broadcast(buffer, 0)
-
-
-def _make_map(path: Path, shape: tuple[int, int]) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        mapped = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=shape)
-        if hasattr(os, "posix_fallocate"):
-            # Writing to a map of a full disk would kill the process; asking for the space now raises instead.
-            with path.open("r+b") as file:
-                os.posix_fallocate(file.fileno(), 0, mapped.offset + mapped.nbytes)
-    except OSError as error:
-        raise CurationError(
-            f"Cannot write {path}, {shape[0] * shape[1] * 4 / 1e6:,.0f} MB of features: {error}. Free some space and "
-            "go on with --resume, or embed less: curation.features.share."
-        ) from error
+        path, groups = run.round_selection(record.round), selection.leaves[selection.indices]
+        facts = record.model_dump(mode="json", exclude={"group_sizes", "quotas"})
+        write_selection(path, chosen, self.job.archive.ids[chosen], groups, facts)
+        run.write_round(record)
+        console.print(str(record), highlight=False)
 
 
 def _logged(chosen: NDArray[np.int64], diagnostics: Diagnostics) -> dict[str, float]:
@@ -293,12 +175,3 @@ def _logged(chosen: NDArray[np.int64], diagnostics: Diagnostics) -> dict[str, fl
     if diagnostics.turnover is not None:
         numbers["turnover"] = diagnostics.turnover
     return numbers
-
-
-def _sentence(facts: Mapping[str, Any], diagnostics: Diagnostics) -> str:
-    turnover = "" if diagnostics.turnover is None else f" · {diagnostics.turnover:.0%} new"
-    return (
-        f"Curation round {facts['round']} before step {facts['step']}: {facts['pool']:,} of {facts['candidates']:,} "
-        f"samples · effective clusters {diagnostics.occupancy_before.effective:.0f} -> "
-        f"{diagnostics.occupancy_after.effective:.0f}{turnover} · {sum(facts['seconds'].values()):.1f} s"
-    )

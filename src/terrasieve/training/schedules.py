@@ -7,12 +7,15 @@ plot all read the same numbers.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from terrasieve.curation.pacing import CurationPlan
-from terrasieve.training.spec import TrainSpec
+
+if TYPE_CHECKING:
+    from terrasieve.training.spec import TrainSpec
 
 
 def total_steps(samples: int, batch_size: int, epochs: float) -> int:
@@ -28,10 +31,10 @@ def cosine(start: float, end: float, steps: int, warmup: int = 0) -> NDArray[np.
     """Half a cosine from ``start`` to ``end`` after a linear warm-up from ``start / (warmup + 1)``.
 
     Args:
-        start: Value after warm-up.
-        end: Value of the last step.
-        steps: Length of the array.
-        warmup: Steps of linear warm-up, part of ``steps``.
+        start: The value right after the warm-up, the highest where the schedule falls.
+        end: The value of the last step.
+        steps: How many steps the run has, 1 or more.
+        warmup: How many of them are linear warm-up.
 
     Returns:
         Array of shape ``(steps,)``.
@@ -48,10 +51,10 @@ def warm_restarts(
     """Cosine annealing with warm restarts (Loshchilov and Hutter 2017, equation 5), by step.
 
     Args:
-        start: Value right after a restart.
-        end: Value that a cycle approaches.
+        start: The value right after a restart.
+        end: The value that each cycle approaches.
         epochs: Passes done before each step, ascending, shape ``(steps,)``.
-        first_epochs: Length of the first cycle, T_0.
+        first_epochs: Length of the first cycle in passes, T_0, above 0.
         multiplier: Each cycle is this many times longer than the one before, T_mult.
 
     Returns:
@@ -135,8 +138,8 @@ def make_timeline(samples: int, spec: TrainSpec, plan: CurationPlan | None) -> T
     """The timeline of a run.
 
     Args:
-        samples: Samples that may be trained on.
-        spec: Batch size and length.
+        samples: How many samples may be trained on.
+        spec: Settings of the run, of which batch size and length count here.
         plan: When the pool changes; None where it never does.
     """
     if plan is None:

@@ -2,32 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from terrasieve.curation.balanced import BalancedClusters
-from terrasieve.curation.curators import CuratorSpec
+from terrasieve.curation.curator import CuratorSpec
 from terrasieve.curation.pacing import CurationPlan
+from terrasieve.device import TrainingPrecision
 from terrasieve.schema import Spec
 from terrasieve.training.logs import LoggerName
+from terrasieve.training.schedules import Timeline, cosine, off_boundary_warning, warm_restarts
 
 
-def _as_text(value: Any) -> Any:
-    # YAML reads 32 as a number.
-    return str(value) if isinstance(value, int) else value
+class LearningRates(Spec):
+    """How the learning rate goes through a run."""
+
+    @abstractmethod
+    def build(self, high: float, low: float, timeline: Timeline) -> NDArray[np.float64]:
+        """The learning rate of every step, shape ``(steps,)``.
+
+        Args:
+            high: Highest rate, above 0.
+            low: Lowest rate, 0 or more.
+            timeline: The steps of the run.
+        """
+
+    def warning(self, epochs: float) -> str | None:
+        """What is unusual about a run of that many passes, as a sentence; None, as here, where nothing is."""
+        return None
 
 
-Precision = Annotated[Literal["auto", "32", "bf16", "16"], BeforeValidator(_as_text)]
-
-
-class Cosine(Spec):
+class Cosine(LearningRates):
     """Cosine decay over the whole run after a linear warm-up.
 
     Attributes:
-        name: Marks the schedule.
-        warmup_epochs: Length of the linear warm-up.
+        name: The name that chooses this schedule in a recipe.
+        warmup_epochs: Length of the linear warm-up in passes over the pool, 0 or more.
         warmup_steps: The same in optimiser steps, which then counts; for runs on pools of different sizes that are
             to have the same schedule.
     """
@@ -36,33 +52,59 @@ class Cosine(Spec):
     warmup_epochs: float = Field(default=0, ge=0)
     warmup_steps: int | None = Field(default=None, ge=0)
 
+    def build(self, high: float, low: float, timeline: Timeline) -> NDArray[np.float64]:
+        """See :meth:`LearningRates.build`."""
+        stated = self.warmup_steps
+        warmup = timeline.nearest_step(self.warmup_epochs) if stated is None else stated
+        return cosine(high, low, timeline.steps, warmup=warmup)
 
-class WarmRestarts(Spec):
+
+class WarmRestarts(LearningRates):
     """Cosine annealing with warm restarts, as RS-BYOL trains (Jain et al. 2022, section IV-C).
 
     Attributes:
-        name: Marks the schedule.
-        first_epochs: Length of the first cycle.
-        multiplier: Factor from one cycle to the next.
+        name: The name that chooses this schedule in a recipe.
+        first_epochs: Length of the first cycle in passes over the pool, above 0.
+        multiplier: How many times longer each cycle is than the one before, 1 or more.
     """
 
     name: Literal["warm-restarts"] = "warm-restarts"
     first_epochs: float = Field(default=10, gt=0)
     multiplier: int = Field(default=2, ge=1)
 
+    def build(self, high: float, low: float, timeline: Timeline) -> NDArray[np.float64]:
+        """See :meth:`LearningRates.build`."""
+        return warm_restarts(high, low, timeline.epochs[:-1], self.first_epochs, self.multiplier)
+
+    def warning(self, epochs: float) -> str | None:
+        """Whether the run ends within a cycle, with the learning rate not annealed."""
+        return off_boundary_warning(epochs, self.first_epochs, self.multiplier)
+
 
 Schedule = Annotated[Cosine | WarmRestarts, Field(discriminator="name")]
 
 
-class Sgd(Spec):
+class Optimising(Spec):
+    """Which optimiser moves the weights, and how far."""
+
+    @abstractmethod
+    def build(self, groups: Sequence[dict[str, Any]]) -> torch.optim.Optimizer:
+        """The optimiser, at its highest learning rate.
+
+        Args:
+            groups: Parameter groups as torch takes them, each with its ``weight_decay``.
+        """
+
+
+class Sgd(Optimising):
     """Stochastic gradient descent with momentum.
 
     Attributes:
-        name: Marks the optimiser.
-        lr: Highest learning rate.
-        lr_end: Lowest learning rate.
+        name: The name that chooses this optimiser in a recipe.
+        lr: The highest learning rate, after the warm-up; above 0.
+        lr_end: The lowest learning rate, at the end of the schedule or of a cycle; 0 or more.
         momentum: Momentum; RS-BYOL does not state it, 0.9 is the common value.
-        weight_decay: L2 penalty.
+        weight_decay: Factor of the L2 penalty on weights, 0 or more.
         weight_decay_end: The same at the end of the run, reached on a cosine; null keeps it constant.
     """
 
@@ -73,15 +115,19 @@ class Sgd(Spec):
     weight_decay: float = Field(default=1e-5, ge=0)
     weight_decay_end: float | None = Field(default=None, ge=0)
 
+    def build(self, groups: Sequence[dict[str, Any]]) -> torch.optim.Optimizer:
+        """See :meth:`Optimising.build`."""
+        return torch.optim.SGD(groups, lr=self.lr, momentum=self.momentum)
 
-class AdamW(Spec):
+
+class AdamW(Optimising):
     """AdamW (Loshchilov and Hutter 2019).
 
     Attributes:
-        name: Marks the optimiser.
-        lr: Highest learning rate.
-        lr_end: Lowest learning rate.
-        weight_decay: Decoupled weight decay.
+        name: The name that chooses this optimiser in a recipe.
+        lr: The highest learning rate, after the warm-up; above 0.
+        lr_end: The lowest learning rate, at the end of the schedule or of a cycle; 0 or more.
+        weight_decay: Factor of the decoupled weight decay, 0 or more.
         weight_decay_end: The same at the end of the run, reached on a cosine (Caron et al. 2021, appendix C); null
             keeps it constant.
     """
@@ -91,6 +137,10 @@ class AdamW(Spec):
     lr_end: float = Field(default=1e-6, ge=0)
     weight_decay: float = Field(default=0.04, ge=0)
     weight_decay_end: float | None = Field(default=None, ge=0)
+
+    def build(self, groups: Sequence[dict[str, Any]]) -> torch.optim.Optimizer:
+        """See :meth:`Optimising.build`."""
+        return torch.optim.AdamW(groups, lr=self.lr)
 
 
 Optimiser = Annotated[Sgd | AdamW, Field(discriminator="name")]
@@ -106,18 +156,18 @@ class TrainSpec(Spec):
         batch_size: Samples of one optimiser step, over all processes and micro-batches.
         accumulate: Micro-batches that make one optimiser step; must divide ``batch_size``.
         clip_norm: Largest norm of the whole gradient; null never clips.
-        optimiser: SGD or AdamW.
-        schedule: Learning rate by step.
+        optimiser: The optimiser and its learning rates, SGD or AdamW.
+        schedule: How the learning rate goes from its highest to its lowest value.
         precision: ``bf16`` and ``16`` run under autocast with float32 weights; ``auto`` is ``bf16`` where the device
             has fast instructions for it, else ``32``.
-        seed: Seed of initial weights, batches and views.
-        workers: Reader processes; 0 reads in line.
+        seed: Decides initial weights, batches, views and rounds; 0 or more.
+        workers: How many processes read ahead; 0 reads in line.
         log_every: Steps between two lines of the log; the loss is checked for NaN as often.
         evaluate_every: Epochs between two runs of the online kNN; null only at the end.
         evaluate_steps: The same in optimiser steps, for runs that are compared at equal cost; it goes before
             ``evaluate_every``.
         checkpoint_minutes: Minutes between two checkpoints; one is always written at the end.
-        loggers: Where numbers go besides ``log.csv``.
+        loggers: The logs that numbers go to besides ``log.csv``.
         keep_checkpoints: How many of the last checkpoints stay on disk.
         collapse_std: Feature standard deviation below which the embedding counts as collapsed.
         collapse_rank: Effective rank below which it counts as collapsed.
@@ -130,7 +180,7 @@ class TrainSpec(Spec):
     clip_norm: float | None = Field(default=None, gt=0)
     optimiser: Optimiser = Sgd()
     schedule: Schedule = WarmRestarts()
-    precision: Precision = "auto"
+    precision: TrainingPrecision = "auto"
     seed: int = Field(default=0, ge=0)
     workers: int = Field(default=0, ge=0)
     log_every: int = Field(default=20, ge=1)
@@ -160,7 +210,7 @@ class CleanPass(Spec):
     """Features of a pass over the archive without augmentation, by the slow encoder.
 
     Attributes:
-        name: Marks the source.
+        name: The name that chooses this source in a recipe.
         share: Share of the archive that is embedded in each round, drawn anew; the rest cannot be in that pool.
     """
 
@@ -174,7 +224,7 @@ class FeatureBank(Spec):
     They cost nothing, but each saw one random crop (and band) through weights of another step.
 
     Attributes:
-        name: Marks the source.
+        name: The name that chooses this source in a recipe.
         refresh: Share of the archive, the oldest features first, that is embedded anew before each round; more where
             fewer samples have features than the pool is to hold.
     """
@@ -190,13 +240,13 @@ class CurationSpec(CurationPlan):
     """When the pool is drawn anew, from which features, and by what rule.
 
     Attributes:
-        curator: The rule.
-        features: Where the features come from.
+        curator: The rule by which a pool is chosen.
+        features: The source of the features that it is chosen by.
         inputs: What the encoder is shown in a pass over the archive, such as ``s2:B03``; the vectors of several are
             joined. Null takes, for each sensor that the views show, the first bands that fill the encoder.
         size: Height and width in pixels that samples are resized to in that pass; null takes the size of the first
             view, at which the encoder is trained.
-        batch_size: Samples of one forward pass.
+        batch_size: How many samples pass through the encoder at once, 1 or more.
     """
 
     curator: CuratorSpec = BalancedClusters()

@@ -21,12 +21,13 @@ class Normaliser:
     (``std`` 0) is centred only.
 
     Args:
-        sensors: Sensors by key, for valid ranges and nodata values.
-        statistics: Of each sensor key, one entry a band, found by name.
+        sensors: Sensors by their key in the archive, for valid ranges and nodata values.
+        statistics: Mean and standard deviation in units of the product, by sensor key; one entry a band, found by its
+            name, so that their order does not matter.
 
     Attributes:
-        sensors: As given.
-        statistics: As given.
+        sensors: The sensors, by key.
+        statistics: The statistics, by key.
     """
 
     def __init__(self, sensors: Mapping[str, Sensor], statistics: Mapping[str, tuple[BandStatistics, ...]]) -> None:
@@ -48,21 +49,19 @@ class Normaliser:
         Raises:
             BandError: There are no statistics of a band, or it is not a band of the sensor.
         """
+        wanted = tuple(channels)
+        if wanted not in self._tables:
+            self._tables[wanted] = np.array([self._row(*channel) for channel in wanted], dtype=np.float32)
         positions = np.arange(len(channels))[None] if drawn is None else drawn
-        parameters = torch.from_numpy(self._table(tuple(channels))[positions]).to(pixels.device)
+        parameters = torch.from_numpy(self._tables[wanted][positions]).to(pixels.device)
         mean, gain, low, high, nodata = parameters[..., None, None].unbind(2)
         pixels = pixels.float()
         # NaN and infinity both fail the comparison.
         measured = (pixels.abs() < torch.inf).logical_and_(pixels != nodata)
         return torch.where(measured, pixels.clamp(low, high).sub_(mean).mul_(gain), 0.0)
 
-    def _table(self, channels: tuple[Channel, ...]) -> NDArray[np.float32]:
-        """Per channel: mean, one over std, lowest and highest valid value, nodata."""
-        if channels not in self._tables:
-            self._tables[channels] = np.array([self._row(*channel) for channel in channels], dtype=np.float32)
-        return self._tables[channels]
-
     def _row(self, key: str, name: str) -> tuple[float, float, float, float, float]:
+        """Of one channel: mean, one over standard deviation, lowest and highest valid value, nodata."""
         if key not in self.sensors:
             raise BandError(f"There is no sensor {key!r} to normalise.{nearest(key, self.sensors)}")
         sensor = self.sensors[key]

@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from terrasieve.sensors import Sensor
+from terrasieve.streams import Stream, generator
 from terrasieve.views.policy import BandPolicy
-from terrasieve.views.recipe import Augmentation, Channel, ViewRecipe, ViewSpec
+from terrasieve.views.recipe import Channel, ViewRecipe, ViewSpec
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class ViewPlan:
 
     Attributes:
         size: Height and width of the view in pixels.
-        kernel: Width of the blur in pixels; odd.
+        kernel: Width of the blur in pixels of the view; an odd number.
         shapes: ``(n, 2)`` height and width in pixels that the samples are taken to have.
         channels: ``(n, c)`` positions in the planner's ``channels`` of this view.
         windows: ``(n, 4)`` top, left, height and width of the crop in pixels of the sample.
@@ -61,13 +62,13 @@ class ViewPlanner:
     """Plans the views of a recipe for an archive.
 
     Args:
-        recipe: The views.
-        sensors: The archive's sensors by key.
-        seed: Of everything drawn; not negative.
+        recipe: Which views to make of a sample, and how they vary.
+        sensors: The archive's sensors by their key in the archive.
+        seed: The run's seed, from 0 to ``2**64 - 1``; another seed draws every view anew.
 
     Attributes:
         channels: For each rendered view, every band that it may show; plans hold positions in it.
-        names: Every band that any view may show.
+        names: Every band that any view may show, each once, in the order in which the recipe comes to it.
 
     Raises:
         BandError: The archive lacks a sensor or band, or a pick cannot be met for every sample.
@@ -93,20 +94,15 @@ class ViewPlanner:
         Returns:
             One plan per rendered view, in the order of the recipe.
         """
-        bands = self._policy.draw(self._generator(step, 0), len(shapes))
+        bands = self._policy.draw(generator(Stream.VIEW_BANDS, self.seed, step), len(shapes))
         return tuple(
-            _plan_view(view, self._generator(step, i + 1), channels, shapes)
+            _plan_view(view, generator(Stream.VIEW, self.seed, step, i), channels, shapes)
             for i, (view, channels) in enumerate(zip(self.recipe.views, bands, strict=True))
         )
 
-    def _generator(self, step: int, stream: int) -> np.random.Generator:
-        # The top word of the counter sets the streams 2**192 blocks apart and keeps them off counter 0, where
-        # generators that are keyed by the seed for other ends begin.
-        return np.random.Generator(np.random.Philox(key=[self.seed, step], counter=[0, 0, 0, stream + 1]))
-
 
 def draw_boxes(
-    generator: np.random.Generator,
+    rng: np.random.Generator,
     shapes: NDArray[np.int64],
     area: tuple[float, float],
     ratio: tuple[float, float],
@@ -118,16 +114,16 @@ def draw_boxes(
     with the area; where none does, it is the nearest ratio that fits.
 
     Args:
-        generator: Where chance comes from.
+        rng: Draws four numbers a rectangle.
         shapes: ``(n, 2)`` heights and widths in pixels of what the rectangles lie in.
-        area: Range of the share of the area, in (0, 1].
-        ratio: Range of width over height.
+        area: Lowest and highest share of the area that a rectangle covers, in (0, 1].
+        ratio: Lowest and highest width over height of a rectangle in pixels, above 0.
 
     Returns:
         ``(n, 4)`` top, left, height and width in whole pixels, at least 1 by 1 and inside.
     """
     heights, widths = shapes.astype(np.float64).T
-    first, second, third, fourth = generator.random((4, len(shapes)))
+    first, second, third, fourth = rng.random((4, len(shapes)))
     target = (area[0] + first * (area[1] - area[0])) * heights * widths
     least, most = target / heights**2, widths**2 / target
     low, high = np.log(np.clip(ratio[0], least, most)), np.log(np.clip(ratio[1], least, most))
@@ -140,40 +136,26 @@ def draw_boxes(
 
 
 def _plan_view(
-    view: ViewSpec, generator: np.random.Generator, channels: NDArray[np.int64], shapes: NDArray[np.int64]
+    view: ViewSpec, rng: np.random.Generator, channels: NDArray[np.int64], shapes: NDArray[np.int64]
 ) -> ViewPlan:
     # Each setting takes the same share of the stream whatever its value, so that changing one leaves what the
-    # others draw as it was.
-    augmentation, samples = view.augmentation, len(shapes)
-    return ViewPlan(
-        size=view.size,
-        kernel=view.kernel,
-        shapes=shapes,
-        channels=channels,
-        windows=draw_boxes(generator, shapes, augmentation.crop_scale, augmentation.crop_ratio),
-        flips=generator.random((samples, 2)) < (augmentation.vertical_flip, augmentation.horizontal_flip),
-        turns=_happens(generator, augmentation.quarter_turn, samples) * generator.integers(0, 4, samples),
-        sigmas=_happens(generator, augmentation.blur, samples) * _uniform(generator, augmentation.blur_sigma, samples),
-        angles=_angles(generator, augmentation, samples),
-        grey=_happens(generator, augmentation.grey, samples),
-        boxes=_erased(generator, augmentation, view.size, samples),
-    )
+    # others draw as it was. That share is drawn in this order.
+    augmentation, samples, most = view.augmentation, len(shapes), view.augmentation.rotation_degrees
+    windows = draw_boxes(rng, shapes, augmentation.crop_scale, augmentation.crop_ratio)
+    flips = rng.random((samples, 2)) < (augmentation.vertical_flip, augmentation.horizontal_flip)
+    turns = _happens(rng, augmentation.quarter_turn, samples) * rng.integers(0, 4, samples)
+    sigmas = _happens(rng, augmentation.blur, samples) * _uniform(rng, augmentation.blur_sigma, samples)
+    angles = _happens(rng, augmentation.rotation, samples) * _uniform(rng, (-most, most), samples)
+    grey = _happens(rng, augmentation.grey, samples)
+    erased = _happens(rng, augmentation.erase, samples)
+    whole = np.full((samples, 2), view.size)
+    boxes = erased[:, None] * draw_boxes(rng, whole, augmentation.erase_area, augmentation.erase_ratio)
+    return ViewPlan(view.size, view.kernel, shapes, channels, windows, flips, turns, sigmas, angles, grey, boxes)
 
 
-def _happens(generator: np.random.Generator, probability: float, samples: int) -> NDArray[np.bool_]:
-    return generator.random(samples) < probability
+def _happens(rng: np.random.Generator, probability: float, samples: int) -> NDArray[np.bool_]:
+    return rng.random(samples) < probability
 
 
-def _uniform(generator: np.random.Generator, limits: tuple[float, float], samples: int) -> NDArray[np.float64]:
-    return limits[0] + generator.random(samples) * (limits[1] - limits[0])
-
-
-def _angles(generator: np.random.Generator, augmentation: Augmentation, samples: int) -> NDArray[np.float64]:
-    most = augmentation.rotation_degrees
-    return _happens(generator, augmentation.rotation, samples) * _uniform(generator, (-most, most), samples)
-
-
-def _erased(generator: np.random.Generator, augmentation: Augmentation, size: int, samples: int) -> NDArray[np.int64]:
-    happens = _happens(generator, augmentation.erase, samples)
-    shapes = np.full((samples, 2), size)
-    return happens[:, None] * draw_boxes(generator, shapes, augmentation.erase_area, augmentation.erase_ratio)
+def _uniform(rng: np.random.Generator, limits: tuple[float, float], samples: int) -> NDArray[np.float64]:
+    return limits[0] + rng.random(samples) * (limits[1] - limits[0])

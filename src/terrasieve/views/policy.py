@@ -18,10 +18,10 @@ class _Slot:
     """One pick of one rendered view, resolved against the archive.
 
     Attributes:
-        view: Which rendered view it belongs to.
-        name: Of the view, for messages.
-        columns: Which channels of the view it fills.
-        pool: What it draws from.
+        view: Position of the rendered view that it belongs to, from 0.
+        name: The view's name, for messages.
+        columns: The channels of the view that it fills.
+        pool: The bands that it draws from, each once.
         count: How many distinct members it draws; the rest of its columns are copies.
     """
 
@@ -44,12 +44,12 @@ class BandPolicy:
     same holds over all views of a sample.
 
     Args:
-        recipe: The views.
-        sensors: The archive's sensors by key.
+        recipe: Which bands each view picks from, and whether the views of a sample share any.
+        sensors: The archive's sensors by their key in the archive.
 
     Attributes:
         channels: For each rendered view, every band that it may show.
-        names: Every band that any view may show.
+        names: Every band that any view may show, each once.
 
     Raises:
         BandError: The archive lacks a sensor or band, or a pick cannot be met for every sample.
@@ -69,12 +69,12 @@ class BandPolicy:
         self._slots = sorted(slots, key=lambda slot: len(slot.pool) - slot.count)
         self._check()
 
-    def draw(self, generator: np.random.Generator, samples: int) -> tuple[NDArray[np.int64], ...]:
+    def draw(self, rng: np.random.Generator, samples: int) -> tuple[NDArray[np.int64], ...]:
         """Bands of every view.
 
         Args:
-            generator: Where chance comes from.
-            samples: Batch size.
+            rng: Draws every slot of all samples in turn, so that a sample's bands depend on how many there are.
+            samples: Samples of the batch, over all processes.
 
         Returns:
             For each rendered view an array ``(samples, channels)`` of positions in ``self.channels[view]``.
@@ -84,9 +84,9 @@ class BandPolicy:
         for slot in self._slots:
             used = taken[0 if self._distinct else slot.view]
             everywhere = _positions(slot.pool, self.names)
-            members = _draw_members(generator, used[:, everywhere], slot.count)
+            members = _draw_members(rng, used[:, everywhere], slot.count)
             np.put_along_axis(used, everywhere[members], values=True, axis=1)
-            copied = generator.integers(0, slot.count, (samples, slot.copies))
+            copied = rng.integers(0, slot.count, (samples, slot.copies))
             members = np.concatenate([members, np.take_along_axis(members, copied, axis=1)], axis=1)
             drawn[slot.view][:, slot.columns] = _positions(slot.pool, self.channels[slot.view])[members]
         return tuple(drawn)
@@ -132,10 +132,11 @@ def _positions(pool: Sequence[Channel], table: Sequence[Channel]) -> NDArray[np.
     return np.array([table.index(channel) for channel in pool], dtype=np.int64)
 
 
-def _draw_members(generator: np.random.Generator, taken: NDArray[np.bool_], count: int) -> NDArray[np.int64]:
+def _draw_members(rng: np.random.Generator, taken: NDArray[np.bool_], count: int) -> NDArray[np.int64]:
     """Positions ``(n, count)`` of distinct members not ``taken`` ``(n, pool)``; every such draw is as likely."""
     samples, size = taken.shape
-    keys = np.where(taken, 2.0, generator.random((samples, size)))
+    # Members go by random keys below 1; those taken already have a higher one and come last.
+    keys = np.where(taken, 2.0, rng.random((samples, size)))
     if count == size:
         return np.tile(np.arange(size), (samples, 1))
     return np.argsort(keys, axis=1)[:, :count]

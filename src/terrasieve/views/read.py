@@ -23,7 +23,7 @@ class RawView:
     Attributes:
         pixels: float32 ``(n, c, height, width)`` in the units of the product; each sample's window lies at the
             top left, the rest is 0.
-        plan: How to render them.
+        plan: How to render the samples, ``n`` of them.
         channels: Every band that the view may show; ``plan.channels`` holds positions in it.
     """
 
@@ -46,10 +46,10 @@ def read_view(
     """Read the bands and windows of one view; one read per sample and sensor.
 
     Args:
-        archive: Where pixels come from.
-        indices: Archive indices ``(n,)`` of the plan's samples.
-        plan: Of this view.
-        channels: The planner's channels of this view.
+        archive: The archive that pixels are read from.
+        indices: Archive indices ``(n,)`` of the samples that the plan is for, in its order.
+        plan: The plan of this view, ``n`` samples.
+        channels: Every band that the view may show, which the plan's ``channels`` are positions in.
 
     Raises:
         SampleError: A sample cannot be read, or is not of the shape that was planned for; the message names its id.
@@ -59,6 +59,7 @@ def read_view(
     pixels = np.zeros((*plan.channels.shape, height, width), dtype=np.float32)
     rows = zip(pixels, indices, plan.channels.tolist(), plan.windows.tolist(), plan.shapes.tolist(), strict=True)
     for canvas, index, picks, window, shape in rows:
+        # Windows differ in size, so each lies at the top left of a canvas of the largest.
         for sensor, places, bands in _reads([channels[pick] for pick in picks]):
             found = _read_sensor(archive, int(index), sensor, bands, Window(*window), tuple(shape))
             canvas[places, : window[2], : window[3]] = found

@@ -60,16 +60,16 @@ class Augmentation(Spec):
     Attributes:
         crop_scale: Share of the sample's area in the crop, uniform in this range.
         crop_ratio: Width over height of the crop in pixels, log-uniform in this range.
-        horizontal_flip: Probability of exchanging left and right.
-        vertical_flip: Probability of exchanging top and bottom.
+        horizontal_flip: Probability, 0 to 1, of exchanging left and right.
+        vertical_flip: Probability, 0 to 1, of exchanging top and bottom.
         quarter_turn: Probability of a turn by 0, 90, 180 or 270 degrees, each as likely.
-        blur: Probability of a Gaussian blur.
+        blur: Probability, 0 to 1, of a Gaussian blur.
         blur_sigma: Its standard deviation in pixels of the view, uniform in this range (Grill et al. 2020,
             appendix B).
         blur_kernel: Its width as a share of the view's size, rounded down to an odd number of pixels, at least 3;
             0.1 gives the 23 pixels at size 224 of Grill et al. 2020.
-        rotation: Probability of a free rotation.
-        rotation_degrees: Its angle is uniform between minus and plus this.
+        rotation: Probability, 0 to 1, of a rotation by any angle about the centre.
+        rotation_degrees: Largest angle of that rotation in degrees, to either side; angles are uniform.
         grey: Probability of showing the mean of the three bands in each of them; for views of three bands only.
         erase: Probability of erasing a rectangle, that is setting it to the mean of the band.
         erase_area: Share of the view's area that is erased, uniform in this range.
@@ -100,7 +100,7 @@ class ViewSpec(Spec):
         picks: Bands, stacked in this order along the channel axis.
         size: Height and width of the rendered view in pixels.
         count: Number of such views of a sample, each with its own draw of bands, crop and augmentation.
-        augmentation: How they vary.
+        augmentation: How these views differ from the pixels read.
     """
 
     name: str = Field(min_length=1)

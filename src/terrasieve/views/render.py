@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from terrasieve.views.dihedral import FLIP_COLUMNS, FLIP_ROWS, TRANSPOSE, dihedral_codes
 from terrasieve.views.normalise import Normaliser
 from terrasieve.views.plan import ViewPlan
 from terrasieve.views.read import RawView
@@ -27,9 +27,9 @@ def render(raw: RawView, normaliser: Normaliser, device: torch.device | str = "c
     is read back from it. Autocast has no effect.
 
     Args:
-        raw: From :func:`terrasieve.views.read.read_view`.
-        normaliser: Turns product units into standardised ones.
-        device: Where to render.
+        raw: Pixels of ``n`` samples and their plan, from :func:`terrasieve.views.read.read_view`.
+        normaliser: Turns the units of the product into standardised ones.
+        device: The device that renders, and that the view is on.
 
     Returns:
         float32 ``(n, c, size, size)``, contiguous.
@@ -43,13 +43,9 @@ def render(raw: RawView, normaliser: Normaliser, device: torch.device | str = "c
         pixels = normaliser(raw.pixels.to(device), raw.channels, plan.channels)
         view = _resample(pixels, plan, parameters)
         view = _rotate(view, plan, parameters)
-        view = _grey(view, plan, parameters)
+        if plan.grey.any():
+            view = torch.where(parameters.grey[:, None, None, None], view.mean(dim=1, keepdim=True), view)
         return _erase(view, plan, parameters).contiguous()
-
-
-def render_views(raws: Sequence[RawView], normaliser: Normaliser, device: torch.device | str = "cpu") -> list[Tensor]:
-    """Render all views of a batch, in order; see :func:`render`."""
-    return [render(raw, normaliser, device) for raw in raws]
 
 
 @dataclass(frozen=True)
@@ -77,12 +73,12 @@ class _Parameters:
     @classmethod
     def of(cls, plan: ViewPlan, device: torch.device) -> _Parameters:
         """Move a plan to the device in one transfer."""
+        ways = dihedral_codes(plan.flips, plan.turns)
         rows = (
             *plan.windows[:, 2:].T,
-            # A quarter turn counter-clockwise reverses the columns, then transposes.
-            plan.flips[:, 0] ^ np.isin(plan.turns, (2, 3)),
-            plan.flips[:, 1] ^ np.isin(plan.turns, (1, 2)),
-            plan.turns % 2,
+            ways & FLIP_ROWS,
+            ways & FLIP_COLUMNS,
+            ways & TRANSPOSE,
             plan.sigmas,
             np.radians(plan.angles),
             plan.grey,
@@ -94,6 +90,7 @@ class _Parameters:
 
 def _resample(pixels: Tensor, plan: ViewPlan, parameters: _Parameters) -> Tensor:
     samples, channels, height, width = pixels.shape
+    # One call makes the weights of both axes, on a canvas as long as the longer of them.
     longest, canvas = int(plan.windows[:, 2:].max()), max(height, width)
     lengths, reverse = parameters.lengths.flatten(), parameters.reversed.flatten()
     weights = resize_weights(lengths, reverse, longest, plan.size, canvas).view(2, samples, plan.size, canvas)
@@ -126,12 +123,6 @@ def _rotate(view: Tensor, plan: ViewPlan, parameters: _Parameters) -> Tensor:
         grid = functional.affine_grid(affine, list(picked.shape), align_corners=False)
         view[chosen] = functional.grid_sample(picked, grid, "bicubic", "reflection", align_corners=False)
     return view
-
-
-def _grey(view: Tensor, plan: ViewPlan, parameters: _Parameters) -> Tensor:
-    if not plan.grey.any():
-        return view
-    return torch.where(parameters.grey[:, None, None, None], view.mean(dim=1, keepdim=True), view)
 
 
 def _erase(view: Tensor, plan: ViewPlan, parameters: _Parameters) -> Tensor:

@@ -27,7 +27,7 @@ def resize_weights(lengths: Tensor, reversed_: Tensor, longest: int, size: int, 
         lengths: ``(n,)`` pixels of the axis that are resampled.
         reversed_: ``(n,)`` whether the result comes out in reverse.
         longest: The largest of ``lengths``, known without asking the device.
-        size: Pixels of the result.
+        size: Pixels of the axis after resampling.
         canvas: Pixels of the axis; those beyond ``length`` get weight 0.
 
     Returns:
@@ -55,7 +55,7 @@ def blur_weights(sigmas: Tensor, kernel: int, size: int) -> Tensor:
     Args:
         sigmas: ``(n,)`` standard deviations in pixels; 0 leaves the axis as it is.
         kernel: Width of the Gaussian in pixels; odd, and less than ``2 * size``.
-        size: Pixels of the axis.
+        size: Pixels of the axis that is blurred.
 
     Returns:
         ``(n, size, size)`` float32; each row sums to 1.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,8 +26,10 @@ NAMES: Mapping[str, tuple[str, ...]] = {
 """What the columns of place and time may be called, in any case; the first that is there counts."""
 
 NETCDF = (".nc", ".nc4", ".netcdf", ".cdf")
+"""Suffixes of NetCDF files, in small letters."""
 
 _ZONE = r"(Z|[+-]\d{2}:?\d{2})$"
+"""How a text of a time ends that states its offset from UTC."""
 
 
 @dataclass(frozen=True)
@@ -35,9 +37,9 @@ class Targets:
     """Measured values.
 
     Attributes:
-        points: Of each row.
-        values: By column; NaN where nothing was measured.
-        incomplete: Rows of the file that were left out as their place or time is missing.
+        points: Place and time of each row, ``(n,)``.
+        values: Values of each row by column, shape ``(n,)``; NaN where nothing was measured.
+        incomplete: Number of rows of the file that were left out as their place or time is missing.
     """
 
     points: Points
@@ -53,11 +55,13 @@ def read_targets(path: Path, columns: Sequence[str], reach: Reach) -> Targets:
 
     Args:
         path: ``.csv``, ``.parquet`` or one of :data:`NETCDF`.
-        columns: What was measured.
-        reach: What matters; a file may hold more that is not read.
+        columns: Names of the columns that hold measured values.
+        reach: The samples, and how far from them in place and time a row matters. Of a NetCDF file not much more is
+            read; other files are read as a whole.
 
     Raises:
-        ArchiveError: The file cannot be read, a column is absent or holds no numbers, or a place is impossible.
+        ArchiveError: The file cannot be read, xarray is missing for NetCDF, a column is absent or holds no numbers, or
+            a place is impossible.
     """
     if not path.is_file():
         raise ArchiveError(f"{path} does not exist; name the file with the targets.")
@@ -72,7 +76,7 @@ def read_targets(path: Path, columns: Sequence[str], reach: Reach) -> Targets:
     latitude, longitude = (_numbers(table, names[name], path) for name in ("latitude", "longitude"))
     known = known & np.isfinite(latitude) & np.isfinite(longitude)
     points = Points(latitude, longitude, time).take(known)
-    _check_places(points, path)
+    _check_places(points.latitude, points.longitude, path)
     values = {name: _numbers(table, _exactly(name, table.column_names, path), path)[known] for name in columns}
     return Targets(points, values, int(np.count_nonzero(~known)))
 
@@ -82,6 +86,7 @@ def _read_table(path: Path) -> pa.Table:
         if path.suffix.lower() == ".parquet":
             return pq.read_table(path)
         with csv.open_csv(path) as reader:
+            # As text, which is parsed below in one way: Arrow would infer dates, or times with or without a zone.
             times = [name for name in reader.schema.names if name.lower() in NAMES["time"]]
         as_text = csv.ConvertOptions(column_types=dict.fromkeys(times, pa.string()), strings_can_be_null=True)
         return csv.read_csv(path, convert_options=as_text)
@@ -99,22 +104,24 @@ def _read_netcdf(path: Path, columns: Sequence[str], reach: Reach) -> pa.Table:
             known = [str(name) for name in dataset.variables]
             names = {wanted: _find(wanted, known, path) for wanted in NAMES}
             chosen = [_exactly(name, known, path) for name in columns]
-            kept = _without_single_axes(dataset[[*dict.fromkeys([*chosen, *names.values()])]], names.values())
+            kept = dataset[[*dict.fromkeys([*chosen, *names.values()])]]
+            # Axes of length one that say neither where nor when, such as the member of an ensemble of one, are dropped.
+            placing = {dim for name in names.values() for dim in kept[name].dims}
+            kept = kept.squeeze(
+                [dim for dim, size in kept.sizes.items() if size == 1 and dim not in placing], drop=True
+            )
             if is_grid(kept, names, chosen):
-                _check_axes(kept[names["latitude"]].values, kept[names["longitude"]].values, path)
+                axes = (kept[names[name]].values.astype(np.float64) for name in ("latitude", "longitude"))
+                latitude, longitude = np.meshgrid(*axes, indexing="ij")
+                _check_places(latitude, longitude, path)
                 return near_cells(kept, names, chosen, reach)
             frame = _within(kept, names["time"], reach.span).to_dataframe().reset_index()
+    # What a damaged file raises depends on the engine that xarray finds for it.
     except (OSError, ValueError, TypeError, LookupError, EOFError, RuntimeError, MemoryError) as error:
         raise ArchiveError(
             f"{path} cannot be read as NetCDF: {error}. Where an engine is missing: pip install 'terrasieve[netcdf]'."
         ) from error
     return pa.Table.from_pandas(frame[[*dict.fromkeys([*chosen, *names.values()])]], preserve_index=False)
-
-
-def _without_single_axes(dataset: Any, places: Iterable[str]) -> Any:
-    """Without axes of length one that say neither where nor when, such as the member of an ensemble of one."""
-    kept = {dim for name in places for dim in dataset[name].dims}
-    return dataset.squeeze([dim for dim, size in dataset.sizes.items() if size == 1 and dim not in kept], drop=True)
 
 
 def _within(dataset: Any, name: str, span: tuple[int, int]) -> Any:
@@ -127,7 +134,11 @@ def _within(dataset: Any, name: str, span: tuple[int, int]) -> Any:
     return dataset.isel({time.dims[0]: np.flatnonzero((steps >= first) & (steps <= last))})
 
 
+# --------------------------------------------------------------------- columns
+
+
 def _find(wanted: str, names: Sequence[str], path: Path) -> str:
+    # Reversed, so that of names that differ in their case alone the first counts.
     by_lower = {name.lower(): name for name in reversed(names)}
     for alias in NAMES[wanted]:
         if alias in by_lower:
@@ -168,16 +179,12 @@ def _times(column: pa.ChunkedArray, path: Path) -> tuple[NDArray[np.int64], NDAr
     return np.asarray(micro.cast(pa.int64()).fill_null(0).to_numpy(), dtype=np.int64), known
 
 
-def _check_axes(latitude: NDArray[Any], longitude: NDArray[Any], path: Path) -> None:
-    rows, columns = np.meshgrid(latitude.astype(np.float64), longitude.astype(np.float64), indexing="ij")
-    _check_places(Points(rows.ravel(), columns.ravel(), np.zeros(rows.size, dtype=np.int64)), path)
-
-
-def _check_places(points: Points, path: Path) -> None:
-    wrong = np.flatnonzero((np.abs(points.latitude) > 90) | (np.abs(points.longitude) > 360))
+def _check_places(latitude: NDArray[np.float64], longitude: NDArray[np.float64], path: Path) -> None:
+    # Either convention of longitude, and one that goes on across its own seam, stays within a full turn.
+    wrong = np.flatnonzero((np.abs(latitude) > 90) | (np.abs(longitude) > 360))
     if wrong.size:
         row = wrong[0]
         raise ArchiveError(
             f"{path} has {wrong.size} places that are not on the globe, the first at latitude "
-            f"{points.latitude[row]:g}, longitude {points.longitude[row]:g}. Correct them; were the two exchanged?"
+            f"{latitude.flat[row]:g}, longitude {longitude.flat[row]:g}. Correct them; were the two exchanged?"
         )

@@ -27,8 +27,9 @@ altimeter estimates of wind speed and significant wave height and their implicat
 J. Geophys. Res. 93(C3): wider ones add more by the sea's own variation than they gain by pairs."""
 
 _NEIGHBOURS = 16
+"""Targets near a sample that are asked for at first; most samples have one among them that is in time."""
 _SAMPLES = 4096
-"""Samples that are looked up at once."""
+"""Samples that are looked up at once, which bounds memory."""
 
 
 @dataclass(frozen=True)
@@ -51,14 +52,14 @@ class CollocationReport:
     """What collocation did.
 
     Attributes:
-        path: The catalogue.
-        samples: Rows of it.
-        matched: Samples with a value, by column.
-        unplaced: Samples without a place or a time, which match nothing.
-        targets: Rows of the targets that have a place and a time.
-        incomplete: Rows that have not.
-        max_km: Limit of the distance.
-        max_minutes: Limit of the time between.
+        path: The catalogue that was written.
+        samples: Number of rows of the catalogue.
+        matched: Number of samples with a value, by column.
+        unplaced: Number of samples without a place or a time, which match nothing.
+        targets: Number of rows of the targets that have a place and a time.
+        incomplete: Number of rows of the targets that have not.
+        max_km: Largest distance that was allowed, in km.
+        max_minutes: Longest time between that was allowed, in minutes.
     """
 
     path: Path
@@ -84,6 +85,9 @@ class CollocationReport:
         return "\n".join(lines)
 
 
+# --------------------------------------------------- samples and their columns
+
+
 def collocate(
     archive: Archive,
     path: Path,
@@ -103,13 +107,14 @@ def collocate(
         archive: Samples; they lie where ``latitude`` and ``longitude`` of the table say, else in the middle of the
             outline.
         path: The targets; see :func:`~terrasieve.archive.collocation.measurements.read_targets`.
-        columns: What to take from them.
-        out: The catalogue, ``.parquet``.
-        max_km: Largest distance, inclusive.
-        max_minutes: Longest time between, inclusive.
+        columns: Names of the columns to take from the targets.
+        out: The catalogue to write, ``.parquet``.
+        max_km: Largest great-circle distance in km, inclusive.
+        max_minutes: Longest time between in minutes, inclusive, before or after.
 
     Raises:
-        ArchiveError: A column is absent or there already, or no sample has a place and a time.
+        ArchiveError: A column is absent or there already, no sample has a place and a time, or the targets cannot be
+            read.
     """
     table, where = archive.table(), source_place(archive.source)
     if doubled := [name for name in columns if {name, f"{name}:km", f"{name}:minutes"} & set(table.column_names)]:
@@ -122,6 +127,7 @@ def collocate(
     added: dict[str, pa.Array] = {}
     matched: dict[str, int] = {}
     for name in columns:
+        # Each column apart: a buoy may lack the wind, and the next nearest have it.
         found, values = _match_column(reach, targets, name)
         added |= {
             name: _spread(values, known),
@@ -136,6 +142,9 @@ def collocate(
     )
 
 
+# ---------------------------------------------------------- the nearest target
+
+
 def match(reach: Reach, targets: Points) -> Matches:
     """The nearest target in space of each sample, among those within reach.
 
@@ -143,7 +152,7 @@ def match(reach: Reach, targets: Points) -> Matches:
 
     Args:
         reach: The samples and the limits.
-        targets: Where and when.
+        targets: Place and time of each target.
     """
     samples, window = reach.samples, reach.window
     rows = np.full(len(samples), -1, dtype=np.int64)
@@ -152,6 +161,7 @@ def match(reach: Reach, targets: Points) -> Matches:
     times = targets.time[by_time]
     for block in _blocks(samples.time, window):
         span = samples.time[block[0]] - window, samples.time[block[-1]] + window
+        # In the order of the targets again, by which ties are broken.
         near = np.sort(by_time[np.searchsorted(times, span[0], "left") : np.searchsorted(times, span[1], "right")])
         if not near.size:
             continue
@@ -169,6 +179,9 @@ def sample_points(table: pa.Table) -> tuple[Points, NDArray[np.bool_]]:
 
     Args:
         table: That of an archive: ``time``, ``geometry``, and perhaps ``latitude`` and ``longitude`` in degrees.
+
+    Returns:
+        Points of all n samples, and a mask ``(n,)`` of those whose place and time are known; the others' are NaN and 0.
     """
     shapes = shapely.from_wkb(table["geometry"].to_numpy(zero_copy_only=False))
     centres = shapely.centroid(shapes)
@@ -211,7 +224,7 @@ def _blocks(times: NDArray[np.int64], window: int) -> Iterator[NDArray[np.int64]
     """Positions in order of time, in blocks so short that most targets of a block are in time for most of it."""
     order = np.argsort(times, kind="stable")
     ordered = times[order]
-    length = max(2 * window, MINUTE)
+    length = max(2 * window, MINUTE)  # a window of zero would make a block of each moment
     starts = []
     start = 0
     while start < len(order):
@@ -243,10 +256,11 @@ class _Finder:
         open_ones, count = np.arange(len(samples)), _NEIGHBOURS
         while open_ones.size:
             count = min(count, len(self._times))
+            # A list of ranks, not their number: for one neighbour the tree would drop the axis.
             chords, found = self._tree.query(
                 points[open_ones], k=np.arange(1, count + 1), distance_upper_bound=self._bound
             )
-            present = found < len(self._times)
+            present = found < len(self._times)  # the tree gives its size as the position of what is not there
             found = np.where(present, found, 0)
             apart = np.where(present, 2 * EARTH_KM * np.arcsin(np.minimum(chords, 2) / 2), np.inf)
             after = self._times[found] - samples.time[open_ones][:, None]

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 EARTH_KM = 6371.0088
 """Mean radius (IUGG); on the ellipsoid great circles differ by at most 0.6 %."""
 MINUTE = 60_000_000
-"""In microseconds."""
+"""A minute in microseconds, the unit of times here."""
 
 
 @dataclass(frozen=True)
@@ -19,8 +19,8 @@ class Points:
     """Where and when something was measured; all shape ``(n,)``.
 
     Attributes:
-        latitude: Degrees, -90 to 90.
-        longitude: Degrees, in either convention.
+        latitude: Latitude in degrees, -90 to 90.
+        longitude: Longitude in degrees, east positive, from -180 or from 0.
         time: Microseconds since 1970 in UTC.
     """
 
@@ -41,9 +41,9 @@ class Reach:
     """What is near enough to some samples to be their target.
 
     Attributes:
-        samples: At least one.
-        max_km: Largest great-circle distance on the sphere of :data:`EARTH_KM`, inclusive.
-        max_minutes: Longest time between, inclusive.
+        samples: Place and time of each sample; at least one.
+        max_km: Largest great-circle distance in km on the sphere of :data:`EARTH_KM`, inclusive.
+        max_minutes: Longest time between in minutes, inclusive, before or after.
     """
 
     samples: Points

@@ -5,26 +5,27 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from functools import cached_property, partial
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from terrasieve.archive.layout import ArchiveSpec, parse_spec
 from terrasieve.archive.protocol import Archive, Window, WrapperArchive, source_place
 from terrasieve.archive.quality import offset
 from terrasieve.archive.quality.offset import OFFSET, OffsetVerdict
 from terrasieve.archive.quality.pixel_summary import PixelSummary
 from terrasieve.console import track
 from terrasieve.errors import ArchiveError, SampleError
-from terrasieve.parallel import spread
-from terrasieve.schema import Spec
+from terrasieve.parallel import map_processes
 
 COLUMN = "offset_removed"
 """Column of the table: keys of the sensors from whose pixels of a sample the offset was subtracted."""
 
 
-class HarmonisedSpec(Spec):
+class HarmonisedSpec(ArchiveSpec):
     """An archive, and that the offset is to be subtracted from the samples that carry it.
 
     Attributes:
@@ -33,6 +34,26 @@ class HarmonisedSpec(Spec):
 
     layout: Literal["harmonised"] = "harmonised"
     archive: Mapping[str, Any]
+
+    def open(self) -> HarmonisedArchive:
+        """The archive, harmonised anew: every sample of Sentinel-2 is read."""
+        return harmonise(self.whole().open())
+
+    def open_listed(self, rows: pa.Table) -> HarmonisedArchive:
+        """The archive, less the offset where the catalogue says so."""
+        return harmonise_as_listed(self.whole().open(), rows)
+
+    def anchored(self, folder: Path) -> HarmonisedSpec:
+        """The same with the relative paths of the archive within taken from a folder."""
+        return HarmonisedSpec(archive=self.whole().anchored(folder).model_dump(mode="json"))
+
+    def whole(self) -> ArchiveSpec:
+        """The archive from which the offset is to be subtracted.
+
+        Raises:
+            ConfigError: ``archive`` does not describe one.
+        """
+        return parse_spec(self.archive, "archive")
 
 
 class HarmonisedArchive(WrapperArchive):
@@ -116,7 +137,7 @@ def harmonise(archive: Archive, workers: int = 0) -> HarmonisedArchive:
     table = archive.table() if keys else None
     carriers, unsure = {}, {}
     for key in keys:
-        with spread(partial(_judge, archive, key), range(len(archive)), workers) as found:
+        with map_processes(partial(_judge, archive, key), range(len(archive)), workers) as found:
             verdicts = np.array(list(track(found, f"Looking for the offset in {key}", total=len(archive))), np.int8)
         settled = offset.settle(verdicts, table[f"asset:{key}"])  # type: ignore[index]  # there is one where keys are
         carriers[key] = settled == OffsetVerdict.CARRIES

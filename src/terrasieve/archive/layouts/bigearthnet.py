@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,19 +18,19 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from terrasieve.archive.acquisition_time import parse_time
-from terrasieve.archive.layout import Layout, Recognition
+from terrasieve.archive.layout import ArchiveSpec, DataSet, Recognition
 from terrasieve.archive.patches.class_folders import subfolders
 from terrasieve.archive.patches.listing import Listing, PatchesArchive
 from terrasieve.archive.quality.limits import Problem, Rejection
 from terrasieve.archive.readers.geotiff_patches import BandsReader
 from terrasieve.console import track_many
 from terrasieve.errors import ArchiveError
-from terrasieve.schema import Spec
 from terrasieve.sensors import SENSORS
 
 SIZE = (120, 120)
 S2, S1, METADATA = "BigEarthNet-S2", "BigEarthNet-S1", "metadata.parquet"
 SPLITS = {"train": "train", "validation": "val", "test": "test"}
+_PRODUCTS = {"s2": (S2, SENSORS["s2-l2a"]), "s1": (S1, SENSORS["s1"])}
 _COLUMNS = pa.schema(
     [("patch_id", pa.string()), ("s1_name", pa.string()), ("split", pa.string()), ("labels", pa.list_(pa.string()))]
 )
@@ -64,8 +65,15 @@ CLASSES_19: Mapping[str, tuple[str, ...]] = {
 
 _NEW_NAME = {old: new for new, olds in CLASSES_19.items() for old in (new, *olds)}
 
+_CITATION = """@article{clasen2024reben,
+  author  = {Clasen, Kai Norman and Hackel, Leonard and others},
+  title   = {{reBEN}: Refined {BigEarthNet} Dataset for Remote Sensing Image Analysis},
+  journal = {arXiv:2407.03653},
+  year    = {2024},
+}"""
 
-class BigEarthNetSpec(Spec):
+
+class BigEarthNetSpec(ArchiveSpec):
     """A BigEarthNet folder.
 
     Attributes:
@@ -76,6 +84,28 @@ class BigEarthNetSpec(Spec):
     layout: Literal["bigearthnet"] = "bigearthnet"
     root: Path
     sensors: tuple[Literal["s2", "s1"], ...] | None = None
+
+    data_set = DataSet(
+        title="BigEarthNet",
+        sensors="Sentinel-2 L2A, Sentinel-1",
+        labels="several classes",
+        split="official",
+        page="bigearthnet.md",
+        versions="v2, v1-like",
+        citation=_CITATION,
+    )
+
+    def open(self) -> BigEarthNetArchive:
+        """The archive; see :class:`BigEarthNetArchive`."""
+        return BigEarthNetArchive(self)
+
+    @classmethod
+    def recognise(cls, folder: Path) -> Recognition | None:
+        """By the names of its two folders."""
+        found = [name for name in (S2, S1) if (folder / name).is_dir()]
+        if not found:
+            return None
+        return Recognition(1.0, f"folder{'s' if len(found) > 1 else ''} {' and '.join(found)}", cls(root=folder))
 
 
 @dataclass(frozen=True)
@@ -100,7 +130,7 @@ class BigEarthNetArchive(PatchesArchive):
     ``unlisted``.
 
     Args:
-        spec: What to open.
+        spec: Folder of the data set, and which sensors to show.
 
     Raises:
         ArchiveError: Neither folder is there, metadata is damaged, or no sample has all sensors.
@@ -108,11 +138,11 @@ class BigEarthNetArchive(PatchesArchive):
 
     def __init__(self, spec: BigEarthNetSpec) -> None:
         spec = spec.model_copy(update={"root": spec.root.resolve()})
-        there = tuple(key for key, name in (("s2", S2), ("s1", S1)) if (spec.root / name).is_dir())
+        there = tuple(key for key, (name, _) in _PRODUCTS.items() if (spec.root / name).is_dir())
         wanted: tuple[str, ...] = spec.sensors or there
         if not wanted:
             raise ArchiveError(f"{spec.root} holds neither {S2} nor {S1}; name the folder that holds them.")
-        paths = {"s2": _folders(spec.root / S2), "s1": _folders(spec.root / S1)}
+        paths = {key: _folders(spec.root / name) for key, (name, _) in _PRODUCTS.items()}
         listed = (spec.root / METADATA).is_file()
         patches = _from_metadata(spec.root) if listed else _from_folders(spec.root, paths)
         kept, lost, facts = _present(patches, wanted, paths)
@@ -131,22 +161,18 @@ class BigEarthNetArchive(PatchesArchive):
                 rejected=lost,
                 facts=facts,
             ),
-            {key: _reader(key, spec.root) for key in wanted},
+            {
+                key: BandsReader(spec.root, sensor, partial(_band_file, folder), SIZE)
+                for key, (folder, sensor) in ((key, _PRODUCTS[key]) for key in wanted)
+            },
         )
 
 
-def _reader(key: str, root: Path) -> BandsReader:
-    if key == "s2":
-        return BandsReader(root, SENSORS["s2-l2a"], _s2_file, SIZE)
-    return BandsReader(root, SENSORS["s1"], _s1_file, SIZE)
+def _band_file(folder: str, address: str, band: str) -> str:
+    return f"{folder}/{address}/{address.rpartition('/')[2]}_{band}.tif"
 
 
-def _s2_file(address: str, band: str) -> str:
-    return f"{S2}/{address}/{address.rpartition('/')[2]}_{band}.tif"
-
-
-def _s1_file(address: str, band: str) -> str:
-    return f"{S1}/{address}/{address.rpartition('/')[2]}_{band}.tif"
+# ------------------------------------------------------- what belongs together
 
 
 def _from_metadata(root: Path) -> list[_Patch]:
@@ -165,6 +191,7 @@ def _from_metadata(root: Path) -> list[_Patch]:
 
 def _from_folders(root: Path, paths: Mapping[str, Mapping[str, str]]) -> list[_Patch]:
     """Patches as the JSON files beside them say; one without such a file has no labels."""
+    # Partners are named by the Sentinel-1 side only; what it names may not be there.
     notes_s2, notes_s1 = _notes(root / S2, paths["s2"]), _notes(root / S1, paths["s1"])
     partner = {str(note.get("corresponding_s2_patch")): name for name, note in notes_s1.items()}
     pairs = {name: {"s2": name} | ({"s1": partner[name]} if name in partner else {}) for name in notes_s2}
@@ -198,9 +225,13 @@ def _labels(note: Mapping[str, Any]) -> tuple[str, ...] | None:
     return tuple(sorted({_NEW_NAME[name] for name in said if name in _NEW_NAME}))
 
 
+# --------------------------------------------------------------- what is there
+
+
 def _folders(root: Path) -> dict[str, str]:
     """Path below the root of each patch's folder, by its name: directly below, or below a folder of its tile."""
     found: dict[str, str] = {}
+    # Version 2 has a folder for each tile around those of its patches, version 1 has not.
     for folder in track_many(subfolders(root), f"Folders of {root.name}"):
         below = subfolders(root / folder)
         found |= {name: f"{folder}/{name}" for name in below} if below else {folder: folder}
@@ -220,6 +251,7 @@ def _present(
         elif missing[0] not in patch.names:
             unpaired += 1
         elif not there:
+            # A part of the data set was fetched: that all of a patch is absent is no damage.
             absent += 1
         else:
             reason = (
@@ -227,16 +259,3 @@ def _present(
             )
             lost.append(Rejection(patch.names[there[0]], missing[0], "", reason, Problem.PARTNER))
     return kept, tuple(lost), {"unpaired": unpaired, "listed_but_absent": absent}
-
-
-def recognise(folder: Path) -> Recognition | None:
-    """By the names of its two folders."""
-    found = [name for name in (S2, S1) if (folder / name).is_dir()]
-    if not found:
-        return None
-    return Recognition(
-        1.0, f"folder{'s' if len(found) > 1 else ''} {' and '.join(found)}", BigEarthNetSpec(root=folder)
-    )
-
-
-LAYOUT = Layout("bigearthnet", "BigEarthNet", BigEarthNetSpec, BigEarthNetArchive, recognise)

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from terrasieve.archive.layout import Layout, Recognition
+from terrasieve.archive.layout import ArchiveSpec, DataSet, Recognition
 from terrasieve.archive.patches.land_cover import CLASSES_10, MajorityLabels
 from terrasieve.archive.patches.listing import PatchesArchive
 from terrasieve.archive.patches.sensor_folders import list_parts, parts_there
@@ -22,7 +22,6 @@ from terrasieve.archive.protocol import Window
 from terrasieve.archive.readers.geotiff_patches import StackReader
 from terrasieve.archive.readers.patch_reader import PatchReader
 from terrasieve.errors import ArchiveError
-from terrasieve.schema import Spec
 from terrasieve.sensors import SENSORS, Band, Sensor
 
 SIZE = (256, 256)
@@ -45,8 +44,15 @@ _EXCHANGED: Mapping[Part, str] = {"val": "test", "test": "train"}
 SensorKey = Literal["s2", "s1", "dfc"]
 _SENSORS: Mapping[SensorKey, Sensor] = {"s2": SENSORS["s2-l1c"], "s1": SENSORS["s1"], "dfc": MAP}
 
+_CITATION = r"""@article{yokoya2020data,
+  author  = {Yokoya, Naoto and Ghamisi, Pedram and H{\"a}nsch, Ronny and Schmitt, Michael},
+  title   = {2020 {IEEE} {GRSS} Data Fusion Contest: Global Land Cover Mapping With Weak Supervision},
+  journal = {IEEE Geoscience and Remote Sensing Magazine},
+  year    = {2020},
+}"""
 
-class Dfc2020Spec(Spec):
+
+class Dfc2020Spec(ArchiveSpec):
     """A DFC2020 folder.
 
     Attributes:
@@ -65,6 +71,27 @@ class Dfc2020Spec(Spec):
     classes: Literal[10, 8] = 10
     split: Literal["published", "exchanged"] = "published"
 
+    data_set = DataSet(
+        title="DFC2020",
+        sensors="Sentinel-1, Sentinel-2 L1C, land cover",
+        labels="class, map",
+        split="official",
+        page="dfc2020.md",
+        citation=_CITATION,
+    )
+
+    def open(self) -> Dfc2020Archive:
+        """The archive; see :class:`Dfc2020Archive`."""
+        return Dfc2020Archive(self)
+
+    @classmethod
+    def recognise(cls, folder: Path) -> Recognition | None:
+        """By its two folders."""
+        regions = [name for name in _REGIONS if parts_there(folder, [name], tuple(_SENSORS))]
+        if not regions:
+            return None
+        return Recognition(1.0, f"DFC2020's {' and '.join(regions)}", cls(root=folder))
+
 
 class Dfc2020Archive(PatchesArchive):
     """Patches of 256x256 px at 10 m; ``s2`` is L1C with B8A after B08, ``s1`` decibels, ``dfc`` the classes 1 to 10.
@@ -74,7 +101,7 @@ class Dfc2020Archive(PatchesArchive):
     no train, hold each part out in turn with ``--group split``, or open with ``split: exchanged``.
 
     Args:
-        spec: What to open.
+        spec: Folder of the data set, which sensors to show, and how classes and parts are counted.
 
     Raises:
         ArchiveError: Neither folder is there, or no sample has all sensors.
@@ -88,8 +115,14 @@ class Dfc2020Archive(PatchesArchive):
                 f"{spec.root} holds neither of {', '.join(_REGIONS)} with folders like s2_0; name the folder that does."
             )
         listing = list_parts(spec.root, tuple(_REGIONS), wanted)
+        # Classes stay numbered 1 to 10 in either case, so that maps of both can be compared.
         left_out = LEFT_OUT if spec.classes == len(CLASSES_10) - len(LEFT_OUT) else ()
-        readers: dict[str, PatchReader] = {key: _reader(key, spec.root, left_out) for key in _SENSORS if key in wanted}
+        readers: dict[str, PatchReader] = {
+            key: StackReader(spec.root, _SENSORS[key], SIZE) for key in _SENSORS if key in wanted
+        }
+        if "dfc" in readers and left_out:
+            values = [CLASSES_10.index(name) + 1 for name in left_out]
+            readers["dfc"] = _BlankingReader(spec.root, MAP, SIZE, values)
         columns: dict[str, Any] = {"split": [_split(name, spec.split) for name in listing.ids]}
         if "dfc" in readers:
             numbers = {number: number for number in range(1, len(CLASSES_10) + 1)}
@@ -111,23 +144,6 @@ class _BlankingReader(StackReader):
         return pixels
 
 
-def _reader(key: SensorKey, root: Path, left_out: Sequence[str]) -> StackReader:
-    if key == "dfc" and left_out:
-        return _BlankingReader(root, MAP, SIZE, [CLASSES_10.index(name) + 1 for name in left_out])
-    return StackReader(root, _SENSORS[key], SIZE)
-
-
 def _split(sample: str, split: str) -> str:
     part = next(part for region, part in _REGIONS.items() if sample.startswith(f"{region}_"))
     return _EXCHANGED[part] if split == "exchanged" else part
-
-
-def recognise(folder: Path) -> Recognition | None:
-    """By its two folders."""
-    regions = [name for name in _REGIONS if parts_there(folder, [name], tuple(_SENSORS))]
-    if not regions:
-        return None
-    return Recognition(1.0, f"DFC2020's {' and '.join(regions)}", Dfc2020Spec(root=folder))
-
-
-LAYOUT = Layout("dfc2020", "DFC2020", Dfc2020Spec, Dfc2020Archive, recognise)

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
-from terrasieve.archive.layout import Layout, Recognition
+from terrasieve.archive.layout import ArchiveSpec, DataSet, Recognition
 from terrasieve.archive.patches.class_folders import DEPTH, find_class_folders, list_class_folders, walk
 from terrasieve.archive.patches.listing import Listing, PatchesArchive
 from terrasieve.archive.patches.split_columns import read_split_lists, split_column
@@ -20,7 +20,6 @@ from terrasieve.archive.readers.geotiff_patches import StackReader
 from terrasieve.archive.readers.images import PictureReader
 from terrasieve.archive.readers.patch_reader import PatchReader
 from terrasieve.errors import ArchiveError, SampleError
-from terrasieve.schema import Spec
 from terrasieve.sensors import SENSORS, Sensor
 
 CLASSES = (
@@ -48,8 +47,15 @@ _SENSORS: Mapping[Product, tuple[str, Sensor]] = {
 _SPLITS = ("train", "val", "test")
 _SPLIT_COLUMNS = {"split": "eurosat-", "split_spatial": "eurosat-spatial-"}
 
+_CITATION = """@article{helber2019eurosat,
+  author  = {Helber, Patrick and Bischke, Benjamin and Dengel, Andreas and Borth, Damian},
+  title   = {{EuroSAT}: A Novel Dataset and Deep Learning Benchmark for Land Use and Land Cover Classification},
+  journal = {IEEE Journal of Selected Topics in Applied Earth Observations and Remote Sensing},
+  year    = {2019},
+}"""
 
-class EuroSatSpec(Spec):
+
+class EuroSatSpec(ArchiveSpec):
     """A EuroSAT folder.
 
     Attributes:
@@ -61,6 +67,28 @@ class EuroSatSpec(Spec):
     root: Path
     product: Product | None = None
 
+    data_set = DataSet(
+        title="EuroSAT",
+        sensors="Sentinel-2 or Sentinel-1",
+        labels="class",
+        split="random and spatial",
+        page="eurosat.md",
+        versions="RGB, MS, SAR",
+        citation=_CITATION,
+    )
+
+    def open(self) -> EuroSatArchive:
+        """The archive; see :class:`EuroSatArchive`."""
+        return EuroSatArchive(self)
+
+    @classmethod
+    def recognise(cls, folder: Path) -> Recognition | None:
+        """By the ten class folders."""
+        found = find_class_folders(folder, CLASSES, (".jpg", ".tif"))
+        if not found:
+            return None
+        return Recognition(1.0, f"EuroSAT's ten class folders in {next(iter(found.values()))}", cls(root=folder))
+
 
 class EuroSatArchive(PatchesArchive):
     """EuroSAT patches with labels and published splits; a sample's id is its file's stem.
@@ -69,7 +97,7 @@ class EuroSatArchive(PatchesArchive):
     ``s1``. The column ``split_spatial`` is there where the spatial lists are.
 
     Args:
-        spec: What to open.
+        spec: Folder of the data set, and which of its products to show.
 
     Raises:
         ArchiveError: The ten class folders are not there, hold both products, or a split file contradicts another.
@@ -81,9 +109,11 @@ class EuroSatArchive(PatchesArchive):
         key, sensor = _SENSORS[self.product]
         found = list_class_folders(folder, CLASSES, _suffix(self.product))
         stems = [Path(address).stem for _, address in found]
-        lists = {
-            column: read_split_lists(_places(spec.root), _names(prefix)) for column, prefix in _SPLIT_COLUMNS.items()
-        }
+        places = [*walk(spec.root, DEPTH, CLASSES), spec.root.parent]
+        lists = {column: read_split_lists(places, _names(prefix)) for column, prefix in _SPLIT_COLUMNS.items()}
+        reader: PatchReader = (
+            PictureReader(folder, sensor, SIZE) if self.product == "rgb" else StackReader(folder, sensor, SIZE)
+        )
         listed = {stem for split_of in lists.values() for stem in split_of}
         super().__init__(
             spec,
@@ -96,33 +126,25 @@ class EuroSatArchive(PatchesArchive):
                 },
                 facts={"product": self.product, "listed_but_absent": len(listed - set(stems))},
             ),
-            {key: _reader(self.product, folder, sensor)},
+            {key: reader},
         )
-
-
-def _reader(product: Product, folder: Path, sensor: Sensor) -> PatchReader:
-    return PictureReader(folder, sensor, SIZE) if product == "rgb" else StackReader(folder, sensor, SIZE)
 
 
 def find_products(root: Path) -> dict[Product, Path]:
     """The folders below a root (or the root) that hold the ten class folders, by what lies in them.
+
+    Args:
+        root: Folder to search, down to :data:`~terrasieve.archive.patches.class_folders.DEPTH` levels below it.
 
     Raises:
         ArchiveError: Two folders hold the same kind of file.
     """
     found = find_class_folders(root, CLASSES, (".jpg", ".tif"))
     products: dict[Product, Path] = {"rgb": found[".jpg"]} if ".jpg" in found else {}
+    # One entry for both: find_class_folders refuses two folders with files of one suffix.
     if ".tif" in found:
         products["sar" if _has_two_bands(found[".tif"]) else "ms"] = found[".tif"]
     return products
-
-
-def recognise(folder: Path) -> Recognition | None:
-    """By the ten class folders."""
-    found = find_class_folders(folder, CLASSES, (".jpg", ".tif"))
-    if not found:
-        return None
-    return Recognition(1.0, f"EuroSAT's ten class folders in {next(iter(found.values()))}", EuroSatSpec(root=folder))
 
 
 def _choose(spec: EuroSatSpec) -> tuple[Path, Product]:
@@ -140,6 +162,7 @@ def _choose(spec: EuroSatSpec) -> tuple[Path, Product]:
 
 
 def _has_two_bands(folder: Path) -> bool:
+    # Files of Sentinel-1 and of Sentinel-2 have the same names; their number of bands tells them apart.
     first = next(path for label in CLASSES for path in sorted((folder / label).glob("*.tif")))
     try:
         return read_header(first).count == len(SENSORS["s1"].bands)
@@ -151,12 +174,5 @@ def _suffix(product: Product) -> str:
     return ".jpg" if product == "rgb" else ".tif"
 
 
-def _places(root: Path) -> list[Path]:
-    return [*walk(root, DEPTH, CLASSES), root.parent]
-
-
 def _names(prefix: str) -> dict[str, str]:
     return {split: f"{prefix}{split}.txt" for split in _SPLITS}
-
-
-LAYOUT = Layout("eurosat", "EuroSAT", EuroSatSpec, EuroSatArchive, recognise)

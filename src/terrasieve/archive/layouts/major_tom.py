@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Literal
 
 from terrasieve.archive.acquisition_time import parse_time
-from terrasieve.archive.layout import Layout, Recognition
+from terrasieve.archive.layout import ArchiveSpec, DataSet, Recognition
 from terrasieve.archive.patches.listing import Listing, PatchesArchive
 from terrasieve.archive.quality.limits import FlawError, Problem, Rejection
 from terrasieve.archive.readers.handles import reading
@@ -23,7 +23,6 @@ from terrasieve.archive.readers.parquet import FAILURES, BlobReader, open_parque
 from terrasieve.archive.readers.patch_reader import item_address
 from terrasieve.console import track_many
 from terrasieve.errors import ArchiveError
-from terrasieve.schema import Spec
 from terrasieve.sensors import SENSORS, Sensor
 
 SIZE = (1068, 1068)
@@ -38,8 +37,15 @@ FOLDERS: Mapping[str, tuple[str, Sensor]] = {
 _ROW = ("grid_cell", "product_id")
 _BASELINE = re.compile(r"_N(\d{4})_")
 
+_CITATION = """@inproceedings{francis2024major,
+  author    = {Francis, Alistair and Czerkawski, Mikolaj},
+  title     = {Major {TOM}: Expandable Datasets for {Earth} Observation},
+  booktitle = {IGARSS},
+  year      = {2024},
+}"""
 
-class MajorTomSpec(Spec):
+
+class MajorTomSpec(ArchiveSpec):
     """A folder of Major TOM Core.
 
     Attributes:
@@ -50,6 +56,26 @@ class MajorTomSpec(Spec):
     layout: Literal["major-tom"] = "major-tom"
     root: Path
     sensors: tuple[Product, ...] | None = None
+
+    data_set = DataSet(
+        title="Major TOM Core",
+        sensors="Sentinel-1 RTC, Sentinel-2 L1C and L2A",
+        page="major-tom.md",
+        citation=_CITATION,
+    )
+
+    def open(self) -> MajorTomArchive:
+        """The archive; see :class:`MajorTomArchive`."""
+        return MajorTomArchive(self)
+
+    @classmethod
+    def recognise(cls, folder: Path) -> Recognition | None:
+        """By the names of the data sets and the Parquet files in them."""
+        found = _folders(folder)
+        if not found:
+            return None
+        names = ", ".join(FOLDERS[key][0] for key in found)
+        return Recognition(0.95, f"Parquet files of {names}", cls(root=folder))
 
 
 @dataclass(frozen=True)
@@ -64,6 +90,12 @@ class _Row:
     def time(self) -> datetime | None:
         return parse_time(self.product)
 
+    def seconds_from(self, other: _Row) -> float:
+        """Seconds between the two products; without limit where one states no time."""
+        if self.time is None or other.time is None:
+            return float("inf")
+        return abs((self.time - other.time).total_seconds())
+
 
 class MajorTomArchive(PatchesArchive):
     """Patches of 1068x1068 px on the grid of the bands of 10 m.
@@ -74,7 +106,7 @@ class MajorTomArchive(PatchesArchive):
     name states, such as ``0509``: from ``0400`` on Sentinel-2 carries an offset of 1000.
 
     Args:
-        spec: What to open.
+        spec: Folder of one or several of the data sets, and which sensors to show.
 
     Raises:
         ArchiveError: No Parquet file is there, or no cell has all sensors.
@@ -117,6 +149,7 @@ def _columns(key: str) -> dict[str, str]:
 
 def _folders(root: Path) -> dict[str, str]:
     """The folder of each product that is there, relative to the root."""
+    # The root may be the folder of several data sets, or that of one.
     below = {key: name for key, (name, _) in FOLDERS.items() if _parts(root, name)}
     own = {key: "." for key, (name, _) in FOLDERS.items() if root.name == name and _parts(root, ".")}
     return own or below
@@ -147,6 +180,7 @@ def _rows(root: Path, part: str, key: str) -> list[_Row]:
                 Problem.BANDS, f"{path} has no column {lacking[0]!r} of {FOLDERS[key][0]}; it is another product."
             )
         found: list[_Row] = []
+        # A group at a time: a file's pixels are in the same groups, and are not touched.
         for group in range(file.num_row_groups):
             cells, products = file.read_row_group(group, columns=list(_ROW), use_threads=False).select(_ROW).columns
             pairs = zip(cells.to_pylist(), products.to_pylist(), strict=True)
@@ -159,7 +193,7 @@ def _pair(products: Sequence[Sequence[_Row]]) -> tuple[list[tuple[_Row, ...]], i
     first, *others = products
     cells = [_by_cell(rows) for rows in others]
     samples = [
-        (row, *(min(known[row.cell], key=lambda other: _apart(row, other)) for known in cells))
+        (row, *(min(known[row.cell], key=row.seconds_from) for known in cells))
         for row in first
         if all(row.cell in known for known in cells)
     ]
@@ -174,25 +208,6 @@ def _by_cell(rows: Sequence[_Row]) -> dict[str, list[_Row]]:
     return found
 
 
-def _apart(one: _Row, other: _Row) -> float:
-    """Seconds between two products; without limit where one states no time."""
-    if one.time is None or other.time is None:
-        return float("inf")
-    return abs((one.time - other.time).total_seconds())
-
-
 def _baseline(product: str) -> str | None:
     match = _BASELINE.search(product)
     return match[1] if match else None
-
-
-def recognise(folder: Path) -> Recognition | None:
-    """By the names of the data sets and the Parquet files in them."""
-    found = _folders(folder)
-    if not found:
-        return None
-    names = ", ".join(FOLDERS[key][0] for key in found)
-    return Recognition(0.95, f"Parquet files of {names}", MajorTomSpec(root=folder))
-
-
-LAYOUT = Layout("major-tom", "Major TOM Core", MajorTomSpec, MajorTomArchive, recognise)

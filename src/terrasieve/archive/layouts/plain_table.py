@@ -20,13 +20,12 @@ from pyarrow import csv
 from pydantic import Field
 
 from terrasieve.archive.acquisition_time import parse_time
-from terrasieve.archive.layout import Layout, Recognition
+from terrasieve.archive.layout import ArchiveSpec, DataSet
 from terrasieve.archive.patches.listing import Listing, PatchesArchive
 from terrasieve.archive.quality.limits import Problem, Rejection
 from terrasieve.archive.readers.images import SUFFIXES, SuffixReader
 from terrasieve.console import track_many
 from terrasieve.errors import ArchiveError, ConfigError
-from terrasieve.schema import Spec
 from terrasieve.sensors import SENSORS, Sensor, load_sensor
 
 SPLITS = {"train": "train", "val": "val", "validation": "val", "test": "test"}
@@ -35,7 +34,7 @@ _RESERVED = ("geometry", "bbox", "crs", "transform")
 _TIME = pa.timestamp("us", tz="UTC")
 
 
-class PlainTableSpec(Spec):
+class PlainTableSpec(ArchiveSpec):
     """A table of files.
 
     Attributes:
@@ -51,6 +50,14 @@ class PlainTableSpec(Spec):
     sensors: dict[str, str | Sensor] = Field(default_factory=dict)
     outside: bool = False
 
+    data_set = DataSet(
+        title="plain table", sensors="any, named by you", labels="class, numbers", split="yours", page="plain-table.md"
+    )
+
+    def open(self) -> PlainTableArchive:
+        """The archive; see :class:`PlainTableArchive`."""
+        return PlainTableArchive(self)
+
 
 class PlainTableArchive(PatchesArchive):
     """The samples that a table lists, in its order.
@@ -60,7 +67,7 @@ class PlainTableArchive(PatchesArchive):
     file, and one that says NA, null or NaN, is unknown.
 
     Args:
-        spec: What to open.
+        spec: Path of the table, the sensor of each of its columns of paths, and where these may lead.
 
     Raises:
         ArchiveError: The table cannot be read, lacks a column, names no sensor, or a path leads out of its folder.
@@ -74,8 +81,17 @@ class PlainTableArchive(PatchesArchive):
                 f"{path} does not say what its files are of: name the sensor, for example --sensor s2=s2-l2a, or in a "
                 f"YAML file with layout: table and sensors. Built in: {', '.join(SENSORS)}."
             )
-        sensors = {key: _load(one, path.parent) for key, one in spec.sensors.items()}
-        spec = spec.model_copy(update={"root": path, "sensors": _written_out(spec.sensors, sensors)})
+        sensors: dict[str, Sensor] = {}
+        for key, said in spec.sensors.items():
+            # A built-in name goes before a file of that name, and a file beside the table before one in this folder.
+            beside = isinstance(said, str) and said not in SENSORS and (path.parent / said).is_file()
+            sensors[key] = said if isinstance(said, Sensor) else load_sensor(path.parent / said if beside else said)
+        # Sensors as a catalogue keeps them: a YAML file, which may be moved, is replaced by what it declares.
+        kept_sensors = {
+            key: said if isinstance(said, str) and said in SENSORS else sensors[key]
+            for key, said in spec.sensors.items()
+        }
+        spec = spec.model_copy(update={"root": path, "sensors": kept_sensors})
         table = _read(path)
         ids = _ids(table, path)
         paths = {key: _column_of_paths(table, key, len(sensors), path) for key in sensors}
@@ -99,7 +115,7 @@ class PlainTableArchive(PatchesArchive):
 
 
 def is_table(path: Path) -> bool:
-    """Whether a file is a plain table: a CSV file, or a Parquet file with the columns ``id`` and ``path``."""
+    """Whether a file is a plain table: a CSV file, or a Parquet file with ``id`` and ``path`` or ``path:KEY``."""
     if path.suffix != ".parquet" or not path.is_file():
         return path.suffix == ".csv" and path.is_file()
     try:
@@ -113,8 +129,8 @@ def table_spec_from_options(path: Path, sensors: Sequence[str]) -> PlainTableSpe
     """A table's spec from what fits on a command line.
 
     Args:
-        path: The table.
-        sensors: ``key=sensor`` each.
+        path: The table, ``.csv`` or ``.parquet``.
+        sensors: Texts of the form ``key=sensor``, such as ``s2=s2-l2a``.
 
     Raises:
         ConfigError: An entry is malformed, or a key is used twice.
@@ -128,15 +144,7 @@ def table_spec_from_options(path: Path, sensors: Sequence[str]) -> PlainTableSpe
     return PlainTableSpec(root=path, sensors=found)
 
 
-def _load(one: str | Sensor, folder: Path) -> Sensor:
-    if isinstance(one, Sensor):
-        return one
-    return load_sensor(folder / one if one not in SENSORS and (folder / one).is_file() else one)
-
-
-def _written_out(given: Mapping[str, str | Sensor], loaded: Mapping[str, Sensor]) -> dict[str, str | Sensor]:
-    """Sensors as a catalogue keeps them: a YAML file, which may be moved, is replaced by what it declares."""
-    return {key: one if isinstance(one, str) and one in SENSORS else loaded[key] for key, one in given.items()}
+# ------------------------------------------------------------------- the table
 
 
 def _read(path: Path) -> pa.Table:
@@ -146,6 +154,7 @@ def _read(path: Path) -> pa.Table:
         table = pq.read_table(path) if path.suffix == ".parquet" else _read_csv(path)
     except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
         raise ArchiveError(f"{path} cannot be read as a table: {error}. Write it again.") from error
+    # Columns that a table of an archive gets from elsewhere.
     taken = [name for name in table.column_names if name in _RESERVED or name.startswith("asset:")]
     doubled = [name for name in table.column_names if table.column_names.count(name) > 1]
     if taken or doubled:
@@ -154,6 +163,7 @@ def _read(path: Path) -> pa.Table:
 
 
 def _read_csv(path: Path) -> pa.Table:
+    # The names come first: what looks like numbers in the columns of texts, such as the id 007, has to stay text.
     with path.open(encoding="utf-8-sig") as file:
         names = [name.strip().strip('"') for name in file.readline().split(",")]
     texts = {name: pa.string() for name in names if name in _TEXTS or name.partition(":")[0] == "path"}
@@ -170,6 +180,9 @@ def _ids(table: pa.Table, path: Path) -> list[str]:
     if count > 1:
         raise ArchiveError(f"{path} has {count} rows with the id {name!r}; give each its own.")
     return [str(name) for name in ids]
+
+
+# ------------------------------------------------------------------- its files
 
 
 def _column_of_paths(table: pa.Table, key: str, sensors: int, path: Path) -> list[str | None]:
@@ -189,7 +202,9 @@ def _refuse_outside(column: Sequence[str | None], path: Path) -> None:
         folder = os.path.dirname(one or "")
         if folder not in folders:
             folders[folder] = _is_within(path.parent / folder, path.parent)
-        if not folders[folder] or not _is_within_if_link(path.parent / (one or ""), path.parent):
+        file = path.parent / (one or "")
+        leads_out = file.name == ".." or (os.path.islink(file) and not _is_within(file, path.parent))
+        if leads_out or not folders[folder]:
             raise ArchiveError(
                 f"{path}, row {number}: {one!r} leads out of the table's folder. Correct it, or set outside: true in a "
                 "YAML file with layout: table if you trust the table."
@@ -201,10 +216,6 @@ def _is_within(place: Path, folder: Path) -> bool:
         return place.resolve().is_relative_to(folder)
     except (OSError, ValueError):
         return True  # no such place can exist; its files are rejected as absent
-
-
-def _is_within_if_link(place: Path, folder: Path) -> bool:
-    return place.name != ".." and (not os.path.islink(place) or _is_within(place, folder))
 
 
 def _reject(ids: Sequence[str], paths: Mapping[str, Sequence[str | None]], table: Path) -> tuple[Rejection, ...]:
@@ -233,6 +244,9 @@ def _why_not(file: Path) -> str | None:
     return None if size else "is empty. Fetch it again."
 
 
+# ----------------------------------------------------------- its other columns
+
+
 def _columns(table: pa.Table, path: Path) -> dict[str, pa.Array]:
     """Every column but the names of samples and files, in the type that a table of an archive has."""
     found: dict[str, pa.Array] = {}
@@ -257,6 +271,7 @@ def _typed(values: pa.Array, name: str, path: Path) -> pa.Array:
         if pa.types.is_nested(values.type):
             raise ArchiveError(f"{path} has a label of type {values.type}; call a column of several labels 'labels'.")
         return values.cast(pa.string())
+    # A target of regression is looked for among floating-point columns.
     whole = pa.types.is_integer(values.type) or pa.types.is_decimal(values.type)
     return values.cast(pa.float64()) if whole else values
 
@@ -276,11 +291,3 @@ def _time(said: str | datetime | None, path: Path) -> datetime | None:
     if found is None:
         raise ArchiveError(f"{path} has the time {said!r}; write ISO 8601, such as 2016-02-29T17:05:00Z.")
     return found
-
-
-def recognise(_folder: Path) -> Recognition | None:
-    """Never: a table is named by its own path, not by its folder's."""
-    return None
-
-
-LAYOUT = Layout("table", "plain table", PlainTableSpec, PlainTableArchive, recognise)

@@ -10,11 +10,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from terrasieve.archive.layout import Layout, Recognition
+from terrasieve.archive.layout import ArchiveSpec, DataSet, Recognition
 from terrasieve.archive.patches.class_folders import find_class_folders, list_pictures
 from terrasieve.archive.patches.listing import PatchesArchive
 from terrasieve.archive.readers.images import PictureReader
-from terrasieve.schema import Spec
 from terrasieve.sensors import SENSORS
 
 CLASSES = (
@@ -67,8 +66,15 @@ CLASSES = (
 SIZE = (256, 256)
 _SUFFIX, _LISTS, _TITLE = ".jpg", "resisc45-", "RESISC45"
 
+_CITATION = """@article{cheng2017remote,
+  author  = {Cheng, Gong and Han, Junwei and Lu, Xiaoqiang},
+  title   = {Remote Sensing Image Scene Classification: Benchmark and State of the Art},
+  journal = {Proceedings of the IEEE},
+  year    = {2017},
+}"""
 
-class Resisc45Spec(Spec):
+
+class Resisc45Spec(ArchiveSpec):
     """A RESISC45 folder.
 
     Attributes:
@@ -78,6 +84,27 @@ class Resisc45Spec(Spec):
     layout: Literal["resisc45"] = "resisc45"
     root: Path
 
+    data_set = DataSet(
+        title=_TITLE,
+        sensors="aerial RGB",
+        labels="class",
+        split="torchgeo's lists",
+        page="resisc45.md",
+        citation=_CITATION,
+    )
+
+    def open(self) -> Resisc45Archive:
+        """The archive; see :class:`Resisc45Archive`."""
+        return Resisc45Archive(self)
+
+    @classmethod
+    def recognise(cls, folder: Path) -> Recognition | None:
+        """By the 45 class folders."""
+        found = find_class_folders(folder, CLASSES, (_SUFFIX,))
+        if not found:
+            return None
+        return Recognition(1.0, f"RESISC45's 45 class folders in {found[_SUFFIX]}", cls(root=folder))
+
 
 class Resisc45Archive(PatchesArchive):
     """Pictures with labels; a sample's id is its file's stem, and the one sensor has the key ``rgb``.
@@ -85,7 +112,7 @@ class Resisc45Archive(PatchesArchive):
     ``split`` is that of the lists where they lie in the root, beside it or below it, else null.
 
     Args:
-        spec: What to open.
+        spec: Folder of the data set.
 
     Raises:
         ArchiveError: The 45 class folders are not there, or the lists contradict each other.
@@ -95,14 +122,3 @@ class Resisc45Archive(PatchesArchive):
         spec = spec.model_copy(update={"root": spec.root.resolve()})
         folder, listing = list_pictures(spec.root, CLASSES, _SUFFIX, _LISTS, "rgb", _TITLE)
         super().__init__(spec, listing, {"rgb": PictureReader(folder, SENSORS["rgb8"], SIZE)})
-
-
-def recognise(folder: Path) -> Recognition | None:
-    """By the 45 class folders."""
-    found = find_class_folders(folder, CLASSES, (_SUFFIX,))
-    if not found:
-        return None
-    return Recognition(1.0, f"RESISC45's 45 class folders in {found[_SUFFIX]}", Resisc45Spec(root=folder))
-
-
-LAYOUT = Layout("resisc45", _TITLE, Resisc45Spec, Resisc45Archive, recognise)

@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
-from terrasieve.archive.layout import Layout, Recognition
+from terrasieve.archive.layout import ArchiveSpec, DataSet, Recognition
 from terrasieve.archive.patches.land_cover import CLASS_OF_IGBP, IGBP, MajorityLabels
 from terrasieve.archive.patches.listing import Listing, PatchesArchive
 from terrasieve.archive.patches.sensor_folders import list_parts, parts_there, sample_name
@@ -22,14 +22,13 @@ from terrasieve.archive.quality.limits import Problem, Rejection
 from terrasieve.archive.readers.geotiff_patches import StackReader
 from terrasieve.archive.readers.patch_reader import PatchReader
 from terrasieve.errors import ArchiveError
-from terrasieve.schema import Spec
 from terrasieve.sensors import SENSORS, Band, Sensor
 
 SIZE = (256, 256)
 SEASONS = ("ROIs1158_spring", "ROIs1868_summer", "ROIs1970_fall", "ROIs2017_winter")
 HOLD_OUT_SCENES = "SEN12MS_holdOutScenes.txt"
 HELD_OUT_SHARE = 0.1
-"""Of the scenes, that ``split_scene`` puts into val, and likewise into test."""
+"""Share of the scenes that ``split_scene`` puts into val, and likewise into test."""
 
 BROKEN: Mapping[str, str] = {
     "ROIs1868_summer_146_p202": "it holds NaN, and the publishers' own lists leave it out (Schmitt and Wu 2021)"
@@ -53,8 +52,16 @@ _SENSORS: Mapping[SensorKey, Sensor] = {
     "lc": LC_FILE.select("IGBP"),
 }
 
+_CITATION = """@inproceedings{schmitt2019sen12ms,
+  author    = {Schmitt, Michael and Hughes, Lloyd Haydn and Qiu, Chunping and Zhu, Xiao Xiang},
+  title     = {{SEN12MS} -- A Curated Dataset of Georeferenced Multi-Spectral {Sentinel-1/2} Imagery for Deep
+               Learning and Data Fusion},
+  booktitle = {ISPRS Annals, IV-2/W7},
+  year      = {2019},
+}"""
 
-class Sen12MsSpec(Spec):
+
+class Sen12MsSpec(ArchiveSpec):
     """A SEN12MS folder.
 
     Attributes:
@@ -65,6 +72,27 @@ class Sen12MsSpec(Spec):
     layout: Literal["sen12ms"] = "sen12ms"
     root: Path
     sensors: tuple[SensorKey, ...] | None = None
+
+    data_set = DataSet(
+        title="SEN12MS",
+        sensors="Sentinel-1, Sentinel-2 L1C, land cover",
+        labels="class, map",
+        split="official lists, held-out scenes",
+        page="sen12ms.md",
+        citation=_CITATION,
+    )
+
+    def open(self) -> Sen12MsArchive:
+        """The archive; see :class:`Sen12MsArchive`."""
+        return Sen12MsArchive(self)
+
+    @classmethod
+    def recognise(cls, folder: Path) -> Recognition | None:
+        """By the folders of the seasons, with folders of scenes in them."""
+        seasons = [name for name in SEASONS if parts_there(folder, [name], tuple(_SENSORS))]
+        if not seasons:
+            return None
+        return Recognition(1.0, f"SEN12MS's {', '.join(seasons)} with folders of scenes", cls(root=folder))
 
 
 class Sen12MsArchive(PatchesArchive):
@@ -82,7 +110,7 @@ class Sen12MsArchive(PatchesArchive):
       when the table is first asked for.
 
     Args:
-        spec: What to open.
+        spec: Folder of the data set, and which sensors to show.
 
     Raises:
         ArchiveError: No season is there, no sample has all sensors, or the lists contradict each other.
@@ -113,12 +141,13 @@ class Sen12MsArchive(PatchesArchive):
 
 
 def scene_of(sample: str) -> str:
-    """Season and scene of a sample."""
+    """Season and scene of a sample: ``ROIs1158_spring_8`` of ``ROIs1158_spring_8_p30``."""
     return sample.rpartition("_")[0]
 
 
 def scene_split(scene: str) -> str:
-    """The part that a scene is held out in, which depends on its name only."""
+    """The part that a scene is held out in, ``train``, ``val`` or ``test``, which depends on its name only."""
+    # 64 bits of a hash as a number from 0 to 1, which is the same whatever other scenes the folder holds.
     draw = int.from_bytes(hashlib.sha256(scene.encode()).digest()[:8], "big") / 2**64
     if draw < HELD_OUT_SHARE:
         return "test"
@@ -161,20 +190,10 @@ def _published(root: Path, names: Sequence[str]) -> tuple[dict[str, str], int]:
     path = next((place / HOLD_OUT_SCENES for place in places if (place / HOLD_OUT_SCENES).is_file()), None)
     if path is None:
         return {}, 0
+    # The list names the scenes of both sensors; samples are named by the season and the scene's number.
     scenes = {line.replace("/s1_", "_").replace("/s2_", "_") for line in path.read_text(encoding="utf-8").split()}
     return {name: "test" if scene_of(name) in scenes else "train" for name in names}, 0
 
 
 def _by_sample(split_of: Mapping[str, str]) -> dict[str, str]:
     return {sample_name(stem) or stem: split for stem, split in split_of.items()}
-
-
-def recognise(folder: Path) -> Recognition | None:
-    """By the folders of the seasons, with folders of scenes in them."""
-    seasons = [name for name in SEASONS if parts_there(folder, [name], tuple(_SENSORS))]
-    if not seasons:
-        return None
-    return Recognition(1.0, f"SEN12MS's {', '.join(seasons)} with folders of scenes", Sen12MsSpec(root=folder))
-
-
-LAYOUT = Layout("sen12ms", "SEN12MS", Sen12MsSpec, Sen12MsArchive, recognise)

@@ -14,13 +14,12 @@ from typing import Literal
 
 import numpy as np
 
-from terrasieve.archive.layout import Layout, Recognition
+from terrasieve.archive.layout import ArchiveSpec, DataSet, Recognition
 from terrasieve.archive.patches.listing import Listing, PatchesArchive
 from terrasieve.archive.quality.limits import FlawError
 from terrasieve.archive.readers.hdf5 import Hdf5Reader, check_array, require_h5py, shape_of, values_of
 from terrasieve.archive.readers.patch_reader import item_address
 from terrasieve.errors import ArchiveError
-from terrasieve.schema import Spec
 from terrasieve.sensors import RS_BYOL_BANDS, SENSORS, Band, Sensor
 
 SIZE = (32, 32)
@@ -45,7 +44,7 @@ CLASSES = (
     "Bare soil or sand",
     "Water",
 )
-"""In the order of the one-hot columns."""
+"""Names of the zones, in the order of the one-hot columns."""
 
 
 def _amplitude(name: str) -> Band:
@@ -87,8 +86,15 @@ S2 = Sensor(
 
 _ARRAYS: Mapping[str, tuple[str, Sensor]] = {"s1": ("sen1", S1), "s2": ("sen2", S2)}
 
+_CITATION = """@article{zhu2020so2sat,
+  author  = {Zhu, Xiao Xiang and Hu, Jingliang and Qiu, Chunping and others},
+  title   = {{So2Sat} {LCZ42}: A Benchmark Data Set for the Classification of Global Local Climate Zones},
+  journal = {IEEE Geoscience and Remote Sensing Magazine},
+  year    = {2020},
+}"""
 
-class So2SatSpec(Spec):
+
+class So2SatSpec(ArchiveSpec):
     """A So2Sat LCZ42 folder.
 
     Attributes:
@@ -97,6 +103,28 @@ class So2SatSpec(Spec):
 
     layout: Literal["so2sat"] = "so2sat"
     root: Path
+
+    data_set = DataSet(
+        title="So2Sat LCZ42",
+        sensors="Sentinel-1, Sentinel-2",
+        labels="class",
+        split="official",
+        page="so2sat.md",
+        versions="v2, v3",
+        citation=_CITATION,
+    )
+
+    def open(self) -> So2SatArchive:
+        """The archive; see :class:`So2SatArchive`."""
+        return So2SatArchive(self)
+
+    @classmethod
+    def recognise(cls, folder: Path) -> Recognition | None:
+        """By the names of its files, which others may have too."""
+        found = [name for name in FILES if (folder / name).is_file()]
+        if "training.h5" not in found or len(found) < 2:
+            return None
+        return Recognition(0.7, f"files {', '.join(found)}", cls(root=folder))
 
 
 @dataclass(frozen=True)
@@ -116,7 +144,7 @@ class So2SatArchive(PatchesArchive):
     names of the 17 zones, and null where a file has none, as the first testing file.
 
     Args:
-        spec: What to open.
+        spec: Folder of the HDF5 files.
 
     Raises:
         ArchiveError: h5py is missing, no file is there, several of version 3's splits are, or a file is damaged.
@@ -151,6 +179,7 @@ def _look(path: Path, split: str) -> _File:
         shapes = {array: shape_of(path, array) for array, _ in _ARRAYS.values()}
         for array, sensor in _ARRAYS.values():
             check_array(path, array, shapes[array] or (), (*SIZE, len(sensor.bands)))
+        # The first testing file was published without labels.
         labels = shape_of(path, "label")
         counts = {shape[0] for shape in (*shapes.values(), labels) if shape}
         if len(counts) > 1:
@@ -175,14 +204,3 @@ def _why_none(root: Path) -> str:
             f"{root} holds the splits {', '.join(found)} of So2Sat; name the folder of one, such as {root / found[0]}."
         )
     return f"{root} holds none of {', '.join(FILES)}; name the folder that holds them."
-
-
-def recognise(folder: Path) -> Recognition | None:
-    """By the names of its files, which others may have too."""
-    found = [name for name in FILES if (folder / name).is_file()]
-    if "training.h5" not in found or len(found) < 2:
-        return None
-    return Recognition(0.7, f"files {', '.join(found)}", So2SatSpec(root=folder))
-
-
-LAYOUT = Layout("so2sat", "So2Sat LCZ42", So2SatSpec, So2SatArchive, recognise)

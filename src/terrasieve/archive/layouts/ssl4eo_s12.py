@@ -17,7 +17,7 @@ from typing import Literal
 
 from terrasieve.archive.acquisition_time import parse_time
 from terrasieve.archive.derived.seasons import Seasons, seasons_as
-from terrasieve.archive.layout import Layout, Recognition
+from terrasieve.archive.layout import ArchiveSpec, DataSet, Recognition
 from terrasieve.archive.patches.class_folders import subfolders
 from terrasieve.archive.patches.listing import Listing, PatchesArchive
 from terrasieve.archive.protocol import Archive
@@ -25,7 +25,6 @@ from terrasieve.archive.quality.limits import Problem, Rejection
 from terrasieve.archive.readers.geotiff_patches import BandsReader
 from terrasieve.console import track_many
 from terrasieve.errors import ArchiveError
-from terrasieve.schema import Spec
 from terrasieve.sensors import SENSORS, Sensor
 
 SIZE = (264, 264)
@@ -33,9 +32,19 @@ Product = Literal["s1", "s2c", "s2a"]
 PRODUCTS: Mapping[str, Sensor] = {"s1": SENSORS["s1"], "s2c": SENSORS["s2-l1c"], "s2a": SENSORS["s2-l2a"]}
 _LOCATION = re.compile(r"\d{7}")
 _LOOKED_AT = 5
+"""Folders of locations by which the layout is recognised; there may be a quarter of a million."""
+
+_CITATION = """@article{wang2023ssl4eo,
+  author  = {Wang, Yi and Braham, Nassim Ait Ali and Xiong, Zhitong and Liu, Chenying and Albrecht, Conrad M. and
+             Zhu, Xiao Xiang},
+  title   = {{SSL4EO-S12}: A Large-Scale Multimodal, Multitemporal Dataset for Self-Supervised Learning in {Earth}
+             Observation},
+  journal = {IEEE Geoscience and Remote Sensing Magazine},
+  year    = {2023},
+}"""
 
 
-class Ssl4eoS12Spec(Spec):
+class Ssl4eoS12Spec(ArchiveSpec):
     """An SSL4EO-S12 folder, version 1.0.
 
     Attributes:
@@ -49,6 +58,25 @@ class Ssl4eoS12Spec(Spec):
     root: Path
     sensors: tuple[Product, ...] | None = None
     seasons: Seasons = "samples"
+
+    data_set = DataSet(
+        title="SSL4EO-S12 v1.0",
+        sensors="Sentinel-1, Sentinel-2 L1C and L2A, four seasons",
+        page="ssl4eo-s12.md",
+        citation=_CITATION,
+    )
+
+    def open(self) -> Archive:
+        """The archive, with the seasons as the spec says."""
+        return seasons_as(Ssl4eoS12Archive(self), self.seasons)
+
+    @classmethod
+    def recognise(cls, folder: Path) -> Recognition | None:
+        """By the folders of locations with seven digits below those of the sensors."""
+        found = [key for key in PRODUCTS if any(map(_LOCATION.fullmatch, islice(subfolders(folder / key), _LOOKED_AT)))]
+        if not found:
+            return None
+        return Recognition(0.95, f"locations of seven digits in {', '.join(found)}", cls(root=folder))
 
 
 @dataclass(frozen=True)
@@ -75,7 +103,7 @@ class Ssl4eoS12Archive(PatchesArchive):
     offset of processing baseline 04.00. There are no labels and no split.
 
     Args:
-        spec: What to open.
+        spec: Folder of the data set, which sensors to show, and whether seasons are samples.
 
     Raises:
         ArchiveError: None of the folders is there, or no location is complete.
@@ -115,7 +143,12 @@ def _scan(root: Path, wanted: Sequence[str]) -> tuple[list[_Season], tuple[Rejec
     seasons: list[_Season] = []
     rejected: list[Rejection] = []
     for location in track_many(locations, f"Locations of {root.name}"):
-        found = {key: _by_date(subfolders(root / key / location)) for key in wanted}
+        found: dict[str, dict[str, datetime | None]] = {}
+        for key in wanted:
+            dated = [(parse_time(scene), scene) for scene in subfolders(root / key / location)]
+            # In order, those without a date first, as nothing compares with None.
+            dated.sort(key=lambda one: (one[0] is not None, str(one[0]), one[1]))
+            found[key] = {scene: time for time, scene in dated}
         if problem := _why_not(location, found):
             rejected.append(problem)
         else:
@@ -123,15 +156,10 @@ def _scan(root: Path, wanted: Sequence[str]) -> tuple[list[_Season], tuple[Rejec
     return seasons, tuple(rejected)
 
 
-def _by_date(scenes: Sequence[str]) -> dict[str, datetime | None]:
-    """Scenes and their dates in order, those without a date first."""
-    dated = [(parse_time(scene), scene) for scene in scenes]
-    return {scene: time for time, scene in sorted(dated, key=lambda one: (one[0] is not None, str(one[0]), one[1]))}
-
-
 def _why_not(location: str, found: Mapping[str, Mapping[str, datetime | None]]) -> Rejection | None:
     """Why the scenes of a location cannot be matched; None where they can."""
     counts = {key: len(scenes) for key, scenes in found.items()}
+    # A location whose folders are all empty still counts as one sample that was lost.
     samples = max(*counts.values(), 1)
     for key, scenes in found.items():
         if undated := [scene for scene, time in scenes.items() if time is None]:
@@ -153,19 +181,3 @@ def _seasons(location: str, found: Mapping[str, Mapping[str, datetime | None]]) 
         for number, (row, time) in enumerate(zip(scenes, times, strict=True))
         if time is not None
     ]
-
-
-def recognise(folder: Path) -> Recognition | None:
-    """By the folders of locations with seven digits below those of the sensors."""
-    found = [key for key in PRODUCTS if any(map(_LOCATION.fullmatch, islice(subfolders(folder / key), _LOOKED_AT)))]
-    if not found:
-        return None
-    return Recognition(0.95, f"locations of seven digits in {', '.join(found)}", Ssl4eoS12Spec(root=folder))
-
-
-def build(spec: Ssl4eoS12Spec) -> Archive:
-    """Open a spec, with the seasons as it says."""
-    return seasons_as(Ssl4eoS12Archive(spec), spec.seasons)
-
-
-LAYOUT = Layout("ssl4eo-s12", "SSL4EO-S12 v1.0", Ssl4eoS12Spec, build, recognise)

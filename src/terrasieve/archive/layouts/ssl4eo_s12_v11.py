@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Literal
 
 from terrasieve.archive.derived.seasons import Seasons, seasons_as
-from terrasieve.archive.layout import Layout, Recognition
+from terrasieve.archive.layout import ArchiveSpec, DataSet, Recognition
 from terrasieve.archive.patches.listing import Listing, PatchesArchive
 from terrasieve.archive.protocol import Archive
 from terrasieve.archive.quality.limits import FlawError, Problem, Rejection
@@ -23,14 +23,13 @@ from terrasieve.archive.readers.patch_reader import item_address
 from terrasieve.archive.readers.zarr import StoredSamples, ZippedZarrReader, read_samples
 from terrasieve.console import track_many
 from terrasieve.errors import ArchiveError
-from terrasieve.schema import Spec
 from terrasieve.sensors import SENSORS, Sensor
 
 SIZE = (264, 264)
 SPLITS = ("train", "val")
 SEASONS = 4
 PER_STORE = 64 * SEASONS
-"""Samples of a whole store."""
+"""Samples of a whole store, by which the loss of one is counted."""
 
 OFFSETS = {"s2c": 1000, "s2a": 1000}
 """What processing baseline 04.00 adds to reflectance: v1.1 keeps it, in L1C and L2A alike, for scenes of every date."""
@@ -44,8 +43,15 @@ FOLDERS: Mapping[str, tuple[str, Sensor]] = {
 }
 _NAME = re.compile(r"ssl4eos12_(train|val)_seasonal_data_\d+\.zarr\.zip")
 
+_CITATION = """@article{blumenstiel2025ssl4eo,
+  author  = {Blumenstiel, Benedikt and others},
+  title   = {{SSL4EO-S12} v1.1: A Multimodal, Multiseasonal Dataset for Pretraining},
+  journal = {arXiv:2503.00168},
+  year    = {2025},
+}"""
 
-class Ssl4eoS12V11Spec(Spec):
+
+class Ssl4eoS12V11Spec(ArchiveSpec):
     """An SSL4EO-S12 folder, version 1.1.
 
     Attributes:
@@ -60,6 +66,27 @@ class Ssl4eoS12V11Spec(Spec):
     root: Path
     sensors: tuple[Product, ...] | None = None
     seasons: Seasons = "samples"
+
+    data_set = DataSet(
+        title="SSL4EO-S12 v1.1",
+        sensors="Sentinel-1, Sentinel-2 L1C and L2A, four seasons",
+        split="official",
+        page="ssl4eo-s12.md",
+        citation=_CITATION,
+    )
+
+    def open(self) -> Archive:
+        """The archive, with the seasons as the spec says."""
+        return seasons_as(Ssl4eoS12V11Archive(self), self.seasons)
+
+    @classmethod
+    def recognise(cls, folder: Path) -> Recognition | None:
+        """By the stores' names."""
+        for split in SPLITS:
+            for name, _ in FOLDERS.values():
+                if any(_NAME.fullmatch(path.name) for path in (folder / split / name).glob("ssl4eos12_*.zarr.zip")):
+                    return Recognition(1.0, f"stores of SSL4EO-S12 v1.1 in {split}/{name}", cls(root=folder))
+        return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +110,7 @@ class Ssl4eoS12V11Archive(PatchesArchive):
     order decodes each chunk once; to read at random, pack the archive first.
 
     Args:
-        spec: What to open.
+        spec: Folder of the data set, which sensors to show, and whether seasons are samples.
 
     Raises:
         ArchiveError: No store is there, or no sample has all sensors.
@@ -91,7 +118,11 @@ class Ssl4eoS12V11Archive(PatchesArchive):
 
     def __init__(self, spec: Ssl4eoS12V11Spec) -> None:
         spec = spec.model_copy(update={"root": spec.root.resolve()})
-        wanted: tuple[str, ...] = spec.sensors or _there(spec.root)
+        there = tuple(
+            key for key, (name, _) in FOLDERS.items() if any((spec.root / split / name).is_dir() for split in SPLITS)
+        )
+        # Pictures are drawn from another product, and are shown unasked only where they are all there is.
+        wanted: tuple[str, ...] = spec.sensors or tuple(key for key in there if key != "s2rgb") or there
         if not wanted:
             names = ", ".join(folder for folder, _ in FOLDERS.values())
             raise ArchiveError(f"{spec.root} holds no train or val with any of {names}; name the folder that does.")
@@ -114,13 +145,12 @@ class Ssl4eoS12V11Archive(PatchesArchive):
         )
 
 
-def _there(root: Path) -> tuple[str, ...]:
-    found = tuple(key for key, (name, _) in FOLDERS.items() if any((root / split / name).is_dir() for split in SPLITS))
-    return tuple(key for key in found if key != "s2rgb") or found
-
-
 def _scan(root: Path, wanted: Sequence[str]) -> tuple[list[_Sample], tuple[Rejection, ...]]:
-    stores = [(split, name) for split in SPLITS for name in _stores(root, split, wanted)]
+    stores: list[tuple[str, str]] = []
+    for split in SPLITS:
+        # A store that any of the sensors has: one that others lack is missed, and noted, further down.
+        files = (path for key in wanted for path in (root / split / FOLDERS[key][0]).glob("*.zarr.zip"))
+        stores += [(split, name) for name in sorted({path.name for path in files if _NAME.fullmatch(path.name)})]
     samples: list[_Sample] = []
     rejected: list[Rejection] = []
     for split, name in track_many(stores, f"Stores of {root.name}"):
@@ -129,12 +159,6 @@ def _scan(root: Path, wanted: Sequence[str]) -> tuple[list[_Sample], tuple[Rejec
         if found is not None:
             samples += _match(found, paths, split, rejected)
     return samples, tuple(rejected)
-
-
-def _stores(root: Path, split: str, wanted: Sequence[str]) -> list[str]:
-    """Names of the stores that any of the sensors has."""
-    folders = [root / split / FOLDERS[key][0] for key in wanted]
-    return sorted({path.name for folder in folders for path in folder.glob("*.zarr.zip") if _NAME.fullmatch(path.name)})
 
 
 def _read_all(root: Path, paths: Mapping[str, str], rejected: list[Rejection]) -> dict[str, StoredSamples] | None:
@@ -165,24 +189,8 @@ def _match(
             rejected.append(Rejection(name, lacking[0], "", reason, Problem.PARTNER, SEASONS))
     shared = [name for name in first.names if all(name in known for known in places.values())]
     seasons = min(len(one.times[0]) for one in found.values()) if shared else 0
+    # Season by season, as a chunk holds one season of many locations: a pass in order decodes each chunk once.
     for season in range(seasons):
         for name in shared:
             addresses = tuple(item_address(paths[key], places[key][name], season) for key in found)
             yield _Sample(name, season, split, first.times[places[next(iter(found))][name]][season], addresses)
-
-
-def recognise(folder: Path) -> Recognition | None:
-    """By the stores' names."""
-    for split in SPLITS:
-        for name, _ in FOLDERS.values():
-            if any(_NAME.fullmatch(path.name) for path in (folder / split / name).glob("ssl4eos12_*.zarr.zip")):
-                return Recognition(1.0, f"stores of SSL4EO-S12 v1.1 in {split}/{name}", Ssl4eoS12V11Spec(root=folder))
-    return None
-
-
-def build(spec: Ssl4eoS12V11Spec) -> Archive:
-    """Open a spec, with the seasons as it says."""
-    return seasons_as(Ssl4eoS12V11Archive(spec), spec.seasons)
-
-
-LAYOUT = Layout("ssl4eo-s12-v1.1", "SSL4EO-S12 v1.1", Ssl4eoS12V11Spec, build, recognise)

@@ -6,14 +6,14 @@ STAC 1.0 and 1.1 as JSON or STAC GeoParquet; see ``archive.stac`` for how bands 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
 
-from terrasieve.archive.layout import Layout, Recognition
+from terrasieve.archive.layout import ArchiveSpec, DataSet, Recognition
 from terrasieve.archive.patches.listing import Listing, PatchesArchive
 from terrasieve.archive.quality.limits import FlawError, Problem, Rejection
 from terrasieve.archive.scenes.survey import Edge, origins
@@ -21,7 +21,7 @@ from terrasieve.archive.stac.assets import find_bands
 from terrasieve.archive.stac.items import Item, locate, read_items
 from terrasieve.archive.stac.tiles import StacScene, TileReader, plan_scene
 from terrasieve.errors import ArchiveError
-from terrasieve.parallel import side_by_side
+from terrasieve.parallel import map_threads
 from terrasieve.schema import Spec
 from terrasieve.sensors import SENSORS, Sensor, load_sensor
 
@@ -47,12 +47,12 @@ class StacSensor(Spec):
         return self.sensor if isinstance(self.sensor, Sensor) else load_sensor(self.sensor)
 
 
-class StacSpec(Spec):
+class StacSpec(ArchiveSpec):
     """An item collection and how to cut it.
 
     Attributes:
         root: The file: ``.json``, ``.geojson`` or ``.parquet``; or a folder with one JSON file of items.
-        sensors: By the key that callers use; an item must have all bands of all of them.
+        sensors: What the items show to each sensor, by the key that callers use; an item must have all bands of all.
         tile: Rows and columns of a sample, in pixels of the finest band.
         stride: Pixels from one sample to the next; ``tile`` when None.
         edge: ``drop`` leaves out what remains at the far edges, ``overlap`` covers it with a last tile.
@@ -65,6 +65,8 @@ class StacSpec(Spec):
     stride: int | None = Field(default=None, ge=1)
     edge: Edge = "drop"
 
+    data_set = DataSet(title="STAC item collection", sensors="whatever the items name", page="stac.md")
+
     def self_contained(self) -> StacSpec:
         """The same with an absolute root and with sensors declared in YAML files written out."""
         loaded = {
@@ -74,6 +76,18 @@ class StacSpec(Spec):
             for key, one in self.sensors.items()
         }
         return self.model_copy(update={"root": _file(self.root), "sensors": loaded})
+
+    def open(self) -> StacArchive:
+        """The archive; see :class:`StacArchive`."""
+        return StacArchive(self)
+
+    @classmethod
+    def recognise(cls, folder: Path) -> Recognition | None:
+        """By the beginning of its JSON files."""
+        found = [path for path in sorted(folder.iterdir()) if _holds_items(path)]
+        if len(found) != 1:
+            return None
+        return Recognition(0.9, f"STAC items in {found[0].name}", cls(root=found[0]))
 
 
 @dataclass(frozen=True)
@@ -92,7 +106,7 @@ class StacArchive(PatchesArchive):
     asked for their headers on opening.
 
     Args:
-        spec: What to open.
+        spec: File of the items, the sensors to read from them, and how to cut them into tiles.
 
     Raises:
         ArchiveError: The file holds no items, two have one name, or none can be used.
@@ -105,7 +119,7 @@ class StacArchive(PatchesArchive):
         items = read_items(spec.root)
         found: list[_Found] = []
         lost: list[Rejection] = []
-        for one in _survey(items, spec, sensors):
+        for one in map_threads(lambda item: _plan(item, spec, sensors), items, f"Items of {spec.root.name}"):
             (found if isinstance(one, _Found) else lost).append(one)  # type: ignore[arg-type]  # mypy joins the lists
         ids = [f"{one.item.id}/{row}_{column}" for one in found for row, column in one.corners]
         owners = [one for one in found for _ in one.corners]
@@ -113,6 +127,7 @@ class StacArchive(PatchesArchive):
             f"asset:{key}": [str(one.scenes[key].bands[0].address).removeprefix("/vsicurl/") for one in owners]
             for key in sensors
         }
+        # The fingerprint of the archive changes with any file, also of bands that are not shown.
         hrefs = sorted(str(asset["href"]) for item in items for asset in item.assets.values())
         super().__init__(
             spec,
@@ -135,12 +150,8 @@ class StacArchive(PatchesArchive):
         )
 
 
-def _survey(items: Sequence[Item], spec: StacSpec, sensors: Mapping[str, Sensor]) -> Iterable[_Found | Rejection]:
-    """Each item with its grids, or the reason why it cannot be used."""
-    return side_by_side(lambda item: _plan(item, spec, sensors), items, f"Items of {spec.root.name}")
-
-
 def _plan(item: Item, spec: StacSpec, sensors: Mapping[str, Sensor]) -> _Found | Rejection:
+    """An item with its grids, or the reason why it cannot be used."""
     key = next(iter(sensors))
     try:
         scenes = {}
@@ -194,15 +205,5 @@ def _holds_items(path: Path) -> bool:
             head = file.read(_HEAD)
     except OSError:
         return False
+    # Plain GeoJSON is a FeatureCollection too, without a version of STAC.
     return b'"FeatureCollection"' in head and b'"stac_version"' in head
-
-
-def recognise(folder: Path) -> Recognition | None:
-    """By the beginning of its JSON files."""
-    found = [path for path in sorted(folder.iterdir()) if _holds_items(path)]
-    if len(found) != 1:
-        return None
-    return Recognition(0.9, f"STAC items in {found[0].name}", StacSpec(root=found[0]))
-
-
-LAYOUT = Layout("stac", "STAC item collection", StacSpec, StacArchive, recognise)

@@ -19,13 +19,12 @@ from typing import Literal
 import pyarrow as pa
 
 from terrasieve.archive.acquisition_time import parse_time
-from terrasieve.archive.layout import Layout, Recognition
+from terrasieve.archive.layout import ArchiveSpec, DataSet, Recognition
 from terrasieve.archive.patches.class_folders import DEPTH, find_class_folders, list_class_folders, walk
 from terrasieve.archive.patches.listing import Listing, PatchesArchive
 from terrasieve.archive.patches.split_columns import SEED, grouped_split, stratified_split
 from terrasieve.archive.readers.geotiff_patches import StackReader
 from terrasieve.errors import ArchiveError
-from terrasieve.schema import Spec
 from terrasieve.sensors import Band, Sensor
 
 CLASSES: Mapping[str, str] = {
@@ -50,17 +49,27 @@ SENSOR = Sensor(
 """Backscatter averaged to 50 m, freed of its trend over incidence and stretched to integers, so without calibration."""
 
 SHARES = {"train": 0.80, "val": 0.05, "test": 0.15}
-"""Of the two splits that are drawn here."""
+"""Shares of the parts in the two splits that are drawn here."""
 
 Files = Literal["tiff", "png"]
 _SUFFIXES: Mapping[str, Files] = {".tiff": "tiff", ".tif": "tiff", ".png": "png"}
 _ROW = re.compile(r"[F-O]/\S+ [F-O] wv[12] \S+ \S+ \S+")
 _ORBIT = re.compile(r"-(\d{6})-[0-9a-f]{6}-\d{3}$")
 _PLACES = 50
+"""Folders that the list, and the class folders, are looked for in."""
 _FIELDS = 6
+"""Columns of the list: file, class, swath, time and two coordinates."""
+
+_CITATION = """@article{wang2019labelled,
+  author  = {Wang, Chen and Mouche, Alexis and others},
+  title   = {A labelled ocean {SAR} imagery dataset of ten geophysical phenomena from {Sentinel-1} wave mode},
+  journal = {Geoscience Data Journal},
+  year    = {2019},
+  note    = {doi:10.17882/56796},
+}"""
 
 
-class TenGeoPSpec(Spec):
+class TenGeoPSpec(ArchiveSpec):
     """A TenGeoP-SARwv folder.
 
     Attributes:
@@ -71,6 +80,27 @@ class TenGeoPSpec(Spec):
     layout: Literal["tengeop-sarwv"] = "tengeop-sarwv"
     root: Path
     files: Files | None = None
+
+    data_set = DataSet(
+        title="TenGeoP-SARwv",
+        sensors="Sentinel-1 Wave Mode",
+        labels="class",
+        split="drawn: random, by pass",
+        page="tengeop-sarwv.md",
+        citation=_CITATION,
+    )
+
+    def open(self) -> TenGeoPArchive:
+        """The archive; see :class:`TenGeoPArchive`."""
+        return TenGeoPArchive(self)
+
+    @classmethod
+    def recognise(cls, folder: Path) -> Recognition | None:
+        """By the ten class folders, of one letter each."""
+        for place in islice(walk(folder, 1, tuple(CLASSES)), _PLACES):
+            if all((place / code).is_dir() for code in CLASSES):
+                return Recognition(0.9, f"folders F to O in {place}", cls(root=folder))
+        return None
 
 
 @dataclass(frozen=True)
@@ -93,7 +123,7 @@ class TenGeoPArchive(PatchesArchive):
     which is told by their range, and ``source`` says under ``coordinates`` how it turned out.
 
     Args:
-        spec: What to open.
+        spec: Folder of the data set, and which kind of its files to read.
 
     Raises:
         ArchiveError: The ten class folders are not there, hold both kinds of files, or the list contradicts them.
@@ -106,7 +136,11 @@ class TenGeoPArchive(PatchesArchive):
         stems = [Path(address).stem for _, address in found]
         listed, path = _read_list(spec.root)
         for code, address in found:
-            _check_listed(code, address, listed, path)
+            row = listed.get(Path(address).stem)
+            if row is not None and row.code != code:
+                raise ArchiveError(
+                    f"{path} says class {row.code} of {address}, which lies in folder {code}; fetch both again."
+                )
         labels = [CLASSES[code] for code, _ in found]
         known = [listed.get(stem) for stem in stems]
         order, columns = _coordinates(known)
@@ -117,7 +151,9 @@ class TenGeoPArchive(PatchesArchive):
                 addresses={"s1": [address for _, address in found]},
                 columns={
                     "label": labels,
-                    "time": [_time(stem, row) for stem, row in zip(stems, known, strict=True)],
+                    "time": [
+                        (row and row.time) or parse_time(stem.upper()) for stem, row in zip(stems, known, strict=True)
+                    ],
                     "swath": [_swath(stem, row) for stem, row in zip(stems, known, strict=True)],
                     **columns,
                     **_splits(stems, labels),
@@ -149,6 +185,7 @@ def _read_list(root: Path) -> tuple[dict[str, _Listed], Path | None]:
     places = [*islice(walk(root, 1, tuple(CLASSES)), _PLACES), root.parent]
     for path in (path for place in places for path in sorted(place.glob("*.txt"))):
         with path.open(encoding="utf-8", errors="replace") as file:
+            # The download may hold other text files; the list is known by its first row, not by its name.
             if not _ROW.match(file.readline()):
                 continue
             rows = [line.split() for line in (path.read_text(encoding="utf-8", errors="replace")).splitlines() if line]
@@ -166,16 +203,6 @@ def _parse(row: Sequence[str], number: int, path: Path) -> _Listed:
         ) from error
 
 
-def _check_listed(code: str, address: str, listed: Mapping[str, _Listed], path: Path | None) -> None:
-    row = listed.get(Path(address).stem)
-    if row is not None and row.code != code:
-        raise ArchiveError(f"{path} says class {row.code} of {address}, which lies in folder {code}; fetch both again.")
-
-
-def _time(stem: str, row: _Listed | None) -> datetime | None:
-    return row.time if row is not None and row.time is not None else parse_time(stem.upper())
-
-
 def _swath(stem: str, row: _Listed | None) -> str | None:
     if row is not None:
         return row.swath
@@ -188,6 +215,7 @@ def _coordinates(known: Sequence[_Listed | None]) -> tuple[str, dict[str, pa.Arr
     rows = [row.coordinates for row in known if row is not None]
     if not rows:
         return "no list", {}
+    # The published list says neither; only a longitude can pass 90.
     far = [any(abs(pair[place]) > 90 for pair in rows) for place in (0, 1)]
     if far[0] == far[1]:
         return "undecided: both numbers, or neither, pass 90 degrees", {}
@@ -201,18 +229,8 @@ def _coordinates(known: Sequence[_Listed | None]) -> tuple[str, dict[str, pa.Arr
 
 def _splits(stems: Sequence[str], labels: Sequence[str]) -> dict[str, list[str]]:
     splits = {"split_random": stratified_split(labels, SHARES)}
+    # Vignettes of one orbit may overlap; without every orbit known, two of one scene could come to both sides.
     orbits = [match[1] for stem in stems if (match := _ORBIT.search(stem))]
     if orbits and len(orbits) == len(stems):
         splits["split_pass"] = grouped_split(orbits, SHARES)
     return splits
-
-
-def recognise(folder: Path) -> Recognition | None:
-    """By the ten class folders, of one letter each."""
-    for place in islice(walk(folder, 1, tuple(CLASSES)), _PLACES):
-        if all((place / code).is_dir() for code in CLASSES):
-            return Recognition(0.9, f"folders F to O in {place}", TenGeoPSpec(root=folder))
-    return None
-
-
-LAYOUT = Layout("tengeop-sarwv", "TenGeoP-SARwv", TenGeoPSpec, TenGeoPArchive, recognise)

@@ -10,14 +10,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
-from terrasieve.archive.layout import Layout, Recognition
+from terrasieve.archive.layout import ArchiveSpec, DataSet, Recognition
 from terrasieve.archive.patches.listing import Listing, PatchesArchive
 from terrasieve.archive.quality.limits import FlawError, Problem, Rejection
 from terrasieve.archive.readers.geotiff import Header, read_header
 from terrasieve.archive.readers.geotiff_patches import StackReader
 from terrasieve.archive.scenes.matching import pixel_offset
 from terrasieve.errors import ArchiveError
-from terrasieve.schema import Spec
 from terrasieve.sensors import SENSORS, Sensor
 
 SensorKey = Literal["s1", "s1-grd", "s2-l1c", "s2-l2a", "s2-rgb", "lulc", "dem", "ndvi"]
@@ -45,15 +44,22 @@ LULC_CLASSES = (
     "clouds",
     "rangeland",
 )
-"""Of ``LULC``, by value: the classes of Esri's land cover of 10 m, numbered without gaps."""
+"""Classes of ``LULC`` by value: those of Esri's land cover of 10 m, numbered without gaps."""
 
 _ENOUGH = 2
 """Folders of products by which the layout is recognised."""
 
 _CONFIDENCE = 0.9
 
+_CITATION = """@inproceedings{blumenstiel2025terramesh,
+  author    = {Blumenstiel, Benedikt and others},
+  title     = {{TerraMesh}: A Planetary Mosaic of Multimodal {Earth} Observation Data},
+  booktitle = {CVPR Workshops},
+  year      = {2025},
+}"""
 
-class TerraMeshSitesSpec(Spec):
+
+class TerraMeshSitesSpec(ArchiveSpec):
     """A folder of products.
 
     Attributes:
@@ -65,6 +71,27 @@ class TerraMeshSitesSpec(Spec):
     root: Path
     sensors: tuple[SensorKey, ...] | None = None
 
+    data_set = DataSet(
+        title="Sites by product, like TerraMesh",
+        sensors="Sentinel-1, Sentinel-2 L1C and L2A, land cover, heights",
+        labels="map",
+        page="terramesh.md",
+        citation=_CITATION,
+    )
+
+    def open(self) -> TerraMeshSitesArchive:
+        """The archive; see :class:`TerraMeshSitesArchive`."""
+        return TerraMeshSitesArchive(self)
+
+    @classmethod
+    def recognise(cls, folder: Path) -> Recognition | None:
+        """By the names of two folders of products at least."""
+        found = products_there(folder)
+        if len(found) < _ENOUGH:
+            return None
+        names = ", ".join(PRODUCTS[key][0] for key in found)
+        return Recognition(_CONFIDENCE, f"folders of products {names} with GeoTIFF", cls(root=folder))
+
 
 class TerraMeshSitesArchive(PatchesArchive):
     """Whole sites, all products on one grid; a sample's id is the name of its files.
@@ -74,7 +101,7 @@ class TerraMeshSitesArchive(PatchesArchive):
     refused when it is read.
 
     Args:
-        spec: What to open.
+        spec: Folder of the products, and which of them to show.
 
     Raises:
         ArchiveError: No product is there, or no site has all of them.
@@ -104,6 +131,7 @@ class _SiteReader(StackReader):
     def _checked(self, address: str) -> tuple[int, int]:
         if address not in self._shapes:
             ours, theirs = self.header(address), read_header(self._other / address)
+            # The same size at the same corner: a shift of whole pixels would pair other ground.
             sizes = [(one.height, one.width) for one in (ours, theirs)]
             if sizes[0] != sizes[1] or pixel_offset(theirs, ours) != (0, 0):
                 raise FlawError(
@@ -140,17 +168,3 @@ def _list(root: Path, wanted: Sequence[SensorKey]) -> Listing:
         rejected=tuple(lost),
         facts={"classes": list(LULC_CLASSES)} if "lulc" in wanted else {},
     )
-
-
-def recognise(folder: Path) -> Recognition | None:
-    """By the names of two folders of products at least."""
-    found = products_there(folder)
-    if len(found) < _ENOUGH:
-        return None
-    names = ", ".join(PRODUCTS[key][0] for key in found)
-    return Recognition(_CONFIDENCE, f"folders of products {names} with GeoTIFF", TerraMeshSitesSpec(root=folder))
-
-
-LAYOUT = Layout(
-    "terramesh-sites", "Sites by product, like TerraMesh", TerraMeshSitesSpec, TerraMeshSitesArchive, recognise
-)

@@ -10,11 +10,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from terrasieve.archive.layout import Layout, Recognition
+from terrasieve.archive.layout import ArchiveSpec, DataSet, Recognition
 from terrasieve.archive.patches.class_folders import find_class_folders, list_pictures
 from terrasieve.archive.patches.listing import PatchesArchive
 from terrasieve.archive.readers.images import PictureReader
-from terrasieve.schema import Spec
 from terrasieve.sensors import SENSORS
 
 CLASSES = (
@@ -42,8 +41,15 @@ CLASSES = (
 )
 _SUFFIX, _LISTS, _TITLE = ".tif", "uc_merced-", "UC Merced"
 
+_CITATION = """@inproceedings{yang2010bag,
+  author    = {Yang, Yi and Newsam, Shawn},
+  title     = {Bag-of-Visual-Words and Spatial Extensions for Land-Use Classification},
+  booktitle = {ACM SIGSPATIAL},
+  year      = {2010},
+}"""
 
-class UcMercedSpec(Spec):
+
+class UcMercedSpec(ArchiveSpec):
     """A UC Merced folder.
 
     Attributes:
@@ -53,6 +59,27 @@ class UcMercedSpec(Spec):
     layout: Literal["uc-merced"] = "uc-merced"
     root: Path
 
+    data_set = DataSet(
+        title=_TITLE,
+        sensors="aerial RGB",
+        labels="class",
+        split="torchgeo's lists",
+        page="uc-merced.md",
+        citation=_CITATION,
+    )
+
+    def open(self) -> UcMercedArchive:
+        """The archive; see :class:`UcMercedArchive`."""
+        return UcMercedArchive(self)
+
+    @classmethod
+    def recognise(cls, folder: Path) -> Recognition | None:
+        """By the 21 class folders."""
+        found = find_class_folders(folder, CLASSES, (_SUFFIX,))
+        if not found:
+            return None
+        return Recognition(1.0, f"UC Merced's 21 class folders in {found[_SUFFIX]}", cls(root=folder))
+
 
 class UcMercedArchive(PatchesArchive):
     """Pictures with labels, each of its own size; a sample's id is its file's stem, the one sensor's key ``rgb``.
@@ -61,7 +88,7 @@ class UcMercedArchive(PatchesArchive):
     takes pictures of one size, that of the first.
 
     Args:
-        spec: What to open.
+        spec: Folder of the data set.
 
     Raises:
         ArchiveError: The 21 class folders are not there, or the lists contradict each other.
@@ -71,14 +98,3 @@ class UcMercedArchive(PatchesArchive):
         spec = spec.model_copy(update={"root": spec.root.resolve()})
         folder, listing = list_pictures(spec.root, CLASSES, _SUFFIX, _LISTS, "rgb", _TITLE)
         super().__init__(spec, listing, {"rgb": PictureReader(folder, SENSORS["rgb8"])})
-
-
-def recognise(folder: Path) -> Recognition | None:
-    """By the 21 class folders."""
-    found = find_class_folders(folder, CLASSES, (_SUFFIX,))
-    if not found:
-        return None
-    return Recognition(1.0, f"UC Merced's 21 class folders in {found[_SUFFIX]}", UcMercedSpec(root=folder))
-
-
-LAYOUT = Layout("uc-merced", _TITLE, UcMercedSpec, UcMercedArchive, recognise)

@@ -17,7 +17,7 @@ from typing import Any, Literal
 import pyarrow as pa
 from pydantic import Field
 
-from terrasieve.archive.layout import Layout, Recognition
+from terrasieve.archive.layout import ArchiveSpec, DataSet, Recognition
 from terrasieve.archive.patches.listing import Listing, PatchesArchive
 from terrasieve.archive.quality.limits import Problem, Rejection
 from terrasieve.archive.wave_mode.reader import COLUMNS, VignetteReader
@@ -25,7 +25,6 @@ from terrasieve.archive.wave_mode.safe import PRODUCT, Vignette, find_products, 
 from terrasieve.archive.wave_mode.vignette import Averaging, Detrending, NoiseHandling
 from terrasieve.console import track_many
 from terrasieve.errors import ArchiveError
-from terrasieve.schema import Spec
 from terrasieve.sensors import SENSORS, Sensor
 
 KEY = "s1"
@@ -33,7 +32,7 @@ _SEARCHED = 64
 """Folders that recognition looks into."""
 
 
-class WaveModeSpec(Spec):
+class WaveModeSpec(ArchiveSpec):
     """A folder of Wave Mode products.
 
     Attributes:
@@ -56,6 +55,36 @@ class WaveModeSpec(Spec):
     noise: NoiseHandling = "subtract"
     detrend: Detrending = "cmod5n"
 
+    data_set = DataSet(
+        title="Sentinel-1 Wave Mode",
+        sensors="Sentinel-1 Wave Mode products",
+        labels="[collocated](../how-to/collocate.md) numbers",
+        page="wave-mode.md",
+    )
+
+    def open(self) -> WaveModeArchive:
+        """The archive; see :class:`WaveModeArchive`."""
+        return WaveModeArchive(self)
+
+    @classmethod
+    def recognise(cls, folder: Path) -> Recognition | None:
+        """By the name of the first product that lies near the top."""
+        if is_product(folder.name):
+            return Recognition(1.0, f"the product {folder.name}", cls(root=folder))
+        level = [folder]
+        searched = 0
+        while level and searched < _SEARCHED:
+            below: list[Path] = []
+            for one in islice(level, _SEARCHED - searched):
+                names = _folders(one)
+                product = next((name for name in names if is_product(name)), None)
+                if product is not None:
+                    return Recognition(1.0, f"the product {product}", cls(root=folder))
+                below += [one / name for name in names[:_SEARCHED]]
+                searched += 1
+            level = below
+        return None
+
 
 class WaveModeArchive(PatchesArchive):
     """Vignettes on cells of 50 m, one band, linear, float32; a sample's id is its measurement's name.
@@ -64,7 +93,7 @@ class WaveModeArchive(PatchesArchive):
     first asked for. Vignettes of the other polarisation are counted under ``other_polarisation`` in ``source``.
 
     Args:
-        spec: What to open.
+        spec: Folder of the products, which vignettes to show, and how they are averaged and corrected.
 
     Raises:
         ArchiveError: There is no product, no whole vignette, or a vignette is there twice.
@@ -90,10 +119,15 @@ class WaveModeArchive(PatchesArchive):
                 rejected=tuple(_rejection(one) for one in wanted if one.absent or not one.polarisation),
                 facts={"products": len(products), "other_polarisation": len(found) - len(wanted)},
             ),
-            {KEY: VignetteReader(spec.root, _sensor(spec), _averaging(spec))},
+            {
+                KEY: VignetteReader(
+                    spec.root, _sensor(spec), Averaging(spec.spacing, spec.size, spec.noise, spec.detrend)
+                )
+            },
         )
 
     def __getstate__(self) -> dict[str, Any]:
+        # A copy for another process leaves the annotated table out, which is large and can be read again.
         return {name: value for name, value in super().__getstate__().items() if name != "_annotated"}
 
     def table(self) -> pa.Table:
@@ -121,11 +155,8 @@ def _sensor(spec: WaveModeSpec) -> Sensor:
     return declared.model_copy(update={"bands": (band,)})
 
 
-def _averaging(spec: WaveModeSpec) -> Averaging:
-    return Averaging(spacing=spec.spacing, size=spec.size, noise=spec.noise, detrending=spec.detrend)
-
-
 def _check_once(vignettes: Sequence[Vignette]) -> None:
+    # The name without its suffix states time, orbit and number; two products of one vignette differ in their folder.
     counted = Counter(one.name for one in vignettes)
     twice = next((name for name, count in counted.items() if count > 1), None)
     if twice is not None:
@@ -142,31 +173,9 @@ def _rejection(vignette: Vignette) -> Rejection:
     return Rejection(vignette.name, KEY, str(vignette.absent[0]), reason, Problem.PARTNER)
 
 
-def recognise(folder: Path) -> Recognition | None:
-    """By the name of the first product that lies near the top."""
-    if is_product(folder.name):
-        return Recognition(1.0, f"the product {folder.name}", WaveModeSpec(root=folder))
-    level = [folder]
-    searched = 0
-    while level and searched < _SEARCHED:
-        below: list[Path] = []
-        for one in islice(level, _SEARCHED - searched):
-            names = _folders(one)
-            product = next((name for name in names if is_product(name)), None)
-            if product is not None:
-                return Recognition(1.0, f"the product {product}", WaveModeSpec(root=folder))
-            below += [one / name for name in names[:_SEARCHED]]
-            searched += 1
-        level = below
-    return None
-
-
 def _folders(folder: Path) -> list[str]:
     try:
         with scandir(folder) as entries:
             return sorted(entry.name for entry in entries if entry.is_dir())
     except OSError:
         return []
-
-
-LAYOUT = Layout("wave-mode", "Sentinel-1 Wave Mode", WaveModeSpec, WaveModeArchive, recognise)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Literal, Self
@@ -16,6 +15,7 @@ from pydantic import ValidationError
 from terrasieve.errors import ArchiveError
 from terrasieve.schema import Spec
 from terrasieve.sensors import BandStatistics, Sensor
+from terrasieve.writing import write_text
 
 KEY = "terrasieve"
 """The group attribute that holds the manifest."""
@@ -169,6 +169,4 @@ def read_attributes(root: Path) -> Mapping[str, Any]:
 
 def write_json(path: Path, value: Any) -> None:
     """Write JSON; the file appears under its name only when it is whole."""
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(json.dumps(value), encoding="utf-8")
-    os.replace(partial, path)
+    write_text(path, json.dumps(value))

@@ -59,7 +59,7 @@ from terrasieve.archive.quality.suspicion import Suspicion, suspicions_path, wri
 from terrasieve.archive.statistics import StreamingStatistics
 from terrasieve.console import progress_bar
 from terrasieve.errors import ArchiveError
-from terrasieve.parallel import PART, spread
+from terrasieve.parallel import PART, map_processes
 
 FINDINGS = "findings.jsonl"
 """What looks at the samples of an unfinished store found, grown by every chunk and removed at the end."""
@@ -199,7 +199,7 @@ class _Packing:
         left = range(self.progress.position, len(self.archive))
         each = sum(layout.sample_bytes for layout in self.progress.arrays.values())
         part = max(1, min(PART, _PART_BYTES // each))
-        with spread(self.reader.take, left, workers, part) as samples:
+        with map_processes(self.reader.take, left, workers, part) as samples:
             self._fill_chunks(samples)
 
     def _fill_chunks(self, samples: Iterator[_Sample]) -> None:

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 import pyarrow as pa
@@ -19,11 +19,11 @@ from zarr.codecs import BytesCodec, Endian
 from zarr.core.buffer import default_buffer_prototype
 from zarr.core.metadata import ArrayV3Metadata
 
+from terrasieve.archive.layout import ArchiveSpec
 from terrasieve.archive.packed.manifest import CATALOGUE, parse_manifest
 from terrasieve.archive.protocol import BaseArchive, Window
 from terrasieve.archive.quality.suspicion import Suspicion
 from terrasieve.errors import ArchiveError, SampleError
-from terrasieve.schema import Spec
 from terrasieve.sensors import Sensor
 
 ZARRS: dict[str, Any] = {"codec_pipeline.path": "zarrs.ZarrsCodecPipeline"}
@@ -34,7 +34,7 @@ _IMPORTED_BY = os.getpid()
 Reader = Callable[[int, Window | None], NDArray[Any]]
 
 
-class PackedSpec(Spec):
+class PackedSpec(ArchiveSpec):
     """A packed store.
 
     Attributes:
@@ -48,6 +48,14 @@ class PackedSpec(Spec):
     @classmethod
     def _path_or_url(cls, root: Path | str) -> Path | str:
         return str(root) if "://" in str(root) else Path(root)
+
+    def anchored(self, folder: Path) -> Self:
+        """See ``ArchiveSpec.anchored``; a URL is relative to nothing."""
+        return self if isinstance(self.root, str) else super().anchored(folder)
+
+    def open(self) -> PackedArchive:
+        """The archive; see :class:`PackedArchive`."""
+        return PackedArchive(self.root)
 
 
 class PackedArchive(BaseArchive):

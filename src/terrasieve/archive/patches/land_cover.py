@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from terrasieve.archive.readers.patch_reader import PatchReader
 from terrasieve.errors import SampleError
-from terrasieve.parallel import side_by_side
+from terrasieve.parallel import map_threads
 
 CLASSES_10 = (
     "Forest",
@@ -95,7 +95,7 @@ class MajorityLabels:
 
     def __call__(self) -> list[str | None]:
         """Name of the class of each patch; None where no pixel votes, or the map cannot be read."""
-        return list(side_by_side(self._label, self.addresses, self.title))
+        return list(map_threads(self._label, self.addresses, self.title))
 
     def _label(self, address: str) -> str | None:
         try:

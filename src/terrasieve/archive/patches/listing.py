@@ -23,7 +23,7 @@ from terrasieve.archive.quality.limits import Rejection
 from terrasieve.archive.readers.geotiff import Header
 from terrasieve.archive.readers.patch_reader import PatchReader
 from terrasieve.errors import ArchiveError, SampleError
-from terrasieve.parallel import side_by_side
+from terrasieve.parallel import map_threads
 from terrasieve.schema import Spec
 from terrasieve.sensors import Sensor
 
@@ -125,7 +125,7 @@ class PatchesArchive(BaseArchive):
         key, reader = next(iter(self._readers.items()))
         addresses, title = self._listing.addresses[key], f"Headers of {self._root.name}"
         # An unreadable file says nothing here; whoever reads its pixels is told why.
-        placed = list(side_by_side(partial(_header_or_none, reader), addresses, title))
+        placed = list(map_threads(partial(_header_or_none, reader), addresses, title))
         known = {name: found() if callable(found) else found for name, found in self._listing.columns.items()}
         columns = {
             "id": pa.array(list(self._listing.ids), pa.string()),

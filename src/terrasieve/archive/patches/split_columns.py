@@ -8,7 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
+from terrasieve.draws import shuffled_members
 from terrasieve.errors import ArchiveError
+from terrasieve.streams import Stream, generator
 
 SEED = 0
 
@@ -24,11 +26,10 @@ def stratified_split(labels: Sequence[str], shares: Mapping[str, float], seed: i
     Returns:
         The part of each sample.
     """
-    generator = np.random.default_rng(seed)
+    rng = generator(Stream.ARCHIVE_SPLIT, seed)
     parts = np.empty(len(labels), dtype=object)
     array = np.asarray(labels)
-    for label in np.unique(array):
-        members = generator.permutation(np.flatnonzero(array == label))
+    for members in shuffled_members(array, np.unique(array), rng):
         ends = [round(len(members) * end) for end in accumulate(shares.values())]
         for part, start, end in zip(shares, [0, *ends], ends, strict=False):
             parts[members[start:end]] = part
@@ -47,7 +48,7 @@ def grouped_split(groups: Sequence[str], shares: Mapping[str, float], seed: int 
         The part of each sample.
     """
     names, codes, sizes = np.unique(np.asarray(groups), return_inverse=True, return_counts=True)
-    order = np.random.default_rng(seed).permutation(len(names))
+    order = generator(Stream.ARCHIVE_SPLIT, seed).permutation(len(names))
     middles = np.cumsum(sizes[order]) - sizes[order] / 2
     ends = np.array(list(accumulate(shares.values()))) * len(groups)
     part_of = np.empty(len(names), dtype=np.int64)

@@ -19,7 +19,7 @@ from terrasieve.archive.quality.suspects import Finding, Suspects, inspect_sampl
 from terrasieve.archive.quality.suspicion import Suspicion
 from terrasieve.console import progress_bar
 from terrasieve.errors import SampleError
-from terrasieve.parallel import spread
+from terrasieve.parallel import map_processes
 
 Judgement: TypeAlias = tuple[list[Rejection], Finding | None]
 """What is wrong with a sample, and what it shows where nothing is."""
@@ -57,7 +57,7 @@ def audit(auditor: Auditor, quarantine: Quarantine, journal: Path, request: str,
     run, total = _AuditPass(auditor, quarantine), len(auditor.archive)
     with Journal(journal, request) as record:
         known = run.recall(record)
-        with spread(auditor.judge, range(known, total), workers) as verdicts, progress_bar() as bar:
+        with map_processes(auditor.judge, range(known, total), workers) as verdicts, progress_bar() as bar:
             note = f"{known:,} were done before" if known else ""
             task = bar.add_task("Checking samples", total=total, completed=known, note=note)
             done: list[Any] = []

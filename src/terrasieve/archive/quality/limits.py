@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
@@ -20,6 +19,7 @@ from pydantic import Field
 from terrasieve.errors import SampleError, TooManyBadSamplesError
 from terrasieve.schema import Spec
 from terrasieve.sensors import Sensor
+from terrasieve.writing import write_whole
 
 
 class Problem(StrEnum):
@@ -271,10 +271,8 @@ class Quarantine:
         columns = {field.name: [asdict(r)[field.name] for r in self.rejections] for field in fields(Rejection)}
         columns["problem"] = [r.problem.value for r in self.rejections]
         schema = pa.schema([(f.name, pa.int64() if f.name == "samples" else pa.string()) for f in fields(Rejection)])
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        partial = self.path.with_name(f".{self.path.name}.partial")
-        csv.write_csv(pa.table(columns, schema=schema), partial)
-        os.replace(partial, self.path)
+        with write_whole(self.path) as partial:
+            csv.write_csv(pa.table(columns, schema=schema), partial)
 
     def _stop_if_too_many(self) -> None:
         if self.bad <= self.max_bad * self.total:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
+
+from terrasieve.writing import write_text
 
 
 class Kind(StrEnum):
@@ -93,7 +94,4 @@ def suspicions_path(out: Path) -> Path:
 
 def write_suspicions(suspicions: Iterable[Suspicion], path: Path) -> None:
     """Write all of them with all their ids, also when there are none, so that a file never tells of an earlier run."""
-    partial = path.with_name(f".{path.name}.partial")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial.write_text(json.dumps([asdict(one) for one in suspicions], indent=1), encoding="utf-8")
-    os.replace(partial, path)
+    write_text(path, json.dumps([asdict(one) for one in suspicions], indent=1))

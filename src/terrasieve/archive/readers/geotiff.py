@@ -19,7 +19,7 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from terrasieve.archive.protocol import Window, leaves, window_error
 from terrasieve.archive.quality.limits import FlawError, Problem
 from terrasieve.archive.readers.handles import Handles, reading
-from terrasieve.parallel import side_by_side
+from terrasieve.parallel import map_threads
 from terrasieve.sensors import SENSORS, Band, Sensor
 
 _OPEN_DATASETS = 64
@@ -168,7 +168,7 @@ def read_headers(paths: Iterable[Path], description: str) -> list[Header | FlawE
         paths: The files; the answer has their order.
         description: What the progress bar says, shown where the files are many.
     """
-    return list(side_by_side(_header_or_error, list(paths), description))
+    return list(map_threads(_header_or_error, list(paths), description))
 
 
 def read_window(path: Address, bands: Sequence[int], window: Window) -> NDArray[Any]:

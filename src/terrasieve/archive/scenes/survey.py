@@ -11,6 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from terrasieve.archive.layout import ArchiveSpec, DataSet
+from terrasieve.archive.protocol import Archive
 from terrasieve.archive.quality.limits import FlawError, Problem, Rejection
 from terrasieve.archive.readers.geotiff import Header, read_headers, validate_bands
 from terrasieve.archive.scenes.matching import Scene, Unmatched, match_by_geometry, match_by_stem
@@ -41,6 +43,12 @@ class SensorFolder(Spec):
         """The sensor itself."""
         return self.sensor if isinstance(self.sensor, Sensor) else load_sensor(self.sensor)
 
+    def anchored(self, folder: Path) -> SensorFolder:
+        """The same, with the path of a YAML declaration that lies in a folder made whole."""
+        if isinstance(self.sensor, str) and self.sensor not in SENSORS and (folder / self.sensor).is_file():
+            return self.model_copy(update={"sensor": str(folder / self.sensor)})
+        return self
+
     def self_contained(self) -> SensorFolder:
         """The same, with a sensor declared in a YAML file written out."""
         if isinstance(self.sensor, str) and self.sensor in SENSORS:
@@ -48,7 +56,7 @@ class SensorFolder(Spec):
         return self.model_copy(update={"sensor": self.load()})
 
 
-class ScenesSpec(Spec):
+class ScenesSpec(ArchiveSpec):
     """A folder of scenes and how to cut it.
 
     Attributes:
@@ -69,6 +77,19 @@ class ScenesSpec(Spec):
     stride: int | None = Field(default=None, ge=1)
     match: Literal["stem", "geometry"] = "stem"
     edge: Edge = "drop"
+
+    data_set = DataSet(title="folders of scenes", sensors="any, named by you", page="../how-to/own-scenes.md")
+
+    def open(self) -> Archive:
+        """The archive; see :class:`terrasieve.archive.scenes.tiled.ScenesArchive`."""
+        from terrasieve.archive.scenes.tiled import ScenesArchive  # it is written on top of this module
+
+        return ScenesArchive(self)
+
+    def anchored(self, folder: Path) -> ScenesSpec:
+        """The same with a relative root, and sensors that are files, taken from a folder."""
+        sensors = {key: one.anchored(folder) for key, one in self.sensors.items()}
+        return super().anchored(folder).model_copy(update={"sensors": sensors})
 
     def self_contained(self) -> ScenesSpec:
         """The same with an absolute root and with sensors declared in YAML files written out."""

@@ -35,10 +35,10 @@ def find_bands(item: Item, sensor: Sensor, explicit: Mapping[str, str]) -> dict[
     ``visual``, ``overview``, ``thumbnail``) and other formats than TIFF do not count.
 
     Args:
-        item: Names assets.
-        sensor: Names bands.
-        explicit: By band, the asset's key, or ``KEY:N`` for the N-th band of its file, from 1. Goes before what the
-            item says.
+        item: The item, whose assets are looked through.
+        sensor: The sensor, whose bands are looked for.
+        explicit: What the user says, by band: the asset's key, or ``KEY:N`` for the N-th band of its file, from 1. Goes
+            before what the item says.
 
     Raises:
         SampleError: A band is not there, or is there twice.
@@ -63,6 +63,7 @@ def _find(item: Item, sensor: Sensor, band: str, told: str | None) -> Place:
 
 
 def _told(item: Item, told: str) -> Place:
+    # A key may hold a colon itself.
     key, _, number = told.rpartition(":") if told not in item.assets else (told, "", "1")
     if key not in item.assets or not number.isdecimal() or int(number) < 1:
         raise FlawError(
@@ -73,6 +74,7 @@ def _told(item: Item, told: str) -> Place:
 
 def _names(sensor: Sensor, band: str) -> set[str]:
     """What an item may call a band."""
+    # red edge, for one, is the common name of three bands of Sentinel-2.
     common = {one.name: one.common_name.casefold() for one in sensor.bands if one.common_name}
     shared = Counter(common.values())
     own = common.get(band)
@@ -81,15 +83,12 @@ def _names(sensor: Sensor, band: str) -> set[str]:
 
 def _named(item: Item, names: set[str]) -> Iterator[Place]:
     for key, asset in item.assets.items():
-        if _is_data(asset):
-            for position, said in enumerate(_stated(asset)):
-                if said & names:
-                    yield Place(key, position)
-
-
-def _is_data(asset: Mapping[str, Any]) -> bool:
-    kind = str(asset.get("type") or "image/tiff")
-    return kind.startswith("image/tiff") and not _NOT_DATA & set(asset.get("roles") or ())
+        kind = str(asset.get("type") or "image/tiff")
+        if not kind.startswith("image/tiff") or _NOT_DATA & set(asset.get("roles") or ()):
+            continue
+        for position, said in enumerate(_stated(asset)):
+            if said & names:
+                yield Place(key, position)
 
 
 def _stated(asset: Mapping[str, Any]) -> list[set[str]]:

@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 from terrasieve.archive.quality.limits import FlawError, Problem
 from terrasieve.errors import ArchiveError
 
+# What stands before an address so that GDAL reads it by range requests.
 _SCHEMES = {
     "http": "/vsicurl/http://",
     "https": "/vsicurl/https://",
@@ -34,11 +35,11 @@ class Item:
     """One item.
 
     Attributes:
-        id: Its name.
+        id: Name of the item, unique in its collection.
         collection: Name of the collection, None where there is none.
         time: Acquisition in UTC (``datetime``, else ``start_datetime``), None where it is not stated.
-        properties: All properties.
-        assets: By key, as in JSON.
+        properties: All of the item's properties, as in JSON.
+        assets: Assets with an ``href`` by their keys, as in JSON.
     """
 
     id: str
@@ -72,7 +73,7 @@ def locate(href: str, folder: Path) -> Path | str:
 
     Args:
         href: As the item states it: ``http(s)://``, ``s3://``, ``gs://``, or relative.
-        folder: What relative ones start from.
+        folder: Folder of the collection, which relative ones start from and stay in.
 
     Raises:
         SampleError: It is of another kind, or leads out of the folder.
@@ -82,6 +83,7 @@ def locate(href: str, folder: Path) -> Path | str:
         if prefix is None:
             raise FlawError(Problem.UNREADABLE, f"{href} is not of http, https, s3 or gs; serve it by one of these.")
         return prefix + href[match.end() :]
+    # A collection from elsewhere must not name any file of this machine, by ``..``, from the root or through a link.
     path = (folder / href).resolve()
     if not path.is_relative_to(folder.resolve()):
         raise FlawError(Problem.UNREADABLE, f"{href} leads out of {folder}; items may name files beside them only.")
@@ -119,6 +121,7 @@ def _from_parquet(path: Path) -> Sequence[Mapping[str, Any]]:
     table = pq.read_table(path)
     if lacking := {"id", "assets"} - set(table.column_names):
         raise ValueError(f"it has no column {sorted(lacking)[0]!r}")
+    # STAC GeoParquet makes each property a column beside the fields of the item itself.
     top = [name for name in table.column_names if name not in _TOP]
     found = table.drop_columns([name for name in ("geometry", "bbox", "links") if name in table.column_names])
     return [
@@ -158,5 +161,6 @@ def _item(row: Mapping[str, Any]) -> Item:
 def _time(said: Any) -> datetime | None:
     if said is None:
         return None
+    # JSON has texts, Parquet has times already.
     time = said if isinstance(said, datetime) else datetime.fromisoformat(str(said))
     return time.astimezone(UTC) if time.tzinfo else time.replace(tzinfo=UTC)

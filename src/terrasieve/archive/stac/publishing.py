@@ -6,7 +6,6 @@ item are columns, properties among them; assets are a struct with a field for ea
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,9 +44,9 @@ class StacReport:
     """What was written.
 
     Attributes:
-        path: The file.
-        items: Rows.
-        timeless: Rows without a time, which STAC does not allow: their ``datetime`` is null.
+        path: Path of the GeoParquet file.
+        items: Number of its rows, each an item.
+        timeless: Number of rows without a time, which STAC does not allow: their ``datetime`` is null.
     """
 
     path: Path
@@ -71,12 +70,12 @@ def write_stac_geoparquet(
 
     Args:
         archive: The archive, or its table.
-        path: The file, ``.parquet``.
+        path: The file to write, ``.parquet``.
         collection: Id of the collection; the archive's layout and folder when None.
         licence: An SPDX identifier, or ``other``.
 
     Raises:
-        ArchiveError: There is no sample, or two have one id.
+        ArchiveError: There is no sample, two have one id, or the table names no assets.
     """
     table = archive if isinstance(archive, pa.Table) else archive.table()
     if collection is None:
@@ -101,7 +100,7 @@ def collection_of(table: pa.Table, name: str, licence: str) -> dict[str, Any]:
 
     Args:
         table: Has ``geometry`` (WKB) and ``time``.
-        name: Its id.
+        name: Id that the collection gets.
         licence: An SPDX identifier, or ``other``.
     """
     return {
@@ -119,11 +118,13 @@ def _items(table: pa.Table, collection: str) -> pa.Table:
     count = len(table)
     columns = {
         "stac_version": pa.array([STAC_VERSION] * count),
+        # The extension of proj:code and proj:transform, below.
         "stac_extensions": pa.array([[PROJECTION]] * count, pa.list_(pa.string())),
         "id": table["id"],
         "geometry": table["geometry"],
         "datetime": table["time"].cast(pa.timestamp("us", tz="UTC")),
         "assets": _assets(table),
+        # An item must have links, if only none; a list without a type would be one of nulls.
         "links": pa.array([[]] * count, pa.list_(_LINK)),
         "collection": pa.array([collection] * count),
     }
@@ -138,18 +139,21 @@ def _assets(table: pa.Table) -> pa.StructArray:
     names = [name for name in table.column_names if name.startswith(_ASSETS)]
     if not names:
         raise ArchiveError("The table has no column of assets, which an item must have; use that of an archive.")
-    fields = [pa.array(list(_described(table[name].to_pylist())), _ASSET) for name in names]
+    fields = []
+    for name in names:
+        hrefs = table[name].to_pylist()
+        media = [_MEDIA.get(Path(href).suffix.lower()) if href else None for href in hrefs]
+        assets = [
+            {"href": href, "type": kind, "roles": ["data"]} if href else None
+            for href, kind in zip(hrefs, media, strict=True)
+        ]
+        fields.append(pa.array(assets, _ASSET))
     return pa.StructArray.from_arrays(fields, names=[name.removeprefix(_ASSETS) for name in names])
-
-
-def _described(hrefs: Sequence[str | None]) -> Iterator[dict[str, Any] | None]:
-    for href in hrefs:
-        kind = _MEDIA.get(Path(href).suffix.lower()) if href else None
-        yield {"href": href, "type": kind, "roles": ["data"]} if href else None
 
 
 def _bounds(table: pa.Table) -> list[float]:
     """West, south, east, north of all outlines; the whole globe where none is known."""
+    # A missing outline has bounds of NaN.
     bounds = shapely.bounds(shapely.from_wkb(table["geometry"].to_numpy(zero_copy_only=False)))
     known = bounds[np.isfinite(bounds).all(axis=1)] if len(bounds) else bounds
     if not len(known):

@@ -40,10 +40,10 @@ class BandFile:
     """One band of an item.
 
     Attributes:
-        address: Its file.
-        position: Band of the file, from 0.
-        height: Rows of the file.
-        width: Columns of the file.
+        address: Path of its file, or its name in GDAL's virtual file systems, such as ``/vsicurl/https://...``.
+        position: Position of the band in the file, from 0.
+        height: Number of rows of the file.
+        width: Number of columns of the file.
     """
 
     address: Address
@@ -54,14 +54,14 @@ class BandFile:
 
 @dataclass(frozen=True)
 class StacScene:
-    """One item as one sensor sees it.
+    """One item as one sensor sees it; its grid is that of the band with the most pixels, the finest.
 
     Attributes:
         bands: The file of each band, in the sensor's order.
-        height: Rows of the finest.
-        width: Columns of the finest.
-        crs: Such as ``EPSG:32632``.
-        transform: The affine a-f of the finest.
+        height: Number of rows of the finest band.
+        width: Number of columns of the finest band.
+        crs: Coordinate reference system, such as ``EPSG:32632``; None where none is stated.
+        transform: Affine coefficients a to f of the finest band, from columns and rows to coordinates of the system.
     """
 
     bands: tuple[BandFile, ...]
@@ -75,9 +75,9 @@ class TileReader:
     """Reads tiles; an address is ``<item>/<row>_<column>`` of the tile's first pixel.
 
     Args:
-        sensor: The bands.
-        scenes: By item.
-        tile: Rows and columns of a tile.
+        sensor: The sensor, whose bands the files hold.
+        scenes: The scene of each item, by the item's name.
+        tile: Rows and columns of a tile, in pixels of the finest band.
     """
 
     def __init__(self, sensor: Sensor, scenes: Mapping[str, StacScene], tile: int) -> None:
@@ -89,7 +89,7 @@ class TileReader:
         return tuple(Path(band.address) for band in self._scene(address)[0].bands)
 
     def shape(self, address: str) -> tuple[int, int]:
-        """The tile's."""
+        """Height and width of every tile, in pixels of the finest band."""
         return (self.tile, self.tile)
 
     def read(self, address: str, positions: Sequence[int], window: Window | None) -> NDArray[Any]:
@@ -99,6 +99,7 @@ class TileReader:
         place = Window(row + part.top, column + part.left, part.height, part.width)
         wanted = [scene.bands[position] for position in positions]
         if len({band.address for band in wanted}) == 1 and _is_finest(wanted[0], scene):
+            # All bands wanted are in one file, on the scene's own grid: they are read together.
             positions = [band.position for band in wanted]
             return patiently(wanted[0].address, partial(read_window, bands=positions, window=place))
         return np.stack([patiently(band.address, partial(_read_band, band, scene, place)) for band in wanted])
@@ -107,6 +108,7 @@ class TileReader:
         """Where a tile lies, as the item says."""
         scene, row, column = self._scene(address)
         a, b, c, d, e, f = scene.transform
+        # The item's affine with its origin moved to the tile's first pixel.
         return Header(
             name=str(scene.bands[0].address),
             bytes=-1,
@@ -123,6 +125,7 @@ class TileReader:
         )
 
     def _scene(self, address: str) -> tuple[StacScene, int, int]:
+        # From the right: names of items may hold slashes.
         item, _, corner = address.rpartition("/")
         row, _, column = corner.partition("_")
         return self._scenes[item], int(row), int(column)
@@ -133,7 +136,7 @@ def plan_scene(files: Sequence[tuple[Address, int, Mapping[str, Any]]], name: st
 
     Args:
         files: Address, band of the file from 0, and the asset's properties (with those of the item), of each band.
-        name: The item's, for messages.
+        name: Name of the item, for messages.
 
     Raises:
         SampleError: A header cannot be read, or the files do not cover the same ground.
@@ -154,6 +157,10 @@ def plan_scene(files: Sequence[tuple[Address, int, Mapping[str, Any]]], name: st
 def patiently(address: Address, read: Callable[[Any], T]) -> T:
     """Read an address, and again after a pause where it lies on the net and could not be read: connections drop.
 
+    Args:
+        address: Path of a file, which is read once, or name in GDAL's virtual file systems.
+        read: Function of the address.
+
     Raises:
         SampleError: It failed :data:`ATTEMPTS` times, or is wrong in another way.
     """
@@ -173,6 +180,7 @@ def _read_band(band: BandFile, scene: StacScene, place: Window, address: Address
     if _is_finest(band, scene):
         pixels: NDArray[Any] = read_window(address, [band.position], place)[0]
         return pixels
+    # A tile of the finest band begins and ends within a pixel of a coarser one.
     down, right = band.height / scene.height, band.width / scene.width
     box = (place.top * down, place.left * right, place.height * down, place.width * right)
     return read_stretched(address, band.position, box, place.height, place.width)
@@ -185,6 +193,7 @@ def _is_finest(band: BandFile, scene: StacScene) -> bool:
 def _stated_grid(said: Mapping[str, Any]) -> PixelGrid | None:
     """The grid as the projection extension states it; None where it does not, or not as a whole."""
     shape, transform = said.get("proj:shape"), said.get("proj:transform")
+    # ``proj:epsg`` until version 1 of the extension, ``proj:code`` from version 2 on.
     code = said.get("proj:code") or (f"EPSG:{said['proj:epsg']}" if said.get("proj:epsg") else None)
     if shape is None or transform is None or code is None:
         return None

@@ -16,9 +16,9 @@ from terrasieve.archive.wave_mode.look_up import LookUpTable
 _HEADER = ("missionId", "polarisation", "swath", "absoluteOrbitNumber", "missionDataTakeId", "imageNumber")
 _INFORMATION = "imageAnnotation/imageInformation"
 _MOST = 100_000
-"""Lines or samples, of which a vignette has some 5,000."""
+"""Most lines or samples that are believed; a vignette has some 5,000."""
 _SPACING = (0.1, 100.0)
-"""Metres between pixels, which are some 2 to 4 apart."""
+"""Metres between pixels that are believed; they are some 2 to 4 apart."""
 _POINTS = "geolocationGrid/geolocationGridPointList/geolocationGridPoint"
 
 
@@ -27,22 +27,22 @@ class Annotation:
     """Facts of one vignette.
 
     Attributes:
-        platform: ``S1A`` and so on.
+        platform: Name of the satellite, such as ``S1A``.
         mode: ``WV1`` or ``WV2``.
         polarisation: ``VV`` or ``HH``.
-        orbit: Absolute orbit number.
+        orbit: Absolute orbit number, counted from launch.
         direction: ``ascending`` or ``descending``.
-        heading: Of the platform, in degrees clockwise from north.
-        first: Time of the first line.
-        last: Time of the last line.
-        lines: Number of lines.
-        samples: Number of samples a line.
+        heading: Direction of flight in degrees clockwise from north, 0 to 360.
+        first: Time of the first line, in UTC.
+        last: Time of the last line, in UTC.
+        lines: Number of lines along the azimuth, 1 to 100,000.
+        samples: Number of samples along the range in each line, 1 to 100,000.
         range_spacing: Metres from one sample to the next along the line of sight.
         azimuth_spacing: Metres on the ground from one line to the next.
         denoised: Whether the processor has taken the noise out already.
-        incidence: Degrees.
-        latitude: Degrees.
-        longitude: Degrees, without a jump within the vignette: it may pass 180.
+        incidence: Angle between the line of sight and the vertical, in degrees between 0 and 90.
+        latitude: Geodetic latitude in degrees, north positive.
+        longitude: Longitude in degrees, east positive, without a jump within the vignette: it may pass 180.
     """
 
     platform: str
@@ -64,7 +64,10 @@ class Annotation:
 
 
 def read_annotation(document: Document) -> Annotation:
-    """From the parsed file.
+    """The facts of a vignette.
+
+    Args:
+        document: The parsed annotation file.
 
     Raises:
         SampleError: A fact is absent or impossible.
@@ -99,6 +102,10 @@ def read_annotation(document: Document) -> Annotation:
 def check_belongs(document: Document, annotation: Document) -> None:
     """Refuse a calibration or noise file of another vignette.
 
+    Args:
+        document: The parsed calibration or noise file.
+        annotation: The parsed annotation file of the vignette.
+
     Raises:
         SampleError: Their headers differ.
     """
@@ -116,7 +123,9 @@ def _grid(document: Document) -> tuple[LookUpTable, LookUpTable, LookUpTable]:
         raise document.flaw("has no geolocation grid")
     if not ((found[:, 2] > 0) & (found[:, 2] < 90)).all():
         raise document.flaw("has an incidence outside 0 to 90 degrees")
+    # Longitudes go on past 180 degrees instead of jumping to -180: a mean of 179.9 and -179.9 would lie in Africa.
     found[:, 4] = found[0, 4] + (found[:, 4] - found[0, 4] + 180) % 360 - 180
+    # Tables want lines, and the pixels of each, to ascend, in whatever order the points are listed.
     found = found[np.lexsort((found[:, 1], found[:, 0]))]
     lines, starts = np.unique(found[:, 0], return_index=True)
     vectors = np.split(found, starts[1:])

@@ -12,6 +12,7 @@ from terrasieve.archive.quality.limits import FlawError, Problem
 from terrasieve.archive.wave_mode.annotation import Annotation
 
 _ROUNDING = 1e-9
+"""Share of a cell by which an image may seem too short for it and yet hold it: lengths are sums of rounded numbers."""
 
 
 @dataclass(frozen=True)
@@ -19,8 +20,8 @@ class CellGrid:
     """Edges of cells in an image, in pixels from its first edge: pixel ``i`` covers ``i`` to ``i + 1``.
 
     Attributes:
-        rows: Along the azimuth, shape ``(height + 1,)``.
-        columns: Along the range, shape ``(width + 1,)``; they widen and narrow with the incidence.
+        rows: Edges along the azimuth, ascending, shape ``(height + 1,)``.
+        columns: Edges along the range, ascending, shape ``(width + 1,)``; they widen and narrow with the incidence.
     """
 
     rows: NDArray[np.float64]
@@ -34,6 +35,7 @@ class CellGrid:
     @property
     def centres(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Lines and pixels of the cells' centres, where whole numbers are centres of pixels."""
+        # Edges count from the outer edge of pixel 0, annotations from its centre, half a pixel further in.
         return _middle(self.rows) - 0.5, _middle(self.columns) - 0.5
 
     @property
@@ -49,14 +51,15 @@ def plan_grid(annotation: Annotation, spacing: float, size: int | None, what: st
     some seven per cent (WV1), so that cells of an even number of samples would not be of even length.
 
     Args:
-        annotation: Of the vignette.
-        spacing: Length of a cell's sides in metres.
+        annotation: What the annotation of the vignette says.
+        spacing: Length of a cell's sides in metres, positive.
         size: Rows and columns wanted, taken from the middle; as many as fit when None.
-        what: Name for messages.
+        what: Name of the vignette, for messages.
 
     Raises:
         SampleError: The vignette has not that many cells.
     """
+    # The middle line stands for all: along 20 km of flight the incidence hardly changes.
     incidence = annotation.incidence.at([(annotation.lines - 1) / 2], np.arange(annotation.samples))[0]
     across = np.concatenate([[0.0], np.cumsum(annotation.range_spacing / np.sin(np.radians(incidence)))])
     along = np.arange(annotation.lines + 1, dtype=np.float64) * annotation.azimuth_spacing
@@ -75,12 +78,13 @@ def weights(edges: NDArray[np.float64], length: int) -> csr_array:
     """Share of each pixel in the mean of each cell, by the part of the cell that it covers.
 
     Args:
-        edges: Ascending, within 0 to ``length``, shape ``(cells + 1,)``.
-        length: Pixels.
+        edges: Edges of the cells in pixels, ascending, within 0 to ``length``, shape ``(cells + 1,)``.
+        length: Number of pixels of the whole line.
 
     Returns:
         Sparse, shape ``(cells, length)``; rows sum to 1.
     """
+    # Cut at the edges of cells and of pixels alike: each piece then lies in one cell and one pixel.
     inner = np.arange(np.ceil(edges[0]), np.floor(edges[-1]) + 1)
     cuts = np.unique(np.concatenate([edges, inner]))
     middles, widths = _middle(cuts), np.diff(cuts)
@@ -92,6 +96,7 @@ def weights(edges: NDArray[np.float64], length: int) -> csr_array:
 
 def _edges(metres: NDArray[np.float64], spacing: float, count: int) -> NDArray[np.float64]:
     """Pixel coordinates of cells in the middle of a line whose pixel edges lie at ``metres``."""
+    # Not below 0, as rounding may let the cells seem longer than the line.
     start = max(0.0, (metres[-1] - count * spacing) / 2)
     edges: NDArray[np.float64] = np.interp(start + spacing * np.arange(count + 1), metres, np.arange(len(metres)))
     return edges

@@ -26,15 +26,19 @@ class Document:
     """A parsed file.
 
     Attributes:
-        path: The file, for messages.
-        root: Its elements; names are without their namespace.
+        path: The file that was parsed, for messages.
+        root: The file's outermost element; names of elements are without their namespace.
     """
 
     path: Path
     root: Element
 
     def text(self, where: str, below: Element | None = None) -> str:
-        """Text of the one element at a path such as ``adsHeader/swath``.
+        """Text of the one element at a path such as ``adsHeader/swath``, without spaces around it.
+
+        Args:
+            where: Path of the element, relative to ``below``.
+            below: Element that the path starts from; the root when None.
 
         Raises:
             SampleError: There is none, or it is empty.
@@ -45,7 +49,7 @@ class Document:
         return found.strip()
 
     def number(self, where: str, below: Element | None = None) -> float:
-        """A finite number.
+        """A finite number; ``where`` and ``below`` as in :meth:`text`.
 
         Raises:
             SampleError: It is absent, or is none.
@@ -53,7 +57,7 @@ class Document:
         return float(self._converted(where, below, lambda text: _finite(np.array([text], dtype=np.float64)))[0])
 
     def count(self, where: str) -> int:
-        """A whole number from 0.
+        """A whole number from 0; ``where`` as in :meth:`text`.
 
         Raises:
             SampleError: It is absent, or is none.
@@ -73,7 +77,7 @@ class Document:
         return values
 
     def time(self, where: str) -> datetime:
-        """A time in UTC.
+        """A time in UTC; ``where`` as in :meth:`text`.
 
         Raises:
             SampleError: It is absent, or is none.
@@ -94,6 +98,9 @@ class Document:
 
 def parse(path: Path) -> Document:
     """Parse a file. A DOCTYPE is refused, so there are no entities that could grow or fetch anything.
+
+    Args:
+        path: The XML file, of :data:`MAX_BYTES` at most.
 
     Raises:
         SampleError: The file is absent, too large, not XML, or has a DOCTYPE.
@@ -118,19 +125,19 @@ class _DoctypeError(Exception):
 
 
 def _tree(data: bytes) -> Element:
+    def refuse(*_: object) -> None:
+        raise _DoctypeError
+
+    # Not ElementTree's own parser, which expands the entities that a DOCTYPE declares.
     builder = TreeBuilder()
     parser = expat.ParserCreate(namespace_separator="}")
-    parser.buffer_text = True
-    parser.StartDoctypeDeclHandler = _refuse
+    parser.buffer_text = True  # one call for a text of many lines
+    parser.StartDoctypeDeclHandler = refuse
     parser.StartElementHandler = lambda name, attributes: builder.start(_local(name), attributes)
     parser.EndElementHandler = lambda name: builder.end(_local(name))
     parser.CharacterDataHandler = builder.data
     parser.Parse(data, True)
     return builder.close()
-
-
-def _refuse(*_: object) -> None:
-    raise _DoctypeError
 
 
 def _local(name: str) -> str:

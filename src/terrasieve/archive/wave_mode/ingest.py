@@ -25,9 +25,9 @@ class IngestReport:
     """What became of the vignettes.
 
     Attributes:
-        packed: What packing did.
+        packed: Report of the packing: how many vignettes are in the store, and which were rejected.
         floored: Share of all cells that lay below the noise, 0 to 1.
-        most: The largest share in one vignette.
+        most: The largest share in one vignette, 0 to 1.
     """
 
     packed: PackReport
@@ -53,7 +53,7 @@ def ingest(
     Args:
         archive: Vignettes, of one sensor and one size.
         out: Folder of the store.
-        compress: For storage and remote reading.
+        compress: Whether chunks are compressed, for storage and remote reading.
         max_bad: Highest share of vignettes that may be rejected, 0 to 1.
         workers: Reader processes; 0 reads in this one.
 
@@ -65,14 +65,11 @@ def ingest(
     store = PackedArchive(out)
     table = store.table()
     if FLOORED not in table.column_names:
-        table = table.append_column(FLOORED, pa.array(_shares(store), pa.float64()))
+        (key,) = store.sensors
+        samples = track(range(len(store)), "Counting cells below the noise", total=len(store))
+        # The store keeps no mask; but measured cells have the floor's very value by chance alone.
+        floored = [float(np.mean(store.read(index, key) == np.float32(FLOOR))) for index in samples]
+        table = table.append_column(FLOORED, pa.array(floored, pa.float64()))
         write_geoparquet(table, out / CATALOGUE, {})
     shares = table[FLOORED].to_numpy()
     return IngestReport(packed, float(shares.mean()), float(shares.max()))
-
-
-def _shares(store: PackedArchive) -> list[float]:
-    """The share of each sample that has the floor's very value, which measured cells have by chance alone."""
-    (key,) = store.sensors
-    samples = track(range(len(store)), "Counting cells below the noise", total=len(store))
-    return [float(np.mean(store.read(index, key) == np.float32(FLOOR))) for index in samples]

@@ -17,9 +17,9 @@ class LookUpTable:
     """Vectors along the range, one for each of some lines.
 
     Attributes:
-        lines: Ascending, shape ``(n,)``; they may lie outside the image.
-        pixels: Of each line, the ascending pixels that have a value.
-        values: Of each line, one value a pixel.
+        lines: Lines that have a vector, ascending, shape ``(n,)``; they may lie outside the image.
+        pixels: For each line, the ascending pixels that have a value, shape ``(m,)``; lines may differ in them.
+        values: For each line, the value at each of its pixels, shape ``(m,)``.
     """
 
     lines: NDArray[np.float64]
@@ -30,8 +30,8 @@ class LookUpTable:
         """Values by bilinear interpolation; beyond the outermost lines and pixels, theirs.
 
         Args:
-            lines: Shape ``(h,)``; whole numbers are centres of pixels.
-            pixels: Shape ``(w,)``.
+            lines: Lines that are asked for, shape ``(h,)``; whole numbers are centres of pixels.
+            pixels: Pixels that are asked for on each of them, shape ``(w,)``.
 
         Returns:
             Shape ``(h, w)``.
@@ -40,6 +40,7 @@ class LookUpTable:
         rows = np.stack([np.interp(columns, *vector) for vector in zip(self.pixels, self.values, strict=True)])
         if len(rows) == 1:
             return np.repeat(rows, len(wanted), axis=0)
+        # np.interp holds the outermost positions beyond the ends; the last line then is all of the one above it.
         place = np.interp(wanted, self.lines, np.arange(len(self.lines)))
         below = np.minimum(place.astype(np.int64), len(rows) - 2)
         share = (place - below)[:, None]
@@ -48,7 +49,12 @@ class LookUpTable:
 
 
 def read_vectors(document: Document, vectors: Sequence[Element], name: str) -> LookUpTable:
-    """The table that a list of vectors makes, each with ``line``, ``pixel`` and values of some name.
+    """The table that a list of vectors makes.
+
+    Args:
+        document: The parsed file, for messages.
+        vectors: Elements with ``line``, ``pixel`` and values each, in order of their lines.
+        name: Name of the element that holds the values, such as ``sigmaNought``.
 
     Raises:
         SampleError: There is no vector, lines or pixels do not ascend, or values and pixels differ in number.

@@ -43,9 +43,9 @@ class VignetteReader:
     """Reads vignettes, averaged.
 
     Args:
-        root: What addresses are relative to: paths of measurements.
-        sensor: One band.
-        averaging: How pixels become cells.
+        root: Folder that addresses are relative to, which are paths of measurements.
+        sensor: The sensor with its one band, that of the vignettes' polarisation.
+        averaging: Spacing, size and corrections by which pixels become cells.
     """
 
     def __init__(self, root: Path, sensor: Sensor, averaging: Averaging) -> None:
@@ -82,10 +82,12 @@ class VignetteReader:
         )
         return {
             "geometry": _outline(annotation, grid),
+            # The middle line's: times cannot be added, differences can.
             "time": annotation.first + (annotation.last - annotation.first) / 2,
             "mode": annotation.mode,
             "incidence": float(annotation.incidence.at(*grid.centres).mean()),
             "latitude": latitude,
+            # Tables of annotations go on past 180 degrees.
             "longitude": (longitude + 180) % 360 - 180,
             "platform": annotation.platform,
             "orbit": annotation.orbit,
@@ -111,6 +113,7 @@ def _outline(annotation: Annotation, grid: CellGrid) -> bytes | None:
     return outlines(ring[None], "EPSG:4326")[0]
 
 
+# The vignettes of a product come one after the other and share its manifest.
 @lru_cache(maxsize=1)
 def _version_or_none(manifest: Path) -> str | None:
     try:

@@ -13,6 +13,7 @@ from terrasieve.archive.wave_mode.documents import parse
 
 PRODUCT = "S1?_WV_SLC__*.SAFE"
 MANIFEST = "manifest.safe"
+# mission, mode, polarisation, first and last time, absolute orbit, data take, number of the vignette.
 _VIGNETTE = re.compile(
     r"(?P<platform>s1[a-z])-(?P<mode>wv[12])-slc-(?P<polarisation>vv|hh)-\d{8}t\d{6}-\d{8}t\d{6}"
     r"-\d{6}-[0-9a-f]{6}-(?P<number>\d{3})"
@@ -24,11 +25,11 @@ class VignetteFiles:
     """The files of one vignette.
 
     Attributes:
-        measurement: Complex 16-bit TIFF.
-        annotation: XML.
-        calibration: XML.
-        noise: XML.
-        manifest: XML of the product.
+        measurement: TIFF of complex 16-bit integers, one band.
+        annotation: XML with the facts of :class:`~terrasieve.archive.wave_mode.annotation.Annotation`.
+        calibration: XML with the vectors by which power is divided.
+        noise: XML with the vectors that are subtracted from power.
+        manifest: XML of the whole product, which names the processor's version.
     """
 
     measurement: Path
@@ -55,8 +56,9 @@ class Vignette:
     """A vignette as the names of its files state it.
 
     Attributes:
-        name: Such as ``s1a-wv1-slc-vv-20160101t061142-20160101t061145-009298-00d6d6-001``.
-        measurement: Where its TIFF is, or ought to be.
+        name: Stem of its files' names, such as
+            ``s1a-wv1-slc-vv-20160101t061142-20160101t061145-009298-00d6d6-001``.
+        measurement: Path at which its TIFF is, or ought to be.
         absent: Files that belong to it and are not there.
     """
 
@@ -85,6 +87,7 @@ def find_products(root: Path) -> Iterator[Path]:
         yield root
         return
     for folder, below, _ in os.walk(root):
+        # os.walk goes on with what is left in this list, in its order.
         below.sort()
         found = [name for name in below if is_product(name)]
         below[:] = [name for name in below if not name.endswith(".SAFE")]
@@ -96,6 +99,7 @@ def list_vignettes(product: Path) -> list[Vignette]:
     present = {folder: _names(product / folder) for folder in ("measurement", "annotation", "annotation/calibration")}
     stems = {Path(name).stem for name in present["measurement"] if name.endswith((".tiff", ".tif"))}
     stems |= {Path(name).stem for name in present["annotation"] if name.endswith(".xml")}
+    # Names sort by beam first, though the beams take turns; the last three digits number vignettes as they were taken.
     return [_vignette(product, stem, present) for stem in sorted(stems, key=lambda stem: (stem[-3:], stem))]
 
 

@@ -14,10 +14,9 @@ from terrasieve.archive.quality.limits import FlawError, Problem
 from terrasieve.archive.readers.geotiff import read_header, read_window
 from terrasieve.archive.wave_mode.annotation import Annotation, check_belongs, read_annotation
 from terrasieve.archive.wave_mode.averaging import CellGrid, plan_grid, weights
-from terrasieve.archive.wave_mode.calibration import read_calibration
 from terrasieve.archive.wave_mode.documents import Document, parse
 from terrasieve.archive.wave_mode.look_up import LookUpTable
-from terrasieve.archive.wave_mode.noise import Noise, read_noise
+from terrasieve.archive.wave_mode.radiometry import Noise, read_calibration, read_noise
 from terrasieve.archive.wave_mode.safe import VignetteFiles, processor_version
 from terrasieve.ocean.cmod5n import detrend
 
@@ -40,8 +39,8 @@ class Averaging:
     """How pixels become cells.
 
     Attributes:
-        spacing: Length of a cell's sides in metres.
-        size: Rows and columns, from the middle; as many as fit when None.
+        spacing: Length of a cell's sides in metres, positive.
+        size: Rows and columns of the result, from the middle; as many as fit when None.
         noise: ``subtract`` takes the noise out before averaging; values below 0 are kept until the mean is taken.
         detrending: ``cmod5n`` divides by what the sea gives at 10 m/s at the same incidence.
     """
@@ -58,26 +57,27 @@ def read_vignette(files: VignetteFiles, averaging: Averaging) -> NDArray[np.floa
     Each pixel is ``(|DN|^2 - noise) / sigmaNought^2``, each cell the mean of its pixels, weighted by area. What lies
     below :data:`FLOOR` then is set to it; a cell without a measurement (:data:`MAX_EMPTY`) is NaN.
 
+    Args:
+        files: The vignette's files; that of the noise and the manifest are read only where noise is to be subtracted.
+        averaging: Spacing, size and corrections.
+
     Raises:
         SampleError: A file is absent, damaged or of another vignette, or the image is not what its annotation says.
     """
     document = parse(files.annotation)
     annotation = read_annotation(document)
     grid = plan_grid(annotation, averaging.spacing, averaging.size, str(files.measurement))
-    calibration = _calibration(files, document)
+    calibrating = parse(files.calibration)
+    check_belongs(calibrating, document)
+    calibration = read_calibration(calibrating)
     noise = _noise(files, document, annotation) if averaging.noise == "subtract" else None
     _check_image(files, annotation)
     strips = list(_strips(files, annotation, grid, calibration, noise))
     cells = np.concatenate(strips)
     if averaging.detrending == "cmod5n":
         cells = detrend(cells, annotation.incidence.at(*grid.centres))
+    # The floor comes last, and on cells: on pixels, of which noise was subtracted, it would raise the mean of dark sea.
     return np.maximum(cells, FLOOR).astype(np.float32)
-
-
-def _calibration(files: VignetteFiles, annotation: Document) -> LookUpTable:
-    document = parse(files.calibration)
-    check_belongs(document, annotation)
-    return read_calibration(document)
 
 
 def _noise(files: VignetteFiles, annotation: Document, facts: Annotation) -> Noise | None:
@@ -109,29 +109,28 @@ def _strips(
     files: VignetteFiles, annotation: Annotation, grid: CellGrid, calibration: LookUpTable, noise: Noise | None
 ) -> Iterator[NDArray[np.float64]]:
     """Rows of cells, a few at a time, with NaN where nothing was measured."""
+    # The mean is separable: of each line over columns, then of these over lines, each by a sparse matrix.
     left, right = _covered(grid.columns)
     across = weights(grid.columns - left, right - left)
     pixels = np.arange(left, right)
     for rows in np.array_split(np.arange(grid.shape[0]), max(1, annotation.lines // _STRIP)):
         if not len(rows):
-            continue
+            continue  # there are more strips than rows of cells
         edges = grid.rows[rows[0] : rows[-1] + 2]
         top, bottom = _covered(edges)
         lines = np.arange(top, bottom)
-        power = _power(read_window(files.measurement, [0], Window(top, left, bottom - top, right - left))[0])
+        numbers = read_window(files.measurement, [0], Window(top, left, bottom - top, right - left))[0]
+        # The square of a 16-bit number has up to 30 bits, of which float32 would keep 24.
+        power = numbers.real.astype(np.float64) ** 2 + numbers.imag.astype(np.float64) ** 2
         empty = power == 0
         if noise is not None:
             power -= noise.at(lines, pixels)
         power /= calibration.at(lines, pixels) ** 2
         along = weights(edges - top, bottom - top)
         cells = _mean(power, along, across)
-        if empty.any():
+        if empty.any():  # a second mean costs as much as the first, and few vignettes need it
             cells[_mean(empty.astype(np.float64), along, across) > MAX_EMPTY] = np.nan
         yield cells
-
-
-def _power(numbers: NDArray[Any]) -> NDArray[np.float64]:
-    return numbers.real.astype(np.float64) ** 2 + numbers.imag.astype(np.float64) ** 2
 
 
 def _covered(edges: NDArray[np.float64]) -> tuple[int, int]:

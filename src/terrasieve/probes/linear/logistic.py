@@ -13,15 +13,11 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
-from terrasieve.errors import ConfigError
-from terrasieve.probes.linear.solver import minimise, prepare
-from terrasieve.probes.probe import Features, Labelled, Labels, Probe, check_labelled
-from terrasieve.probes.splits import carve
+from terrasieve.probes.linear.solver import minimise, prepare_features
+from terrasieve.probes.probe import Features, Labelled, Labels, Probe, check_labelled, hold_back
 
 C_GRID = tuple(float(c) for c in np.logspace(-4, 4, 10))
 """scikit-learn's default grid of ``LogisticRegressionCV``."""
-
-VALIDATION_SHARE = 0.1
 
 PATIENCE = 2
 """Values of C in a row that do not raise the validation accuracy, after which larger ones are not tried."""
@@ -41,10 +37,10 @@ class LogisticProbe(Probe):
     Where no validation split is given, a seeded tenth of the train split takes its place.
 
     Args:
-        grid: Values of C to choose from.
+        grid: Values of C to choose from, each above 0.
         max_iter: Most L-BFGS iterations for each C.
         seed: Draws the substitute of a missing validation split.
-        device: Where the fit runs.
+        device: The device that the fit runs on.
 
     Attributes:
         classes_: Codes of the classes in the train split, ascending, shape ``(classes,)``.
@@ -91,11 +87,7 @@ class LogisticProbe(Probe):
         """
         check_labelled(features, labels)
         if validation is None:
-            held_in, held_out = carve(labels, VALIDATION_SHARE, self.seed)
-            if not held_out.size:
-                raise ConfigError("No class has two train samples, so C cannot be chosen; pass a validation split.")
-            validation = Labelled(features[held_out], labels[held_out])
-            features, labels = features[held_in], labels[held_in]
+            (features, labels), validation = hold_back(Labelled(features, labels), labels, self.seed)
         self.scaler_ = StandardScaler()
         for part in _parts(features):
             self.scaler_.partial_fit(part)
@@ -108,12 +100,12 @@ class LogisticProbe(Probe):
         return self._classify(self._standardised(features), self.weights_, self.intercept_)
 
     def _choose(self, train: Tensor, positions: Tensor, validation: Labelled) -> None:
-        held, task, fitted = self._standardised(validation.features), prepare(train, positions), None
+        held, prepared, fitted = self._standardised(validation.features), prepare_features(train, positions), None
         self.validation_accuracy_, self.converged_, worse = -1.0, dict[float, bool](), 0
         for c in self.grid:
             # Of two classes scikit-learn penalises the difference of the weights, which is twice as much.
-            strength = c / 2 if task.classes == 2 else c
-            fit = minimise(task, strength, self.max_iter, start=fitted)
+            strength = c / 2 if prepared.classes == 2 else c
+            fit = minimise(prepared, strength, self.max_iter, start=fitted)
             fitted, self.converged_[c] = (fit.weights, fit.intercept), fit.converged
             reached = float((self._classify(held, *fitted) == validation.labels).mean())
             worse += 1

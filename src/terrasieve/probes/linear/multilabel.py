@@ -13,8 +13,7 @@ from sklearn.multiclass import OneVsRestClassifier
 from sklearn.preprocessing import StandardScaler
 
 from terrasieve.errors import ConfigError
-from terrasieve.probes.metrics.average_precision import average_precision_metrics
-from terrasieve.probes.metrics.classification import Task
+from terrasieve.probes.metrics import Task, average_precision_metrics
 from terrasieve.probes.probe import Features, Labelled, Probe, check_vectors
 
 C_GRID = tuple(float(c) for c in np.logspace(-4, 1, 6))
@@ -27,7 +26,7 @@ class MultilabelLogistic(Probe):
     the validation split, the smallest (most penalised) of equals; there is no refit on train and validation.
 
     Args:
-        grid: Values of C to choose from.
+        grid: Values of C to choose from, each above 0.
         max_iter: Most L-BFGS iterations for each label.
     """
 

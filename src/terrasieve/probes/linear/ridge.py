@@ -9,15 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.preprocessing import StandardScaler
 
-from terrasieve.errors import ConfigError
-from terrasieve.probes.metrics.classification import Task
-from terrasieve.probes.probe import Features, Labelled, Probe, check_vectors
-from terrasieve.probes.splits import carve
+from terrasieve.probes.metrics import Task
+from terrasieve.probes.probe import Features, Labelled, Probe, check_vectors, hold_back
 
 STRENGTHS = tuple(float(value) for value in np.logspace(-2, 6, 17))
 """Penalties to choose from. On standardised vectors the squared norm of a feature is the number of samples."""
-
-VALIDATION_SHARE = 0.1
 
 
 class RidgeProbe(Probe):
@@ -28,7 +24,7 @@ class RidgeProbe(Probe):
     validation split is given, a seeded tenth of the train split takes its place.
 
     Args:
-        strengths: Penalties to choose from.
+        strengths: Penalties to choose from, each above 0.
         seed: Draws the substitute of a missing validation split.
     """
 
@@ -56,11 +52,8 @@ class RidgeProbe(Probe):
         """Solve for every strength and keep the best on the validation split; see :meth:`Probe.fit`."""
         check_vectors(features, labels)
         if validation is None:
-            kept, held = carve(np.zeros(len(labels), dtype=np.int64), VALIDATION_SHARE, self.seed)
-            if not held.size:
-                raise ConfigError("One train sample alone cannot be fitted and checked; pass a validation split.")
-            validation = Labelled(features[held], labels[held])
-            features, labels = features[kept], labels[kept]
+            one_stratum = np.zeros(len(labels), dtype=np.int64)
+            (features, labels), validation = hold_back(Labelled(features, labels), one_stratum, self.seed)
         self.scaler_ = StandardScaler().fit(np.asarray(features, dtype=np.float64))
         self.intercept_ = float(np.mean(labels))
         train, held_out = self.scaler_.transform(features), self.scaler_.transform(validation.features)

@@ -1,4 +1,4 @@
-"""Multinomial logistic regression: scikit-learn's objective, and its minimum by preconditioned L-BFGS.
+"""Multinomial logistic regression: the minimum of scikit-learn's objective, by preconditioned L-BFGS.
 
 The features are read twice in each iteration, once along a direction and once for a gradient; all else is small. So
 what counts is how few such iterations are needed. Frozen features are correlated so strongly that the covariance saves
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from terrasieve.probes.linear.covariance import Preconditioner, covariance_blocks, principal_axes
+from terrasieve.streams import Stream, torch_generator
 
 TOLERANCE = 3e-7
 """What one more step may promise at the end, as a share of the objective and of its descent from no weights at all."""
@@ -27,22 +27,17 @@ HISTORY = 10
 AXES = 512
 """Axes that the descent begins along, where there are more than twice as many features."""
 
+BLOCK = 2048
+"""Features whose covariances with each other the preconditioner knows."""
 
-def objective(weights: Tensor, intercept: Tensor, features: Tensor, labels: Tensor, c: float) -> Tensor:
-    """C times the summed cross-entropy plus half the squared norm of the weights, as scikit-learn defines it.
+COVARIANCE_ROWS = 2**14
+"""Samples that the preconditioner's covariance is taken from; of more, evenly spaced ones."""
 
-    Args:
-        weights: Shape ``(features, classes)``.
-        intercept: Shape ``(classes,)``; not penalised.
-        features: Shape ``(n, features)``.
-        labels: Class codes, shape ``(n,)``.
-        c: Inverse strength of the penalty.
-    """
-    losses = functional.cross_entropy(features @ weights + intercept, labels, reduction="sum")
-    return c * losses + 0.5 * weights.square().sum()
+_PANEL = 512
+_POWER_ITERATIONS = 2
 
 
-class Task(NamedTuple):
+class PreparedFeatures(NamedTuple):
     """Samples, and what every fit to them shares, whatever its C.
 
     Attributes:
@@ -70,7 +65,7 @@ class Fit(NamedTuple):
         weights: Shape ``(features, classes)``.
         intercept: Shape ``(classes,)``.
         iterations: Steps that were made with all features.
-        converged: Whether the tolerance was reached.
+        converged: Whether :data:`TOLERANCE` was reached before the iterations ran out.
     """
 
     weights: Tensor
@@ -79,7 +74,7 @@ class Fit(NamedTuple):
     converged: bool
 
 
-def prepare(features: Tensor, labels: Tensor) -> Task:
+def prepare_features(features: Tensor, labels: Tensor) -> PreparedFeatures:
     """Measure what every fit shares: covariance and leading axes.
 
     Args:
@@ -88,39 +83,39 @@ def prepare(features: Tensor, labels: Tensor) -> Task:
     """
     covariance, classes = covariance_blocks(features), int(labels.max()) + 1
     if features.shape[1] <= 2 * AXES:
-        return Task(features, labels, classes, covariance, None, None)
+        return PreparedFeatures(features, labels, classes, covariance, None, None)
     axes = principal_axes(covariance, AXES)
     projected = features @ axes
-    return Task(features, labels, classes, covariance, axes, (projected, covariance_blocks(projected)))
+    return PreparedFeatures(features, labels, classes, covariance, axes, (projected, covariance_blocks(projected)))
 
 
-def minimise(task: Task, c: float, max_iter: int, start: tuple[Tensor, Tensor] | None = None) -> Fit:
-    """Weights and intercept that minimise :func:`objective`.
+def minimise(prepared: PreparedFeatures, c: float, max_iter: int, start: tuple[Tensor, Tensor] | None = None) -> Fit:
+    """Weights and intercept that minimise C times the summed cross-entropy plus half the squared norm of the weights.
 
     L-BFGS (Nocedal and Wright 2006, algorithm 7.4) whose initial inverse Hessian is that of the penalty plus the
     covariance of the features times the mean curvature p (1 - p) of the predictions. With uniform predictions this is
     the objective's Hessian itself (Böhning 1992, section 2); it is taken anew whenever the mean curvature has halved or
-    doubled. Steps end where the slope along the direction has fallen to half. Where the task has axes, the descent
+    doubled. Steps end where the slope along the direction has fallen to half. Where there are axes, the descent
     first changes the weights along them alone, and then in all directions.
 
     Products with the features are float32, scores and losses float64. It ends when half the squared Newton decrement,
     with L-BFGS's Hessian, is below :data:`TOLERANCE`, or when float32 gives no descent any more.
 
     Args:
-        task: As :func:`prepare` gives it.
+        prepared: Samples with their covariance, from :func:`prepare_features`.
         c: Inverse strength of the penalty.
         max_iter: Most iterations along the axes, and again with all features.
         start: Weights ``(features, classes)`` and intercept ``(classes,)`` to begin with; zeros when None.
     """
-    penalty = 1 / (c * len(task.labels))
-    problem = _Problem(task.features, task.labels, penalty)
-    parameters = task.features.new_zeros(task.classes, task.features.shape[1] + 1)
+    penalty = 1 / (c * len(prepared.labels))
+    problem = _Problem(prepared.features, prepared.labels, penalty)
+    parameters = prepared.features.new_zeros(prepared.classes, prepared.features.shape[1] + 1)
     if start is not None:
         parameters = torch.cat([start[0].T, start[1][:, None]], dim=1)
     point = problem.at(parameters)
-    if task.axes is not None and task.along is not None:
-        point = problem.at(point.parameters + _change_along(task.axes, *task.along, problem, point, max_iter))
-    point, iterations, converged = _descend(problem, task.covariance, point, max_iter)
+    if prepared.axes is not None and prepared.along is not None:
+        point = problem.at(point.parameters + _change_along(prepared.axes, *prepared.along, problem, point, max_iter))
+    point, iterations, converged = _descend(problem, prepared.covariance, point, max_iter)
     weights, intercept = point.parameters[:, :-1], point.parameters[:, -1]
     return Fit(weights.T.contiguous(), intercept.clone(), iterations, converged)
 
@@ -219,15 +214,13 @@ class _Problem:
                 break
             bend = float(((shares * change.square()).sum(dim=1) - means.square()).mean()) + square
             low, high = (length, high) if here < 0 else (low, length)
-            length = _inside(low, high, length - here / bend if bend > 0 else math.inf)
+            length = length - here / bend if bend > 0 else math.inf
+            if math.isinf(high):
+                # Nothing bounds the step from above yet: at most four times as long as the longest that is too short.
+                length = min(length, 4 * low)
+            elif not low < length < high:
+                length = (low + high) / 2
         return length
-
-
-def _inside(low: float, high: float, wanted: float) -> float:
-    """A step between bounds, or with no upper one at most four times as long as the lower."""
-    if math.isinf(high):
-        return min(wanted, 4 * low)
-    return wanted if low < wanted < high else (low + high) / 2
 
 
 class _History:
@@ -261,3 +254,75 @@ class _History:
 
 def _dot(a: Tensor, b: Tensor) -> float:
     return float((a.double() * b.double()).sum())
+
+
+# ------------------------------------------------------------------ covariance
+# What is known of the features before the descent: a preconditioner, and the axes of most variance.
+
+
+def covariance_blocks(features: Tensor) -> tuple[Tensor, ...]:
+    """Covariances within each run of at most :data:`BLOCK` features, of centred features ``(n, features)``."""
+    rows = features[:: -(-len(features) // COVARIANCE_ROWS)]
+    return tuple(_second_moments(part) for part in torch.split(rows, BLOCK, dim=1))
+
+
+def principal_axes(covariance: Sequence[Tensor], count: int) -> Tensor:
+    """Orthonormal directions near those of most variance, shape ``(features, count)``.
+
+    Subspace iteration from a seeded start (Halko, Martinsson and Tropp 2011, algorithm 4.4).
+    """
+    length = sum(len(block) for block in covariance)
+    start = torch.randn(length, count, generator=torch_generator(Stream.PRINCIPAL_AXES, 0))
+    axes = start.to(covariance[0].device, covariance[0].dtype)
+    for _ in range(_POWER_ITERATIONS):
+        parts = torch.split(axes, [len(block) for block in covariance])
+        spread = [block @ part for block, part in zip(covariance, parts, strict=True)]
+        axes = torch.linalg.qr(torch.cat(spread)).Q
+    return axes
+
+
+def _second_moments(features: Tensor) -> Tensor:
+    length = features.shape[1]
+    result = features.new_zeros(length, length)
+    # Below the diagonal only: that is little more than half of the products.
+    for first in range(0, length, _PANEL):
+        panel = slice(first, first + _PANEL)
+        result[first:, panel] = features[:, first:].T @ features[:, panel]
+    return (result.tril() + result.tril(-1).T) / len(features)
+
+
+class Preconditioner:
+    """Inverse of ``curvature * covariance + penalty``, block by block; the intercept's part is the curvature alone.
+
+    Args:
+        covariance: Blocks of the features' covariance, from :func:`covariance_blocks`.
+        curvature: Factor of the covariance, above 0.
+        penalty: What is added to the diagonal of the features, above 0.
+    """
+
+    def __init__(self, covariance: Sequence[Tensor], curvature: float, penalty: float) -> None:
+        self.curvature = curvature
+        self.factors = [_factor(block, curvature, penalty) for block in covariance]
+        self.sizes = [len(block) for block in covariance]
+
+    def __call__(self, gradient: Tensor) -> Tensor:
+        """Its product with a gradient ``(classes, features + 1)``, the intercept last."""
+        *parts, last = torch.split(gradient, [*self.sizes, 1], dim=1)
+        solved = [
+            torch.cholesky_solve(part.T.contiguous(), factor).T
+            for part, factor in zip(parts, self.factors, strict=True)
+        ]
+        return torch.cat([*solved, last / self.curvature], dim=1)
+
+
+def _factor(block: Tensor, curvature: float, penalty: float) -> Tensor:
+    """Cholesky's factor; what float32 cannot resolve in the covariance is added to its diagonal."""
+    floor = torch.finfo(block.dtype).eps * float(block.trace())
+    while True:
+        matrix = curvature * block
+        matrix.diagonal().add_(penalty + curvature * floor)
+        factor: Tensor
+        factor, failed = torch.linalg.cholesky_ex(matrix)
+        if not failed:
+            return factor
+        floor *= 10

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 from terrasieve.probes.segmentation.deeplab import DeepLabProbe
 from terrasieve.probes.segmentation.folds import hold_out, make_folds
-from terrasieve.probes.segmentation.labels import read_labels
-from terrasieve.probes.segmentation.maps import PixelValues
+from terrasieve.probes.segmentation.map_probe import PixelValues
 from terrasieve.probes.segmentation.patch import PatchLinear
 from terrasieve.probes.segmentation.segment import (
-    PER_PIXEL,
     evaluate_segmentation,
     segment,
     segmentation_probes_named,
     with_pixel_floor,
 )
-from terrasieve.probes.segmentation.task import prepare_segmentation
+from terrasieve.probes.segmentation.task import prepare_segmentation, read_labels
 
 __all__ = [
-    "PER_PIXEL",
     "DeepLabProbe",
     "PatchLinear",
     "PixelValues",

@@ -5,7 +5,7 @@ The paper states the head and the frozen backbone. Optimiser, schedule, batch an
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any, ClassVar, Self
 
 import terrasieve._torchvision  # noqa: F401  (must come first: the installed builds may not match)
@@ -19,9 +19,17 @@ from torchvision.models.segmentation.deeplabv3 import ASPP
 
 from terrasieve.embeddings.stream import device_of
 from terrasieve.errors import ConfigError
-from terrasieve.probes.metrics.segmentation import IGNORE
-from terrasieve.probes.segmentation.map_probe import LabelledImages, Report, SegmentationProbe, silent
-from terrasieve.probes.segmentation.maps import FeatureMaps, label_places
+from terrasieve.probes.segmentation.map_probe import (
+    FeatureMaps,
+    LabelledImages,
+    Report,
+    SegmentationProbe,
+    label_places,
+    silent,
+)
+from terrasieve.probes.segmentation.pixel_metrics import IGNORE
+from terrasieve.streams import Stream, generator, torch_seed
+from terrasieve.views.dihedral import ORDER, TRANSPOSE, apply_dihedral
 
 RATES = (12, 24, 36)
 """Dilations of the pyramid at an output stride of 8 (Chen et al. 2017, arXiv 1706.05587, section 3.3)."""
@@ -41,9 +49,9 @@ class DeepLabProbe(SegmentationProbe):
     Args:
         steps: Steps of the optimiser.
         batch_size: Images in a step, at least two, for batch normalisation; the same may be drawn twice.
-        learning_rate: Of Adam, at the start.
+        learning_rate: Learning rate of Adam at the start, above 0; it falls to 0.
         width: Channels of the head; the paper's is 256.
-        seed: Of the initial weights, dropout, batches and turns.
+        seed: Seed of the initial weights, dropout, batches and turns.
 
     Raises:
         ConfigError: The batch size is below two.
@@ -74,8 +82,9 @@ class DeepLabProbe(SegmentationProbe):
     def fit(self, maps: FeatureMaps, train: LabelledImages, report: Report = silent) -> Self:
         """Train the head; see :meth:`SegmentationProbe.fit`."""
         with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
-            torch.manual_seed(self.seed)
-            self.head_ = build_head(_width_of(maps, train), train.classes, self.width).to(device_of(maps))
+            torch.manual_seed(torch_seed(Stream.DEEPLAB_HEAD, self.seed))
+            features = int(maps(train.pixels[:1]).shape[1])
+            self.head_ = build_head(features, train.classes, self.width).to(device_of(maps))
             self._train(maps, train, report)
         self.head_.eval()
         return self
@@ -92,15 +101,15 @@ class DeepLabProbe(SegmentationProbe):
         schedule = torch.optim.lr_scheduler.PolynomialLR(optimiser, total_iters=self.steps, power=POWER)
         labels, places = torch.from_numpy(train.labels.astype(np.int64)), train.places
         square = train.pixels.shape[-2] == train.pixels.shape[-1] and labels.shape[-2] == labels.shape[-1]
-        generator = np.random.default_rng(self.seed)
-        rows = _rows(len(labels), self.batch_size, generator)
+        rng = generator(Stream.DEEPLAB_BATCHES, self.seed)
+        rows = _rows(len(labels), self.batch_size, rng)
         for step in range(self.steps):
             report(f"step {step + 1}/{self.steps}")
-            turn, drawn = int(generator.integers(8 if square else 4)), next(rows)
-            features = maps(turned(train.pixels[drawn], turn))
+            turn, drawn = int(rng.integers(ORDER if square else TRANSPOSE)), next(rows)
+            features = maps(apply_dihedral(train.pixels[drawn], turn))
             scores = maps.at(self.head_(features), places)
             optimiser.zero_grad()
-            truth = turned(labels[drawn], turn).to(scores.device)
+            truth = apply_dihedral(labels[drawn], turn).to(scores.device)
             functional.cross_entropy(scores, truth, ignore_index=IGNORE).backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
             optimiser.step()
             schedule.step()
@@ -110,9 +119,9 @@ def build_head(features: int, classes: int, width: int) -> nn.Sequential:
     """Torchvision's ``DeepLabHead``, whose width is 256, in any width; same layers, same names.
 
     Args:
-        features: Channels of the maps.
-        classes: Channels of the scores.
-        width: Channels in between.
+        features: Number of channels of the maps.
+        classes: Number of channels of the scores.
+        width: Number of channels in between.
     """
     return nn.Sequential(
         ASPP(features, RATES, width),
@@ -121,20 +130,6 @@ def build_head(features: int, classes: int, width: int) -> nn.Sequential:
         nn.ReLU(),
         nn.Conv2d(width, classes, 1),
     )
-
-
-def turned(images: Tensor, turn: int) -> Tensor:
-    """Images ``(..., height, width)`` under one of the eight symmetries of the square; 0 is the identity.
-
-    The first four, which are no and both flips, keep the shape of images that are not square.
-    """
-    flips: Sequence[tuple[int, ...]] = ((), (-2,), (-1,), (-2, -1))
-    flipped = images.flip(flips[turn % 4])
-    return flipped.transpose(-2, -1) if turn >= 4 else flipped
-
-
-def _width_of(maps: FeatureMaps, train: LabelledImages) -> int:
-    return int(maps(train.pixels[:1]).shape[1])
 
 
 def _rows(count: int, batch_size: int, generator: np.random.Generator) -> Iterator[Tensor]:

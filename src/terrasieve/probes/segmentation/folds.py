@@ -9,6 +9,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from terrasieve.errors import ArchiveError, ConfigError, nearest
+from terrasieve.streams import Stream, generator
 
 ASSET = "asset"
 """Stands for the column ``asset:<label sensor>``: images cut from one file are one group."""
@@ -41,7 +42,7 @@ class Folds:
     """Every image of an archive that is scored is so once.
 
     Attributes:
-        parts: The folds.
+        parts: The folds, one a round of fitting and scoring.
         groups: Name of the group of every sample of the archive, shape ``(n,)``; the unit of the intervals.
         unit: What a group is, in the plural.
         origin: Where the folds come from, for the protocol.
@@ -84,7 +85,7 @@ def hold_out(groups: NDArray[np.str_], origin: str, seed: int = 0) -> Folds:
 
     Args:
         groups: Group of every sample, shape ``(n,)``.
-        origin: How the groups were found.
+        origin: How the groups were found, for the protocol.
         seed: Deals the groups where there are many.
 
     Raises:
@@ -96,7 +97,7 @@ def hold_out(groups: NDArray[np.str_], origin: str, seed: int = 0) -> Folds:
             f"All {len(groups)} images belong to the group {names[0]!r}, so none can be held out; name another column."
         )
     count = len(names) if len(names) <= MOST_SINGLE else DEALT
-    order = names if count == len(names) else np.random.default_rng(seed).permutation(names)
+    order = names if count == len(names) else generator(Stream.FOLDS, seed).permutation(names)
     tests = [np.isin(groups, held) for held in np.array_split(order, count)]
     parts = tuple(Fold(np.flatnonzero(~test), np.flatnonzero(test)) for test in tests)
     how = "one at a time" if count == len(names) else f"in {count} folds dealt with seed {seed}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, NamedTuple, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -12,10 +12,17 @@ from torch import Tensor
 
 from terrasieve.embeddings.stream import device_of
 from terrasieve.probes.linear.logistic import LogisticProbe
-from terrasieve.probes.metrics.segmentation import IGNORE
 from terrasieve.probes.probe import Labelled
-from terrasieve.probes.segmentation.map_probe import LabelledImages, Report, SegmentationProbe, silent
-from terrasieve.probes.segmentation.maps import FeatureMaps, label_places
+from terrasieve.probes.segmentation.map_probe import (
+    FeatureMaps,
+    LabelledImages,
+    Report,
+    SegmentationProbe,
+    label_places,
+    silent,
+)
+from terrasieve.probes.segmentation.pixel_metrics import IGNORE
+from terrasieve.streams import Stream, generator
 
 MAX_ITER = 1000
 """Of L-BFGS; far more than it needs where the penalty is not tiny."""
@@ -24,27 +31,21 @@ VECTORS_AT_ONCE = 2**24
 """Bound on the numbers of one block of interpolated vectors: 64 MiB in float32."""
 
 
-class _Drawn(NamedTuple):
-    """Vectors ``(k, features)`` of the drawn pixels and their class codes ``(k,)``, image by image."""
-
-    vectors: NDArray[np.float32]
-    codes: NDArray[np.int64]
-
-
 class PatchLinear(SegmentationProbe):
     """Logistic regression on feature maps that are interpolated to the pixels of the label map.
 
-    On the pixels themselves (:class:`terrasieve.probes.segmentation.maps.PixelValues`) this is the per-pixel floor.
-    Longer vectors are reduced to their first principal components on train, which saves most of the time and keeps
-    the classifier linear. C is fixed: chosen on one of a few train sites it is a lottery, because the best C for one
-    site says little of the next, and pixels next to those that were fitted on would choose next to no penalty.
+    On the pixels themselves (:class:`PixelValues <terrasieve.probes.segmentation.map_probe.PixelValues>`) this is the
+    per-pixel floor. Longer vectors are reduced to their first principal components on train, which saves most of the
+    time and keeps the classifier linear. C is fixed: chosen on one of a few train sites it is a lottery, because the
+    best C for one site says little of the next, and pixels next to those that were fitted on would choose next to no
+    penalty.
 
     Args:
         pixels: Train pixels that are drawn in all, in equal number from each image as far as it has them; classes
             stay as frequent as they are.
         components: Most numbers of a vector.
         c: Inverse strength of the penalty; scikit-learn's default.
-        seed: Of every draw.
+        seed: Seed of every draw.
     """
 
     name: ClassVar[str] = "patch linear"
@@ -70,14 +71,16 @@ class PatchLinear(SegmentationProbe):
         """Draw pixels and fit; see :meth:`SegmentationProbe.fit`."""
         drawn = self._draw(maps, train, report)
         report("fit")
-        size = min(self.components, len(drawn.vectors))
+        size = min(self.components, len(drawn.features))
         self.reduction_ = None
-        if drawn.vectors.shape[1] > size:
-            self.reduction_ = _principal(drawn.vectors, size, self.seed)
-        vectors = self._reduced(drawn.vectors)
+        if drawn.features.shape[1] > size:
+            # Two power iterations, not four to seven: what they would still change is far below the spread of a fold.
+            reduction = PCA(size, svd_solver="randomized", iterated_power=2, random_state=self.seed)
+            self.reduction_ = reduction.fit(drawn.features)
+        vectors = self._reduced(drawn.features)
         probe = LogisticProbe((self.c,), MAX_ITER, device=device_of(maps))
         # There is nothing to choose; without validation vectors a tenth of the train vectors would be held back.
-        self.probe_ = probe.fit(vectors, drawn.codes, Labelled(vectors, drawn.codes))
+        self.probe_ = probe.fit(vectors, drawn.labels, Labelled(vectors, drawn.labels))
         return self
 
     def predict(self, maps: FeatureMaps, pixels: Tensor, size: tuple[int, int]) -> NDArray[Any]:
@@ -100,22 +103,18 @@ class PatchLinear(SegmentationProbe):
             return vectors
         return np.asarray(self.reduction_.transform(vectors), dtype=np.float32)
 
-    def _draw(self, maps: FeatureMaps, train: LabelledImages, report: Report) -> _Drawn:
-        generator = np.random.default_rng(self.seed)
+    def _draw(self, maps: FeatureMaps, train: LabelledImages, report: Report) -> Labelled:
+        """Vectors of the drawn pixels and their class codes, image by image."""
+        pixels = generator(Stream.PATCH_PIXELS, self.seed)
         places, count = train.places.flatten(0, 2), len(train.labels)
         parts = []
         for number, labels in enumerate(train.labels.reshape(count, -1)):
             report(f"image {number + 1}/{count}")
-            drawn = generator.permutation(np.flatnonzero(labels != IGNORE))[: -(-self.pixels // count)]
+            drawn = pixels.permutation(np.flatnonzero(labels != IGNORE))[: -(-self.pixels // count)]
             there = places[torch.from_numpy(drawn)][None, None]
             vectors = _vectors(maps.at(maps(train.pixels[number : number + 1]), there))
-            parts.append(_Drawn(vectors, labels[drawn].astype(np.int64)))
-        return _Drawn(*(np.concatenate(part) for part in zip(*parts, strict=True)))
-
-
-def _principal(vectors: NDArray[np.float32], size: int, seed: int) -> PCA:
-    # Two power iterations instead of four to seven: what they would still change is far below the spread of a fold.
-    return PCA(size, svd_solver="randomized", iterated_power=2, random_state=seed).fit(vectors)
+            parts.append(Labelled(vectors, labels[drawn].astype(np.int64)))
+        return Labelled(*(np.concatenate(part) for part in zip(*parts, strict=True)))
 
 
 def _vectors(values: Tensor) -> NDArray[np.float32]:

@@ -14,19 +14,25 @@ from torch import Tensor
 from terrasieve.archive.protocol import Archive
 from terrasieve.archive.statistics import measure
 from terrasieve.console import progress_bar
+from terrasieve.device import Precision
 from terrasieve.embeddings.inputs import EncoderInput, bands_by_sensor
-from terrasieve.embeddings.stream import EmbedSettings, Precision, device_of, prepare_batch, read_batches
+from terrasieve.embeddings.stream import EmbedSettings, device_of, prepare_batch, read_batches
 from terrasieve.errors import ConfigError, nearest
-from terrasieve.models.backbone import Encoder, build_encoder
+from terrasieve.models.backbone import Encoder
 from terrasieve.models.export import EncoderCard
-from terrasieve.probes.metrics.segmentation import pixel_confusion, score_units
-from terrasieve.probes.models import RANDOM_INIT, Candidate, Showing, check_names, showing
-from terrasieve.probes.results import InputRow, ProbeRow, default_inputs, distinct_members
+from terrasieve.probes.models import Candidate, Showing, check_names, showing, untrained
+from terrasieve.probes.results import PER_PIXEL, InputRow, ProbeRow, data_set_of, default_inputs, distinct_members
 from terrasieve.probes.segmentation.deeplab import DeepLabProbe
 from terrasieve.probes.segmentation.folds import Fold, make_folds
-from terrasieve.probes.segmentation.map_probe import LabelledImages, SegmentationProbe
-from terrasieve.probes.segmentation.maps import FeatureMaps, PixelValues, feature_maps
+from terrasieve.probes.segmentation.map_probe import (
+    FeatureMaps,
+    LabelledImages,
+    PixelValues,
+    SegmentationProbe,
+    feature_maps,
+)
 from terrasieve.probes.segmentation.patch import PatchLinear
+from terrasieve.probes.segmentation.pixel_metrics import pixel_confusion, score_units
 from terrasieve.probes.segmentation.task import SegmentationTask, prepare_segmentation
 from terrasieve.sensors import find_sensor
 from terrasieve.views.normalise import Normaliser
@@ -55,7 +61,7 @@ def evaluate_segmentation(
     Args:
         candidates: Encoders, and :class:`PixelValues` as the floor; the first is the one in question.
         inputs: What each is shown, a line each.
-        task: From :func:`prepare_segmentation`.
+        task: Labels, folds and probes, from :func:`prepare_segmentation`.
 
     Returns:
         Ordered by model, input and probe.
@@ -88,7 +94,10 @@ def _cells(candidates: Sequence[Candidate], inputs: Sequence[EncoderInput], task
     wanted = tuple(dict.fromkeys(one.resolve(task.archive.sensors) for one in inputs))
     cells = []
     for candidate in candidates:
-        precision = _precision(task.settings, device_of(candidate.model))
+        device = device_of(candidate.model)
+        # Dilated convolutions have no fast bfloat16 kernel on the CPU: measured seven times slower than float32.
+        is_slow = task.settings.precision == "auto" and device.type == "cpu"
+        precision: Precision = "32" if is_slow else task.settings.on(device).precision
         shown = [showing(candidate, one, task.archive.sensors) for one in wanted]
         # One frozen copy of the model, and another where it stands behind a copying of the band.
         models = {type(one.model): one.model for one in shown}
@@ -100,13 +109,6 @@ def _cells(candidates: Sequence[Candidate], inputs: Sequence[EncoderInput], task
             if probe.on_pixels or not isinstance(candidate.model, PixelValues)
         ]
     return cells
-
-
-def _precision(settings: EmbedSettings, device: torch.device) -> Precision:
-    # Dilated convolutions have no fast bfloat16 kernel on the CPU: measured seven times slower than float32.
-    if settings.precision == "auto" and device.type == "cpu":
-        return "32"
-    return settings.on(device).precision
 
 
 def _normaliser(task: SegmentationTask, fold: Fold, rows: Sequence[InputRow]) -> Normaliser:
@@ -158,6 +160,8 @@ def _probe_row(cell: _Cell, tally: NDArray[np.int64], task: SegmentationTask) ->
     return ProbeRow(
         model=cell.candidate.name,
         inputs=cell.shown.row.name,
+        sensor=cell.shown.row.sensor,
+        bands=cell.shown.row.bands,
         probe=cell.probe.name,
         protocol=str(cell.probe.protocol),
         data=task.data,
@@ -172,11 +176,11 @@ def _probe_row(cell: _Cell, tally: NDArray[np.int64], task: SegmentationTask) ->
         confusion=score.confusion,
         seed=task.seed,
         note=cell.shown.note,
+        is_floor=cell.candidate.is_floor,
+        data_set=data_set_of(task.archive.source),
+        simulated=bool(task.archive.source.get("simulated")),
     )
 
-
-PER_PIXEL = "per-pixel"
-"""The floor that sees nothing but the bands of the pixel itself."""
 
 _PROBES = {"patch": PatchLinear, "deeplab": DeepLabProbe}
 
@@ -197,17 +201,17 @@ def segment(
 
     Args:
         encoder: Runs on the device that it is on; left exactly as it is.
-        card: The encoder's card.
+        card: The encoder's card, which names its recipe and backbone.
         archive: Has a sensor of kind ``map``.
         label_sensor: That sensor, by key, name or kind.
         inputs: What is shown, a line each; everything that the archive offers when None, as in
-            :func:`terrasieve.probes.compare.evaluate`.
+            :func:`terrasieve.probing.probe`.
         probes: What to fit; :class:`PatchLinear` when None.
         group: Column of the archive's table whose equal values are one site; see
             :func:`terrasieve.probes.segmentation.folds.make_folds`.
         ignore: Values of the label map that do not count.
         settings: Size, batch size and precision; the defaults when None.
-        seed: Of the floor's weights and of everything drawn.
+        seed: Seed of the floor's weights and of everything drawn.
 
     Returns:
         Rows ordered by model (the encoder, then the floors), input and probe.
@@ -227,11 +231,10 @@ def segment(
 
 def with_pixel_floor(encoder: Encoder, card: EncoderCard, seed: int) -> tuple[Candidate, ...]:
     """A trained encoder, its own backbone untrained, and the pixels, whose bands are always joined."""
-    untrained = build_encoder(card.backbone, seed).to(device_of(encoder))
     return (
         Candidate(card.recipe, encoder, encoder.channels),
-        Candidate(RANDOM_INIT, untrained, encoder.channels),
-        Candidate(PER_PIXEL, PixelValues(), 1),
+        untrained(card.backbone, seed, device_of(encoder)),
+        Candidate(PER_PIXEL, PixelValues(), 1, is_floor=True),
     )
 
 

@@ -11,8 +11,8 @@ from terrasieve.report.grouping import Group, groups_of
 from terrasieve.report.run import Run
 from terrasieve.report.sections.scores import metric_table
 from terrasieve.report.sections.training import curves
-from terrasieve.report.tables import Table
 from terrasieve.report.wording import listed
+from terrasieve.tables import Table
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Comparison:
 
     Attributes:
         cautions: Why numbers may not be comparable, one sentence each.
-        tables: Under the probe, a column per run: its trained model, on inputs and probes that two runs or more share.
+        tables: Name of the probe and a table with a column per run: its trained model, on what at least two runs share.
         charts: Curves of the runs drawn over one another.
     """
 
@@ -34,18 +34,15 @@ def comparison(runs: Sequence[Run]) -> Comparison | None:
     """The section; None for a single run."""
     if len(runs) < 2:
         return None
-    rows = _shared([replace(row, model=run.name) for run in runs for row in _trained(run)])
+    trained = ((run, row) for run in runs for row in run.rows if row.model == run.rows[0].model)
+    rows = _shared([replace(row, model=run.name) for run, row in trained])
     groups = groups_of(rows)
     tables = tuple((group.title, metric_table(group, group.metrics[0])) for group in groups)
     return Comparison(_doubts(groups), tables, curves("compared", runs))
 
 
-def _trained(run: Run) -> tuple[ProbeRow, ...]:
-    return tuple(row for row in run.rows if row.model == run.rows[0].model)
-
-
 def _key(row: ProbeRow) -> tuple[str, str, float, str, int]:
-    return (row.target, row.probe, row.train_share, row.bands, row.seed)
+    return (row.target, row.probe, row.train_share, row.shown_bands, row.seed)
 
 
 def _shared(rows: Sequence[ProbeRow]) -> list[ProbeRow]:

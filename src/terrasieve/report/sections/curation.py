@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from terrasieve.report.charts import ACCENT, FAINT, MUTED, Chart, Choice, axis, finite, plain
-from terrasieve.report.round_record import Round
-from terrasieve.report.tables import MISSING, Cell, Table
+from terrasieve.report.run import Run
 from terrasieve.report.wording import percent
+from terrasieve.runs import RoundRecord
+from terrasieve.tables import MISSING, Cell, Table, row_of
 
 
 @dataclass(frozen=True)
@@ -20,33 +21,37 @@ class Curation:
     classes: Choice | None
 
 
-def curation(key: str, rounds: Sequence[Round]) -> Curation | None:
+def curation(key: str, run: Run) -> Curation | None:
     """The section; None where there was no round.
 
     Args:
-        key: Prefix of the ids.
-        rounds: The first first.
+        key: Prefix of the ids, unique among the runs of the page.
+        run: The run that the page is about.
     """
-    if not rounds:
+    if not run.rounds:
         return None
-    latest_first = rounds[::-1]
-    occupancy = tuple(_occupancy(f"{key}-occupancy-{one.number}", one) for one in latest_first if one.sizes)
-    classes = tuple(_classes(f"{key}-classes-{one.number}", one) for one in latest_first if one.classes_before)
+    latest_first = run.rounds[::-1]
+    occupancy = tuple(_occupancy(f"{key}-occupancy-{one.round}", one) for one in latest_first if one.group_sizes)
+    labelled = [one for one in latest_first if one.diagnostics.classes_before]
+    classes = tuple(_classes(f"{key}-classes-{one.round}", one) for one in labelled)
     return Curation(
-        _table(rounds),
+        rounds_table(run.rounds),
         Choice(f"{key}-occupancy", "Round", occupancy) if occupancy else None,
         Choice(f"{key}-classes", "Round", classes) if classes else None,
     )
 
 
-def _table(rounds: Sequence[Round]) -> Table:
-    columns = ("before step", "pool", "effective clusters", "fullest cluster", "coverage", "new", "seconds")
+def rounds_table(rounds: Sequence[RoundRecord]) -> Table:
+    """What each round of curation chose, a row a round.
+
+    Args:
+        rounds: The rounds of one run, the first first.
+    """
     return Table(
-        "Rounds of curation",
-        "round",
-        columns,
-        tuple((str(one.number), _cells(one)) for one in rounds),
-        (
+        title="Rounds of curation",
+        columns=("round", "before step", "pool", "effective clusters", "fullest cluster", "coverage", "new", "seconds"),
+        rows=tuple(map(_round_row, rounds)),
+        notes=(
             "Effective clusters: exponential of the entropy of the clusters' shares, candidates → pool, of so many "
             "clusters. Coverage: mean distance of a dropped sample to the nearest kept one, between unit vectors; "
             "compare it between pools of one size.",
@@ -54,22 +59,25 @@ def _table(rounds: Sequence[Round]) -> Table:
     )
 
 
-def _cells(one: Round) -> tuple[Cell, ...]:
-    return (
-        Cell(f"{one.step:,}"),
+def _round_row(one: RoundRecord) -> tuple[Cell, ...]:
+    found = one.diagnostics
+    before, after = found.occupancy_before, found.occupancy_after
+    return row_of(
+        str(one.round),
+        f"{one.step:,}",
         Cell(f"{one.pool:,}", f"of {one.candidates:,}"),
-        Cell(f"{one.effective_before:.0f} → {one.effective_after:.0f}", f"of {one.groups:,}"),
-        Cell(f"{percent(one.largest_before, 1)} → {percent(one.largest_after, 1)}"),
-        MISSING if one.coverage is None else Cell(f"{one.coverage:.3f}"),
-        MISSING if one.turnover is None else Cell(percent(one.turnover)),
-        Cell(f"{one.seconds:.1f}"),
+        Cell(f"{before.effective:.0f} → {after.effective:.0f}", f"of {before.groups:,}"),
+        f"{percent(before.largest, 1)} → {percent(after.largest, 1)}",
+        MISSING if found.coverage_mean is None else f"{found.coverage_mean:.3f}",
+        MISSING if found.turnover is None else percent(found.turnover),
+        f"{one.duration:.1f}",
     )
 
 
-def _occupancy(name: str, one: Round) -> Chart:
-    order = sorted(range(len(one.sizes)), key=lambda cluster: -one.sizes[cluster])
+def _occupancy(name: str, one: RoundRecord) -> Chart:
+    order = sorted(range(len(one.group_sizes)), key=lambda cluster: -one.group_sizes[cluster])
     ranks = list(range(1, len(order) + 1))
-    before = [100 * one.sizes[cluster] / max(1, sum(one.sizes)) or None for cluster in order]
+    before = [100 * one.group_sizes[cluster] / max(1, sum(one.group_sizes)) or None for cluster in order]
     after = [100 * one.quotas[cluster] / max(1, sum(one.quotas)) or None for cluster in order] if one.quotas else []
     traces = (
         {
@@ -96,17 +104,21 @@ def _occupancy(name: str, one: Round) -> Chart:
         "yaxis": axis("share of samples, %") | {"type": "log", "dtick": 1},
         "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
     }
+    found = one.diagnostics
+    fullest = [percent(part.largest, 1) for part in (found.occupancy_before, found.occupancy_after)]
     alt = (
-        f"Share of each cluster in round {one.number}: the fullest holds {percent(one.largest_before, 1)} of the "
-        f"candidates, and the fullest {percent(one.largest_after, 1)} of the pool"
+        f"Share of each cluster in round {one.round}: the fullest holds {fullest[0]} of the candidates, and the "
+        f"fullest {fullest[1]} of the pool"
     )
-    return Chart(name, f"round {one.number}, before step {one.step:,}", alt, traces, layout, 340)
+    return Chart(name, f"round {one.round}, before step {one.step:,}", alt, traces, layout, 340)
 
 
-def _classes(name: str, one: Round) -> Chart:
-    classes = sorted(one.classes_before, key=lambda label: -one.classes_before[label])
-    kept = [one.classes_after.get(label, 0) for label in classes]
-    dropped = [one.classes_before[label] - count for label, count in zip(classes, kept, strict=True)]
+def _classes(name: str, one: RoundRecord) -> Chart:
+    found = one.diagnostics
+    before, after = (balance.counts if balance else {} for balance in (found.classes_before, found.classes_after))
+    classes = sorted(before, key=lambda label: -before[label])
+    kept = [after.get(label, 0) for label in classes]
+    dropped = [before[label] - count for label, count in zip(classes, kept, strict=True)]
     labels = [plain(label) for label in classes]
     traces = tuple(
         {
@@ -126,7 +138,7 @@ def _classes(name: str, one: Round) -> Chart:
         "yaxis": axis() | {"autorange": "reversed"},
         "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
     }
-    alt = f"Round {one.number} by class: " + ", ".join(
+    alt = f"Round {one.round} by class: " + ", ".join(
         f"{label} {a:,} kept, {b:,} dropped" for label, a, b in zip(classes, kept, dropped, strict=True)
     )
-    return Chart(name, f"round {one.number}, before step {one.step:,}", alt, traces, layout, 120 + 26 * len(classes))
+    return Chart(name, f"round {one.round}, before step {one.step:,}", alt, traces, layout, 120 + 26 * len(classes))

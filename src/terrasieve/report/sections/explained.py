@@ -7,25 +7,23 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from terrasieve.explain.record import (
-    BandAttribution,
     Neighbour,
     NeighbourGallery,
     Projection,
     SaliencyGallery,
-    SaliencyMap,
 )
 from terrasieve.report.charts import Chart, Trace, axis, class_marker, finite, heatmap, plain
+from terrasieve.report.run import Run
 
 UNLABELLED = "no label"
 
 
 @dataclass(frozen=True)
 class Scatter:
-    """A projection; ``samples`` holds what the panel shows of each point: id, label, picture."""
+    """A projection, with what its caption says of the method and the inputs."""
 
     chart: Chart
     caption: str
-    samples: tuple[tuple[str, str, str], ...]
 
 
 @dataclass(frozen=True)
@@ -33,11 +31,11 @@ class Tile:
     """A picture with what is said of it.
 
     Attributes:
-        picture: ``data:`` URI.
-        alt: In words.
-        title: Above the rest.
-        lines: Beneath it.
-        agrees: Whether it is of the class that it should be; None where that is unknown.
+        picture: The picture as a ``data:`` URI.
+        alt: What the picture shows, in words.
+        title: Heading above the lines.
+        lines: Lines of text beneath the heading.
+        agrees: Whether the sample is of the class that it should be; None where that is unknown.
     """
 
     picture: str
@@ -52,10 +50,10 @@ class Strip:
     """A sample and what belongs to it, side by side.
 
     Attributes:
-        label: Its class, by which the gallery is filtered.
-        title: Its id.
-        text: What is said of it.
-        tiles: The sample, then the others.
+        label: Class of the sample, by which the gallery is filtered.
+        title: Identifier of the sample.
+        text: What is said of the sample, in one line.
+        tiles: The sample's own picture, then those beside it.
     """
 
     label: str
@@ -66,8 +64,17 @@ class Strip:
 
 @dataclass(frozen=True)
 class Gallery:
-    """Strips under one method; ``labels`` are the classes to choose from."""
+    """Strips under one method.
 
+    Attributes:
+        id: Identifier of the gallery's element, unique on the page.
+        method: How the pictures came to be, in a sentence.
+        inputs: The bands that the encoder was shown.
+        labels: The classes to choose from, in alphabetical order.
+        strips: One strip for each sample.
+    """
+
+    id: str
     method: str
     inputs: str
     labels: tuple[str, ...]
@@ -85,8 +92,14 @@ class Bands:
 # ---------------------------------------------------------------- projection
 
 
-def projection(key: str, found: Projection | None) -> Scatter | None:
-    """The scatter of a projection, one trace per class; None where there is none."""
+def projection(key: str, run: Run) -> Scatter | None:
+    """The samples projected to the plane, one trace per class; None where there is no projection.
+
+    Args:
+        key: Prefix of the ids, unique among the runs of the page.
+        run: The run that the page is about.
+    """
+    found = run.explanation.projection if run.explanation else None
     if found is None or not found.points:
         return None
     labels = [point.sample.label or UNLABELLED for point in found.points]
@@ -103,11 +116,11 @@ def projection(key: str, found: Projection | None) -> Scatter | None:
         "hoverdistance": 12,
     }
     alt = f"Projection of {len(labels):,} samples of {len(order)} classes to the plane"
-    chart = Chart(f"{key}-projection", "Projection", alt, traces, layout, 560)
     samples = tuple(
         (point.sample.id, label, point.sample.picture) for point, label in zip(found.points, labels, strict=True)
     )
-    return Scatter(chart, f"{found.method} Shown: {found.inputs}.", samples)
+    chart = Chart(f"{key}-projection", "Projection", alt, traces, layout, 560, samples=samples)
+    return Scatter(chart, f"{found.method} Shown: {found.inputs}.")
 
 
 def _class_trace(found: Projection, labels: Sequence[str], label: str, position: int) -> Trace:
@@ -128,8 +141,14 @@ def _class_trace(found: Projection, labels: Sequence[str], label: str, position:
 # ---------------------------------------------------------------- galleries
 
 
-def saliency(found: SaliencyGallery | None) -> Gallery | None:
-    """Each sample beside its maps; None where there are none."""
+def saliency(key: str, run: Run) -> Gallery | None:
+    """Each sample beside its maps; None where there are none.
+
+    Args:
+        key: Prefix of the ids, unique among the runs of the page.
+        run: The run that the page is about.
+    """
+    found = run.explanation.saliency if run.explanation else None
     if found is None or not found.items:
         return None
     strips = []
@@ -138,19 +157,23 @@ def saliency(found: SaliencyGallery | None) -> Gallery | None:
         agrees = None if item.sample.label is None else item.sample.label == item.predicted
         text = f"true {label}, predicted {item.predicted}, probability {item.probability:.2f}"
         picture = Tile(item.sample.picture, f"Sample {item.sample.id}, {label}", "sample", (), agrees)
-        maps = (_map_tile(one, item.predicted) for one in item.maps)
+        maps = []
+        for one in item.maps:
+            error = one.completeness_error
+            lines = () if error is None else (f"completeness error {error:.1e}",)
+            maps.append(Tile(one.picture, f"{one.method} map; predicted {item.predicted}", one.method, lines))
         strips.append(Strip(label, item.sample.id, text, (picture, *maps)))
-    return Gallery(found.method, found.inputs, _labels(strips), tuple(strips))
+    return _gallery(f"{key}-saliency-strips", found, strips)
 
 
-def _map_tile(found: SaliencyMap, predicted: str) -> Tile:
-    error = found.completeness_error
-    lines = () if error is None else (f"completeness error {error:.1e}",)
-    return Tile(found.picture, f"{found.method} map; predicted {predicted}", found.method, lines)
+def neighbours(key: str, run: Run) -> Gallery | None:
+    """Each query beside its nearest train samples; None where there are none.
 
-
-def neighbours(found: NeighbourGallery | None) -> Gallery | None:
-    """Each query beside its nearest train samples; None where there are none."""
+    Args:
+        key: Prefix of the ids, unique among the runs of the page.
+        run: The run that the page is about.
+    """
+    found = run.explanation.neighbours if run.explanation else None
     if found is None or not found.queries:
         return None
     strips = []
@@ -161,7 +184,7 @@ def neighbours(found: NeighbourGallery | None) -> Gallery | None:
         text = f"{label}, {sum(judged)} of {len(judged)} neighbours alike" if judged else label
         first = Tile(query.sample.picture, f"Query {query.sample.id}, {label}", "query")
         strips.append(Strip(label, query.sample.id, text, (first, *others)))
-    return Gallery(found.method, found.inputs, _labels(strips), tuple(strips))
+    return _gallery(f"{key}-neighbours-strips", found, strips)
 
 
 def _neighbour_tile(wanted: str | None, found: Neighbour) -> Tile:
@@ -171,15 +194,22 @@ def _neighbour_tile(wanted: str | None, found: Neighbour) -> Tile:
     return Tile(found.sample.picture, f"Neighbour {found.sample.id}, {shown}, {cosine}", shown, (cosine,), agrees)
 
 
-def _labels(strips: Sequence[Strip]) -> tuple[str, ...]:
-    return tuple(sorted({strip.label for strip in strips}))
+def _gallery(id: str, found: SaliencyGallery | NeighbourGallery, strips: Sequence[Strip]) -> Gallery:
+    labels = tuple(sorted({strip.label for strip in strips}))
+    return Gallery(id, found.method, found.inputs, labels, tuple(strips))
 
 
 # ---------------------------------------------------------------- bands
 
 
-def bands(key: str, found: BandAttribution | None) -> Bands | None:
-    """The heatmap of a band attribution; None where there is none."""
+def bands(key: str, run: Run) -> Bands | None:
+    """How much each class leans on each band, as a heatmap; None where that was not measured.
+
+    Args:
+        key: Prefix of the ids, unique among the runs of the page.
+        run: The run that the page is about.
+    """
+    found = run.explanation.bands if run.explanation else None
     if found is None or not found.bands or not found.classes:
         return None
     texts = [[f"{share:.2f}" for share in row] for row in found.shares]

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from terrasieve.errors import ArchiveError
 from terrasieve.report.charts import ACCENT, FAINT, Chart, Trace, axis, class_marker, finite, plain
-from terrasieve.report.round_record import Round
+from terrasieve.report.run import Run
+from terrasieve.streams import Stream, generator
 
 MOST_POINTS = 5000
 _SEED = 0
@@ -39,20 +40,20 @@ class _Points:
     groups: tuple[str, ...]
 
 
-def places(key: str, embeddings: Path, rounds: Sequence[Round], most: int = MOST_POINTS) -> Places | None:
+def places(key: str, run: Run, most: int = MOST_POINTS) -> Places | None:
     """The map of the samples of ``embeddings.parquet``; None where there is no such file or no sample has a place.
 
     Samples are coloured by whether the last round of curation kept them, else by label.
 
     Args:
-        key: Prefix of the ids.
-        embeddings: As :func:`terrasieve.embeddings.write_embeddings` writes it.
-        rounds: Of curation, the first first.
-        most: Samples to draw; which is chosen by a fixed seed.
+        key: Prefix of the ids, unique among the runs of the page.
+        run: The run that the page is about.
+        most: Number of samples to draw at most; a fixed seed chooses which.
 
     Raises:
         ArchiveError: A file is damaged.
     """
+    embeddings = run.at.embeddings
     if not embeddings.is_file():
         return None
     table = _read(embeddings, ("id", "geometry", "label"))
@@ -62,11 +63,15 @@ def places(key: str, embeddings: Path, rounds: Sequence[Round], most: int = MOST
     located = np.flatnonzero(np.isfinite(shapely.get_x(centres)))
     if not located.size:
         return None
-    shown = np.sort(np.random.default_rng(_SEED).permutation(located)[:most])
+    shown = np.sort(generator(Stream.SHOWN_PLACES, _SEED).permutation(located)[:most])
     ids = tuple(table["id"].take(pa.array(shown)).to_pylist())
-    kept = _kept(rounds)
+    kept = _kept(run)
     known = kept & set(table["id"].to_pylist())
-    groups, what = (_kept_or_dropped(ids, kept), _last(rounds)) if known else (_labels(table, shown), "by label")
+    if known:
+        groups = tuple("kept" if name in kept else "dropped" for name in ids)
+        what = f"by what round {run.rounds[-1].round} of curation did with them"
+    else:
+        groups, what = _labels(table, shown), "by label"
     points = _Points(shapely.get_x(centres)[shown], shapely.get_y(centres)[shown], ids, groups)
     return Places(_chart(f"{key}-map", points, bool(known)), _caption(len(shown), len(located), len(table), what))
 
@@ -79,19 +84,13 @@ def _read(path: Path, wanted: Sequence[str]) -> pa.Table:
         raise ArchiveError(f"{path} cannot be read as Parquet: {error}. Write it again, or move it away.") from error
 
 
-def _kept(rounds: Sequence[Round]) -> set[str]:
-    if not rounds or not rounds[-1].selection.is_file():
+def _kept(run: Run) -> set[str]:
+    """Names of the samples that the last round of curation chose."""
+    selection = run.at.round_selection(run.rounds[-1].round) if run.rounds else None
+    if selection is None or not selection.is_file():
         return set()
-    table = _read(rounds[-1].selection, ("id",))
+    table = _read(selection, ("id",))
     return set(table["id"].to_pylist()) if "id" in table.column_names else set()
-
-
-def _kept_or_dropped(ids: Sequence[str], kept: set[str]) -> tuple[str, ...]:
-    return tuple("kept" if name in kept else "dropped" for name in ids)
-
-
-def _last(rounds: Sequence[Round]) -> str:
-    return f"by what round {rounds[-1].number} of curation did with them"
 
 
 def _labels(table: pa.Table, shown: NDArray[np.int64]) -> tuple[str, ...]:

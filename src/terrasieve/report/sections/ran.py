@@ -8,9 +8,9 @@ from typing import Any
 
 import yaml
 
-from terrasieve.report.run import CONFIG, Run
-from terrasieve.report.tables import Cell, Table
+from terrasieve.report.run import Run
 from terrasieve.report.wording import day, duration, file_size
+from terrasieve.tables import Table, row_of
 
 _APART = {"config", "data"}
 
@@ -20,11 +20,11 @@ class Ran:
     """What the section shows.
 
     Attributes:
-        facts: Name and text.
+        facts: Name and text of each fact, in the order of the page.
         data: The archive that it was trained on, as YAML; empty where unknown.
         config: The resolved configuration as YAML; empty where unknown.
-        statistics: What normalised the bands; None where unknown.
-        files: Each file with size and hash.
+        statistics: Mean and standard deviation by which each band was normalised; None where unknown.
+        files: Each file of the run with its size, its date and its hash.
     """
 
     facts: tuple[tuple[str, str], ...]
@@ -34,10 +34,15 @@ class Ran:
     files: Table
 
 
-def ran(run: Run) -> Ran:
-    """The section."""
+def ran(key: str, run: Run) -> Ran:
+    """The section, which every run has.
+
+    Args:
+        key: Prefix of the ids; this section needs none.
+        run: The run that the page is about.
+    """
     provenance = run.card.provenance if run.card else {}
-    config = run.folder / CONFIG
+    config = run.at.config
     return Ran(
         facts=tuple(_facts(run)),
         data=as_yaml(provenance["data"]) if provenance.get("data") else "",
@@ -59,11 +64,12 @@ def statistics_table(run: Run) -> Table | None:
         return None
     units = {(key, band.name): band.unit for key, sensor in run.card.sensors.items() for band in sensor.bands}
     rows = tuple(
-        (f"{key}:{one.band}", (Cell(units.get((key, one.band), "")), Cell(f"{one.mean:.6g}"), Cell(f"{one.std:.6g}")))
+        row_of(f"{key}:{one.band}", units.get((key, one.band), ""), f"{one.mean:.6g}", f"{one.std:.6g}")
         for key, bands in run.card.statistics.items()
         for one in bands
     )
-    return Table("Normalisation of the pixels", "band", ("unit", "mean", "standard deviation"), rows) if rows else None
+    columns = ("band", "unit", "mean", "standard deviation")
+    return Table("Normalisation of the pixels", columns, rows, align="llrr") if rows else None
 
 
 def _facts(run: Run) -> Iterator[tuple[str, str]]:
@@ -99,5 +105,5 @@ def _files(run: Run) -> Table:
     for path, digest in run.digests.items():
         facts = path.stat()
         name = path.relative_to(run.folder).as_posix()
-        rows.append((name, (Cell(file_size(facts.st_size)), Cell(day(facts.st_mtime)), Cell(digest))))
-    return Table("Files of the run", "file", ("size", "written", "SHA-256"), tuple(rows))
+        rows.append(row_of(name, file_size(facts.st_size), day(facts.st_mtime), digest))
+    return Table("Files of the run", ("file", "size", "written", "SHA-256"), tuple(rows))

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
+from terrasieve.probes.row_tables import span
 from terrasieve.probes.significance import Comparison, PairedTest
 from terrasieve.probes.statements import NOTE, sentence
-from terrasieve.report.tables import MISSING, Cell, Table
-from terrasieve.report.wording import number, span
+from terrasieve.report.run import Run
+from terrasieve.report.wording import number
+from terrasieve.tables import MISSING, Cell, Table, row_of
 
-_COLUMNS = ("against", "over", "difference", "paired t, p", "Wilcoxon, p", "Cohen's d_z", "rank-biserial")
+_COLUMNS = ("model", "against", "over", "difference", "paired t, p", "Wilcoxon, p", "Cohen's d_z", "rank-biserial")
 
 
 @dataclass(frozen=True)
@@ -22,35 +23,36 @@ class Tested:
     table: Table
 
 
-def tested(comparisons: Sequence[Comparison]) -> Tested | None:
-    """The section; None where nothing was compared."""
-    if not comparisons:
+def tested(key: str, run: Run) -> Tested | None:
+    """The section; None where no models of a benchmark were compared.
+
+    Args:
+        key: Prefix of the ids; this section needs none.
+        run: The run that the page is about.
+    """
+    if not run.comparisons:
         return None
     table = Table(
-        caption="Paired tests; bold: told apart at 0.05 after Holm's correction",
-        corner="model",
+        title="Paired tests; bold: told apart at 0.05 after Holm's correction",
         columns=_COLUMNS,
-        rows=tuple((one.name_a, _cells(one)) for one in comparisons),
+        rows=tuple(map(_row, run.comparisons)),
     )
-    return Tested(tuple(map(sentence, comparisons)), NOTE, table)
+    return Tested(tuple(map(sentence, run.comparisons)), NOTE, table)
 
 
-def _cells(one: Comparison) -> tuple[Cell, ...]:
-    return (
-        Cell(one.name_b),
-        Cell(f"{one.n} {one.over}"),
-        Cell(f"{number(one.scale * one.difference, 3)} {one.unit}".rstrip(), _interval(one), bool(one.significant)),
+def _row(one: Comparison) -> tuple[Cell, ...]:
+    difference = f"{number(one.scale * one.difference, 3)} {one.unit}".rstrip()
+    bounds = () if one.low is None or one.high is None else (one.scale * one.low, one.scale * one.high)
+    return row_of(
+        one.name_a,
+        one.name_b,
+        f"{one.n} {one.over}",
+        Cell(difference, span(*(number(bound, 3) for bound in bounds)) if bounds else "", best=bool(one.significant)),
         _p(one.t),
         _p(one.wilcoxon),
         _effect(one.cohens_dz),
         _effect(one.rank_biserial),
     )
-
-
-def _interval(one: Comparison) -> str:
-    if one.low is None or one.high is None:
-        return ""
-    return span(number(one.scale * one.low, 3), number(one.scale * one.high, 3))
 
 
 def _p(test: PairedTest | None) -> Cell:

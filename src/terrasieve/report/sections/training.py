@@ -25,49 +25,60 @@ _MOST_POINTS = 1500
 
 @dataclass(frozen=True)
 class Training:
-    """What the section shows: facts as name and text, the curves that matter, and the method's own, on request."""
+    """What the section shows.
+
+    Attributes:
+        facts: Name and text of each number of the whole run.
+        charts: The curves that matter.
+        more: The method's own curves, which the page shows on request.
+        rounds: Whether lines in the charts mark rounds of curation.
+    """
 
     facts: tuple[tuple[str, str], ...]
     charts: tuple[Chart, ...]
     more: tuple[Chart, ...]
+    rounds: bool
 
 
 def training(key: str, run: Run) -> Training | None:
-    """The section of one run; None where there is no log.
+    """The section; None where there is no log.
 
     Args:
-        key: Prefix of the ids.
-        run: The run.
+        key: Prefix of the ids, unique among the runs of the page.
+        run: The run that the page is about.
     """
     if not run.log:
         return None
     own = dict.fromkeys(name for row in run.log for name in row if name not in _NOT_CURVES)
     named = {name: name.replace("_", " ") for name in own}
-    return Training(_facts(run), curves(key, [run], TITLES), curves(f"{key}-own", [run], named))
+    own_curves = curves(f"{key}-own", [run], named)
+    return Training(_facts(run), curves(key, [run], TITLES), own_curves, bool(run.rounds))
 
 
 def curves(key: str, runs: Sequence[Run], titles: dict[str, str] | None = None) -> tuple[Chart, ...]:
     """One chart per column of the logs that any run filled, a line per run.
 
     Args:
-        key: Prefix of the ids.
-        runs: Drawn over one another, under their names.
-        titles: Of the columns; :data:`TITLES` when None.
+        key: Prefix of the ids, unique among the runs of the page.
+        runs: Runs that are drawn over one another, under their names.
+        titles: Titles of the columns that are drawn, by name of the column; :data:`TITLES` when None.
     """
     wanted = TITLES if titles is None else titles
-    drawn = {column: [run for run in runs if _worth_drawing(column, run.series(column)[1])] for column in wanted}
-    return tuple(
-        _curve(f"{key}-{column}", column, wanted[column], found, len(runs)) for column, found in drawn.items() if found
-    )
-
-
-def _worth_drawing(column: str, values: Sequence[float]) -> bool:
-    """A pool that never changed is a fact of its own section, not a curve."""
-    return bool(values) and (column != "pool" or len(set(values)) > 1)
+    charts = []
+    for column, title in wanted.items():
+        filled = [run for run in runs if run.series(column)[1]]
+        if column == "pool":
+            # A pool that never changed is a fact of its own section, not a curve.
+            filled = [run for run in filled if len(set(run.series(column)[1])) > 1]
+        if filled:
+            charts.append(_curve(f"{key}-{column}", column, title, filled, len(runs)))
+    return tuple(charts)
 
 
 def _curve(name: str, column: str, title: str, runs: Sequence[Run], among: int) -> Chart:
     traces = tuple(_line(run, column, i if among > 1 else None) for i, run in enumerate(runs))
+    line = {"color": "var(--faint)", "width": 1, "dash": "dot"}
+    mark = {"type": "line", "xref": "x", "yref": "paper", "y0": 0, "y1": 1, "line": line}
     ends = "; ".join(f"{run.name} ends at {number(run.series(column)[1][-1])}" for run in runs)
     layout = {
         "xaxis": axis("step"),
@@ -75,7 +86,7 @@ def _curve(name: str, column: str, title: str, runs: Sequence[Run], among: int) 
         "showlegend": among > 1,
         "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
         "margin": {"t": 12},
-        "shapes": [] if among > 1 else _round_marks(runs[0]),
+        "shapes": [] if among > 1 else [mark | {"x0": one.step, "x1": one.step} for one in runs[0].rounds],
     }
     return Chart(name, title, f"{title} by step: {ends}", traces, layout, 210 if among == 1 else 260)
 
@@ -97,12 +108,6 @@ def _line(run: Run, column: str, position: int | None) -> Trace:
         "marker": {"color": colour, "size": 7},
         "hovertemplate": "step %{x:,}: %{y}",
     }
-
-
-def _round_marks(run: Run) -> list[dict[str, object]]:
-    line = {"color": "var(--faint)", "width": 1, "dash": "dot"}
-    mark = {"type": "line", "xref": "x", "yref": "paper", "y0": 0, "y1": 1, "line": line}
-    return [mark | {"x0": one.step, "x1": one.step} for one in run.rounds]
 
 
 def _facts(run: Run) -> tuple[tuple[str, str], ...]:

@@ -1,0 +1,252 @@
+"""Maps by gradients of a score: FullGrad, and Grad-CAM where a network does not allow it.
+
+FullGrad takes a score apart into what came through the input and what came through each bias (Srinivas and Fleuret
+2019, Full-Gradient Representation for Neural Network Visualization, arXiv 1905.00780). A network of affine layers with
+ReLU between them is affine around every input, so its output is the input times its gradient plus, over all layers, the
+bias times the gradient of what it was added to. Batch normalisation in eval mode is such an affine layer; its bias is
+implicit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+
+import terrasieve._torchvision  # noqa: F401  (must come first: timm imports torchvision)
+
+from timm.layers.blur_pool import BlurPool2d  # isort: skip
+from timm.layers.drop import DropPath  # isort: skip
+from timm.layers.norm_act import BatchNormAct2d  # isort: skip
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.conv import _ConvNd
+
+from terrasieve.embeddings.stream import inference_copy
+from terrasieve.errors import ConfigError
+from terrasieve.explain.attention import as_array, attention_layers, upsample
+
+AFFINE = (_ConvNd, nn.Linear, _BatchNorm)
+"""Layers that may have a bias."""
+
+HOMOGENEOUS = (
+    nn.ReLU,
+    nn.LeakyReLU,
+    nn.PReLU,
+    nn.Identity,
+    nn.Flatten,
+    nn.Dropout,
+    nn.Dropout2d,
+    nn.MaxPool2d,
+    nn.AvgPool2d,
+    nn.AdaptiveAvgPool2d,
+    nn.AdaptiveMaxPool2d,
+    BlurPool2d,
+    DropPath,
+)
+"""Layers without a bias that, in eval mode, are their own gradient times their input."""
+
+TOLERANCE = 1e-3
+"""Largest part of the terms that may be missing in the score, beyond which the decomposition is refused."""
+
+Captured = list[tuple[Tensor, Tensor]]
+"""Bias and output of layers, in the order in which they ran; the bias has as many dimensions as the output."""
+
+
+@dataclass(frozen=True)
+class FullGradient:
+    """One score a sample, taken apart.
+
+    Attributes:
+        input_term: Sum of input times gradient, shape ``(n,)``.
+        bias_term: Sum over all layers of bias times gradient, shape ``(n,)``.
+        score: What they sum to, shape ``(n,)``.
+        completeness_error: How far they are from it, relative to it, shape ``(n,)``.
+        saliency: Where in the image they come from, shape ``(n, height, width)``; 0 or more, without unit.
+    """
+
+    input_term: NDArray[np.float64]
+    bias_term: NDArray[np.float64]
+    score: NDArray[np.float64]
+    completeness_error: NDArray[np.float64]
+    saliency: NDArray[np.float64]
+
+
+def full_gradient(network: nn.Module, pixels: Tensor, classes: NDArray[np.int64]) -> FullGradient:
+    """The full-gradient decomposition of the score of one class a sample, and its FullGrad map.
+
+    The map follows the paper's section on convolutional nets: magnitudes, rescaled to 0 to 1, brought to the size of
+    the image bilinearly and summed. Each layer is rescaled as a whole, so that its channels keep their proportions.
+    Layers whose output is a single pixel say nothing about where and are left out of the map, not of the sums.
+    Convolutions with a stride may leave pixels without gradient; on maps of a few pixels that grid shows.
+
+    Args:
+        network: Maps ``(n, channels, height, width)`` to scores ``(n, classes)``; stays as it is.
+        pixels: ``(n, channels, height, width)``, in the type and on the device of the network.
+        classes: Code of the class whose score to explain, one a sample, shape ``(n,)``.
+
+    Raises:
+        ConfigError: A part of the network is not piecewise linear, so that the terms would not sum to the score.
+    """
+    frozen = inference_copy(network, "32")
+    _check_piecewise_linear(frozen)
+    pixels = pixels.detach().clone().requires_grad_()
+    with _capture(frozen) as captured, torch.enable_grad():
+        score = class_scores(frozen(pixels), classes)
+        wanted = [pixels, *(output for _, output in captured)]
+        # Samples do not meet in eval mode, so the gradient of the sum holds each sample's own.
+        gradients = torch.autograd.grad(score.sum(), wanted, materialize_grads=True)
+    terms = [pixels.detach() * gradients[0]]
+    terms += [bias * gradient for (bias, _), gradient in zip(captured, gradients[1:], strict=True)]
+    return _summarise(score.detach(), terms)
+
+
+def _summarise(score: Tensor, terms: Sequence[Tensor]) -> FullGradient:
+    sums, score = torch.stack([term.flatten(1).sum(dim=1) for term in terms]).cpu().double(), score.cpu().double()
+    missing = (sums.sum(dim=0) - score).abs()
+    _check_complete(missing, sums.abs().sum(dim=0))
+    error = missing / score.abs().clamp_min(torch.finfo(torch.float64).tiny)
+    return FullGradient(*map(as_array, (sums[0], sums[1:].sum(dim=0), score, error, _saliency(terms))))
+
+
+def _saliency(terms: Sequence[Tensor]) -> Tensor:
+    size = (terms[0].shape[2], terms[0].shape[3])
+    spatial = [term for term in terms if term.ndim == 4 and term.shape[2:].numel() > 1]
+    maps = []
+    for term in spatial:
+        # From the least to the largest value of a sample, all channels together, to 0 to 1; 0 where all are equal.
+        sizes = term.abs()
+        low, high = sizes.amin(dim=(1, 2, 3), keepdim=True), sizes.amax(dim=(1, 2, 3), keepdim=True)
+        rescaled = (sizes - low) / (high - low).clamp_min(torch.finfo(sizes.dtype).tiny)
+        maps.append(upsample(rescaled.sum(dim=1), size))
+    return torch.stack(maps).sum(dim=0) if maps else terms[0].new_zeros(len(terms[0]), *size)
+
+
+@contextmanager
+def _capture(network: nn.Module) -> Iterator[Captured]:
+    captured: Captured = []
+    handles = []
+    for module in network.modules():
+        if not isinstance(module, AFFINE) or (bias := _bias(module)) is None:
+            continue
+        if isinstance(module, BatchNormAct2d):
+            # Its output has passed an activation; its bias was added before.
+            handles.append(module.drop.register_forward_pre_hook(partial(_keep_input, captured, bias)))
+        else:
+            handles.append(module.register_forward_hook(partial(_keep_output, captured, bias)))
+    try:
+        yield captured
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _keep_output(captured: Captured, bias: Tensor, module: nn.Module, inputs: object, output: Tensor) -> Tensor:
+    per_channel = bias if isinstance(module, nn.Linear) else bias.view(-1, *[1] * (output.ndim - 2))
+    captured.append((per_channel, output))
+    # What comes later may overwrite its input, as activations and residual blocks do.
+    return output.clone()
+
+
+def _keep_input(captured: Captured, bias: Tensor, module: nn.Module, inputs: tuple[Tensor]) -> Tensor:
+    captured.append((bias.view(-1, 1, 1), inputs[0]))
+    return inputs[0].clone()
+
+
+def _bias(module: nn.Module) -> Tensor | None:
+    """What an affine layer adds to each channel, shape ``(channels,)``; of batch normalisation in eval mode."""
+    if not isinstance(module, _BatchNorm):
+        bias: Tensor | None = module.bias  # type: ignore[assignment]  # nn.Module types its attributes too widely
+        return bias
+    assert module.running_mean is not None
+    assert module.running_var is not None
+    shift = -module.running_mean * (module.running_var + module.eps).rsqrt()
+    return shift if module.weight is None else module.bias + module.weight * shift
+
+
+def _check_piecewise_linear(network: nn.Module) -> None:
+    layers = [one for one in network.modules() if not list(one.children()) or list(one.parameters(recurse=False))]
+    foreign = {type(one).__name__ for one in layers if not _is_piecewise_linear(one)}
+    if foreign:
+        raise ConfigError(
+            f"FullGrad needs layers that are piecewise linear, so that its terms sum to the score, and this network "
+            f"has {', '.join(sorted(foreign))}. Explain a ViT by its attention maps and another convolutional network "
+            "by Grad-CAM."
+        )
+
+
+def _is_piecewise_linear(layer: nn.Module) -> bool:
+    if isinstance(layer, _BatchNorm):
+        return layer.running_mean is not None and layer.running_var is not None
+    return isinstance(layer, AFFINE + HOMOGENEOUS)
+
+
+def _check_complete(missing: Tensor, magnitude: Tensor) -> None:
+    worst = float((missing / magnitude.clamp_min(torch.finfo(torch.float64).tiny)).max())
+    if not worst <= TOLERANCE:
+        raise ConfigError(
+            f"The terms of FullGrad miss the score by {worst:.1%} of their magnitude: the network computes something "
+            "between its layers that is not piecewise linear, such as a gate. Explain it by Grad-CAM."
+        )
+
+
+# -------------------------------------------------------------------- Grad-CAM
+# Selvaraju et al. 2017, Grad-CAM: Visual Explanations from Deep Networks via Gradient-based Localization, section 3,
+# equations 1 and 2: the last feature maps, weighed by how much a score rises with each.
+
+
+def grad_cam(network: nn.Module, pixels: Tensor, classes: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Grad-CAM at the last feature map that has more than one pixel.
+
+    Args:
+        network: Maps ``(n, channels, height, width)`` to scores ``(n, classes)``; stays as it is.
+        pixels: ``(n, channels, height, width)``, in the type and on the device of the network.
+        classes: Code of the class whose score to explain, one a sample, shape ``(n,)``.
+
+    Returns:
+        Shape ``(n, height, width)``, 0 or more, without unit; 0 everywhere where nothing speaks for the class.
+
+    Raises:
+        ConfigError: The network works by attention, or has no feature map of more than one pixel.
+    """
+    frozen = inference_copy(network, "32")
+    if attention_layers(frozen):
+        raise ConfigError("Grad-CAM needs feature maps of convolutions; explain a ViT by its attention maps.")
+    with torch.enable_grad():
+        scores, features = _last_map(frozen, pixels.detach().clone().requires_grad_())
+        (gradient,) = torch.autograd.grad(class_scores(scores, classes).sum(), features)
+    weights = gradient.mean(dim=(2, 3), keepdim=True)
+    maps = functional.relu((weights * features.detach()).sum(dim=1))
+    return as_array(upsample(maps, (pixels.shape[2], pixels.shape[3])))
+
+
+def _last_map(network: nn.Module, pixels: Tensor) -> tuple[Tensor, Tensor]:
+    """Scores, and the last output of any layer that is a map of more than one pixel."""
+    last: list[Tensor] = []
+
+    def keep(module: nn.Module, inputs: object, output: object) -> None:
+        if isinstance(output, Tensor) and output.ndim == 4 and output.shape[2:].numel() > 1:
+            last[:] = [output]
+
+    handles = [module.register_forward_hook(keep) for module in network.modules()]
+    try:
+        scores = network(pixels)
+    finally:
+        for handle in handles:
+            handle.remove()
+    if not last:
+        raise ConfigError(
+            f"No layer gives a feature map of more than one pixel for images of {pixels.shape[2]}x{pixels.shape[3]}; "
+            "Grad-CAM needs larger images."
+        )
+    return scores, last[0]
+
+
+def class_scores(scores: Tensor, classes: NDArray[np.int64]) -> Tensor:
+    """Of scores ``(n, classes)``, those of one class a sample: shape ``(n,)``."""
+    return scores.gather(1, torch.from_numpy(classes).to(scores.device)[:, None])[:, 0]

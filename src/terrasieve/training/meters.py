@@ -1,0 +1,187 @@
+"""What is measured of a run while it trains: losses, speed, the spread of the embedding, and the time spent."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from terrasieve.errors import NonFiniteError
+from terrasieve.methods.base import StepOutput
+from terrasieve.methods.collapse import CollapseMonitor
+from terrasieve.training.checkpoints import Snapshot
+from terrasieve.training.spec import TrainSpec
+
+
+class Meters:
+    """The numbers of a run between two looks at them.
+
+    Losses stay on their device until :meth:`read`, so that no step waits for the one before it.
+
+    Args:
+        spec: Batch size, micro-batches and the limits of the collapse monitor.
+        learning_rates: The learning rate of every step, ``(steps,)``, for the log and for what is said of a run that
+            diverged.
+        device: The device that computes the losses, to which those of a resumed run go back.
+
+    Attributes:
+        latest: The last value of every logged number, by name.
+        evaluated: The step before which the online probe last ran; None where it never did.
+    """
+
+    def __init__(self, spec: TrainSpec, learning_rates: NDArray[np.float64], device: torch.device) -> None:
+        self.spec = spec
+        self.learning_rates = learning_rates
+        self.device = device
+        self.monitor = CollapseMonitor(min_std=spec.collapse_std, min_rank=spec.collapse_rank)
+        self.latest: dict[str, float] = {}
+        self.evaluated: int | None = None
+        self._losses: list[Tensor] = []
+        self._measured: Mapping[str, Tensor | float] = {}
+        self._seconds_before = 0.0
+
+    def start(self, step: int) -> None:
+        """Start the clocks before this step; call it after :meth:`restore`, where there is something to restore."""
+        self._began = time.monotonic()
+        self._reset_window(step)
+
+    # ---------------------------------------------------------------- every step
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Count the time of the block as time that training waits for data."""
+        began = time.monotonic()
+        yield
+        self._waited += time.monotonic() - began
+
+    def add(self, output: StepOutput) -> None:
+        """Note what one micro-batch gave; nothing is read back from the device."""
+        self._losses.append(output.loss.detach())
+        self._measured = output.metrics
+        self.monitor.update(output.embedding)
+
+    # ---------------------------------------------------------------- once in a while
+
+    @property
+    def has_unread(self) -> bool:
+        """Whether there are losses that :meth:`read` has not given."""
+        return bool(self._losses)
+
+    def read(self, step: int) -> dict[str, float]:
+        """Read back the losses since the last look, and check them and the embedding.
+
+        Args:
+            step: How many optimiser steps are done, 1 or more.
+
+        Returns:
+            The mean loss, the last step's learning rate, images per second and the share of the time spent waiting
+            for data since the last look, the monitor's reading, the method's own metrics, and the seconds so far.
+
+        Raises:
+            NonFiniteError: A loss is NaN or infinite.
+            CollapseError: The embedding lost its variety.
+        """
+        losses = self._finite_losses(step)
+        reading = self.monitor.check()
+        elapsed = max(time.monotonic() - self._window_began, 1e-9)
+        metrics = {
+            "loss": float(losses.mean()),
+            "learning_rate": float(self.learning_rates[step - 1]),
+            "images_per_s": (step - self._window_step) * self.spec.batch_size / elapsed,
+            "data_wait": self._waited / elapsed,
+            "feature_std": reading.std,
+            "effective_rank": reading.rank,
+            **{name: float(value) for name, value in self._measured.items()},
+            "seconds": self.seconds,
+        }
+        self._losses.clear()
+        self._reset_window(step)
+        return metrics
+
+    def check_finite(self, step: int, method: nn.Module) -> None:
+        """Refuse losses and weights that are no longer numbers.
+
+        Args:
+            step: How many optimiser steps are done, 0 or more.
+            method: The method whose weights are looked at.
+
+        Raises:
+            NonFiniteError: A loss since the last look or a weight is NaN or infinite.
+        """
+        self._finite_losses(step)
+        if not all(bool(torch.isfinite(parameter).all()) for parameter in method.parameters()):
+            raise self._diverged("A weight became NaN or infinite", step - 1)
+
+    # ---------------------------------------------------------------- time
+
+    @property
+    def seconds(self) -> float:
+        """Time spent training and curating, but not evaluating, in this process and before it was resumed."""
+        return self._seconds_before + time.monotonic() - self._began
+
+    @contextmanager
+    def without_throughput(self) -> Iterator[None]:
+        """Leave the time of the block out of images per second; it remains part of :attr:`seconds`."""
+        began = time.monotonic()
+        yield
+        self._window_began += time.monotonic() - began
+
+    @contextmanager
+    def stopped(self) -> Iterator[None]:
+        """Leave the time of the block out of everything."""
+        began = time.monotonic()
+        yield
+        spent = time.monotonic() - began
+        self._window_began += spent
+        self._began += spent
+
+    # ---------------------------------------------------------------- what a checkpoint holds
+
+    def snapshot(self) -> Snapshot:
+        """Everything that a resumed run needs to log the same numbers."""
+        monitor = self.monitor.state_dict()
+        tensors = {
+            "monitor": monitor["ring"],
+            "losses": torch.stack(self._losses) if self._losses else torch.zeros(0),
+        }
+        facts = {
+            "monitor": {"bad_readings": monitor["bad_readings"]},
+            "seconds": self.seconds,
+            "metrics": self.latest,
+            "measured": {name: float(value) for name, value in self._measured.items()},
+            "evaluated": self.evaluated,
+        }
+        return Snapshot(tensors, facts)
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Go on from what :meth:`snapshot` gave."""
+        self.monitor.load_state_dict({"ring": snapshot.tensors["monitor"], **snapshot.facts["monitor"]})
+        self._losses = list(snapshot.tensors["losses"].to(self.device))
+        self._seconds_before = float(snapshot.facts["seconds"])
+        self.latest = dict(snapshot.facts["metrics"])
+        self._measured = snapshot.facts["measured"]
+        self.evaluated = snapshot.facts["evaluated"]
+
+    def _reset_window(self, step: int) -> None:
+        """Begin anew to count images, seconds and waiting."""
+        self._waited, self._window_began, self._window_step = 0.0, time.monotonic(), step
+
+    def _finite_losses(self, step: int) -> Tensor:
+        losses = torch.stack(self._losses).float().cpu() if self._losses else torch.zeros(0)
+        bad = (~torch.isfinite(losses)).nonzero()
+        if len(bad):
+            # Losses are of micro-batches, the last of them of the step before this one.
+            first = step + (int(bad[0]) - len(losses)) // self.spec.accumulate
+            raise self._diverged(f"The loss became {float(losses[bad[0]])}", first)
+        return losses
+
+    def _diverged(self, what: str, step: int) -> NonFiniteError:
+        return NonFiniteError(
+            f"{what} in step {step} (learning rate {self.learning_rates[step]:.3g}). Start a new run with a lower "
+            "train.optimiser.lr, with train.clip_norm, or with train.precision=32."
+        )

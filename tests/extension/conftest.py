@@ -1,0 +1,93 @@
+"""A distribution outside of the tree, on the path as an installer would leave it, and a data set in its layout."""
+
+from __future__ import annotations
+
+import configparser
+import json
+import os
+import subprocess
+import sys
+import tomllib
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+PLUGIN = Path(__file__).parent / "plugin"
+
+Commands = Callable[..., str]
+"""Runs commands one after the other in one process; gives what it printed to both streams."""
+
+_DRIVER = """
+import json, sys
+from terrasieve.cli import app
+for command in json.loads(sys.argv[1]):
+    print("\\n$", *command, flush=True)
+    app(command, standalone_mode=False)
+"""
+
+
+def install(folder: Path, name: str, version: str, entry_points: Mapping[str, Mapping[str, str]]) -> None:
+    """Write what an installer writes about a distribution, without its modules."""
+    info = folder / f"{name}-{version}.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n", encoding="utf-8")
+    stated = configparser.ConfigParser(delimiters="=")
+    stated.optionxform = str  # type: ignore[assignment,method-assign]  # keep the case of names
+    stated.read_dict(entry_points)
+    with (info / "entry_points.txt").open("w", encoding="utf-8") as file:
+        stated.write(file)
+
+
+@pytest.fixture(scope="session")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of distributions: the plug-in, and one that is broken."""
+    folder = tmp_path_factory.mktemp("site")
+    project = tomllib.loads((PLUGIN / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    install(folder, project["name"], project["version"], project["entry-points"])
+    install(folder, "broken", "2.0", {"terrasieve.layouts": {"lost": "nowhere:Spec", "eurosat": "nowhere:Spec"}})
+    return folder
+
+
+@pytest.fixture(scope="session")
+def environment(site: Path) -> Mapping[str, str]:
+    """The variables of a process in which the plug-in is installed."""
+    return {**os.environ, "PYTHONPATH": os.pathsep.join([str(site), str(PLUGIN / "src"), *filter(None, sys.path)])}
+
+
+@pytest.fixture(scope="session")
+def terrasieve(environment: Mapping[str, str]) -> Commands:
+    """Run commands in a process in which the plug-in is installed; a command that fails fails the test."""
+
+    def run(commands: Sequence[Sequence[str | Path]], cwd: Path) -> str:
+        texts = json.dumps([[str(part) for part in command] for command in commands])
+        done = subprocess.run(
+            [sys.executable, "-c", _DRIVER, texts],
+            env=dict(environment),
+            cwd=cwd,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout
+        return done.stdout
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Sixty samples of three classes that differ in brightness."""
+    folder = tmp_path_factory.mktemp("field")
+    (folder / "npy").mkdir()
+    generator = np.random.default_rng(0)
+    lines = ["id,label,split"]
+    for i in range(60):
+        name, label = f"f{i:02}", i % 3
+        pixels = 800 + 700 * label + 150 * generator.standard_normal((4, 24, 24))
+        np.save(folder / "npy" / f"{name}.npy", pixels.astype(np.uint16))
+        lines.append(f"{name},{('maize', 'wheat', 'rice')[label]},{('train', 'train', 'val', 'test')[i // 3 % 4]}")
+    (folder / "samples.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return folder

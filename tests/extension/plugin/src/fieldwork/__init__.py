@@ -1,0 +1,1 @@
+"""What a distribution adds to terrasieve without touching it."""

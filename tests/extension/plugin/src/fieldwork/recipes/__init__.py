@@ -1,0 +1,1 @@
+"""Recipes: YAML files that terrasieve lists beside its own."""
