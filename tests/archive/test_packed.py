@@ -152,6 +152,7 @@ def test_open_archive_recognises_a_store(store: Path) -> None:
 def test_a_store_behind_a_url_goes_through_zarr(archive: SimulatedArchive, store: Path) -> None:
     remote = PackedArchive(f"file://{store}")
     assert remote.spec == PackedSpec(root=f"file://{store}")
+    assert remote.spec.anchored(store.parent) == remote.spec
     np.testing.assert_array_equal(remote.read(10, "s2", ("B04",), PART), archive.read(10, "s2", ("B04",), PART))
     np.testing.assert_array_equal(remote.ids, archive.ids)
 

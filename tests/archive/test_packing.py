@@ -21,7 +21,8 @@ from terrasieve import parallel as workers
 from terrasieve.archive.derived.subset import SubsetArchive
 from terrasieve.archive.packed import arrays as store
 from terrasieve.archive.packed import packing
-from terrasieve.archive.packed.packing import PROGRESS, pack
+from terrasieve.archive.packed.manifest import PROGRESS, PackingProgress
+from terrasieve.archive.packed.packing import pack
 from terrasieve.archive.packed.reading import PackedArchive
 from terrasieve.archive.protocol import Window
 from terrasieve.archive.quality.limits import Problem, QualityLimits, Rejection, read_quarantine
@@ -172,7 +173,7 @@ def _assert_equal_stores(one: Path, other: Path) -> None:
 
 def _damage_unrecorded_chunk(out: Path) -> None:
     """Cut the chunk that was being written: the record does not know it."""
-    progress = packing.Progress.read(out / PROGRESS)
+    progress = PackingProgress.read(out / PROGRESS)
     assert progress is not None
     chunk = out / "s2/c" / str(progress.kept // progress.chunk) / "0/0/0"
     if chunk.exists():

@@ -11,7 +11,7 @@ import rasterio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from terrasieve.archive.acquisition_time import acquired, parse_time
+from terrasieve.archive.acquisition_time import acquisition_time, parse_time
 from terrasieve.archive.protocol import Window
 from terrasieve.archive.readers import geotiff as raster
 from terrasieve.archive.readers.handles import Handles
@@ -101,16 +101,16 @@ def test_no_more_than_the_limit_stays_open(tmp_path: Path, write_tif: Any) -> No
 
 
 def _child(path: Path, queue: Any) -> None:
-    inherited = next(iter(raster._cache._open.values()))
+    inherited = next(iter(raster._open_datasets._open.values()))
     pixels = raster.read_window(path, [0], Window(0, 0, 2, 2))
-    queue.put((int(pixels[0, 0, 0]), raster._cache.get(path) is inherited))
+    queue.put((int(pixels[0, 0, 0]), raster._open_datasets.get(path) is inherited))
 
 
 def test_a_forked_child_opens_its_own_files(tmp_path: Path, write_tif: Any) -> None:
     path = tmp_path / "a.tif"
     write_tif(path, np.full((1, 16, 16), 7, np.uint8))
-    for other in list(raster._cache._open):
-        raster._cache.drop(other)
+    for other in list(raster._open_datasets._open):
+        raster._open_datasets.drop(other)
     raster.read_window(path, [0], Window(0, 0, 2, 2))
     context = multiprocessing.get_context("fork")
     queue = context.Queue()
@@ -125,8 +125,8 @@ def test_a_forked_child_opens_its_own_files(tmp_path: Path, write_tif: Any) -> N
 def test_threads_do_not_share_open_files(tmp_path: Path, write_tif: Any) -> None:
     path = tmp_path / "a.tif"
     write_tif(path, np.ones((1, 16, 16), np.uint8))
-    seen: list[Any] = [raster._cache.get(path)]
-    thread = threading.Thread(target=lambda: seen.append(raster._cache.get(path)))
+    seen: list[Any] = [raster._open_datasets.get(path)]
+    thread = threading.Thread(target=lambda: seen.append(raster._open_datasets.get(path)))
     thread.start()
     thread.join()
     assert seen[0] is not seen[1]
@@ -159,7 +159,7 @@ def test_the_name_and_the_acquisition_come_before_the_date_of_writing(tmp_path: 
     write_tif(tmp_path / "x_20200917T010203.tif", pixels, tags=written)
     write_tif(tmp_path / "y.tif", pixels, tags=written | {"ACQUISITION_DATE": "04.11.2020"})
     write_tif(tmp_path / "z.tif", pixels, tags=written)
-    times = [acquired(raster.read_header(path)) for path in sorted(tmp_path.glob("*.tif"))]
+    times = [acquisition_time(raster.read_header(path)) for path in sorted(tmp_path.glob("*.tif"))]
     assert [time.isoformat() for time in times if time] == [
         "2020-09-17T01:02:03+00:00",
         "2020-11-04T00:00:00+00:00",

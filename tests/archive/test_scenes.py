@@ -16,8 +16,8 @@ from terrasieve.archive.derived.subset import SubsetArchive
 from terrasieve.archive.protocol import Window
 from terrasieve.archive.quality.limits import Problem
 from terrasieve.archive.scenes import tiled as scenes
+from terrasieve.archive.scenes.survey import origins, starts
 from terrasieve.archive.scenes.tiled import ScenesArchive, ScenesSpec, SensorFolder
-from terrasieve.archive.scenes.tiling import origins, starts
 from terrasieve.errors import ArchiveError, BandError, SampleError
 from terrasieve.sensors import SENSORS
 

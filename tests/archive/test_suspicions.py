@@ -16,9 +16,9 @@ from terrasieve.archive.opening import open_archive, scenes_spec_from_options
 from terrasieve.archive.packed.packing import pack
 from terrasieve.archive.quality.audit import suspicions_of
 from terrasieve.archive.quality.limits import QualityLimits, check
-from terrasieve.archive.quality.look import Look
-from terrasieve.archive.quality.offset import Verdict, judge, remove, settle
-from terrasieve.archive.quality.suspects import Finding, Suspects, look_at
+from terrasieve.archive.quality.offset import OffsetVerdict, judge, remove, settle
+from terrasieve.archive.quality.pixel_summary import PixelSummary
+from terrasieve.archive.quality.suspects import Finding, Suspects, inspect_sample
 from terrasieve.archive.quality.suspicion import Kind, Suspicion
 from terrasieve.archive.scenes.tiled import ScenesArchive
 from terrasieve.sensors import SENSORS, Sensor
@@ -56,7 +56,7 @@ def scene(ground: str, sensor: Sensor, offset: int = 0, size: int = 48, seed: in
 
 
 def kinds(pixels: NDArray[Any], sensor: Sensor) -> list[str]:
-    return [kind for kind, *_ in look_at({"x": pixels}, {"x": sensor}).flags]
+    return [kind for kind, *_ in inspect_sample({"x": pixels}, {"x": sensor}).flags]
 
 
 # ------------------------------------------------------------------------------ offset
@@ -65,35 +65,35 @@ def kinds(pixels: NDArray[Any], sensor: Sensor) -> list[str]:
 @pytest.mark.parametrize("ground", GROUND)
 @pytest.mark.parametrize("sensor", [L1C, L2A, MS], ids=["l1c", "l2a", "b8a-last"])
 def test_no_ground_without_the_offset_is_said_to_carry_it(ground: str, sensor: Sensor) -> None:
-    assert judge(Look(scene(ground, sensor), sensor)) is not Verdict.CARRIES
+    assert judge(PixelSummary(scene(ground, sensor), sensor)) is not OffsetVerdict.CARRIES
 
 
 @pytest.mark.parametrize("ground", ["water", "forest", "desert", "snow"])
 def test_clear_air_shows_the_offset_in_b10(ground: str) -> None:
-    assert judge(Look(scene(ground, L1C, 1000), L1C)) is Verdict.CARRIES
-    assert judge(Look(scene(ground, L1C), L1C)) is Verdict.FREE
+    assert judge(PixelSummary(scene(ground, L1C, 1000), L1C)) is OffsetVerdict.CARRIES
+    assert judge(PixelSummary(scene(ground, L1C), L1C)) is OffsetVerdict.FREE
 
 
 @pytest.mark.parametrize("ground", ["water", "forest"])
 def test_dark_ground_shows_the_offset_without_b10(ground: str) -> None:
-    assert judge(Look(scene(ground, L2A, 1000), L2A)) is Verdict.CARRIES
-    assert judge(Look(scene(ground, L2A), L2A)) is Verdict.FREE
+    assert judge(PixelSummary(scene(ground, L2A, 1000), L2A)) is OffsetVerdict.CARRIES
+    assert judge(PixelSummary(scene(ground, L2A), L2A)) is OffsetVerdict.FREE
 
 
 @pytest.mark.parametrize("ground", ["desert", "snow", "cloud"])
 def test_bright_ground_without_b10_is_not_guessed(ground: str) -> None:
-    assert judge(Look(scene(ground, L2A, 1000), L2A)) is Verdict.UNSURE
+    assert judge(PixelSummary(scene(ground, L2A, 1000), L2A)) is OffsetVerdict.UNSURE
 
 
 def test_a_sample_of_almost_nothing_does_not_carry_it() -> None:
-    assert judge(Look(np.full((13, 8, 8), 3, np.uint16), L1C)) is Verdict.FREE
+    assert judge(PixelSummary(np.full((13, 8, 8), 3, np.uint16), L1C)) is OffsetVerdict.FREE
     with_border = scene("forest", L1C, 1000)
     with_border[:, :4] = 0
-    assert judge(Look(with_border, L1C)) is Verdict.CARRIES, "nodata is not dark"
+    assert judge(PixelSummary(with_border, L1C)) is OffsetVerdict.CARRIES, "nodata is not dark"
 
 
 def test_an_unsure_sample_follows_its_file_and_no_other() -> None:
-    unsure, free, carries = (int(v) for v in (Verdict.UNSURE, Verdict.FREE, Verdict.CARRIES))
+    unsure, free, carries = (int(v) for v in (OffsetVerdict.UNSURE, OffsetVerdict.FREE, OffsetVerdict.CARRIES))
     verdicts = np.array([carries, unsure, unsure, free, unsure, unsure, free, carries, unsure], np.int8)
     assets = pa.chunked_array([["a", "a", "b", "b"], ["c", None, None, "d", "a"]])
     assert settle(verdicts, assets).tolist() == [carries, carries, free, free, unsure, unsure, free, carries, carries]
@@ -156,7 +156,7 @@ def test_the_other_order_shows_without_b10() -> None:
 )
 def test_doubtful_units_pass_the_check_and_are_named(pixels: NDArray[Any], sensor: Sensor, seen: str) -> None:
     check(pixels, sensor, QualityLimits())
-    found = [words for kind, _, words in look_at({"x": pixels}, {"x": sensor}).flags if kind == Kind.UNIT]
+    found = [words for kind, _, words in inspect_sample({"x": pixels}, {"x": sensor}).flags if kind == Kind.UNIT]
     assert len(found) == 1
     assert seen in found[0]
 
@@ -169,7 +169,7 @@ def test_a_forgotten_nodata_value_is_out_of_range() -> None:
     pixels = radar()
     assert kinds(pixels, S1) == []
     pixels[1, :4] = -9999
-    ((kind, _, seen),) = look_at({"x": pixels}, {"x": S1}).flags
+    ((kind, _, seen),) = inspect_sample({"x": pixels}, {"x": S1}).flags
     assert (kind, "12.5% of VH" in seen, "-9999" in seen) == (Kind.RANGE, True, True)
 
 
@@ -197,7 +197,7 @@ def test_constant_bands_are_named_but_not_in_maps() -> None:
 def conclude(samples: list[Mapping[str, NDArray[Any]]], sensors: Mapping[str, Sensor]) -> tuple[Suspicion, ...]:
     suspects = Suspects(sensors)
     for position, pixels in enumerate(samples):
-        stored = json.loads(json.dumps(look_at(pixels, sensors).record()))
+        stored = json.loads(json.dumps(inspect_sample(pixels, sensors).record()))
         suspects.add(position, Finding.parse(stored))
     names = [f"n{i}" for i in range(len(samples))]
     assets = {f"asset:{key}": [f"{key}/{name}.tif" for name in names] for key in sensors}
@@ -248,16 +248,16 @@ def test_shifted_grids_are_named(tmp_path: Path, write_tif: Any) -> None:
     assets = {key: str(tmp_path / f"{key}.tif") for key in sensors}
     write_tif(tmp_path / "s2.tif", pixels["s2"])
     write_tif(tmp_path / "s1.tif", pixels["s1"])
-    assert look_at(pixels, sensors, assets).flags == []
+    assert inspect_sample(pixels, sensors, assets).flags == []
     write_tif(tmp_path / "s1.tif", pixels["s1"], origin=(500_020.0, 5_000_000.0))
-    ((kind, key, seen),) = look_at(pixels, sensors, assets).flags
+    ((kind, key, seen),) = inspect_sample(pixels, sensors, assets).flags
     assert (kind, key, "up to 20 from those of s2" in seen) == (Kind.GRID, "s1", True)
     write_tif(tmp_path / "s1.tif", pixels["s1"], crs="EPSG:32633")
-    assert "EPSG:32633" in look_at(pixels, sensors, assets).flags[0][2]
+    assert "EPSG:32633" in inspect_sample(pixels, sensors, assets).flags[0][2]
     write_tif(tmp_path / "s1.tif", pixels["s1"][:, :16, :16], resolution=20.0)
-    assert look_at(pixels, sensors, assets).flags == [], "another resolution on the same ground lines up"
+    assert inspect_sample(pixels, sensors, assets).flags == [], "another resolution on the same ground lines up"
     (tmp_path / "s1.tif").unlink()
-    assert look_at(pixels, sensors, assets).flags == []
+    assert inspect_sample(pixels, sensors, assets).flags == []
 
 
 def test_the_catalogue_keeps_suspicions_and_the_list_beside_it_all_ids(tmp_path: Path, write_tif: Any) -> None:

@@ -17,7 +17,7 @@ import pytest
 
 from terrasieve import parallel
 from terrasieve.archive.catalogue import index_archive
-from terrasieve.archive.quality.audit import Examiner
+from terrasieve.archive.quality.audit import Auditor
 from terrasieve.archive.quality.limits import QualityLimits
 from terrasieve.errors import ArchiveError, SampleError
 from terrasieve.parallel import map_processes, spare_cores
@@ -144,11 +144,11 @@ def _alive(process: int) -> bool:
     return True
 
 
-def test_an_examiner_can_be_sent_to_a_process_that_was_not_forked() -> None:
+def test_an_auditor_can_be_sent_to_a_process_that_was_not_forked() -> None:
     archive = SimulatedArchive(SimulatedSpec(seed=3, samples=4, size=32))
-    examiner = Examiner(archive, archive.table(), QualityLimits())
-    again = pickle.loads(pickle.dumps(examiner.judge))
-    assert [again(index) for index in range(4)] == [examiner.judge(index) for index in range(4)]
+    auditor = Auditor(archive, archive.table(), QualityLimits())
+    again = pickle.loads(pickle.dumps(auditor.judge))
+    assert [again(index) for index in range(4)] == [auditor.judge(index) for index in range(4)]
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from terrasieve.archive.patches.split_columns import grouped_split, stratified_split
-from terrasieve.archive.readers.addresses import inside, split_inside
 from terrasieve.archive.readers.handles import Handles
+from terrasieve.archive.readers.patch_reader import item_address, split_item_address
 
 SHARES = {"train": 0.8, "val": 0.05, "test": 0.15}
 
@@ -66,7 +66,7 @@ def test_a_child_leaves_its_parents_handles_alone() -> None:
 
 @pytest.mark.parametrize(("file", "place"), [("a/b.h5", (17,)), ("a#b/c,d.zip", (3, 0))])
 def test_a_place_in_a_file_is_found_again(file: str, place: tuple[int, ...]) -> None:
-    assert split_inside(inside(file, *place)) == (file, place)
+    assert split_item_address(item_address(file, *place)) == (file, place)
 
 
 def test_every_class_has_the_same_shares() -> None:

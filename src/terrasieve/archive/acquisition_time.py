@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from datetime import UTC, datetime
 
 from terrasieve.archive.readers.geotiff import Header
@@ -14,14 +13,15 @@ _SOFTWARE_TAGS = ("TIFFTAG_DATETIME",)
 _FORMATS = ("%Y:%m:%d %H:%M:%S", "%d.%m.%Y", "%Y/%m/%d")
 
 
-def acquired(header: Header) -> datetime | None:
+def acquisition_time(header: Header) -> datetime | None:
     """Acquisition time in UTC, or None where the file does not state it.
 
     Tried in this order: a date such as ``20200917T183541`` or ``20200917`` in the file's name, the product
     name and acquisition tags, the TIFF's own DateTime, which some software sets to the time of writing.
     A source that states a time of day is preferred to one that states the day only.
     """
-    found = [time for time in _candidates(header) if time is not None]
+    texts = [header.path.stem, *(header.tags.get(tag, "") for tag in _TAGS)]
+    found = [time for text in texts if (time := parse_time(text))]
     exact = [time for time in found if (time.hour, time.minute, time.second) != (0, 0, 0)]
     own = exact or found
     if own:
@@ -39,12 +39,6 @@ def parse_time(text: str) -> datetime | None:
         except ValueError:
             continue
     return _parse_whole(text.strip())
-
-
-def _candidates(header: Header) -> Iterator[datetime | None]:
-    yield parse_time(header.path.stem)
-    for tag in _TAGS:
-        yield parse_time(header.tags.get(tag, ""))
 
 
 def _parse_whole(text: str) -> datetime | None:

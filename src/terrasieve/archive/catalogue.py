@@ -16,7 +16,7 @@ from terrasieve.archive.derived.subset import SubsetArchive
 from terrasieve.archive.geoparquet import write_geoparquet
 from terrasieve.archive.packed.manifest import KEY, digest
 from terrasieve.archive.protocol import Archive, source_place
-from terrasieve.archive.quality.audit import Examined, Examiner, examine
+from terrasieve.archive.quality.audit import Audit, Auditor, audit
 from terrasieve.archive.quality.limits import QualityLimits, QualityReport, Quarantine
 from terrasieve.archive.quality.suspicion import Suspicion, suspicions_path, write_suspicions
 from terrasieve.errors import ArchiveError, TooManyBadSamplesError
@@ -43,7 +43,7 @@ class Catalogue:
     """A catalogue as read from its file.
 
     Attributes:
-        path: The file.
+        path: The GeoParquet file that it was read from.
         table: The rows; columns as ``Archive.table``, and ``bbox``.
         spec: How to open the archive, as it is written in YAML.
         source: The archive's provenance when it was indexed.
@@ -69,8 +69,8 @@ class CataloguedArchive(SubsetArchive):
     """The samples of an archive that a catalogue lists; its table is the catalogue's own.
 
     Args:
-        archive: The whole.
-        catalogue: Names the samples.
+        archive: The whole, as it is opened from the spec of the catalogue.
+        catalogue: Its column ``id`` names the samples and their order.
 
     Raises:
         ArchiveError: A listed sample is no longer in the archive.
@@ -116,10 +116,10 @@ def index_archive(
     comes to the same result.
 
     Args:
-        archive: What to index.
+        archive: Of which every sample is checked.
         out: The catalogue, ``.parquet``; the list of rejected samples goes to ``<out>.quarantine.csv``, what else is
             suspected to ``<out>.suspicions.json``.
-        limits: What a sample may lack.
+        limits: How much may be missing from a sample; the defaults of ``QualityLimits`` when None.
         max_bad: Highest share of samples that may be rejected, 0 to 1.
         depth: ``pixels`` reads every sample; ``headers`` trusts what the files say about themselves.
         workers: Reader processes; 0 reads in this one. The result is the same.
@@ -132,9 +132,7 @@ def index_archive(
     quarantine = Quarantine.begin(out.with_name(f"{out.name}.quarantine.csv"), len(archive), archive.rejected, max_bad)
     table = archive.table()
     limits = limits or QualityLimits()
-    found = (
-        Examined() if depth == "headers" else _examine(Examiner(archive, table, limits), quarantine, out, spec, workers)
-    )
+    found = Audit() if depth == "headers" else _audit(Auditor(archive, table, limits), quarantine, out, spec, workers)
     good = [index for index in range(len(archive)) if index not in found.bad]
     if not good:
         raise ArchiveError(f"{source_place(archive.source)} has no good sample; see {quarantine.path}.")
@@ -152,10 +150,10 @@ def write_catalogue(archive: Archive, rows: pa.Table, suspicions: Sequence[Suspi
     """Write a catalogue.
 
     Args:
-        archive: Of which it lists samples.
+        archive: The catalogue says how it is opened and where it comes from.
         rows: Of the samples listed; columns as ``Archive.table``, and perhaps more.
         suspicions: What is suspected of them; None where nobody looked.
-        out: The file.
+        out: The GeoParquet file, replaced when the new one is whole.
 
     Raises:
         ArchiveError: The archive cannot say how it is opened.
@@ -193,13 +191,13 @@ def _without_bbox(rows: pa.Table) -> pa.Table:
     return rows.drop_columns(["bbox"]) if "bbox" in rows.column_names else rows
 
 
-def _examine(examiner: Examiner, quarantine: Quarantine, out: Path, spec: Mapping[str, Any], workers: int) -> Examined:
-    archive, limits = examiner.archive, examiner.limits
+def _audit(auditor: Auditor, quarantine: Quarantine, out: Path, spec: Mapping[str, Any], workers: int) -> Audit:
+    archive, limits = auditor.archive, auditor.limits
     described = json.dumps([limits.model_dump(), spec, dict(archive.source)], sort_keys=True, default=str)
     request = digest([described, *archive.ids.tolist()])
     journal = out.with_name(f".{out.name}.journal")
     try:
-        return examine(examiner, quarantine, journal, request, workers)
+        return audit(auditor, quarantine, journal, request, workers)
     except TooManyBadSamplesError:
         journal.unlink(missing_ok=True)
         raise

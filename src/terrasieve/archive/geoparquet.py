@@ -59,7 +59,7 @@ def write_geoparquet(table: pa.Table, path: Path, metadata: Mapping[str, Mapping
 
     Args:
         table: Has a column ``geometry`` of well-known binary in longitude and latitude.
-        path: Where to.
+        path: The file; its folder is made where it is absent.
         metadata: JSON-able values by file-level key.
     """
     full = with_bbox(table)

@@ -20,7 +20,7 @@ class Journal:
     the file stays until :meth:`discard`.
 
     Args:
-        path: The file.
+        path: The file of lines; its folder is made where it is absent.
         request: Digest of everything that the entries depend on.
 
     Raises:

@@ -16,8 +16,7 @@ from terrasieve.archive.layouts.plain_table import PlainTableSpec, is_table
 from terrasieve.archive.packed.manifest import GROUP, KEY
 from terrasieve.archive.packed.reading import PackedArchive, PackedSpec
 from terrasieve.archive.protocol import Archive
-from terrasieve.archive.scenes.survey import ScenesSpec, SensorFolder
-from terrasieve.archive.scenes.tiling import Edge
+from terrasieve.archive.scenes.survey import Edge, ScenesSpec, SensorFolder
 from terrasieve.errors import ArchiveError, ConfigError
 from terrasieve.sensors import SENSORS
 

@@ -34,7 +34,9 @@ def describe(archive: Archive) -> RenderableType:
     evenly over the archive.
     """
     table = archive.table()
-    parts: list[RenderableType] = [_simulated_notice()] if archive.source.get("simulated") else []
+    parts: list[RenderableType] = []
+    if archive.source.get("simulated"):
+        parts.append(Text("SIMULATED: no pixel of this archive was measured by a satellite.", style="bold yellow"))
     parts += [_facts(archive, table), _bands(archive)]
     if table["label"].null_count < len(table):
         parts.append(_labels(table))
@@ -48,9 +50,9 @@ def contact_sheet(archive: Archive, path: Path, samples: int = 24) -> Path:
     map every class has a colour. A sensor's pictures share one stretch, so that they can be compared.
 
     Args:
-        archive: What to show.
+        archive: Pixels of the samples shown are read.
         path: The PNG to write.
-        samples: How many at most.
+        samples: Number of samples shown, where the archive has as many.
 
     Returns:
         ``path``.
@@ -74,10 +76,6 @@ def contact_sheet(archive: Archive, path: Path, samples: int = 24) -> Path:
 def spread(total: int, wanted: int) -> list[int]:
     """At most ``wanted`` positions, evenly spread over ``total``, the first and last among them."""
     return sorted({int(i) for i in np.linspace(0, total - 1, min(total, wanted)).round()}) if total else []
-
-
-def _simulated_notice() -> Text:
-    return Text("SIMULATED: no pixel of this archive was measured by a satellite.", style="bold yellow")
 
 
 def _facts(archive: Archive, table: pa.Table) -> Table:

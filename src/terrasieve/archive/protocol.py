@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Protocol, final
@@ -225,7 +225,7 @@ class BaseArchive(ABC):
     def _resolve(self, sensor: str, bands: Sequence[str] | None) -> tuple[int, ...]:
         sensors = self.sensors
         if sensor not in sensors:
-            raise BandError(f"{self._place()} has no sensor {sensor!r}.{nearest(sensor, sensors)}")
+            raise sensor_error(self._place(), sensor, sensors)
         positions = sensors[sensor].indices(sensors[sensor].names if bands is None else bands)
         if not positions:
             raise BandError(f"No band of sensor {sensor!r} is asked for; name at least one.")
@@ -240,7 +240,7 @@ class WrapperArchive(BaseArchive):
     the archive within, which checks the window.
 
     Args:
-        archive: The one within.
+        archive: The archive within, which is asked for all that is not changed.
     """
 
     def __init__(self, archive: Archive) -> None:
@@ -313,11 +313,22 @@ def window_error(window: Window, height: int, width: int, what: str) -> FlawErro
     )
 
 
+def sensor_error(place: str, sensor: str, sensors: Iterable[str]) -> BandError:
+    """The error of a sensor that an archive has not.
+
+    Args:
+        place: Where the archive lies, as errors say it.
+        sensor: The key that was asked for.
+        sensors: The keys that there are.
+    """
+    return BandError(f"{place} has no sensor {sensor!r}.{nearest(sensor, sensors)}")
+
+
 def source_name(source: Mapping[str, Any]) -> str:
     """Layout and folder of an archive, as a table names it: the path that leads there stays on this machine.
 
     Args:
-        source: :attr:`Archive.source`.
+        source: Provenance of the archive, as :attr:`Archive.source` gives it.
     """
     return f"{source.get('layout')} {Path(str(source.get('root') or '')).name}".strip()
 
@@ -326,6 +337,6 @@ def source_place(source: Mapping[str, Any]) -> str:
     """Where an archive lies, as an error names it; its layout where it lies in no file.
 
     Args:
-        source: :attr:`Archive.source`.
+        source: Provenance of the archive, as :attr:`Archive.source` gives it.
     """
     return str(source.get("root") or f"the {source.get('layout')} archive")

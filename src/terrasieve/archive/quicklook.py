@@ -33,7 +33,7 @@ def pictures(samples: Sequence[NDArray[Any]], sensor: Sensor) -> list[NDArray[np
 
     Args:
         samples: Pixels of ``shown_bands``, shape ``(bands, height, width)`` each.
-        sensor: What they are of.
+        sensor: Declares the bands, their unit and the nodata value.
 
     Returns:
         Shape ``(height, width, 3)`` each, 0 to 1.

@@ -8,11 +8,10 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from terrasieve.archive.protocol import Archive
+from terrasieve.archive.protocol import Archive, sensor_error, source_place
 from terrasieve.archive.quality.limits import missing
 from terrasieve.console import track
-from terrasieve.errors import BandError, nearest
-from terrasieve.sensors import BandStatistics, Sensor
+from terrasieve.sensors import BandStatistics
 
 
 class StreamingStatistics:
@@ -23,7 +22,7 @@ class StreamingStatistics:
     NaN, infinities and the nodata value are left out.
 
     Args:
-        bands: Number of bands.
+        bands: Number of bands that every sample has.
         nodata: Pixel value that means "nothing measured here", or None.
     """
 
@@ -94,10 +93,10 @@ def measure(
     """Statistics of every band, in one pass over the samples.
 
     Args:
-        archive: What to measure.
+        archive: Its samples are read whole, one after the other.
         sensors: Keys of the archive's sensors; all when None.
         indices: Samples to measure, shape ``(n,)``; all when None.
-        description: What the progress bar says.
+        description: Text beside the progress bar.
 
     Returns:
         For each sensor one entry a band, in the sensor's order.
@@ -107,7 +106,11 @@ def measure(
         SampleError: A sample cannot be read.
     """
     keys = list(archive.sensors if sensors is None else sensors)
-    sums = {key: _empty(archive.sensors, key) for key in keys}
+    for key in keys:
+        if key not in archive.sensors:
+            raise sensor_error(source_place(archive.source), key, archive.sensors)
+    sensors = {key: archive.sensors[key] for key in keys}
+    sums = {key: StreamingStatistics(len(sensor.bands), sensor.nodata) for key, sensor in sensors.items()}
     chosen = range(len(archive)) if indices is None else np.asarray(indices).tolist()
     for index in track(chosen, description, total=len(chosen)):
         for key in keys:
@@ -118,9 +121,3 @@ def measure(
 def statistics_of(archive: Archive) -> Mapping[str, tuple[BandStatistics, ...]]:
     """The statistics that a packed store brings along, else those of all samples as ``measure`` finds them."""
     return measure(archive) if archive.statistics is None else archive.statistics
-
-
-def _empty(sensors: Mapping[str, Sensor], key: str) -> StreamingStatistics:
-    if key not in sensors:
-        raise BandError(f"The archive has no sensor {key!r}.{nearest(key, sensors)}")
-    return StreamingStatistics(len(sensors[key].bands), sensors[key].nodata)

@@ -22,8 +22,8 @@ class SimulationSpec(ArchiveSpec):
 
     Attributes:
         layout: Name of the archive's kind.
-        seed: Of everything.
-        samples: How many.
+        seed: The same seed and settings simulate the same samples.
+        samples: Number of samples that there are to read.
         size: Rows and columns of a sample.
     """
 
@@ -39,7 +39,7 @@ class Simulation(BaseArchive, Generic[S]):
     """Samples that are computed when they are read.
 
     Args:
-        spec: What to simulate.
+        spec: Seed, number and size of the samples, and all other settings.
     """
 
     name: ClassVar[str]

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from terrasieve.archive.layout import ArchiveSpec, parse_spec
 from terrasieve.archive.protocol import Archive, Window, WrapperArchive, source_place
 from terrasieve.archive.quality import offset
-from terrasieve.archive.quality.look import Look
-from terrasieve.archive.quality.offset import OFFSET, Verdict
+from terrasieve.archive.quality.offset import OFFSET, OffsetVerdict
+from terrasieve.archive.quality.pixel_summary import PixelSummary
 from terrasieve.console import track
 from terrasieve.errors import ArchiveError, SampleError
 from terrasieve.parallel import map_processes
@@ -64,7 +64,7 @@ class HarmonisedArchive(WrapperArchive):
     the column ``offset_removed`` of the table from which of each.
 
     Args:
-        archive: The whole.
+        archive: As it is on disk, with the offset where samples carry it.
         carriers: For each sensor that may carry the offset, which samples do, shape ``(n,)``.
         unsure: How many samples of each sensor are too bright to tell; they are left as they are.
 
@@ -127,7 +127,7 @@ def harmonise(archive: Archive, workers: int = 0) -> HarmonisedArchive:
     A sample that cannot be read is left as it is; reading it will say why.
 
     Args:
-        archive: The whole.
+        archive: As it is on disk, with the offset where samples carry it.
         workers: Reader processes; 0 reads in this one.
 
     Raises:
@@ -140,8 +140,8 @@ def harmonise(archive: Archive, workers: int = 0) -> HarmonisedArchive:
         with map_processes(partial(_judge, archive, key), range(len(archive)), workers) as found:
             verdicts = np.array(list(track(found, f"Looking for the offset in {key}", total=len(archive))), np.int8)
         settled = offset.settle(verdicts, table[f"asset:{key}"])  # type: ignore[index]  # there is one where keys are
-        carriers[key] = settled == Verdict.CARRIES
-        unsure[key] = int((settled == Verdict.UNSURE).sum())
+        carriers[key] = settled == OffsetVerdict.CARRIES
+        unsure[key] = int((settled == OffsetVerdict.UNSURE).sum())
     return HarmonisedArchive(archive, carriers, unsure)
 
 
@@ -165,5 +165,5 @@ def _judge(archive: Archive, key: str, index: int) -> int:
     try:
         pixels = archive.read(index, key)
     except SampleError:
-        return int(Verdict.UNSURE)
-    return int(offset.judge(Look(pixels, sensor)))
+        return int(OffsetVerdict.UNSURE)
+    return int(offset.judge(PixelSummary(pixels, sensor)))

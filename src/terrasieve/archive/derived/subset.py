@@ -18,7 +18,7 @@ class SubsetArchive(WrapperArchive):
     ``rejected`` is empty: what the whole archive rejected is not among the samples chosen.
 
     Args:
-        archive: The whole.
+        archive: The whole, of which samples are chosen.
         indices: Positions in it, shape ``(n,)``; index ``i`` of the subset is ``indices[i]`` of the whole.
 
     Raises:

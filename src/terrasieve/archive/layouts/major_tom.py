@@ -18,8 +18,9 @@ from terrasieve.archive.acquisition_time import parse_time
 from terrasieve.archive.layout import ArchiveSpec, DataSet, Recognition
 from terrasieve.archive.patches.listing import Listing, PatchesArchive
 from terrasieve.archive.quality.limits import FlawError, Problem, Rejection
-from terrasieve.archive.readers.addresses import inside
-from terrasieve.archive.readers.parquet import BlobReader, open_parquet, reading
+from terrasieve.archive.readers.handles import reading
+from terrasieve.archive.readers.parquet import FAILURES, BlobReader, open_parquet
+from terrasieve.archive.readers.patch_reader import item_address
 from terrasieve.console import track_many
 from terrasieve.errors import ArchiveError
 from terrasieve.sensors import SENSORS, Sensor
@@ -172,7 +173,7 @@ def _scan(root: Path, folder: str, key: str, rejected: list[Rejection]) -> list[
 
 def _rows(root: Path, part: str, key: str) -> list[_Row]:
     path = root / part
-    with open_parquet(path) as file, reading(str(path)):
+    with open_parquet(path) as file, reading(path, FAILURES):
         needed = [*_ROW, *_columns(key).values()]
         if lacking := [name for name in needed if name not in file.schema_arrow.names]:
             raise FlawError(
@@ -183,7 +184,7 @@ def _rows(root: Path, part: str, key: str) -> list[_Row]:
         for group in range(file.num_row_groups):
             cells, products = file.read_row_group(group, columns=list(_ROW), use_threads=False).select(_ROW).columns
             pairs = zip(cells.to_pylist(), products.to_pylist(), strict=True)
-            found += [_Row(cell, name, inside(part, group, row)) for row, (cell, name) in enumerate(pairs)]
+            found += [_Row(cell, name, item_address(part, group, row)) for row, (cell, name) in enumerate(pairs)]
     return found
 
 

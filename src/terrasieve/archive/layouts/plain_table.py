@@ -23,7 +23,7 @@ from terrasieve.archive.acquisition_time import parse_time
 from terrasieve.archive.layout import ArchiveSpec, DataSet
 from terrasieve.archive.patches.listing import Listing, PatchesArchive
 from terrasieve.archive.quality.limits import Problem, Rejection
-from terrasieve.archive.readers.patch_files import SUFFIXES, SuffixReader
+from terrasieve.archive.readers.images import SUFFIXES, SuffixReader
 from terrasieve.console import track_many
 from terrasieve.errors import ArchiveError, ConfigError
 from terrasieve.sensors import SENSORS, Sensor, load_sensor

@@ -17,8 +17,8 @@ import numpy as np
 from terrasieve.archive.layout import ArchiveSpec, DataSet, Recognition
 from terrasieve.archive.patches.listing import Listing, PatchesArchive
 from terrasieve.archive.quality.limits import FlawError
-from terrasieve.archive.readers.addresses import inside
 from terrasieve.archive.readers.hdf5 import Hdf5Reader, check_array, require_h5py, shape_of, values_of
+from terrasieve.archive.readers.patch_reader import item_address
 from terrasieve.errors import ArchiveError
 from terrasieve.sensors import RS_BYOL_BANDS, SENSORS, Band, Sensor
 
@@ -161,7 +161,7 @@ class So2SatArchive(PatchesArchive):
             Listing(
                 ids=[f"{Path(file.name).stem}/{number:06}" for file in files for number in range(file.count)],
                 addresses={
-                    key: [inside(file.name, number) for file in files for number in range(file.count)]
+                    key: [item_address(file.name, number) for file in files for number in range(file.count)]
                     for key in _ARRAYS
                 },
                 columns={

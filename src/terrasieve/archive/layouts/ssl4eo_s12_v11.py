@@ -19,7 +19,7 @@ from terrasieve.archive.layout import ArchiveSpec, DataSet, Recognition
 from terrasieve.archive.patches.listing import Listing, PatchesArchive
 from terrasieve.archive.protocol import Archive
 from terrasieve.archive.quality.limits import FlawError, Problem, Rejection
-from terrasieve.archive.readers.addresses import inside
+from terrasieve.archive.readers.patch_reader import item_address
 from terrasieve.archive.readers.zarr import StoredSamples, ZippedZarrReader, read_samples
 from terrasieve.console import track_many
 from terrasieve.errors import ArchiveError
@@ -192,5 +192,5 @@ def _match(
     # Season by season, as a chunk holds one season of many locations: a pass in order decodes each chunk once.
     for season in range(seasons):
         for name in shared:
-            addresses = tuple(inside(paths[key], places[key][name], season) for key in found)
+            addresses = tuple(item_address(paths[key], places[key][name], season) for key in found)
             yield _Sample(name, season, split, first.times[places[next(iter(found))][name]][season], addresses)

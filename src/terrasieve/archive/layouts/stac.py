@@ -16,7 +16,7 @@ from pydantic import Field
 from terrasieve.archive.layout import ArchiveSpec, DataSet, Recognition
 from terrasieve.archive.patches.listing import Listing, PatchesArchive
 from terrasieve.archive.quality.limits import FlawError, Problem, Rejection
-from terrasieve.archive.scenes.tiling import Edge, origins
+from terrasieve.archive.scenes.survey import Edge, origins
 from terrasieve.archive.stac.assets import find_bands
 from terrasieve.archive.stac.items import Item, locate, read_items
 from terrasieve.archive.stac.tiles import StacScene, TileReader, plan_scene

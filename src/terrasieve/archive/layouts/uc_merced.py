@@ -13,7 +13,7 @@ from typing import Literal
 from terrasieve.archive.layout import ArchiveSpec, DataSet, Recognition
 from terrasieve.archive.patches.class_folders import find_class_folders, list_pictures
 from terrasieve.archive.patches.listing import PatchesArchive
-from terrasieve.archive.readers.patch_files import PictureReader
+from terrasieve.archive.readers.images import PictureReader
 from terrasieve.sensors import SENSORS
 
 CLASSES = (

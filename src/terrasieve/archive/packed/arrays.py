@@ -1,9 +1,8 @@
-"""The Zarr side of writing a packed store: arrays, coordinates, and the group's metadata."""
+"""The Zarr side of writing a packed store: layout of the arrays, coordinates, and the group's metadata."""
 
 from __future__ import annotations
 
 import json
-import math
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,29 +11,15 @@ from typing import Any
 
 import numpy as np
 import zarr
+from numpy.typing import NDArray
 from zarr.codecs import BloscCodec, BloscShuffle
 
-from terrasieve.archive.packed.manifest import FORMAT, GROUP, KEY, Manifest, write_json
-from terrasieve.archive.packed.reading import ZARRS
-from terrasieve.schema import Spec
+from terrasieve.archive.packed.manifest import FORMAT, GROUP, KEY, ArrayLayout, Manifest, write_json
+from terrasieve.archive.packed.reading import zarrs_config
+from terrasieve.archive.protocol import Archive, source_place
+from terrasieve.archive.quality.limits import FlawError, Problem, QualityLimits, check
+from terrasieve.errors import ArchiveError, SampleError
 from terrasieve.sensors import Sensor
-
-
-class ArrayLayout(Spec):
-    """How one sensor's pixels are stored.
-
-    Attributes:
-        dtype: Little-endian numpy type, such as ``<u2``.
-        shape: Bands, rows and columns of a sample.
-    """
-
-    dtype: str
-    shape: tuple[int, int, int]
-
-    @property
-    def sample_bytes(self) -> int:
-        """Size of one sample's pixels."""
-        return math.prod(self.shape) * np.dtype(self.dtype).itemsize
 
 
 @dataclass(frozen=True)
@@ -42,7 +27,7 @@ class StoreLayout:
     """The arrays of a store.
 
     Attributes:
-        arrays: By sensor key.
+        arrays: Type and shape of one sample, by key of the sensor.
         chunk: Samples a chunk, the same for all arrays, so that one record says how far all of them are.
         compress: Whether a chunk is a shard of compressed single bands, or plain pixels.
     """
@@ -67,13 +52,63 @@ def is_reserved(key: str) -> bool:
     return key == "id" or key.startswith(("band_", ".")) or "/" in key
 
 
+def plan_arrays(archive: Archive, limits: QualityLimits) -> dict[str, ArrayLayout]:
+    """Layouts by sensor key, after the archive's first good sample.
+
+    Args:
+        archive: Samples are read in order, up to the first that is good.
+        limits: How much may be missing from a sample that is good.
+
+    Raises:
+        ArchiveError: No sample is good, or a sensor's key is one of the store's own names.
+    """
+    if reserved := [key for key in archive.sensors if is_reserved(key)]:
+        raise ArchiveError(f"A packed store cannot have a sensor with the key {reserved[0]!r}; give it another.")
+    reason: SampleError | str = "it is empty."
+    for index in range(len(archive)):
+        try:
+            pixels = {key: archive.read(index, key) for key in archive.sensors}
+            for key, sensor in archive.sensors.items():
+                check(pixels[key], sensor, limits)
+        except SampleError as error:
+            reason = error
+            continue
+        return {
+            key: ArrayLayout(dtype=values.dtype.newbyteorder("<").str, shape=values.shape)
+            for key, values in pixels.items()
+        }
+    raise ArchiveError(f"{source_place(archive.source)} has no good sample: {reason}")
+
+
+def check_fits(pixels: NDArray[Any], layout: ArrayLayout) -> None:
+    """Refuse what cannot be stored as the first good sample is.
+
+    Args:
+        pixels: Of one sensor of a sample, shape ``(bands, height, width)``.
+        layout: Type and shape that all samples of the sensor have.
+
+    Raises:
+        SampleError: The shape or the type is another.
+    """
+    if pixels.shape != layout.shape:
+        raise FlawError(
+            Problem.GRID,
+            f"Its shape {pixels.shape} is not {layout.shape}, that of the first good sample; pack one size at a time.",
+        )
+    if not np.can_cast(pixels.dtype, layout.dtype, "safe"):
+        raise FlawError(
+            Problem.UNIT,
+            f"Its type {pixels.dtype} does not fit into {layout.dtype}, that of the first good sample; convert it.",
+        )
+
+
 def create_arrays(out: Path, sensors: Mapping[str, Sensor], layout: StoreLayout, samples: int) -> None:
     """Make the group and its arrays, in place of those that an earlier run may have left.
 
     Args:
         out: Folder of the store.
-        sensors: By key.
-        layout: Of the arrays.
+        sensors: The archive's, by the keys of the layout.
+        layout: Types, shapes and chunks of the arrays.
         samples: The most samples that there can be. Arrays are made a whole number of chunks long, so that
             every chunk is written whole, whatever lay there before; ``trim`` makes them fit.
     """
@@ -81,6 +116,10 @@ def create_arrays(out: Path, sensors: Mapping[str, Sensor], layout: StoreLayout,
     group.attrs[KEY] = {"format": FORMAT, "complete": False}
     for key, array in layout.arrays.items():
         chunk = (layout.chunk, *array.shape)
+        size = np.dtype(array.dtype).itemsize
+        compressor = BloscCodec(cname="zstd", clevel=5, shuffle=BloscShuffle.shuffle, typesize=size)
+        sensor = sensors[key]
+        units = [band.unit for band in sensor.bands]
         group.create_array(
             key,
             shape=(-(-samples // layout.chunk) * layout.chunk, *array.shape),
@@ -88,10 +127,10 @@ def create_arrays(out: Path, sensors: Mapping[str, Sensor], layout: StoreLayout,
             chunks=(1, 1, *array.shape[1:]) if layout.compress else chunk,
             shards=chunk if layout.compress else None,
             filters=None,
-            compressors=_compressor(array) if layout.compress else None,
+            compressors=compressor if layout.compress else None,
             fill_value=0,
             dimension_names=layout.dimensions(key),
-            attributes=_attributes(sensors[key]),
+            attributes={"coordinates": "id", "sensor": sensor.name, "bands": list(sensor.names), "units": units},
             overwrite=True,
         )
 
@@ -102,7 +141,7 @@ def open_arrays(out: Path, layout: StoreLayout) -> dict[str, Any]:
     Plain chunks go through zarr's own pipeline, which also writes a chunk of zeros, as it will be mapped like
     any other; zarrs would leave it out.
     """
-    pipeline: dict[str, Any] = ZARRS if layout.compress else {"array.write_empty_chunks": True}
+    pipeline = zarrs_config() if layout.compress else {"array.write_empty_chunks": True}
     with zarr.config.set(pipeline):
         group = zarr.open_group(out, mode="r+", zarr_format=3, use_consolidated=False)
         return {key: group[key] for key in layout.arrays}
@@ -134,12 +173,3 @@ def publish(out: Path, manifest: Manifest) -> None:
     group = json.loads((out / GROUP).read_text(encoding="utf-8"))
     group["attributes"] = {**group["attributes"], KEY: manifest.model_dump(mode="json")}
     write_json(out / GROUP, group)
-
-
-def _attributes(sensor: Sensor) -> dict[str, Any]:
-    units = [band.unit for band in sensor.bands]
-    return {"coordinates": "id", "sensor": sensor.name, "bands": list(sensor.names), "units": units}
-
-
-def _compressor(layout: ArrayLayout) -> BloscCodec:
-    return BloscCodec(cname="zstd", clevel=5, shuffle=BloscShuffle.shuffle, typesize=np.dtype(layout.dtype).itemsize)

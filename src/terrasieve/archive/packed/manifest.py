@@ -1,13 +1,15 @@
-"""What a packed store says about itself."""
+"""What a packed store says about itself: the manifest of a finished one, the progress of one that is not."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, Self
 
+import numpy as np
 from pydantic import ValidationError
 
 from terrasieve.errors import ArchiveError
@@ -21,6 +23,8 @@ FORMAT: Final = 1
 CATALOGUE = "catalogue.parquet"
 """Name of the samples' table inside the store."""
 GROUP = "zarr.json"
+PROGRESS = "packing.json"
+"""Record of an unfinished store, replaced after every chunk and removed at the end."""
 
 
 class Manifest(Spec):
@@ -60,6 +64,63 @@ class Manifest(Spec):
     def fingerprint(self) -> str:
         """One digest of all pixels and of what they were packed from."""
         return digest([self.request, *(f"{key} {part}" for key, parts in self.chunks.items() for part in parts)])
+
+
+class ArrayLayout(Spec):
+    """How one sensor's pixels are stored.
+
+    Attributes:
+        dtype: Little-endian numpy type, such as ``<u2``.
+        shape: Bands, rows and columns of a sample.
+    """
+
+    dtype: str
+    shape: tuple[int, int, int]
+
+    @property
+    def sample_bytes(self) -> int:
+        """Size of one sample's pixels."""
+        return math.prod(self.shape) * np.dtype(self.dtype).itemsize
+
+
+class PackingProgress(Spec):
+    """How far packing is, and all that going on needs: the state after the last whole chunk.
+
+    Attributes:
+        request: Digest of the archive and the options; another archive or option must not go on from here.
+        arrays: Layouts by sensor key.
+        chunk: Number of samples in a chunk.
+        position: Samples of the archive that were read.
+        kept: Samples in the store.
+        rejected: Positions in the archive of the samples left out so far.
+        rejections: What the quarantine says of them.
+        sums: State of the streaming statistics by sensor key.
+        digests: Of the chunks, by sensor key.
+    """
+
+    request: str
+    arrays: Mapping[str, ArrayLayout]
+    chunk: int
+    position: int = 0
+    kept: int = 0
+    rejected: tuple[int, ...] = ()
+    rejections: tuple[Mapping[str, Any], ...] = ()
+    sums: Mapping[str, Mapping[str, Sequence[float]]]
+    digests: Mapping[str, tuple[str, ...]]
+
+    @classmethod
+    def read(cls, path: Path) -> Self | None:
+        """From its file; None where there is none.
+
+        Raises:
+            ArchiveError: The file is damaged.
+        """
+        try:
+            return cls.model_validate(json.loads(path.read_text(encoding="utf-8")))
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, ValidationError) as error:
+            raise ArchiveError(f"{path} cannot be read: {error}. Remove {path.parent} and pack again.") from error
 
 
 def digest(parts: Iterable[str]) -> str:

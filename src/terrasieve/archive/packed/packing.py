@@ -6,16 +6,15 @@ import errno
 import hashlib
 import json
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Self, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import ArrayLike, NDArray
-from pydantic import ValidationError
 from rich.progress import Progress as ProgressBar
 from rich.progress import TaskID
 
@@ -24,11 +23,11 @@ from terrasieve.archive.derived.subset import SubsetArchive
 from terrasieve.archive.geoparquet import write_geoparquet
 from terrasieve.archive.journal import Journal
 from terrasieve.archive.packed.arrays import (
-    ArrayLayout,
     StoreLayout,
+    check_fits,
     create_arrays,
-    is_reserved,
     open_arrays,
+    plan_arrays,
     publish,
     trim,
     write_coordinates,
@@ -37,33 +36,31 @@ from terrasieve.archive.packed.manifest import (
     CATALOGUE,
     FORMAT,
     GROUP,
+    PROGRESS,
+    ArrayLayout,
     Manifest,
+    PackingProgress,
     digest,
     parse_manifest,
     read_attributes,
     write_json,
 )
-from terrasieve.archive.protocol import Archive, source_place
-from terrasieve.archive.quality.audit import Examiner
+from terrasieve.archive.protocol import Archive
+from terrasieve.archive.quality.audit import Auditor
 from terrasieve.archive.quality.limits import (
-    FlawError,
     Problem,
     QualityLimits,
     QualityReport,
     Quarantine,
     Rejection,
-    check,
 )
 from terrasieve.archive.quality.suspects import Finding, Suspects
 from terrasieve.archive.quality.suspicion import Suspicion, suspicions_path, write_suspicions
 from terrasieve.archive.statistics import StreamingStatistics
 from terrasieve.console import progress_bar
-from terrasieve.errors import ArchiveError, SampleError
+from terrasieve.errors import ArchiveError
 from terrasieve.parallel import PART, map_processes
-from terrasieve.schema import Spec
 
-PROGRESS = "packing.json"
-"""Record of an unfinished store, replaced after every chunk and removed at the end."""
 FINDINGS = "findings.jsonl"
 """What looks at the samples of an unfinished store found, grown by every chunk and removed at the end."""
 CHUNK_BYTES = 64 * 2**20
@@ -86,46 +83,6 @@ class PackReport(QualityReport):
 
     bytes: int
     suspicions: tuple[Suspicion, ...] = ()
-
-
-class Progress(Spec):
-    """How far packing is, and all that going on needs: the state after the last whole chunk.
-
-    Attributes:
-        request: Digest of the archive and the options; another archive or option must not go on from here.
-        arrays: Layouts by sensor key.
-        chunk: Samples a chunk.
-        position: Samples of the archive that were read.
-        kept: Samples in the store.
-        rejected: Positions in the archive of the samples left out so far.
-        rejections: What the quarantine says of them.
-        sums: State of the streaming statistics by sensor key.
-        digests: Of the chunks, by sensor key.
-    """
-
-    request: str
-    arrays: Mapping[str, ArrayLayout]
-    chunk: int
-    position: int = 0
-    kept: int = 0
-    rejected: tuple[int, ...] = ()
-    rejections: tuple[Mapping[str, Any], ...] = ()
-    sums: Mapping[str, Mapping[str, Sequence[float]]]
-    digests: Mapping[str, tuple[str, ...]]
-
-    @classmethod
-    def read(cls, path: Path) -> Self | None:
-        """From its file; None where there is none.
-
-        Raises:
-            ArchiveError: The file is damaged.
-        """
-        try:
-            return cls.model_validate(json.loads(path.read_text(encoding="utf-8")))
-        except FileNotFoundError:
-            return None
-        except (OSError, ValueError, ValidationError) as error:
-            raise ArchiveError(f"{path} cannot be read: {error}. Remove {path.parent} and pack again.") from error
 
 
 def pack(
@@ -179,13 +136,13 @@ _Sample: TypeAlias = tuple[dict[str, NDArray[Any]], list[Rejection], Finding | N
 """Pixels by sensor, what is wrong with them, and what they show where nothing is."""
 
 
-class _Reader(Examiner):
+class _Reader(Auditor):
     """Reads samples that fit the store.
 
     Args:
-        archive: What to read.
-        table: Of the archive.
-        limits: What a sample may lack.
+        archive: Its samples are read whole and packed.
+        table: The table of the archive: ``id`` and ``asset:<sensor>``.
+        limits: How much may be missing from a sample that is packed.
         arrays: Of the store, by key of the sensor.
     """
 
@@ -196,14 +153,14 @@ class _Reader(Examiner):
         self.arrays = arrays
 
     def accept(self, key: str, pixels: NDArray[Any]) -> None:
-        """See ``Examiner.accept``; also refused is what has another shape or type than the store."""
+        """See ``Auditor.accept``; also refused is what has another shape or type than the store."""
         super().accept(key, pixels)
-        _check_fits(pixels, self.arrays[key])
+        check_fits(pixels, self.arrays[key])
 
     def take(self, index: int) -> _Sample:
         """One sample; without its pixels where it is not fit for use."""
         pixels, flaws = self.read(index)
-        return ({}, flaws, None) if flaws else (pixels, flaws, self.look(index, pixels))
+        return ({}, flaws, None) if flaws else (pixels, flaws, self.inspect(index, pixels))
 
 
 class _Packing:
@@ -214,7 +171,7 @@ class _Packing:
         archive: Archive,
         out: Path,
         limits: QualityLimits,
-        progress: Progress,
+        progress: PackingProgress,
         quarantine: Quarantine,
         compress: bool,
     ) -> None:
@@ -288,7 +245,7 @@ class _Packing:
 
     def _fill(
         self, buffers: Mapping[str, NDArray[Any]], samples: Iterator[_Sample], bar: ProgressBar, task: TaskID
-    ) -> tuple[Progress, list[tuple[int, Any]]]:
+    ) -> tuple[PackingProgress, list[tuple[int, Any]]]:
         """Take samples until the buffers are full or the archive ends.
 
         Returns:
@@ -305,7 +262,9 @@ class _Packing:
                 self.quarantine.extend(flaws)
                 bar.update(task, note=self.quarantine.summary())
             else:
-                self._take(pixels, buffers, filled)
+                for key, values in pixels.items():
+                    buffers[key][filled] = values
+                    self.sums[key].update(values)
                 self.suspects.add(position, finding)
                 found.append((position, finding.record()))
                 filled += 1
@@ -316,12 +275,7 @@ class _Packing:
         update = {**done, "rejected": tuple(rejected), "rejections": tuple(rejections)}
         return self.progress.model_copy(update=update), found
 
-    def _take(self, pixels: Mapping[str, NDArray[Any]], buffers: Mapping[str, NDArray[Any]], place: int) -> None:
-        for key, values in pixels.items():
-            buffers[key][place] = values
-            self.sums[key].update(values)
-
-    def _write(self, buffers: Mapping[str, NDArray[Any]], after: Progress) -> None:
+    def _write(self, buffers: Mapping[str, NDArray[Any]], after: PackingProgress) -> None:
         start, filled = self.progress.kept, after.kept - self.progress.kept
         digests = dict(self.progress.digests)
         for key, buffer in buffers.items() if filled else ():
@@ -374,8 +328,8 @@ def _finished(out: Path, request: str) -> Manifest | None:
     return manifest
 
 
-def _resume(out: Path, request: str) -> Progress | None:
-    progress = Progress.read(out / PROGRESS)
+def _resume(out: Path, request: str) -> PackingProgress | None:
+    progress = PackingProgress.read(out / PROGRESS)
     if progress is not None and progress.request != request:
         raise ArchiveError(
             f"{out} is the half of a store of another archive, or with other options; remove it or choose another "
@@ -384,15 +338,13 @@ def _resume(out: Path, request: str) -> Progress | None:
     return progress
 
 
-def _begin(archive: Archive, out: Path, request: str, limits: QualityLimits) -> Progress:
+def _begin(archive: Archive, out: Path, request: str, limits: QualityLimits) -> PackingProgress:
     """The record of a store that nothing is written to yet, shaped after the archive's first good sample."""
-    if reserved := [key for key in archive.sensors if is_reserved(key)]:
-        raise ArchiveError(f"A packed store cannot have a sensor with the key {reserved[0]!r}; give it another.")
-    arrays = _survey(archive, limits)
+    arrays = plan_arrays(archive, limits)
     longest = max(1, CHUNK_BYTES // max(layout.sample_bytes for layout in arrays.values()))
     # As many chunks as the bound asks for, but of even length: less of the last one is padding.
     chunks = -(-len(archive) // longest)
-    progress = Progress(
+    progress = PackingProgress(
         request=request,
         arrays=arrays,
         chunk=-(-len(archive) // chunks),
@@ -405,37 +357,7 @@ def _begin(archive: Archive, out: Path, request: str, limits: QualityLimits) -> 
     return progress
 
 
-def _survey(archive: Archive, limits: QualityLimits) -> dict[str, ArrayLayout]:
-    reason: SampleError | str = "it is empty."
-    for index in range(len(archive)):
-        try:
-            pixels = {key: archive.read(index, key) for key in archive.sensors}
-            for key, sensor in archive.sensors.items():
-                check(pixels[key], sensor, limits)
-        except SampleError as error:
-            reason = error
-            continue
-        return {
-            key: ArrayLayout(dtype=values.dtype.newbyteorder("<").str, shape=values.shape)
-            for key, values in pixels.items()
-        }
-    raise ArchiveError(f"{source_place(archive.source)} has no good sample: {reason}")
-
-
-def _check_fits(pixels: NDArray[Any], layout: ArrayLayout) -> None:
-    if pixels.shape != layout.shape:
-        raise FlawError(
-            Problem.GRID,
-            f"Its shape {pixels.shape} is not {layout.shape}, that of the first good sample; pack one size at a time.",
-        )
-    if not np.can_cast(pixels.dtype, layout.dtype, "safe"):
-        raise FlawError(
-            Problem.UNIT,
-            f"Its type {pixels.dtype} does not fit into {layout.dtype}, that of the first good sample; convert it.",
-        )
-
-
-def _check_space(out: Path, progress: Progress, samples: int, compress: bool) -> None:
+def _check_space(out: Path, progress: PackingProgress, samples: int, compress: bool) -> None:
     """Refuse to begin what certainly does not fit."""
     each = sum(layout.sample_bytes for layout in progress.arrays.values())
     needed = each * (samples - progress.position) * (_BEST_COMPRESSION if compress else 1)

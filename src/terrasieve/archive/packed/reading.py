@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 import pyarrow as pa
@@ -26,8 +26,10 @@ from terrasieve.archive.quality.suspicion import Suspicion
 from terrasieve.errors import ArchiveError, SampleError
 from terrasieve.sensors import Sensor
 
-ZARRS = {"codec_pipeline.path": "zarrs.ZarrsCodecPipeline"}
+ZARRS: dict[str, Any] = {"codec_pipeline.path": "zarrs.ZarrsCodecPipeline"}
 """zarr configuration that decodes in compiled code."""
+_ONE_THREAD = {"threading.max_workers": 1, "codec_pipeline.chunk_concurrent_maximum": 1}
+_IMPORTED_BY = os.getpid()
 
 Reader = Callable[[int, Window | None], NDArray[Any]]
 
@@ -47,6 +49,10 @@ class PackedSpec(ArchiveSpec):
     def _path_or_url(cls, root: Path | str) -> Path | str:
         return str(root) if "://" in str(root) else Path(root)
 
+    def anchored(self, folder: Path) -> Self:
+        """See ``ArchiveSpec.anchored``; a URL is relative to nothing."""
+        return self if isinstance(self.root, str) else super().anchored(folder)
+
     def open(self) -> PackedArchive:
         """The archive; see :class:`PackedArchive`."""
         return PackedArchive(self.root)
@@ -64,7 +70,7 @@ class PackedArchive(BaseArchive):
         root: Folder of the store, or a URL that fsspec understands.
 
     Attributes:
-        root: The same, absolute.
+        root: The same, as an absolute path or a URL.
         manifest: What the store says about itself.
 
     Raises:
@@ -178,7 +184,7 @@ class _MappedBands:
 
 
 class _ZarrArray:
-    """An array that zarr decodes; opened anew in each process, as its threads do not survive a fork."""
+    """An array that zarr decodes; opened anew in each process, as threads do not survive a fork."""
 
     def __init__(self, root: str | Path, key: str) -> None:
         self._root = root
@@ -208,10 +214,19 @@ class _ZarrArray:
 
     def _array(self) -> zarr.Array[ArrayV3Metadata]:
         if self._opened is None or self._process != os.getpid():
-            with zarr.config.set(ZARRS):
+            with zarr.config.set(zarrs_config()):
                 self._opened = _array(_open_group(self._root), self._key, self._root)
             self._process = os.getpid()
         return self._opened
+
+
+def zarrs_config() -> dict[str, Any]:
+    """Zarr configuration that decodes in compiled code: in many threads, but in one after a fork.
+
+    A forked process inherits the pool of threads that its parent may have started, and none of the threads: it would
+    wait for them for ever.
+    """
+    return ZARRS if os.getpid() == _IMPORTED_BY else ZARRS | _ONE_THREAD
 
 
 def _open_group(root: str | Path) -> zarr.Group:

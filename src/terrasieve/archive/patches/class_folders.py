@@ -1,4 +1,4 @@
-"""Patches that lie in a folder for each class."""
+"""Patches that lie in a folder for each class, and what a folder holds by the names in it."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def list_pictures(
     Args:
         root: The folder of the class folders, or one up to :data:`DEPTH` levels above it.
         classes: Names of the folders, which are the labels.
-        suffix: Of the files.
+        suffix: What the names of the files end in, such as ``.tif``.
         lists: What the names of the lists begin with, such as ``resisc45-`` for ``resisc45-train.txt``; they are looked
             for from one level above the root down to the class folders. Without them the split is unknown.
         sensor: Key of the addresses.

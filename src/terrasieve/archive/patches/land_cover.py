@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from terrasieve.archive.patches.listing import PatchReader
+from terrasieve.archive.readers.patch_reader import PatchReader
 from terrasieve.errors import SampleError
 from terrasieve.parallel import map_threads
 
@@ -81,10 +81,10 @@ class MajorityLabels:
 
     Attributes:
         reader: Of the maps; the first band counts.
-        addresses: Of the patches' maps.
+        addresses: Where the reader finds the map of each patch.
         class_of: Number of a class by value of the map, from 1; other values do not vote.
         names: Names of the classes, in the order of their numbers.
-        title: What the progress bar says.
+        title: Text beside the progress bar.
     """
 
     reader: PatchReader

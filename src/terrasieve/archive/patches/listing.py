@@ -9,9 +9,9 @@ import hashlib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, Protocol, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -21,6 +21,7 @@ from terrasieve.archive.footprints import corners, outlines_in_systems
 from terrasieve.archive.protocol import BaseArchive, Window
 from terrasieve.archive.quality.limits import Rejection
 from terrasieve.archive.readers.geotiff import Header
+from terrasieve.archive.readers.patch_reader import PatchReader
 from terrasieve.errors import ArchiveError, SampleError
 from terrasieve.parallel import map_threads
 from terrasieve.schema import Spec
@@ -34,46 +35,6 @@ _TYPES: Mapping[str, pa.DataType] = {
 
 Column: TypeAlias = Sequence[Any] | pa.Array
 """One value a sample."""
-
-
-class PatchReader(Protocol):
-    """Reads the pixels of one sensor.
-
-    An address is what the listing says of one patch: usually a path below the root. Implementations are cheap to
-    pickle and safe in forked workers: they keep paths, never handles.
-    """
-
-    @property
-    def sensor(self) -> Sensor:
-        """What the pixels are."""
-
-    def files(self, address: str) -> Sequence[Path]:
-        """The files that hold a patch, the one that stands for it first."""
-
-    def shape(self, address: str) -> tuple[int, int]:
-        """Height and width of a patch."""
-
-    def read(self, address: str, positions: Sequence[int], window: Window | None) -> NDArray[Any]:
-        """Pixels of some bands of a patch.
-
-        Args:
-            address: Of the patch.
-            positions: Of the bands in the sensor, from 0.
-            window: The part wanted, within :meth:`shape`; all of the patch when None.
-
-        Returns:
-            Array of shape ``(len(positions), height, width)``.
-
-        Raises:
-            SampleError: The pixels cannot be read, or are not those of the sensor.
-        """
-
-    def header(self, address: str) -> Header | None:
-        """What says where a patch lies; None where its files do not.
-
-        Raises:
-            SampleError: The file is absent, truncated or not a raster.
-        """
 
 
 @dataclass(frozen=True)
@@ -102,7 +63,7 @@ class PatchesArchive(BaseArchive):
 
     Args:
         spec: How the archive is opened; has ``layout`` and ``root``.
-        listing: The samples.
+        listing: Names and addresses of the samples, and what is known of them.
         readers: By key of the sensor; the listing has an address for each.
 
     Raises:
@@ -161,7 +122,10 @@ class PatchesArchive(BaseArchive):
 
     @cached_property
     def _table(self) -> pa.Table:
-        placed = self._places()
+        key, reader = next(iter(self._readers.items()))
+        addresses, title = self._listing.addresses[key], f"Headers of {self._root.name}"
+        # An unreadable file says nothing here; whoever reads its pixels is told why.
+        placed = list(map_threads(partial(_header_or_none, reader), addresses, title))
         known = {name: found() if callable(found) else found for name, found in self._listing.columns.items()}
         columns = {
             "id": pa.array(list(self._listing.ids), pa.string()),
@@ -178,12 +142,6 @@ class PatchesArchive(BaseArchive):
             columns[f"asset:{key}"] = pa.array([str(reader.files(one)[0]) for one in addresses], pa.string())
         columns |= {name: pa.array(found) for name, found in known.items() if name not in _TYPES}
         return pa.table(columns)
-
-    def _places(self) -> list[Header | None]:
-        """Headers of the first sensor, where they say where a patch lies; an unreadable file says nothing here."""
-        key, reader = next(iter(self._readers.items()))
-        addresses = self._listing.addresses[key]
-        return list(map_threads(lambda one: _header_or_none(reader, one), addresses, f"Headers of {self._root.name}"))
 
     def _shape(self, index: int, sensor: str) -> tuple[int, int]:
         return self._readers[sensor].shape(self._listing.addresses[sensor][index])
@@ -217,6 +175,7 @@ def _check(listing: Listing, what: str) -> None:
 
 
 def _header_or_none(reader: PatchReader, address: str) -> Header | None:
+    """The header of a patch that says where the patch lies."""
     try:
         header = reader.header(address)
     except SampleError:

@@ -1,4 +1,4 @@
-"""Splits of data sets that publish none: drawn once with a fixed seed, so that results can be compared."""
+"""Splits of data sets: drawn with a fixed seed where none is published, or as published in lists of names."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def stratified_split(labels: Sequence[str], shares: Mapping[str, float], seed: i
     Args:
         labels: The class of each sample, in an order that does not change.
         shares: Of each part; they sum to 1.
-        seed: Of the draw.
+        seed: The same seed draws the same split.
 
     Returns:
         The part of each sample.
@@ -42,7 +42,7 @@ def grouped_split(groups: Sequence[str], shares: Mapping[str, float], seed: int 
     Args:
         groups: The group of each sample, such as the orbit that it was seen from.
         shares: Of each part; they sum to 1.
-        seed: Of the draw.
+        seed: The same seed draws the same split.
 
     Returns:
         The part of each sample.

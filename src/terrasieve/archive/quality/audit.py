@@ -15,7 +15,7 @@ from terrasieve.archive.journal import Journal
 from terrasieve.archive.protocol import Archive
 from terrasieve.archive.quality.checks import worth_comparing
 from terrasieve.archive.quality.limits import Problem, QualityLimits, Quarantine, Rejection, check
-from terrasieve.archive.quality.suspects import Finding, Suspects, look_at
+from terrasieve.archive.quality.suspects import Finding, Suspects, inspect_sample
 from terrasieve.archive.quality.suspicion import Suspicion
 from terrasieve.console import progress_bar
 from terrasieve.errors import SampleError
@@ -28,7 +28,7 @@ BATCH = 64
 
 
 @dataclass(frozen=True)
-class Examined:
+class Audit:
     """What the pass came to.
 
     Attributes:
@@ -40,11 +40,11 @@ class Examined:
     suspicions: tuple[Suspicion, ...] | None = None
 
 
-def examine(examiner: Examiner, quarantine: Quarantine, journal: Path, request: str, workers: int = 0) -> Examined:
+def audit(auditor: Auditor, quarantine: Quarantine, journal: Path, request: str, workers: int = 0) -> Audit:
     """Read every sample once, check it and look at it; what an interrupted run did is not done again.
 
     Args:
-        examiner: Of the archive.
+        auditor: Reads and judges the samples of the archive.
         quarantine: Takes in the bad ones.
         journal: Where to record how far the pass is; removed when it is through.
         request: Digest of all that the result depends on.
@@ -54,10 +54,10 @@ def examine(examiner: Examiner, quarantine: Quarantine, journal: Path, request: 
         TooManyBadSamplesError: The quarantine is full.
         ArchiveError: The journal cannot be written.
     """
-    run, total = _Pass(examiner, quarantine), len(examiner.archive)
+    run, total = _AuditPass(auditor, quarantine), len(auditor.archive)
     with Journal(journal, request) as record:
         known = run.recall(record)
-        with map_processes(examiner.judge, range(known, total), workers) as verdicts, progress_bar() as bar:
+        with map_processes(auditor.judge, range(known, total), workers) as verdicts, progress_bar() as bar:
             note = f"{known:,} were done before" if known else ""
             task = bar.add_task("Checking samples", total=total, completed=known, note=note)
             done: list[Any] = []
@@ -75,13 +75,13 @@ def examine(examiner: Examiner, quarantine: Quarantine, journal: Path, request: 
     return found
 
 
-class Examiner:
+class Auditor:
     """Reads samples whole, checks each and looks at it.
 
     Args:
-        archive: What to read.
+        archive: Its samples are read whole, one at a time.
         table: Of the archive: ``id`` and ``asset:<sensor>``.
-        limits: What a sample may lack.
+        limits: How much may be missing from a good sample.
     """
 
     def __init__(self, archive: Archive, table: pa.Table, limits: QualityLimits) -> None:
@@ -121,22 +121,22 @@ class Examiner:
     def judge(self, index: int) -> Judgement:
         """What is wrong with one sample; what it shows where nothing is."""
         pixels, flaws = self.read(index)
-        return flaws, None if flaws else self.look(index, pixels)
+        return flaws, None if flaws else self.inspect(index, pixels)
 
-    def look(self, index: int, pixels: Mapping[str, NDArray[Any]]) -> Finding:
+    def inspect(self, index: int, pixels: Mapping[str, NDArray[Any]]) -> Finding:
         """What the pixels of a good sample show."""
         assets = {key: self.asset(index, key) for key in self.sensors} if self._compare else None
-        return look_at(pixels, self.sensors, assets)
+        return inspect_sample(pixels, self.sensors, assets)
 
 
-class _Pass:
-    """The running state of :func:`examine`."""
+class _AuditPass:
+    """The running state of :func:`audit`."""
 
-    def __init__(self, examiner: Examiner, quarantine: Quarantine) -> None:
-        self.table = examiner.table
+    def __init__(self, auditor: Auditor, quarantine: Quarantine) -> None:
+        self.table = auditor.table
         self.quarantine = quarantine
         self.bad: set[int] = set()
-        self._suspects = Suspects(examiner.sensors)
+        self._suspects = Suspects(auditor.sensors)
 
     def recall(self, journal: Journal) -> int:
         """Take in what an interrupted run found; how many samples that were."""
@@ -154,8 +154,8 @@ class _Pass:
         if finding is not None:
             self._suspects.add(index, finding)
 
-    def conclude(self) -> Examined:
-        return Examined(frozenset(self.bad), self._suspects.conclude(self.table))
+    def conclude(self) -> Audit:
+        return Audit(frozenset(self.bad), self._suspects.conclude(self.table))
 
 
 def _record(flaws: Sequence[Rejection], finding: Finding | None) -> list[Any]:
@@ -178,15 +178,15 @@ def suspicions_of(archive: Archive, samples: int = 256) -> tuple[Suspicion, ...]
 
     Args:
         archive: A catalogue or a packed store says by itself; of any other, samples are read.
-        samples: How many at most.
+        samples: Number of samples that are read, where the archive has as many.
     """
     if archive.suspicions is not None:
         return archive.suspicions
     table = archive.table()
-    examiner, suspects = Examiner(archive, table, QualityLimits()), Suspects(archive.sensors)
+    auditor, suspects = Auditor(archive, table, QualityLimits()), Suspects(archive.sensors)
     for index in sorted({int(i) for i in np.linspace(0, len(archive) - 1, min(len(archive), samples)).round()}):
         try:
-            suspects.add(index, examiner.look(index, {key: archive.read(index, key) for key in archive.sensors}))
+            suspects.add(index, auditor.inspect(index, {key: archive.read(index, key) for key in archive.sensors}))
         except SampleError:
             continue  # whoever needs the sample will say what is wrong with it
     return suspects.conclude(table)

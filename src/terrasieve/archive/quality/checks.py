@@ -1,4 +1,8 @@
-"""Pixels that are missing within what ``QualityLimits`` allows, and bands that hold one value."""
+"""What may be wrong with the pixels of one sample without making it unfit for use; each check says what it saw.
+
+Checked are pixels that are missing within what ``QualityLimits`` allows, bands that hold one value, files that do not
+cover the same ground, the order of bands, values that a band cannot have, and units.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from terrasieve.archive.protocol import Archive
-from terrasieve.archive.quality.look import Look
 from terrasieve.archive.quality.offset import CLEAR_AIR, FLOOR, OFFSET, may_carry
+from terrasieve.archive.quality.pixel_summary import PixelSummary
 from terrasieve.archive.readers.geotiff import Header, read_header
 from terrasieve.errors import SampleError
 
@@ -18,24 +22,24 @@ _NODATA_SHARE = 0.01
 """A lesser share of the nodata value can be dark ground: 0 is nodata to Sentinel-2, and deep water comes near it."""
 
 
-def find_missing(look: Look) -> str | None:
+def find_missing(summary: PixelSummary) -> str | None:
     """NaN or infinities anywhere, or a hundredth of nodata in a band; see ``Check``."""
-    if not look.absent.any():
+    if not summary.absent.any():
         return None
-    shares = look.absent.reshape(len(look.absent), -1).mean(axis=1)
+    shares = summary.absent.reshape(len(summary.absent), -1).mean(axis=1)
     worst = int(shares.argmax())
-    broken = np.issubdtype(look.pixels.dtype, np.floating) and not np.isfinite(look.pixels).all()
+    broken = np.issubdtype(summary.pixels.dtype, np.floating) and not np.isfinite(summary.pixels).all()
     if not broken and shares[worst] < _NODATA_SHARE:
         return None
-    return f"{shares[worst]:.2%} of {look.sensor.names[worst]} is {'NaN or infinite' if broken else 'nodata'}."
+    return f"{shares[worst]:.2%} of {summary.sensor.names[worst]} is {'NaN or infinite' if broken else 'nodata'}."
 
 
-def find_constant(look: Look) -> str | None:
+def find_constant(summary: PixelSummary) -> str | None:
     """A band that holds one value only; see ``Check``. A map may, and so may a band of few coarse pixels."""
-    if look.sensor.kind == "map" or look.pixels[0].size < 2:
+    if summary.sensor.kind == "map" or summary.pixels[0].size < 2:
         return None
-    finest = min(band.gsd for band in look.sensor.bands)
-    for band, pixels, absent in zip(look.sensor.bands, look.pixels, look.absent, strict=True):
+    finest = min(band.gsd for band in summary.sensor.bands)
+    for band, pixels, absent in zip(summary.sensor.bands, summary.pixels, summary.absent, strict=True):
         coarse = pixels.size * (finest / band.gsd) ** 2 < 16
         values = pixels[~absent] if absent.any() else pixels
         if not coarse and values.size and values.min() == values.max():
@@ -112,15 +116,15 @@ _ABOVE_B09 = 100.0
 _ABOVE_B11, _DARK_B11 = 300.0, 300.0
 
 
-def find_exchanged_bands(look: Look) -> str | None:
+def find_exchanged_bands(summary: PixelSummary) -> str | None:
     """Which bands look exchanged; see ``Check``."""
-    if not may_carry(look.sensor):
+    if not may_carry(summary.sensor):
         return None
-    return _cirrus(look) or _near_infrared(look)
+    return _cirrus(summary) or _near_infrared(summary)
 
 
-def _cirrus(look: Look) -> str | None:
-    level = _levels(look)
+def _cirrus(summary: PixelSummary) -> str | None:
+    level = _levels(summary)
     if "B10" not in level:
         return None
     cirrus, vapour, swir = level["B10"], level.get("B09"), level.get("B11")
@@ -131,32 +135,32 @@ def _cirrus(look: Look) -> str | None:
     return None
 
 
-def _near_infrared(look: Look) -> str | None:
-    names = look.sensor.names
+def _near_infrared(summary: PixelSummary) -> str | None:
+    names = summary.sensor.names
     if not {"B08", "B8A"} <= set(names):
         return None
     wide = names.index("B08")
-    if not np.nanstd(look.thinned[wide]) > _TEXTURE:
+    if not np.nanstd(summary.thinned[wide]) > _TEXTURE:
         return None
-    own = look.correlation(wide, names.index("B8A"))
+    own = summary.correlation(wide, names.index("B8A"))
     for name in (one for one in _LIKE_B08 if one in names):
-        other = look.correlation(wide, names.index(name))
-        if other > _CLOSE and other > own + _MARGIN and _gap(look, name) < _gap(look, "B8A"):
+        other = summary.correlation(wide, names.index(name))
+        if other > _CLOSE and other > own + _MARGIN and _gap(summary, name) < _gap(summary, "B8A"):
             return f"{name} follows B08 with a correlation of {other:.2f}, B8A with {own:.2f}; B8A should."
     return None
 
 
-def _gap(look: Look, name: str) -> float:
+def _gap(summary: PixelSummary, name: str) -> float:
     """How far the median of a band is from that of B08."""
-    level = _levels(look)
+    level = _levels(summary)
     return abs(level[name] - level["B08"])
 
 
-def _levels(look: Look) -> dict[str, float]:
+def _levels(summary: PixelSummary) -> dict[str, float]:
     """Medians by band, above what the darkest one has where that is the offset."""
-    darkest = float(look.low.min())
+    darkest = float(summary.low.min())
     lifted = OFFSET if FLOOR <= darkest <= CLEAR_AIR + OFFSET else 0
-    return {name: float(middle) - lifted for name, middle in zip(look.sensor.names, look.middle, strict=True)}
+    return {name: float(middle) - lifted for name, middle in zip(summary.sensor.names, summary.middle, strict=True)}
 
 
 # ---------------------------------------------------------------------- ranges
@@ -166,11 +170,11 @@ _SHARE = 0.01
 """Share of a band from which on stray values are no longer noise."""
 
 
-def find_stray_values(look: Look) -> str | None:
+def find_stray_values(summary: PixelSummary) -> str | None:
     """Which band has more than a hundredth of its values out of its ``valid_range``; see ``Check``."""
-    if look.sensor.kind == "map":
+    if summary.sensor.kind == "map":
         return None
-    for band, values in zip(look.sensor.bands, look.thinned, strict=True):
+    for band, values in zip(summary.sensor.bands, summary.thinned, strict=True):
         low, high = band.valid_range
         stray = values[(values < low) | (values > high)]
         if stray.size > _SHARE * values.size:
@@ -193,49 +197,50 @@ _NEGATIVE = -200.0
 """Median reflectance times 10,000 that no processing leaves; an offset subtracted twice does."""
 
 
-def find_other_unit(look: Look) -> str | None:
+def find_other_unit(summary: PixelSummary) -> str | None:
     """Which band's values look like another unit; see ``Check``."""
-    for position, band in enumerate(look.sensor.bands):
+    for position, band in enumerate(summary.sensor.bands):
         judge = _JUDGES.get(band.unit)
-        said = judge(look, position) if judge else None
+        said = judge(summary, position) if judge else None
         if said:
             return f"{band.name} is declared {band.unit}, but {said}."
     return None
 
 
-def _decibels(look: Look, position: int) -> str | None:
-    if look.middle[position] > _BRIGHT_DB:
-        return f"its median is {look.middle[position]:.2f}, brighter than a city; standardised or rescaled values are"
-    values = look.thinned[position]
+def _decibels(summary: PixelSummary, position: int) -> str | None:
+    median = summary.middle[position]
+    if median > _BRIGHT_DB:
+        return f"its median is {median:.2f}, brighter than a city; standardised or rescaled values are"
+    values = summary.thinned[position]
     values = values[np.isfinite(values)]
     if values.size > 1 and (values == np.round(values)).all():
         return f"no value of {values.size:,} has a fraction; decibels were cast to integers once"
     return None
 
 
-def _linear(look: Look, position: int) -> str | None:
-    if np.issubdtype(look.pixels.dtype, np.integer):
-        return f"its type is {look.pixels.dtype}, which holds a stretched picture or digital numbers, not power"
-    if look.middle[position] > _STRONG_LINEAR:
-        return f"its median is {look.middle[position]:,.1f}, which uncalibrated digital numbers have"
+def _linear(summary: PixelSummary, position: int) -> str | None:
+    if np.issubdtype(summary.pixels.dtype, np.integer):
+        return f"its type is {summary.pixels.dtype}, which holds a stretched picture or digital numbers, not power"
+    if summary.middle[position] > _STRONG_LINEAR:
+        return f"its median is {summary.middle[position]:,.1f}, which uncalibrated digital numbers have"
     return None
 
 
-def _reflectance(look: Look, position: int) -> str | None:
-    if look.pixels.dtype == np.uint8:
+def _reflectance(summary: PixelSummary, position: int) -> str | None:
+    if summary.pixels.dtype == np.uint8:
         return "its type is uint8, a picture stretched to 8 bits"
-    if look.middle[position] > 2:
-        return f"its median is {look.middle[position]:.2f}; reflectance in per cent is as large"
+    if summary.middle[position] > 2:
+        return f"its median is {summary.middle[position]:.2f}; reflectance in per cent is as large"
     return None
 
 
-def _reflectance_e4(look: Look, position: int) -> str | None:
-    if look.pixels.dtype == np.uint8:
+def _reflectance_e4(summary: PixelSummary, position: int) -> str | None:
+    if summary.pixels.dtype == np.uint8:
         return "its type is uint8, a picture stretched to 8 bits"
-    if np.issubdtype(look.pixels.dtype, np.floating) and np.nanmax(look.high) <= 100:
-        return f"no band exceeds {np.nanmax(look.high):.2f}: reflectance in per cent, divided or standardised"
-    if look.middle[position] < _NEGATIVE:
-        return f"its median is {look.middle[position]:,.0f}; an offset of 1,000 was subtracted once too often"
+    if np.issubdtype(summary.pixels.dtype, np.floating) and np.nanmax(summary.high) <= 100:
+        return f"no band exceeds {np.nanmax(summary.high):.2f}: reflectance in per cent, divided or standardised"
+    if summary.middle[position] < _NEGATIVE:
+        return f"its median is {summary.middle[position]:,.0f}; an offset of 1,000 was subtracted once too often"
     return None
 
 

@@ -53,7 +53,7 @@ class Rejection:
         id: The sample's id, or that of the scene where a whole scene is lost.
         sensor: Key of the sensor whose pixels are at fault.
         asset: The file at fault; empty where it does not exist.
-        reason: The full message.
+        reason: What is wrong, with the file, the value and the fix.
         problem: Its kind, by which reports count.
         samples: How many samples are lost by it.
     """
@@ -110,7 +110,7 @@ def check(pixels: NDArray[Any], sensor: Sensor, limits: QualityLimits) -> None:
     Args:
         pixels: Shape ``(bands, height, width)``, all bands of the sensor in its order.
         sensor: Declares bands, units and the nodata value.
-        limits: What is acceptable.
+        limits: How much may be missing, and whether units are checked.
 
     Raises:
         SampleError: The band count is wrong, too much is missing in a band, or values contradict the unit.
@@ -173,8 +173,8 @@ class QualityReport:
     Attributes:
         path: What was written from the good ones.
         quarantine: The list of rejected samples.
-        samples: Good samples.
-        rejected: Samples left out.
+        samples: Number of good samples, which were taken.
+        rejected: Number of samples that were left out.
         counts: Samples left out by kind of problem.
     """
 
@@ -214,7 +214,7 @@ class Quarantine:
         Args:
             path: The list, a CSV file.
             samples: Number of samples of the archive.
-            rejected: What the archive rejected.
+            rejected: What the archive rejected on opening, with the reasons.
             max_bad: Highest share of all samples, 0 to 1, that may be rejected.
 
         Raises:

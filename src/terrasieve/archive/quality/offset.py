@@ -16,7 +16,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from terrasieve.archive.quality.limits import missing
-from terrasieve.archive.quality.look import Look
+from terrasieve.archive.quality.pixel_summary import PixelSummary
 from terrasieve.sensors import SENSORS, Sensor
 
 OFFSET = 1000
@@ -41,7 +41,7 @@ _CIRRUS_FREE = 500
 _RED_CARRIES, _SWIR_CARRIES = 1400, 2000
 
 
-class Verdict(IntEnum):
+class OffsetVerdict(IntEnum):
     """Whether a sample carries the offset."""
 
     UNSURE = 0
@@ -59,29 +59,29 @@ def offset_bands(sensor: Sensor) -> frozenset[str]:
     return frozenset(b.name for b in sensor.bands if b.unit == "reflectance_e4" and b.name in _S2_BANDS)
 
 
-def judge(look: Look) -> Verdict:
+def judge(summary: PixelSummary) -> OffsetVerdict:
     """Whether the pixels carry the offset.
 
     Args:
-        look: Pixels of a sensor that :func:`may_carry` it.
+        summary: Of the pixels of a sensor that :func:`may_carry` it.
     """
-    low = _lows(look)
+    low = _lows(summary)
     darkest = min(low.values())
     if darkest < _RULED_OUT or low.get("B10", np.inf) < _CIRRUS_FREE:
-        return Verdict.FREE
+        return OffsetVerdict.FREE
     if not darkest >= FLOOR:
-        return Verdict.UNSURE
+        return OffsetVerdict.UNSURE
     if "B10" in low:
-        return Verdict.CARRIES if low["B10"] <= OFFSET + CLEAR_AIR else Verdict.UNSURE
+        return OffsetVerdict.CARRIES if low["B10"] <= OFFSET + CLEAR_AIR else OffsetVerdict.UNSURE
     dark = low.get("B04", np.inf) <= _RED_CARRIES and low.get("B12", np.inf) <= _SWIR_CARRIES
-    return Verdict.CARRIES if dark else Verdict.UNSURE
+    return OffsetVerdict.CARRIES if dark else OffsetVerdict.UNSURE
 
 
-def describe(look: Look) -> str:
+def describe(summary: PixelSummary) -> str:
     """What :func:`judge` went by, in numbers."""
-    low = _lows(look)
+    low = _lows(summary)
     if "B10" in low:
-        middle = look.middle[look.sensor.names.index("B10")]
+        middle = summary.middle[summary.sensor.names.index("B10")]
         return f"B10 has the median {middle:,.0f}, clear air shows 10 to 60."
     return (
         f"the darkest hundredth of B04 lies at {low['B04']:,.0f} and of B12 at {low['B12']:,.0f}, "
@@ -93,7 +93,7 @@ def settle(verdicts: NDArray[np.int8], assets: pa.ChunkedArray | pa.Array) -> ND
     """Verdicts in which a sample that is unsure takes that of the other samples of its file: a product has it or not.
 
     Args:
-        verdicts: One :class:`Verdict` a sample, shape ``(n,)``.
+        verdicts: One :class:`OffsetVerdict` a sample, shape ``(n,)``.
         assets: The file of each sample; null where unknown.
 
     Returns:
@@ -101,11 +101,11 @@ def settle(verdicts: NDArray[np.int8], assets: pa.ChunkedArray | pa.Array) -> ND
     """
     column = assets.combine_chunks() if isinstance(assets, pa.ChunkedArray) else assets
     owners = column.dictionary_encode().indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64) + 1
-    votes = (verdicts == Verdict.CARRIES).astype(np.float64) - (verdicts == Verdict.FREE)
+    votes = (verdicts == OffsetVerdict.CARRIES).astype(np.float64) - (verdicts == OffsetVerdict.FREE)
     tally = np.bincount(owners, weights=votes, minlength=1)
     tally[0] = 0  # no known file: nothing in common
-    said = np.where(tally > 0, Verdict.CARRIES, np.where(tally < 0, Verdict.FREE, Verdict.UNSURE))
-    settled: NDArray[np.int8] = np.where(verdicts == Verdict.UNSURE, said[owners], verdicts).astype(np.int8)
+    said = np.where(tally > 0, OffsetVerdict.CARRIES, np.where(tally < 0, OffsetVerdict.FREE, OffsetVerdict.UNSURE))
+    settled: NDArray[np.int8] = np.where(verdicts == OffsetVerdict.UNSURE, said[owners], verdicts).astype(np.int8)
     return settled
 
 
@@ -130,7 +130,7 @@ def remove(pixels: NDArray[Any], lifted: NDArray[np.bool_], nodata: float | None
     return result.astype(pixels.dtype, copy=False)
 
 
-def _lows(look: Look) -> Mapping[str, float]:
+def _lows(summary: PixelSummary) -> Mapping[str, float]:
     """The darkest hundredth of each band that the offset would lift."""
-    lifted = offset_bands(look.sensor)
-    return {name: float(low) for name, low in zip(look.sensor.names, look.low, strict=True) if name in lifted}
+    lifted = offset_bands(summary.sensor)
+    return {name: float(low) for name, low in zip(summary.sensor.names, summary.low, strict=True) if name in lifted}

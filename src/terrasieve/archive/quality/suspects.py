@@ -1,4 +1,4 @@
-"""From looks at single samples to suspicions about an archive."""
+"""From summaries at single samples to suspicions about an archive."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from terrasieve.archive.quality.checks import (
     find_other_unit,
     find_stray_values,
 )
-from terrasieve.archive.quality.look import Check, Look
-from terrasieve.archive.quality.offset import Verdict
+from terrasieve.archive.quality.offset import OffsetVerdict
+from terrasieve.archive.quality.pixel_summary import Check, PixelSummary
 from terrasieve.archive.quality.suspicion import MEND, Kind, Suspicion
 from terrasieve.sensors import Sensor
 
@@ -61,35 +61,35 @@ class Finding:
         return cls(digest, {key: (code, seen) for key, (code, seen) in verdicts.items()}, [tuple(one) for one in flags])
 
 
-def look_at(
+def inspect_sample(
     pixels: Mapping[str, NDArray[Any]], sensors: Mapping[str, Sensor], assets: Mapping[str, str] | None = None
 ) -> Finding:
-    """Look at one sample.
+    """What the pixels of one sample show.
 
     Args:
         pixels: By key of the sensor, shape ``(bands, height, width)``, all bands in the sensor's order.
-        sensors: By the same keys.
+        sensors: What the pixels are said to be, by the same keys.
         assets: The file of each sensor, where their grids are to be compared.
     """
-    looks = {key: Look(values, sensors[key]) for key, values in pixels.items()}
+    summaries = {key: PixelSummary(values, sensors[key]) for key, values in pixels.items()}
     flags = [
         (kind.value, key, seen)
-        for key, look in looks.items()
+        for key, summary in summaries.items()
         for kind, check in CHECKS.items()
-        if (seen := check(look)) is not None
+        if (seen := check(summary)) is not None
     ]
     if assets and (apart := find_grids_apart(assets)):
         flags.append((Kind.GRID.value, *apart))
-    verdicts = {key: _verdict(look) for key, look in looks.items() if offset.may_carry(look.sensor)}
+    verdicts = {key: _verdict(summary) for key, summary in summaries.items() if offset.may_carry(summary.sensor)}
     constant = any(kind == Kind.CONSTANT for kind, *_ in flags)
-    return Finding(0 if constant else _digest(looks), verdicts, flags)
+    return Finding(0 if constant else _digest(summaries), verdicts, flags)
 
 
 class Suspects:
     """What was found so far in the samples of an archive: positions and numbers, never pixels.
 
     Args:
-        sensors: The archive's.
+        sensors: The archive's sensors by key.
     """
 
     def __init__(self, sensors: Mapping[str, Sensor]) -> None:
@@ -104,14 +104,14 @@ class Suspects:
 
         Args:
             position: Of the sample, in the archive; each comes once.
-            finding: As ``look_at`` gave it.
+            finding: As ``inspect_sample`` gave it.
         """
         self._positions.append(position)
         self._digests.append(finding.digest)
         for key, verdicts in self._verdicts.items():
-            code, seen = finding.verdicts.get(key, (Verdict.UNSURE, ""))
+            code, seen = finding.verdicts.get(key, (OffsetVerdict.UNSURE, ""))
             verdicts.append(code)
-            if code == Verdict.CARRIES:
+            if code == OffsetVerdict.CARRIES:
                 self._seen.setdefault((Kind.OFFSET, key), (position, seen))
         for name, key, seen in finding.flags:
             which = (Kind(name), key)
@@ -137,14 +137,14 @@ class Suspects:
         positions = np.asarray(self._positions)
         assets = table[f"asset:{key}"].take(pa.array(positions))
         verdicts = offset.settle(np.asarray(self._verdicts[key], dtype=np.int8), assets)
-        carry, free = (int((verdicts == one).sum()) for one in (Verdict.CARRIES, Verdict.FREE))
+        carry, free = (int((verdicts == one).sum()) for one in (OffsetVerdict.CARRIES, OffsetVerdict.FREE))
         if not carry:
             return None
         kind = Kind.MIXED_OFFSET if free else Kind.OFFSET
         rest = f" {free:,} samples do not carry it." if free else ""
         rest += f" {len(verdicts) - free - carry:,} are too bright to tell." if free + carry < len(verdicts) else ""
         example, seen = self._seen[Kind.OFFSET, key]
-        return self._suspicion(kind, key, positions[verdicts == Verdict.CARRIES], example, seen + rest, table)
+        return self._suspicion(kind, key, positions[verdicts == OffsetVerdict.CARRIES], example, seen + rest, table)
 
     def _duplicates(self, table: pa.Table) -> Suspicion | None:
         positions, digests = np.asarray(self._positions), np.asarray(self._digests)
@@ -167,15 +167,15 @@ class Suspects:
         return Suspicion(kind, key, len(ids), len(self._positions), name, asset, seen, MEND[kind], tuple(ids))
 
 
-def _verdict(look: Look) -> tuple[int, str]:
-    verdict = offset.judge(look)
-    return int(verdict), offset.describe(look) if verdict is Verdict.CARRIES else ""
+def _verdict(summary: PixelSummary) -> tuple[int, str]:
+    verdict = offset.judge(summary)
+    return int(verdict), offset.describe(summary) if verdict is OffsetVerdict.CARRIES else ""
 
 
-def _digest(looks: Mapping[str, Look]) -> int:
+def _digest(summaries: Mapping[str, PixelSummary]) -> int:
     """Of 64 bits: among a million samples two that differ share one with a chance of 1 in 40 million."""
     state = hashlib.blake2b(digest_size=8)
-    measured = [look.pixels for look in looks.values() if look.sensor.kind != "map"]
+    measured = [summary.pixels for summary in summaries.values() if summary.sensor.kind != "map"]
     for pixels in measured:
         state.update(f"{pixels.dtype.str}{pixels.shape}".encode())
         state.update(np.ascontiguousarray(pixels).data)

@@ -45,12 +45,12 @@ class Suspicion:
     """One kind of trouble in one sensor of an archive. It warns: no sample is left out for it.
 
     Attributes:
-        kind: What is suspected.
+        kind: Which kind of trouble is suspected.
         sensor: Key of the sensor; empty where it concerns whole samples.
-        samples: How many samples show it.
-        total: How many were looked at.
+        samples: Number of samples that show it.
+        total: Number of samples that were looked at.
         example: The id of one that shows it.
-        asset: That sample's file.
+        asset: The file of that sample and sensor; empty where there is none.
         seen: What was seen in it, in numbers.
         mend: The switch or edit that mends it.
         ids: All samples that show it; empty where only the summary was kept.

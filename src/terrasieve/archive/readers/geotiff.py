@@ -18,11 +18,12 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
 from terrasieve.archive.protocol import Window, leaves, window_error
 from terrasieve.archive.quality.limits import FlawError, Problem
-from terrasieve.archive.readers.handles import Handles
+from terrasieve.archive.readers.handles import Handles, reading
 from terrasieve.parallel import map_threads
+from terrasieve.sensors import SENSORS, Band, Sensor
 
 _OPEN_DATASETS = 64
-_FAILURES = (RasterioError, OSError, ValueError)
+_FAILURES = (RasterioError, OSError, ValueError, IndexError)
 _MUCH = 2**28
 """Bytes of pixels, 256 MiB, from which on a file is asked whether it can hold what its header claims."""
 _REMOTE = {
@@ -48,16 +49,16 @@ class Header:
     Attributes:
         name: The file's path, as text: an archive of a million files holds as many of these.
         bytes: Its size on disk.
-        height: Rows.
-        width: Columns.
-        count: Bands.
+        height: Number of rows of pixels.
+        width: Number of columns of pixels.
+        count: Number of bands of the file.
         dtype: Pixel type of the first band, as numpy names it.
         crs: Such as ``EPSG:32632``, or WKT where there is no code; None where unknown.
         transform: The affine a-f from (column, row) to coordinates.
         nodata: The file's own nodata value.
         descriptions: What the file calls each band, None where it does not.
         block: Rows and columns of the blocks that the file is stored in.
-        tags: The file's metadata.
+        tags: The file's own metadata, by name.
     """
 
     name: str
@@ -90,21 +91,21 @@ def read_header(path: Path) -> Header:
     Raises:
         SampleError: The file is absent, truncated or not a raster.
     """
-    try:
-        with _open(path) as dataset:
-            _check_transform(dataset, path)
-            return header_of(dataset, path, path.stat().st_size)
-    except _FAILURES as error:
-        raise _unreadable(path, error) from error
+    with reading(path, _FAILURES), _open(path) as dataset:
+        a, b, _, d, e, _ = transform = tuple(dataset.transform)[:6]
+        if not (np.isfinite(transform).all() and a * e - b * d):
+            text = f"{path} has the transform {transform}, which places no pixel; correct the file."
+            raise FlawError(Problem.GRID, text)
+        return header_of(dataset, path, path.stat().st_size)
 
 
 def header_of(dataset: Any, path: Path, size: int) -> Header:
     """The header of an open dataset; what files mostly have in common is kept once for all of them.
 
     Args:
-        dataset: Of rasterio.
-        path: Its file.
-        size: In bytes.
+        dataset: An open dataset of rasterio.
+        path: The file that it was opened from.
+        size: Size of the file in bytes.
     """
     return Header(
         name=str(path),
@@ -137,9 +138,9 @@ class PixelGrid:
     """Where the pixels of a file lie.
 
     Attributes:
-        height: Rows.
-        width: Columns.
-        crs: As in :class:`Header`.
+        height: Number of rows of pixels.
+        width: Number of columns of pixels.
+        crs: Such as ``EPSG:32632``, as :class:`Header` has it; None where unknown.
         transform: The affine a-f from (column, row) to coordinates.
     """
 
@@ -155,13 +156,9 @@ def read_grid(path: Address) -> PixelGrid:
     Raises:
         SampleError: The file is absent, truncated or not a raster.
     """
-    try:
-        dataset = _cache.get(path)
+    with _open_datasets.reading(path) as dataset:
         crs = dataset.crs.to_string() if dataset.crs else None
         return PixelGrid(dataset.height, dataset.width, crs, tuple(dataset.transform)[:6])
-    except _FAILURES as error:
-        _cache.drop(path)
-        raise _unreadable(path, error) from error
 
 
 def read_headers(paths: Iterable[Path], description: str) -> list[Header | FlawError]:
@@ -180,7 +177,7 @@ def read_window(path: Address, bands: Sequence[int], window: Window) -> NDArray[
     The file stays open for the next call, in a cache that belongs to the calling thread and process.
 
     Args:
-        path: The file.
+        path: A local file, or a name of GDAL's virtual file systems.
         bands: Positions in the file, from 0.
         window: Rows and columns of the file.
 
@@ -190,16 +187,11 @@ def read_window(path: Address, bands: Sequence[int], window: Window) -> NDArray[
     Raises:
         SampleError: The file cannot be read, lacks a band, or ends before the window does.
     """
-    try:
-        dataset = _cache.get(path)
+    with _open_datasets.reading(path) as dataset:
         if leaves(window, dataset.height, dataset.width):
             raise window_error(window, dataset.height, dataset.width, str(path))
         rectangle = rasterio.windows.Window(window.left, window.top, window.width, window.height)
-        pixels: NDArray[Any] = dataset.read([band + 1 for band in bands], window=rectangle)
-    except (*_FAILURES, IndexError) as error:
-        _cache.drop(path)
-        raise _unreadable(path, error) from error
-    return pixels
+        return np.asarray(dataset.read([band + 1 for band in bands], window=rectangle))
 
 
 def read_stretched(
@@ -208,11 +200,11 @@ def read_stretched(
     """A part of one band on a grid of another resolution (bilinear), touching only the blocks that it meets.
 
     Args:
-        path: The file.
+        path: A local file, or a name of GDAL's virtual file systems.
         band: Position in the file, from 0.
         box: Top, left, height and width of the part in pixels of the file, which need not be whole.
-        height: Rows wanted.
-        width: Columns wanted.
+        height: Number of rows wanted.
+        width: Number of columns wanted.
 
     Returns:
         Array of shape ``(height, width)`` in the file's type.
@@ -221,15 +213,11 @@ def read_stretched(
         SampleError: The file cannot be read, or lacks the band.
     """
     top, left, rows, columns = box
-    try:
-        rectangle = rasterio.windows.Window(left, top, columns, rows)
-        pixels: NDArray[Any] = _cache.get(path).read(
-            band + 1, window=rectangle, out_shape=(height, width), resampling=Resampling.bilinear
+    rectangle = rasterio.windows.Window(left, top, columns, rows)
+    with _open_datasets.reading(path) as dataset:
+        return np.asarray(
+            dataset.read(band + 1, window=rectangle, out_shape=(height, width), resampling=Resampling.bilinear)
         )
-    except (*_FAILURES, IndexError) as error:
-        _cache.drop(path)
-        raise _unreadable(path, error) from error
-    return pixels
 
 
 def read_resampled(path: Path, height: int, width: int, nearest: bool = False) -> NDArray[Any]:
@@ -239,21 +227,17 @@ def read_resampled(path: Path, height: int, width: int, nearest: bool = False) -
 
     Args:
         path: A file of one band.
-        height: Rows wanted.
-        width: Columns wanted.
+        height: Number of rows wanted.
+        width: Number of columns wanted.
         nearest: For classes: take the nearest pixel's value, where bilinear interpolation would mix two.
 
     Raises:
         SampleError: The file cannot be read, or has several bands.
     """
     how = Resampling.nearest if nearest else Resampling.bilinear
-    try:
-        dataset = _cache.get(path)
+    with _open_datasets.reading(path) as dataset:
         count = dataset.count
-        pixels: NDArray[Any] = dataset.read(1, out_shape=(height, width), resampling=how)
-    except (*_FAILURES, IndexError) as error:
-        _cache.drop(path)
-        raise _unreadable(path, error) from error
+        pixels = np.asarray(dataset.read(1, out_shape=(height, width), resampling=how))
     if count != 1:
         raise FlawError(Problem.BANDS, f"{path} has {count} bands, not one; it is not the file of a single band.")
     return pixels
@@ -264,11 +248,42 @@ def cut(pixels: NDArray[Any], window: Window | None) -> NDArray[Any]:
 
     Args:
         pixels: Rows and columns last.
-        window: Within the pixels.
+        window: The part wanted, within the pixels; all of them when None.
     """
     if window is None:
         return pixels
     return pixels[..., window.top : window.top + window.height, window.left : window.left + window.width]
+
+
+def validate_bands(header: Header, sensor: Sensor) -> None:
+    """Refuse a file whose bands are not, or state that they are not, those of the sensor in its order.
+
+    A description that is no known band name or common name, such as ``LULC``, states nothing.
+
+    Args:
+        header: Says how many bands the file has, and what it calls them.
+        sensor: The bands that the file is said to hold, in its order.
+
+    Raises:
+        SampleError: The band count differs, or a band's description names another band.
+    """
+    if header.count != len(sensor.bands):
+        raise FlawError(
+            Problem.BANDS,
+            f"{header.path} has {header.count} bands, sensor {sensor.name!r} has {len(sensor.bands)} "
+            f"({', '.join(sensor.names)}). Declare the sensor that delivered the file.",
+        )
+    known = {band.name.casefold() for band in _all_bands(sensor)}
+    common = {band.common_name.casefold() for band in _all_bands(sensor) if band.common_name}
+    for position, (said, band) in enumerate(zip(header.descriptions, sensor.bands, strict=True), start=1):
+        name, own = (said or "").strip().casefold(), {band.name.casefold(), (band.common_name or "").casefold()}
+        if said is not None and name not in own and name in known | common:
+            raise FlawError(
+                Problem.BANDS,
+                f"{header.path} calls its band {position} {said!r}, sensor {sensor.name!r} has {band.name!r} there. "
+                f"The file's order is {', '.join(str(d) for d in header.descriptions)}: declare the bands in that "
+                f"order, or correct the file.",
+            )
 
 
 def _header_or_error(path: Path) -> Header | FlawError:
@@ -278,13 +293,12 @@ def _header_or_error(path: Path) -> Header | FlawError:
         return error
 
 
-def _unreadable(path: Address, error: Exception) -> FlawError:
-    cause = error.__cause__ or error.__context__ or error
-    if isinstance(path, str):
-        address, said = path.removeprefix("/vsicurl/"), str(cause).rstrip(".")
-        advice = "Check the address and the connection, or try again later."
-        return FlawError(Problem.UNREADABLE, f"{address} cannot be read: {said}. {advice}")
-    return FlawError(Problem.UNREADABLE, f"{path} cannot be read: {cause}. Fetch the file again, or remove it.")
+def _all_bands(sensor: Sensor) -> Iterable[Band]:
+    yield from sensor.bands
+    for other in SENSORS.values():
+        # R, G and B may be said of any picture, also of three bands of a satellite.
+        if other.name != "rgb8":
+            yield from other.bands
 
 
 def _open(path: Address) -> Any:
@@ -317,11 +331,4 @@ def _check_claim(dataset: Any, path: Path) -> None:
         )
 
 
-def _check_transform(dataset: Any, path: Path) -> None:
-    """Refuse a transform that places pixels nowhere."""
-    a, b, _, d, e, _ = transform = tuple(dataset.transform)[:6]
-    if not (np.isfinite(transform).all() and a * e - b * d):
-        raise FlawError(Problem.GRID, f"{path} has the transform {transform}, which places no pixel; correct the file.")
-
-
-_cache: Handles[Address, Any] = Handles(_open, _OPEN_DATASETS)
+_open_datasets: Handles[Address, Any] = Handles(_open, _OPEN_DATASETS, _FAILURES)

@@ -1,12 +1,38 @@
-"""Files that stay open from one read to the next."""
+"""Files that stay open from one read to the next, and what is said where one cannot be read."""
 
 from __future__ import annotations
 
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Generic, Protocol, TypeVar
+
+from terrasieve.archive.quality.limits import FlawError, Problem
+
+
+@contextmanager
+def reading(what: Path | str, failures: tuple[type[Exception], ...]) -> Iterator[None]:
+    """Name the file that cannot be read.
+
+    Args:
+        what: The file, or a part of it; or, as text, a name of GDAL's virtual file systems.
+        failures: What opening and reading a damaged file of this kind may raise.
+
+    Raises:
+        SampleError: One of the failures was raised within.
+    """
+    try:
+        yield
+    except failures as error:
+        cause = error.__cause__ or error  # of rasterio the cause says what happened, the error that something did
+        text, advice = f"{what} cannot be read: {cause}.", "Fetch the file again, or remove it."
+        if str(what).startswith("/vsi"):
+            text = f"{str(what).removeprefix('/vsicurl/')} cannot be read: {str(cause).rstrip('.')}."
+            advice = "Check the address and the connection, or try again later."
+        raise FlawError(Problem.UNREADABLE, f"{text} {advice}") from error
 
 
 class Closeable(Protocol):
@@ -27,13 +53,15 @@ class Handles(threading.local, Generic[K, T]):
     child, which would share the position in the file with its parent.
 
     Args:
-        opener: Opens a file.
-        limit: How many a thread holds.
+        opener: Opens a file by its path.
+        limit: Number of files that a thread holds open.
+        failures: What opening and reading a damaged file may raise.
     """
 
-    def __init__(self, opener: Callable[[K], T], limit: int) -> None:
+    def __init__(self, opener: Callable[[K], T], limit: int, failures: tuple[type[Exception], ...] = ()) -> None:
         self._opener = opener
         self._limit = limit
+        self._failures = failures
         self._process = os.getpid()
         self._open: OrderedDict[K, T] = OrderedDict()
         self._inherited: list[OrderedDict[K, T]] = []
@@ -48,6 +76,20 @@ class Handles(threading.local, Generic[K, T]):
                 self._open.popitem(last=False)[1].close()
         self._open[path] = handle
         return handle
+
+    @contextmanager
+    def reading(self, path: K) -> Iterator[T]:
+        """The open file; it is closed where reading it fails.
+
+        Raises:
+            SampleError: The file cannot be read.
+        """
+        with reading(str(path), self._failures):
+            try:
+                yield self.get(path)
+            except self._failures:
+                self.drop(path)
+                raise
 
     def drop(self, path: K) -> None:
         """Close a file that has failed, so that the next call opens it anew."""

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +11,8 @@ from numpy.typing import NDArray
 
 from terrasieve.archive.protocol import Window
 from terrasieve.archive.quality.limits import FlawError, Problem
-from terrasieve.archive.readers.addresses import split_inside
 from terrasieve.archive.readers.handles import Handles
+from terrasieve.archive.readers.patch_reader import split_item_address
 from terrasieve.errors import ArchiveError
 from terrasieve.sensors import Sensor
 
@@ -25,7 +24,7 @@ class Hdf5Reader:
     """An array ``(patch, height, width, band)`` of HDF5 files; an address is a file and a patch's number in it.
 
     Args:
-        root: What addresses are relative to.
+        root: Folder that addresses are relative to.
         sensor: The bands, in the order of the array's last axis.
         array: The array's name in the files.
         size: Height and width of the patches.
@@ -41,7 +40,7 @@ class Hdf5Reader:
 
     def files(self, address: str) -> tuple[Path, ...]:
         """The one file."""
-        return (self.root / split_inside(address)[0],)
+        return (self.root / split_item_address(address)[0],)
 
     def shape(self, address: str) -> tuple[int, int]:
         """The size that all have."""
@@ -49,11 +48,11 @@ class Hdf5Reader:
 
     def read(self, address: str, positions: Sequence[int], window: Window | None) -> NDArray[Any]:
         """Bands by position in the sensor; see ``PatchReader.read``."""
-        file, (number,) = split_inside(address)
+        file, (number,) = split_item_address(address)
         path = self.root / file
         top, left, height, width = window or Window(0, 0, *self.size)
-        with reading(path):
-            pixels = _open_files.get(path)[self._array][number, top : top + height, left : left + width]
+        with _open_files.reading(path) as opened:
+            pixels = opened[self._array][number, top : top + height, left : left + width]
         check_array(path, self._array, (1, *pixels.shape), (height, width, len(self.sensor.bands)))
         return np.ascontiguousarray(pixels[..., list(positions)].transpose(2, 0, 1))
 
@@ -67,8 +66,8 @@ def shape_of(path: Path, array: str) -> tuple[int, ...] | None:
     Raises:
         SampleError: The file cannot be read.
     """
-    with reading(path):
-        found = _open_files.get(path).get(array)
+    with _open_files.reading(path) as opened:
+        found = opened.get(array)
         return None if found is None else tuple(found.shape)
 
 
@@ -78,8 +77,8 @@ def values_of(path: Path, array: str) -> NDArray[Any]:
     Raises:
         SampleError: The file cannot be read, or has no such array.
     """
-    with reading(path):
-        return np.asarray(_open_files.get(path)[array][()])
+    with _open_files.reading(path) as opened:
+        return np.asarray(opened[array][()])
 
 
 def check_array(path: Path, array: str, found: Sequence[int], wanted: Sequence[int]) -> None:
@@ -109,24 +108,8 @@ def require_h5py() -> Any:
     return h5py
 
 
-@contextmanager
-def reading(path: Path) -> Iterator[None]:
-    """Say which file it is that cannot be read.
-
-    Raises:
-        SampleError: Reading fails.
-    """
-    try:
-        yield
-    except _FAILURES as error:
-        _open_files.drop(path)
-        raise FlawError(
-            Problem.UNREADABLE, f"{path} cannot be read: {error}. Fetch the file again, or remove it."
-        ) from error
-
-
 def _open(path: Path) -> Any:
     return require_h5py().File(path, "r")
 
 
-_open_files: Handles[Path, Any] = Handles(_open, _OPEN_FILES)
+_open_files: Handles[Path, Any] = Handles(_open, _OPEN_FILES, _FAILURES)

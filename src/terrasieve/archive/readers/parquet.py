@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,14 +18,14 @@ from rasterio.windows import Window as RasterWindow
 
 from terrasieve.archive.protocol import Window
 from terrasieve.archive.quality.limits import FlawError, Problem
-from terrasieve.archive.readers.addresses import split_inside
 from terrasieve.archive.readers.geotiff import Header, cut, header_of
-from terrasieve.archive.readers.handles import Handles
-from terrasieve.archive.readers.patch_files import check_size, native_sizes
+from terrasieve.archive.readers.handles import Handles, reading
+from terrasieve.archive.readers.patch_reader import check_size, native_sizes, split_item_address
 from terrasieve.sensors import Sensor
 
 _OPEN_FILES = 8
-_FAILURES = (OSError, ValueError, KeyError, IndexError, TypeError, pa.ArrowException, RasterioError)
+FAILURES = (OSError, ValueError, KeyError, IndexError, TypeError, pa.ArrowException, RasterioError)
+"""What reading a damaged Parquet file, or a GeoTIFF in it, may raise."""
 
 
 class BlobReader:
@@ -35,7 +34,7 @@ class BlobReader:
     An address is a file, a row group's number in it and the row's in that.
 
     Args:
-        root: What addresses are relative to.
+        root: Folder that addresses are relative to.
         sensor: The bands, in the order that pixels are given in.
         columns: The column of each band.
         size: Height and width of the finest bands.
@@ -49,7 +48,7 @@ class BlobReader:
 
     def files(self, address: str) -> tuple[Path, ...]:
         """The one file."""
-        return (self.root / split_inside(address)[0],)
+        return (self.root / split_item_address(address)[0],)
 
     def shape(self, address: str) -> tuple[int, int]:
         """The size of the finest bands."""
@@ -68,7 +67,11 @@ class BlobReader:
         path = self.files(address)[0]
         column = self._columns[self._coarsest]
         blob = self._blobs(address, [self._coarsest])[self._coarsest]
-        with reading(_where(address, path, column)), MemoryFile(blob) as file, file.open(driver="GTiff") as band:
+        with (
+            reading(_where(address, path, column), FAILURES),
+            MemoryFile(blob) as file,
+            file.open(driver="GTiff") as band,
+        ):
             found = header_of(band, path, len(blob))
         a, b, c, d, e, f = found.transform
         down, along = found.height / self.size[0], found.width / self.size[1]
@@ -78,15 +81,11 @@ class BlobReader:
 
     def _blobs(self, address: str, names: Sequence[str]) -> dict[str, bytes]:
         """The bytes of some bands of a row."""
-        file, (group, row) = split_inside(address)
+        file, (group, row) = split_item_address(address)
         path = self.root / file
         wanted = [self._columns[name] for name in names]
-        with reading(str(path)):
-            try:
-                table = _open_files.get(path).read_row_group(group, columns=sorted(set(wanted)), use_threads=False)
-            except _FAILURES:
-                _open_files.drop(path)
-                raise
+        with _open_files.reading(path) as opened:
+            table = opened.read_row_group(group, columns=sorted(set(wanted)), use_threads=False)
             found = {name: table[column][row].as_py() for name, column in zip(names, wanted, strict=True)}
         for name, blob in found.items():
             if not blob:
@@ -94,7 +93,7 @@ class BlobReader:
         return found
 
     def _decode(self, name: str, blob: bytes, where: str, window: Window | None) -> NDArray[Any]:
-        with reading(where), MemoryFile(blob) as file, file.open(driver="GTiff") as band:
+        with reading(where, FAILURES), MemoryFile(blob) as file, file.open(driver="GTiff") as band:
             if band.count != 1:
                 raise FlawError(Problem.BANDS, f"{where} has {band.count} bands, not one; it is not a band's file.")
             check_size(Path(where), (band.height, band.width), self._sizes[name])
@@ -106,25 +105,8 @@ class BlobReader:
 
 
 def _where(address: str, path: Path, column: str) -> str:
-    group, row = split_inside(address)[1]
+    group, row = split_item_address(address)[1]
     return f"{path}, row group {group}, row {row}, column {column}"
-
-
-@contextmanager
-def reading(what: str) -> Iterator[None]:
-    """Say what it is that cannot be read.
-
-    Raises:
-        SampleError: Reading fails.
-    """
-    try:
-        yield
-    except FlawError:
-        raise
-    except _FAILURES as error:
-        raise FlawError(
-            Problem.UNREADABLE, f"{what} cannot be read: {error}. Fetch the file again, or remove it."
-        ) from error
 
 
 def open_parquet(path: Path) -> pq.ParquetFile:
@@ -133,8 +115,8 @@ def open_parquet(path: Path) -> pq.ParquetFile:
     Raises:
         SampleError: The file is absent, truncated or not Parquet.
     """
-    with reading(str(path)):
+    with reading(path, FAILURES):
         return pq.ParquetFile(path)
 
 
-_open_files: Handles[Path, pq.ParquetFile] = Handles(open_parquet, _OPEN_FILES)
+_open_files: Handles[Path, pq.ParquetFile] = Handles(open_parquet, _OPEN_FILES, FAILURES)

@@ -9,8 +9,7 @@ from __future__ import annotations
 import re
 import zipfile
 import zlib
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -24,10 +23,9 @@ from zarr.storage import ZipStore
 from terrasieve.archive.acquisition_time import parse_time
 from terrasieve.archive.protocol import Window
 from terrasieve.archive.quality.limits import FlawError, Problem
-from terrasieve.archive.readers.addresses import split_inside
 from terrasieve.archive.readers.geotiff import Header
 from terrasieve.archive.readers.handles import Handles
-from terrasieve.archive.readers.patch_files import check_size
+from terrasieve.archive.readers.patch_reader import check_size, split_item_address
 from terrasieve.sensors import Band, Sensor
 
 PIXELS = "bands"
@@ -62,7 +60,7 @@ class StoredSamples:
     """What a store says of its samples.
 
     Attributes:
-        names: One a sample.
+        names: One unique name for each sample.
         times: When each was taken, one row a sample and one entry for each of its times; None where unknown.
     """
 
@@ -74,7 +72,7 @@ class ZippedZarrReader:
     """The array ``bands`` of zipped stores; an address is a file, a sample's number in it and that of its time.
 
     Args:
-        root: What addresses are relative to.
+        root: Folder that addresses are relative to.
         sensor: The bands, in the order of the array's.
         size: Height and width of the patches.
     """
@@ -84,7 +82,7 @@ class ZippedZarrReader:
 
     def files(self, address: str) -> tuple[Path, ...]:
         """The one store."""
-        return (self.root / split_inside(address)[0],)
+        return (self.root / split_item_address(address)[0],)
 
     def shape(self, address: str) -> tuple[int, int]:
         """The size that all have."""
@@ -92,20 +90,19 @@ class ZippedZarrReader:
 
     def read(self, address: str, positions: Sequence[int], window: Window | None) -> NDArray[Any]:
         """Bands by position in the sensor; see ``PatchReader.read``."""
-        file, (sample, time) = split_inside(address)
+        file, (sample, time) = split_item_address(address)
         path = self.root / file
         part = window or Window(0, 0, *self.size)
-        with _reading(path):
-            store = _open_stores.get(path)
+        with _open_stores.reading(path) as store:
             store.check(self.sensor, self.size)
             return store.read(sample, time, positions, part)
 
     def header(self, address: str) -> Header | None:
         """Where a patch lies, by the coordinates of its pixels' centres; None where the store has none."""
-        file, (sample, _) = split_inside(address)
+        file, (sample, _) = split_item_address(address)
         path = self.root / file
-        with _reading(path):
-            return _open_stores.get(path).header(sample)
+        with _open_stores.reading(path) as store:
+            return store.header(sample)
 
 
 def read_samples(path: Path) -> StoredSamples:
@@ -114,8 +111,8 @@ def read_samples(path: Path) -> StoredSamples:
     Raises:
         SampleError: The store cannot be read.
     """
-    with _reading(path):
-        return _open_stores.get(path).samples()
+    with _open_stores.reading(path) as store:
+        return store.samples()
 
 
 class _Store:
@@ -233,18 +230,4 @@ def _moments(values: NDArray[Any], units: str) -> tuple[tuple[datetime | None, .
     return tuple(tuple((start + timedelta(seconds=float(v) * seconds)).astimezone(UTC) for v in row) for row in values)
 
 
-@contextmanager
-def _reading(path: Path) -> Iterator[None]:
-    """Say which store it is that cannot be read."""
-    try:
-        yield
-    except FlawError:
-        raise
-    except _FAILURES as error:
-        _open_stores.drop(path)
-        raise FlawError(
-            Problem.UNREADABLE, f"{path} cannot be read: {error}. Fetch the file again, or remove it."
-        ) from error
-
-
-_open_stores: Handles[Path, _Store] = Handles(_Store, _OPEN_STORES)
+_open_stores: Handles[Path, _Store] = Handles(_Store, _OPEN_STORES, _FAILURES)

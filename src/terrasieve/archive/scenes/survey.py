@@ -1,4 +1,4 @@
-"""Finding, screening and matching the files of a folder of scenes."""
+"""A folder of scenes: how it is specified, how its files are found, screened and matched, and where tiles lie."""
 
 from __future__ import annotations
 
@@ -7,18 +7,21 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field
 
 from terrasieve.archive.layout import ArchiveSpec, DataSet
 from terrasieve.archive.protocol import Archive
 from terrasieve.archive.quality.limits import FlawError, Problem, Rejection
-from terrasieve.archive.readers.band_validation import check_bands
-from terrasieve.archive.readers.geotiff import Header, read_headers
+from terrasieve.archive.readers.geotiff import Header, read_headers, validate_bands
 from terrasieve.archive.scenes.matching import Scene, Unmatched, match_by_geometry, match_by_stem
-from terrasieve.archive.scenes.tiling import Edge, starts
 from terrasieve.errors import ArchiveError
 from terrasieve.schema import Spec
 from terrasieve.sensors import SENSORS, Sensor, load_sensor
+
+Edge = Literal["drop", "overlap"]
+"""What becomes of the remainder at the far edges of a scene: it is left out, or covered with a last tile."""
 
 
 class SensorFolder(Spec):
@@ -57,7 +60,7 @@ class ScenesSpec(ArchiveSpec):
     """A folder of scenes and how to cut it.
 
     Attributes:
-        root: The folder.
+        root: The folder that the folders of all sensors lie in.
         sensors: Files of each sensor by the key that callers use.
         tile: Rows and columns of a sample.
         stride: Pixels from one sample to the next; ``tile`` when None.
@@ -143,7 +146,7 @@ def _screen(spec: ScenesSpec, sensors: Mapping[str, Sensor]) -> tuple[dict[str, 
 def _accept(header: Header | FlawError, sensor: Sensor) -> Header:
     if isinstance(header, FlawError):
         raise header
-    check_bands(header, sensor)
+    validate_bands(header, sensor)
     return header
 
 
@@ -204,3 +207,40 @@ def _too_small(spec: ScenesSpec, scene: Scene) -> Rejection:
         f"{spec.tile}; choose a smaller tile."
     )
     return Rejection(scene.name, key, str(header.path), reason, Problem.GRID)
+
+
+# ----------------------------------------------------------------------- tiles
+# Arithmetic on rows and columns, no pixels.
+
+
+def starts(length: int, tile: int, stride: int, edge: Edge = "drop") -> NDArray[np.int64]:
+    """First rows (or columns) of the tiles along one side of a scene.
+
+    Args:
+        length: Pixels along the side.
+        tile: Pixels along a tile.
+        stride: Pixels from one tile to the next.
+        edge: What becomes of a remainder at the far end: ``drop`` leaves it out; ``overlap`` adds one
+            tile that ends where the scene ends.
+
+    Returns:
+        Ascending positions; empty where the side is shorter than a tile.
+    """
+    if length < tile:
+        return np.empty(0, dtype=np.int64)
+    regular = np.arange(0, length - tile + 1, stride, dtype=np.int64)
+    last = length - tile
+    if edge == "overlap" and regular[-1] != last:
+        return np.append(regular, last)
+    return regular
+
+
+def origins(height: int, width: int, tile: int, stride: int, edge: Edge = "drop") -> NDArray[np.int64]:
+    """Top-left corners of all tiles of a scene, row by row.
+
+    Returns:
+        Rows and columns, shape ``(tiles, 2)``.
+    """
+    rows, columns = starts(height, tile, stride, edge), starts(width, tile, stride, edge)
+    grid = np.meshgrid(rows, columns, indexing="ij")
+    return np.stack(grid, axis=-1).reshape(-1, 2)

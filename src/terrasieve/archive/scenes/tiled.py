@@ -12,13 +12,12 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from terrasieve.archive.acquisition_time import acquired
+from terrasieve.archive.acquisition_time import acquisition_time
 from terrasieve.archive.footprints import corners, outlines_in_systems
 from terrasieve.archive.protocol import BaseArchive, Window
 from terrasieve.archive.readers.geotiff import read_window
 from terrasieve.archive.scenes.matching import Scene
-from terrasieve.archive.scenes.survey import ScenesSpec, SensorFolder, survey
-from terrasieve.archive.scenes.tiling import origins
+from terrasieve.archive.scenes.survey import ScenesSpec, SensorFolder, origins, survey
 from terrasieve.sensors import Sensor
 
 __all__ = ["ScenesArchive", "ScenesSpec", "SensorFolder"]
@@ -30,7 +29,7 @@ class ScenesArchive(BaseArchive):
     """Tiles of scenes; a sample's id is ``<scene>/<row>_<column>`` of its first pixel in the scene.
 
     Args:
-        spec: What to open.
+        spec: Where the scenes lie, and how they are matched and tiled.
 
     Raises:
         ArchiveError: A folder is absent or holds no file, or no scene is usable.
@@ -43,7 +42,8 @@ class ScenesArchive(BaseArchive):
         self.spec = spec.self_contained()
         self._sensors = {key: folder.load() for key, folder in self.spec.sensors.items()}
         self._scenes, self.rejected = survey(self.spec, self._sensors)
-        self._grids = {size: self._cut(*size) for size in {(s.height, s.width) for s in self._scenes}}
+        tile, stride, edge = self.spec.tile, self.spec.stride or self.spec.tile, self.spec.edge
+        self._grids = {size: origins(*size, tile, stride, edge) for size in {(s.height, s.width) for s in self._scenes}}
         tiles = [len(self._grid(scene)) for scene in self._scenes]
         self._ends = np.cumsum(tiles, dtype=np.int64)
 
@@ -83,7 +83,7 @@ class ScenesArchive(BaseArchive):
 
     def table(self) -> pa.Table:
         """See ``Archive.table``; with ``time:<sensor>``, each sensor's own acquisition, where there are several."""
-        times = {key: [acquired(scene.files[key]) for scene in self._scenes] for key in self._sensors}
+        times = {key: [acquisition_time(scene.files[key]) for scene in self._scenes] for key in self._sensors}
         columns = {
             "id": pa.array(self.ids.tolist(), pa.string()),
             "geometry": pa.array(self._outlines(), pa.binary()),
@@ -116,9 +116,6 @@ class ScenesArchive(BaseArchive):
     def _name(self, index: int, sensor: str) -> str:
         scene, row, column = self._locate(index)
         return f"tile {scene.name}/{row}_{column}"
-
-    def _cut(self, height: int, width: int) -> NDArray[np.int64]:
-        return origins(height, width, self.spec.tile, self.spec.stride or self.spec.tile, self.spec.edge)
 
     def _grid(self, scene: Scene) -> NDArray[np.int64]:
         return self._grids[scene.height, scene.width]

@@ -84,7 +84,7 @@ class NpyReader:
         return height, width
 
     def read(self, address: str, positions: Sequence[int], window: Window | None) -> NDArray[Any]:
-        """Pixels of the bands at those positions."""
+        """Pixels of the bands at those positions; the archive has checked the window."""
         array = self._array(address)
         if window is None:
             return np.array(array[list(positions)])

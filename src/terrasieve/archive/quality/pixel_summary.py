@@ -18,7 +18,7 @@ _ENOUGH = 4096
 
 
 @dataclass(frozen=True)
-class Look:
+class PixelSummary:
     """What is looked at.
 
     Attributes:
@@ -76,5 +76,5 @@ class Look:
         return float(np.asarray(np.corrcoef(pair))[0, 1])
 
 
-Check = Callable[[Look], str | None]
+Check = Callable[[PixelSummary], str | None]
 """What a check saw in one sensor's pixels, in numbers; None where there is nothing to suspect."""
