@@ -31,7 +31,7 @@ from terrasieve.console import console, track
 from terrasieve.embeddings import EmbedSettings, EncoderInput, embed_batches
 from terrasieve.models.backbone import BackboneSpec, Encoder, build_encoder
 from terrasieve.simulation.land import SimulatedArchive, SimulatedSpec
-from terrasieve.views.normalise import Normaliser
+from terrasieve.views.render import Normaliser
 
 BAND = EncoderInput(sensor="s2", bands=("B03",))
 

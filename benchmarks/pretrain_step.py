@@ -39,8 +39,8 @@ from terrasieve.console import console
 from terrasieve.models.backbone import Encoder
 from terrasieve.pretrain import make_job
 from terrasieve.training.loop import make_fabric, train
-from terrasieve.training.optimisation import build_optimiser
 from terrasieve.training.pool import Batches, PoolSampler, ViewReader
+from terrasieve.training.spec import build_optimiser
 from terrasieve.views.render import render
 
 SIZE = (

@@ -31,7 +31,7 @@ from terrasieve.models.export import load_encoder
 from terrasieve.pretrain import pretrain
 from terrasieve.schema import Spec
 from terrasieve.training.loop import make_fabric
-from terrasieve.views.normalise import Normaliser
+from terrasieve.views.render import Normaliser
 from terrasieve.writing import write_text
 
 ARMS: Mapping[str, str] = {

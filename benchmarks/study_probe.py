@@ -18,7 +18,7 @@ from terrasieve.embeddings.stream import EmbedSettings, embed_batch, inference_c
 from terrasieve.probes.knn import KnnProbe
 from terrasieve.probes.linear.logistic import LogisticProbe
 from terrasieve.probes.splits import make_splits
-from terrasieve.views.normalise import Normaliser
+from terrasieve.views.render import Normaliser
 
 Split = Literal["val", "test"]
 

@@ -30,7 +30,7 @@ from terrasieve.embeddings.stream import EmbedSettings, embed_vectors
 from terrasieve.models.export import load_encoder
 from terrasieve.pretrain import pretrain
 from terrasieve.training.loop import make_fabric
-from terrasieve.views.normalise import Normaliser
+from terrasieve.views.render import Normaliser
 
 RECIPE = Path(__file__).with_name("curation_study_radar.yaml")
 KEEP = 0.3

@@ -32,8 +32,8 @@ from terrasieve.training.job import Curation, Evaluator, TrainingJob, TrainingRe
 from terrasieve.training.loop import train
 from terrasieve.training.schedules import make_timeline
 from terrasieve.training.spec import FeatureBank
-from terrasieve.views.normalise import Normaliser
 from terrasieve.views.plan import ViewPlanner
+from terrasieve.views.render import Normaliser
 
 _MAY_DIFFER_ON_RESUME: Any = {
     "train": {

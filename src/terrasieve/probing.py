@@ -20,8 +20,7 @@ from terrasieve.models.export import EncoderCard
 from terrasieve.probes.compare import Embedded, ProbeTask, compare, embed_candidate, fit_probes, prepare
 from terrasieve.probes.finetune import EndToEndSettings, train_end_to_end
 from terrasieve.probes.models import Candidate, check_names, showing, with_floors
-from terrasieve.probes.named import probes_named
-from terrasieve.probes.probe import Probe
+from terrasieve.probes.probe import Probe, probes_named
 from terrasieve.probes.results import Measured, ProbeRow, default_inputs, predictions_table
 from terrasieve.probes.row_tables import write_csv, write_json
 from terrasieve.probes.splits import make_splits
@@ -35,7 +34,7 @@ class ProbePlan:
 
     Attributes:
         inputs: One line of the tables each; every one that the archive offers where empty.
-        probes: Probes, or their names as :func:`terrasieve.probes.named.probes_named` knows them; the quick ones of the
+        probes: Probes, or their names as :func:`terrasieve.probes.probe.probes_named` knows them; the quick ones of the
             target's kind where empty.
         targets: Columns of the archive's table.
         train_shares: Shares of the train split to fit on, for curves of few labels.

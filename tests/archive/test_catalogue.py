@@ -16,7 +16,7 @@ import shapely
 from terrasieve import parallel as workers
 from terrasieve.archive.catalogue import index_archive, read_catalogue
 from terrasieve.archive.derived.subset import SubsetArchive
-from terrasieve.archive.geoparquet import write_geoparquet
+from terrasieve.archive.footprints import write_geoparquet
 from terrasieve.archive.layouts.eurosat import EuroSatArchive, EuroSatSpec
 from terrasieve.archive.opening import open_archive
 from terrasieve.archive.protocol import Archive

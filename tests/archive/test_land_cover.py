@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from terrasieve.archive.patches.land_cover import CLASS_OF_IGBP, CLASSES_10, IGBP, MajorityLabels, majority
-from terrasieve.archive.readers.geotiff_patches import StackReader
+from terrasieve.archive.readers.patch_reader import StackReader
 from terrasieve.sensors import SENSORS
 
 

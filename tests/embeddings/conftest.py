@@ -16,7 +16,7 @@ from terrasieve.errors import SampleError
 from terrasieve.models.backbone import BackboneSpec, Encoder, build_encoder
 from terrasieve.models.export import EncoderCard
 from terrasieve.sensors import SENSORS, BandStatistics, Sensor
-from terrasieve.views.normalise import Normaliser
+from terrasieve.views.render import Normaliser
 
 
 class MemoryArchive(BaseArchive):

@@ -17,7 +17,7 @@ from terrasieve.embeddings.stream import resize
 from terrasieve.errors import BandError, SampleError
 from terrasieve.models.backbone import Encoder
 from terrasieve.models.export import EncoderCard
-from terrasieve.views.normalise import Normaliser
+from terrasieve.views.render import Normaliser
 
 FLOAT32 = EmbedSettings(precision="32", batch_size=4)
 BANDS = [EncoderInput(sensor="s2", bands=(band,)) for band in ("B02", "B04")]

@@ -12,11 +12,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from terrasieve.embeddings import EmbedSettings, EncoderInput, write_embeddings
-from terrasieve.embeddings.collection import embedding_collection, write_collection
+from terrasieve.embeddings.embedding_file import embedding_collection, write_collection
 from terrasieve.errors import ArchiveError
 from terrasieve.models.backbone import Encoder
 from terrasieve.models.export import EncoderCard
-from terrasieve.views.normalise import Normaliser
+from terrasieve.views.render import Normaliser
 
 
 @pytest.fixture

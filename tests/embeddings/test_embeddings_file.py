@@ -19,7 +19,7 @@ from terrasieve.embeddings.embedding_file import hilbert_order
 from terrasieve.errors import ArchiveError, ConfigError, SampleError
 from terrasieve.models.backbone import Encoder
 from terrasieve.models.export import EncoderCard
-from terrasieve.views.normalise import Normaliser
+from terrasieve.views.render import Normaliser
 
 SETTINGS = EmbedSettings(precision="32", batch_size=4)
 INPUTS = [EncoderInput.parse("s2:B03"), EncoderInput.parse("optical:B02")]

@@ -15,7 +15,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from terrasieve.archive.protocol import BaseArchive, Window
 from terrasieve.sensors import SENSORS, BandStatistics, Sensor
-from terrasieve.views.normalise import Normaliser
+from terrasieve.views.render import Normaliser
 
 SENSOR = SENSORS["s2-l2a"].select("B04", "B03", "B02")
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from terrasieve.explain.thumbnails import data_uri, overlay, read_album
+from terrasieve.explain.subject import data_uri, overlay, read_album
 from terrasieve.probes.splits import make_splits
 
 

@@ -21,7 +21,7 @@ from terrasieve.curation.peers import RandomPruning
 from terrasieve.methods.base import METHODS
 from terrasieve.methods.byol import ByolSpec
 from terrasieve.probes.knn import KnnProbe
-from terrasieve.probes.named import PROBES
+from terrasieve.probes.probe import PROBES
 from terrasieve.registry import Registry, plugin_folders, variant_of
 from terrasieve.schema import Spec
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from terrasieve.archive.patches.split_columns import grouped_split, stratified_split
+from terrasieve.archive.patches.listing import grouped_split, stratified_split
 from terrasieve.archive.readers.handles import Handles
 from terrasieve.archive.readers.patch_reader import item_address, split_item_address
 

@@ -19,7 +19,7 @@ from terrasieve.archive.opening import open_archive, recognise
 from terrasieve.archive.patches.land_cover import IGBP
 from terrasieve.archive.protocol import Window
 from terrasieve.archive.quality.limits import Problem
-from terrasieve.archive.readers.geotiff_patches import StackReader
+from terrasieve.archive.readers.patch_reader import StackReader
 from terrasieve.errors import ArchiveError, SampleError
 from terrasieve.sensors import SENSORS
 

@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn import functional
 
 from terrasieve.models.backbone import BackboneSpec, build_encoder
-from terrasieve.models.pixel import PixelConv2d, spare_padding
+from terrasieve.models.layers import PixelConv2d, spare_padding
 
 sizes = st.integers(1, 6)
 

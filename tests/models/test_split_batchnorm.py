@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from terrasieve.models.backbone import BackboneSpec, Encoder, build_encoder
-from terrasieve.models.split_batchnorm import pass_views, split_batchnorm
+from terrasieve.models.layers import pass_views, split_batchnorm
 
 
 def encoder(name: str = "test_resnet") -> Encoder:

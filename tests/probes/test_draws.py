@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from terrasieve.archive.patches.split_columns import stratified_split
+from terrasieve.archive.patches.listing import stratified_split
 from terrasieve.draws import few_of_each, stratified_holdout, stratified_sample, stratified_subset
 from terrasieve.errors import ConfigError
 from terrasieve.explain.subject import right_and_wrong

@@ -14,8 +14,7 @@ import pytest
 
 from terrasieve.errors import ConfigError
 from terrasieve.probes.metrics import Task
-from terrasieve.probes.named import PROBES, probes_named
-from terrasieve.probes.probe import Labelled, Probe
+from terrasieve.probes.probe import PROBES, Labelled, Probe, probes_named
 
 LEARNT: Mapping[Task, tuple[str, float]] = {
     "classification": ("accuracy", 0.9),

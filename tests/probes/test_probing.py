@@ -155,7 +155,7 @@ def test_image_statistics_of_real_pixels_beat_chance(data_dir: Path, card: Encod
 
 
 def test_image_statistics_stream_like_an_encoder(make_labelled: MakeLabelled, card: EncoderCard) -> None:
-    from terrasieve.views.normalise import Normaliser
+    from terrasieve.views.render import Normaliser
 
     archive = make_labelled(6)
     inputs = [EncoderInput(sensor="s2", bands=("B04",))]

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from terrasieve.probes.row_tables import write_json
-from terrasieve.report.cautions import LEVELS, cautions
+from terrasieve.report.answer import LEVELS, cautions
 from terrasieve.report.run import read_runs
 
 

@@ -23,12 +23,10 @@ from terrasieve.archive.protocol import BaseArchive, Window
 from terrasieve.config import load_config, recipe_names
 from terrasieve.errors import BandError, SampleError
 from terrasieve.sensors import SENSORS, BandStatistics, Sensor
-from terrasieve.views.normalise import Normaliser
 from terrasieve.views.plan import ViewPlan, ViewPlanner
 from terrasieve.views.read import RawView, read_view
 from terrasieve.views.recipe import Augmentation, BandPick, ViewRecipe, ViewSpec
-from terrasieve.views.render import render
-from terrasieve.views.resample import blur_weights, resize_weights
+from terrasieve.views.render import Normaliser, blur_weights, render, resize_weights
 
 PLAIN = Augmentation(
     crop_scale=(1, 1), horizontal_flip=0, vertical_flip=0, quarter_turn=0, blur=0, rotation=0, erase=0, grey=0

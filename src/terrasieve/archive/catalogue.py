@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from terrasieve.archive.derived.subset import SubsetArchive
-from terrasieve.archive.geoparquet import write_geoparquet
+from terrasieve.archive.footprints import write_geoparquet
 from terrasieve.archive.packed.manifest import KEY, digest
 from terrasieve.archive.protocol import Archive, source_place
 from terrasieve.archive.quality.audit import Audit, Auditor, audit

@@ -22,7 +22,7 @@ from terrasieve.baselines.torchgeo_weights import known_weights, listed_weights
 from terrasieve.baselines.weights import fill, find_entry, naming, read_weights
 from terrasieve.errors import CheckpointError
 from terrasieve.models.backbone import BackboneSpec, Encoder, build_encoder
-from terrasieve.models.pixel import spare_padding
+from terrasieve.models.layers import spare_padding
 
 BYOL_IMAGENET = Facts(
     RGB, "BYOL on ImageNet (ILSVRC 2012)", "Grill et al. 2020, arXiv 2006.07733; github.com/yaox12/BYOL-PyTorch"

@@ -16,7 +16,7 @@ from terrasieve.models.backbone import BackboneSpec, build_encoder
 from terrasieve.probes.compare import ProbeTask, compare, prepare
 from terrasieve.probes.finetune import train_end_to_end
 from terrasieve.probes.models import Candidate, fits
-from terrasieve.probes.named import probes_named
+from terrasieve.probes.probe import probes_named
 from terrasieve.probes.results import InputRow, Measured
 from terrasieve.probes.splits import make_splits
 

@@ -15,7 +15,7 @@ from terrasieve.bench.forms import bands_by_models, long_table, models_by_target
 from terrasieve.bench.planning import BenchPlan
 from terrasieve.bench.published import OCEANSAR, RS_BYOL, PublishedLine
 from terrasieve.bench.running import make_task, run_plan
-from terrasieve.probes.named import probes_named
+from terrasieve.probes.probe import probes_named
 from terrasieve.probes.results import Measured, predictions_table
 from terrasieve.probes.row_tables import HEADLINES, write_csv, write_json
 from terrasieve.probes.significance import Comparison

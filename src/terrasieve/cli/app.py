@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Literal
 
 import typer
+from rich.text import Text
 
 from terrasieve import __version__
+from terrasieve.archive.protocol import Archive
+from terrasieve.archive.quality.suspicion import Suspicion
+from terrasieve.console import console
+from terrasieve.errors import ConfigError
 
 app = typer.Typer(
     name="terrasieve",
@@ -31,3 +39,150 @@ def _root(
     ] = False,
 ) -> None:
     """Turn an archive of unlabelled satellite imagery into a foundation model of that archive."""
+
+
+# --------------------------------------------------------------------- options
+# Options that several commands share, and the archive that they name.
+
+Data = Annotated[
+    str,
+    typer.Argument(
+        help="A packed store, a catalogue (.parquet), an archive description (.yaml), the folder of a data set, "
+        "a folder of scenes or a plain table (with --sensor), or `simulated[:SEED[:SAMPLES]]` or "
+        "`simulated-ocean[...]`."
+    ),
+]
+SensorOptions = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--sensor",
+        help="For a folder of scenes: `KEY=SENSOR[:FOLDER]`, once per sensor, e.g. `s2=s2-l2a`; for a plain table: "
+        "`KEY=SENSOR`.",
+    ),
+]
+LayoutName = Annotated[
+    str | None,
+    typer.Option("--layout", help="Layout of the folder, e.g. `eurosat`, where it is not to be recognised."),
+]
+Harmonise = Annotated[
+    bool,
+    typer.Option(
+        "--harmonise",
+        help="Subtract the offset of +1000 (Sentinel-2 baseline 04.00) from exactly the samples that carry it.",
+    ),
+]
+Tile = Annotated[int, typer.Option(help="For a folder of scenes: rows and columns of a sample, in pixels.")]
+Stride = Annotated[int | None, typer.Option(help="For a folder of scenes: pixels between samples; the tile size.")]
+Match = Annotated[
+    Literal["stem", "geometry"], typer.Option(help="For a folder of scenes: how files of several sensors are paired.")
+]
+MaxBad = Annotated[float, typer.Option(help="Stop when more than this share of samples is quarantined.")]
+MaxNodata = Annotated[float, typer.Option(help="Quarantine a sample when more than this share of a band is missing.")]
+RunFolder = Annotated[Path, typer.Argument(help="A run folder, or a folder with encoder.safetensors.")]
+ProbedInputs = Annotated[
+    list[str] | None,
+    typer.Option("--input", help="Bands to probe, e.g. `s2:B04`; every band or triple by default."),
+]
+Size = Annotated[int | None, typer.Option(help="Resize samples to this many pixels; their own size.")]
+Workers = Annotated[
+    int | None,
+    typer.Option(
+        min=0,
+        help="Reader processes; 0 reads in the main one, which helps where memory is short. By default one a core, at "
+        "most eight.",
+        show_default=False,
+    ),
+]
+Settings = Annotated[
+    list[str] | None, typer.Option("--set", help="Change one setting, e.g. `--set train.epochs=20`; repeatable.")
+]
+Curate = Annotated[
+    Literal["dynamic", "static", "none"] | None,
+    typer.Option(
+        "--curate",
+        help="Prune and rebalance the archive: `dynamic` in rounds, `static` once after the warm-up, `none` never; "
+        "the recipe's choice.",
+    ),
+]
+Device = Annotated[str, typer.Option(help="`auto`, `cpu`, `cuda` or `mps`.")]
+
+
+def open_named(
+    data: str,
+    sensors: list[str] | None,
+    tile: int,
+    stride: int | None,
+    match: Literal["stem", "geometry"],
+    layout: str | None = None,
+) -> Archive:
+    """An archive by its name, or a folder of scenes by its sensors; options as of ``terrasieve pack``.
+
+    Raises:
+        ConfigError: Both sensors and a layout are given.
+    """
+    from terrasieve.archive.layouts.plain_table import is_table, table_spec_from_options
+    from terrasieve.archive.opening import open_archive, scenes_spec_from_options
+
+    if sensors and is_table(Path(data)):
+        return open_archive(table_spec_from_options(Path(data), sensors))
+    if sensors and layout:
+        raise ConfigError(f"--sensor is for a folder of scenes, --layout {layout} says it is none; leave one out.")
+    if sensors:
+        return open_archive(scenes_spec_from_options(Path(data), sensors, tile, stride, match))
+    return open_archive(data, layout=layout)
+
+
+def say_layout(data: str, sensors: list[str] | None, layout: str | None) -> str | None:
+    """Which layout a folder is taken to have, how sure that is, and why; None where nothing had to be recognised."""
+    from terrasieve.archive.opening import recognise
+
+    if layout is not None:
+        return f"Layout: {layout}, as --layout says."
+    if sensors or not Path(data).is_dir():
+        return None
+    seen = recognise(Path(data))
+    if not seen:
+        return None
+    best, *others = seen
+    beside = ", ".join(f"{other.spec.layout} {other.confidence:.0%}" for other in others)
+    about = best.spec.data_set
+    name = f"{about.title} ({best.spec.layout})" if about else best.spec.layout
+    return (
+        f"Layout: {name}, {best.confidence:.0%} sure: {best.evidence}."
+        + (f" Also possible: {beside}." if beside else "")
+        + " --layout overrides it."
+    )
+
+
+# --------------------------------------------------------------------- telling
+# What several commands say on the screen: suspicions, and that an interrupted command goes on.
+
+
+@contextmanager
+def resumable() -> Iterator[None]:
+    """Say on Ctrl-C that nothing is lost."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        console.print("Stopped. Run the same command again to go on from here.", highlight=False)
+        raise
+
+
+def tell(suspicions: Sequence[Suspicion], listed: Path) -> None:
+    """Print a short list: what, in how many samples, an example, what was seen, and what mends it."""
+    if not suspicions:
+        console.print("Suspicions: none.", highlight=False)
+        return
+    console.print(f"Suspicions; no sample was left out for them, all ids are in {listed}:", highlight=False)
+    for one in suspicions:
+        console.print(Text(f"  {one.headline}", style="bold yellow"))
+        where = f" ({one.asset})" if one.asset else ""
+        console.print(Text(f"    for example  {one.example}{where}"))
+        console.print(Text(f"    seen         {one.seen}"))
+        console.print(Text(f"    mend         {one.mend}"))
+
+
+def warn(suspicions: Sequence[Suspicion]) -> None:
+    """Print a line for each."""
+    for one in suspicions:
+        console.print(Text(f"Warning: {one.line()}", style="yellow"))

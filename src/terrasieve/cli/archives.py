@@ -8,8 +8,7 @@ from typing import Annotated
 import typer
 
 from terrasieve.archive.protocol import Archive
-from terrasieve.cli.app import app
-from terrasieve.cli.options import (
+from terrasieve.cli.app import (
     Data,
     Harmonise,
     LayoutName,
@@ -20,6 +19,7 @@ from terrasieve.cli.options import (
     Stride,
     Tile,
     Workers,
+    app,
     open_named,
     say_layout,
 )
@@ -58,7 +58,7 @@ def index(
     from terrasieve.archive.catalogue import index_archive, read_catalogue
     from terrasieve.archive.quality.limits import QualityLimits
     from terrasieve.archive.stac.publishing import write_stac_geoparquet
-    from terrasieve.cli.telling import resumable, tell
+    from terrasieve.cli.app import resumable, tell
     from terrasieve.parallel import spare_cores
 
     if said := say_layout(data, sensor, layout):
@@ -134,7 +134,7 @@ def pack(
     """
     from terrasieve.archive.packed.packing import pack as pack_archive
     from terrasieve.archive.quality.limits import QualityLimits
-    from terrasieve.cli.telling import resumable, warn
+    from terrasieve.cli.app import resumable, warn
     from terrasieve.parallel import spare_cores
 
     archive = open_named(data, sensor, tile, stride, match, layout)

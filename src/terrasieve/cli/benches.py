@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from terrasieve.cli.app import app
-from terrasieve.cli.options import Device, Size
+from terrasieve.cli.app import Device, Size, app
 from terrasieve.console import console
 
 if TYPE_CHECKING:

@@ -7,8 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from terrasieve.cli.app import app
-from terrasieve.cli.options import (
+from terrasieve.cli.app import (
     Device,
     Match,
     ProbedInputs,
@@ -17,6 +16,7 @@ from terrasieve.cli.options import (
     Size,
     Stride,
     Tile,
+    app,
     open_named,
 )
 from terrasieve.console import console
@@ -53,10 +53,10 @@ def embed(
     ```
     """
     from terrasieve.archive.opening import open_archive
-    from terrasieve.cli.telling import resumable
+    from terrasieve.cli.app import resumable
     from terrasieve.device import pick_device
     from terrasieve.embeddings import EmbedSettings, EncoderInput, normaliser_for, write_embeddings
-    from terrasieve.embeddings.collection import write_collection
+    from terrasieve.embeddings.embedding_file import write_collection
     from terrasieve.models.export import load_encoder
     from terrasieve.probes.results import default_rows, input_row
 
@@ -132,7 +132,7 @@ def probe(
 
     from terrasieve.archive.opening import open_archive
     from terrasieve.archive.quality.audit import suspicions_of
-    from terrasieve.cli.telling import warn
+    from terrasieve.cli.app import warn
     from terrasieve.device import pick_device
     from terrasieve.embeddings import EmbedSettings, EncoderInput
     from terrasieve.models.export import load_encoder

@@ -7,8 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from terrasieve.cli.app import app
-from terrasieve.cli.options import Curate, Device, Settings
+from terrasieve.cli.app import Curate, Device, Settings, app
 from terrasieve.console import console
 from terrasieve.errors import ConfigError
 

@@ -7,8 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from terrasieve.cli.app import app
-from terrasieve.cli.options import MaxBad, Workers
+from terrasieve.cli.app import MaxBad, Workers, app
 from terrasieve.console import console
 
 wv_app = typer.Typer(rich_markup_mode="markdown", no_args_is_help=True)
@@ -59,7 +58,7 @@ def wv_ingest(
     """
     from terrasieve.archive.layouts.wave_mode import WaveModeArchive, WaveModeSpec
     from terrasieve.archive.wave_mode.ingest import ingest
-    from terrasieve.cli.telling import resumable, warn
+    from terrasieve.cli.app import resumable, warn
     from terrasieve.parallel import spare_cores
 
     archive = WaveModeArchive(

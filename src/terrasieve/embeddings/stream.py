@@ -26,7 +26,7 @@ from terrasieve.errors import BandError, SampleError
 from terrasieve.models.export import EncoderCard
 from terrasieve.parallel import read_ahead
 from terrasieve.schema import Spec
-from terrasieve.views.normalise import Normaliser
+from terrasieve.views.render import Normaliser
 
 BATCHES_AHEAD = 2
 """Batches that wait, already read, while the encoder works: enough to bridge a slow one, few enough for memory."""

@@ -21,7 +21,7 @@ from terrasieve.embeddings.stream import EmbedSettings, device_of, embed_vectors
 from terrasieve.errors import ArchiveError
 from terrasieve.models.backbone import Encoder
 from terrasieve.models.export import EncoderCard
-from terrasieve.views.normalise import Normaliser
+from terrasieve.views.render import Normaliser
 
 COLUMNS = ("geometry", "time", "label", "split")
 """What is carried over from the archive's table, beside the id."""

@@ -25,13 +25,12 @@ from terrasieve.explain.record import (
     Query,
 )
 from terrasieve.explain.saliency import make_saliency
-from terrasieve.explain.subject import Subject, make_subject
-from terrasieve.explain.thumbnails import GALLERY_PIXELS, POINT_PIXELS, read_album
+from terrasieve.explain.subject import GALLERY_PIXELS, POINT_PIXELS, Subject, make_subject, read_album
 from terrasieve.models.backbone import Encoder
 from terrasieve.probes.knn import nearest_neighbours
 from terrasieve.probes.results import InputRow
 from terrasieve.probes.splits import Splits
-from terrasieve.views.normalise import Normaliser
+from terrasieve.views.render import Normaliser
 
 NEIGHBOURS = 5
 """Train samples beside each test sample."""

@@ -17,8 +17,17 @@ from terrasieve.errors import ConfigError
 from terrasieve.explain.attention import as_array, attention_layers, attention_maps
 from terrasieve.explain.gradients import full_gradient, grad_cam
 from terrasieve.explain.record import Saliency, SaliencyGallery, SaliencyMap
-from terrasieve.explain.subject import Subject, fit_probe, read_pixels, right_and_wrong
-from terrasieve.explain.thumbnails import GALLERY_PIXELS, Album, data_uri, overlay, read_album
+from terrasieve.explain.subject import (
+    GALLERY_PIXELS,
+    Album,
+    Subject,
+    data_uri,
+    fit_probe,
+    overlay,
+    read_album,
+    read_pixels,
+    right_and_wrong,
+)
 from terrasieve.models.backbone import Encoder
 from terrasieve.probes.linear.logistic import LogisticProbe
 

@@ -17,7 +17,7 @@ from terrasieve.methods.base import Method, MethodSpec, StepOutput
 from terrasieve.methods.collapse import feature_std
 from terrasieve.models.backbone import Encoder
 from terrasieve.models.heads import mlp_head
-from terrasieve.models.split_batchnorm import pass_views, split_batchnorm
+from terrasieve.models.layers import pass_views, split_batchnorm
 from terrasieve.models.teacher import Teacher, momentum_at
 from terrasieve.streams import Stream, torch_generator
 

@@ -16,7 +16,7 @@ from terrasieve.methods.dino_loss import Centre, dino_loss, dino_targets
 from terrasieve.methods.koleo import koleo_loss
 from terrasieve.models.backbone import Encoder
 from terrasieve.models.heads import DinoHead, dino_head
-from terrasieve.models.split_batchnorm import pass_views, split_batchnorm
+from terrasieve.models.layers import pass_views, split_batchnorm
 from terrasieve.models.teacher import Teacher, momentum_at
 from terrasieve.streams import Stream, torch_generator
 

@@ -15,7 +15,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from terrasieve.errors import BandError, ConfigError, nearest
-from terrasieve.models.pixel import spare_padding
+from terrasieve.models.layers import spare_padding
 from terrasieve.schema import Spec
 from terrasieve.streams import Stream, torch_seed
 

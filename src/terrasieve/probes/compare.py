@@ -18,11 +18,10 @@ from terrasieve.embeddings.stream import EmbedSettings, embed_vectors
 from terrasieve.errors import ConfigError
 from terrasieve.probes.metrics import BOOTSTRAP
 from terrasieve.probes.models import Candidate, Showing, check_names, showing
-from terrasieve.probes.named import probes_named
-from terrasieve.probes.probe import Labelled, Probe, ProbeResult
+from terrasieve.probes.probe import Labelled, Probe, ProbeResult, probes_named
 from terrasieve.probes.results import InputRow, Measured, ProbeRow, data_set_of, describe_source, distinct_members
 from terrasieve.probes.splits import Splits
-from terrasieve.views.normalise import Normaliser
+from terrasieve.views.render import Normaliser
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from terrasieve.probes.knn import KnnProbe
 from terrasieve.probes.metrics import accuracy, confusion_matrix
 from terrasieve.probes.splits import make_splits
 from terrasieve.streams import Stream, generator
-from terrasieve.views.normalise import Normaliser
+from terrasieve.views.render import Normaliser
 
 
 class OnlineKnn:

@@ -18,8 +18,7 @@ from terrasieve.models.export import EncoderCard
 from terrasieve.probes.metrics import METRIC_INFO
 from terrasieve.probes.results import ProbeRow
 from terrasieve.probes.row_tables import HEADLINES, notes_of, score_table
-from terrasieve.report.answer import answer
-from terrasieve.report.cautions import cautions
+from terrasieve.report.answer import answer, cautions
 from terrasieve.report.citations import citation_section
 from terrasieve.report.run import Run, read_runs
 from terrasieve.report.sections.ran import statistics_table

@@ -16,8 +16,7 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 import terrasieve
-from terrasieve.report.answer import Answer, answer
-from terrasieve.report.cautions import Caution, cautions
+from terrasieve.report.answer import Answer, Caution, answer, cautions
 from terrasieve.report.charts import Chart
 from terrasieve.report.run import Run, read_runs
 from terrasieve.report.sections.comparison import comparison

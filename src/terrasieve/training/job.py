@@ -15,8 +15,8 @@ from terrasieve.embeddings.inputs import EncoderInput
 from terrasieve.methods.base import Method
 from terrasieve.models.backbone import Encoder
 from terrasieve.training.spec import CurationSpec, TrainSpec
-from terrasieve.views.normalise import Normaliser
 from terrasieve.views.plan import ViewPlanner
+from terrasieve.views.render import Normaliser
 
 Evaluator = Callable[[Encoder], Mapping[str, float]]
 """Measures an encoder while it trains; it must leave the encoder and all generators as they were."""

@@ -24,11 +24,10 @@ from terrasieve.training.checkpoints import Checkpointer
 from terrasieve.training.job import TrainingJob, TrainingResult
 from terrasieve.training.logs import TrainingDisplay, open_logs
 from terrasieve.training.meters import Meters
-from terrasieve.training.optimisation import build_optimiser, learning_rates, set_rates, weight_decays
 from terrasieve.training.pool import Batches, PoolSampler, ViewReader
 from terrasieve.training.rounds import Rounds
 from terrasieve.training.schedules import make_timeline
-from terrasieve.training.spec import TrainSpec
+from terrasieve.training.spec import TrainSpec, build_optimiser, learning_rates, set_rates, weight_decays
 from terrasieve.views.render import render
 from terrasieve.writing import write_text
 

@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 
 from terrasieve.sensors import Sensor
 from terrasieve.streams import Stream, generator
-from terrasieve.views.policy import BandPolicy
-from terrasieve.views.recipe import Channel, ViewRecipe, ViewSpec
+from terrasieve.views.recipe import BandPolicy, Channel, ViewRecipe, ViewSpec
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from terrasieve.archive.layout import ArchiveSpec, DataSet, Recognition
 from terrasieve.archive.patches.class_folders import subfolders
 from terrasieve.archive.patches.listing import Listing, PatchesArchive
 from terrasieve.archive.quality.limits import Problem, Rejection
-from terrasieve.archive.readers.geotiff_patches import BandsReader
+from terrasieve.archive.readers.patch_reader import BandsReader
 from terrasieve.console import track_many
 from terrasieve.errors import ArchiveError
 from terrasieve.sensors import SENSORS

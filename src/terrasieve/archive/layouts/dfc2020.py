@@ -19,8 +19,7 @@ from terrasieve.archive.patches.land_cover import CLASSES_10, MajorityLabels
 from terrasieve.archive.patches.listing import PatchesArchive
 from terrasieve.archive.patches.sensor_folders import list_parts, parts_there
 from terrasieve.archive.protocol import Window
-from terrasieve.archive.readers.geotiff_patches import StackReader
-from terrasieve.archive.readers.patch_reader import PatchReader
+from terrasieve.archive.readers.patch_reader import PatchReader, StackReader
 from terrasieve.errors import ArchiveError
 from terrasieve.sensors import SENSORS, Band, Sensor
 

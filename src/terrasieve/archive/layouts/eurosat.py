@@ -13,12 +13,10 @@ from typing import Literal
 
 from terrasieve.archive.layout import ArchiveSpec, DataSet, Recognition
 from terrasieve.archive.patches.class_folders import DEPTH, find_class_folders, list_class_folders, walk
-from terrasieve.archive.patches.listing import Listing, PatchesArchive
-from terrasieve.archive.patches.split_columns import read_split_lists, split_column
+from terrasieve.archive.patches.listing import Listing, PatchesArchive, read_split_lists, split_column
 from terrasieve.archive.readers.geotiff import read_header
-from terrasieve.archive.readers.geotiff_patches import StackReader
 from terrasieve.archive.readers.images import PictureReader
-from terrasieve.archive.readers.patch_reader import PatchReader
+from terrasieve.archive.readers.patch_reader import PatchReader, StackReader
 from terrasieve.errors import ArchiveError, SampleError
 from terrasieve.sensors import SENSORS, Sensor
 

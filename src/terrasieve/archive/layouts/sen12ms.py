@@ -15,12 +15,10 @@ from typing import Any, Literal
 
 from terrasieve.archive.layout import ArchiveSpec, DataSet, Recognition
 from terrasieve.archive.patches.land_cover import CLASS_OF_IGBP, IGBP, MajorityLabels
-from terrasieve.archive.patches.listing import Listing, PatchesArchive
+from terrasieve.archive.patches.listing import Listing, PatchesArchive, read_split_lists
 from terrasieve.archive.patches.sensor_folders import list_parts, parts_there, sample_name
-from terrasieve.archive.patches.split_columns import read_split_lists
 from terrasieve.archive.quality.limits import Problem, Rejection
-from terrasieve.archive.readers.geotiff_patches import StackReader
-from terrasieve.archive.readers.patch_reader import PatchReader
+from terrasieve.archive.readers.patch_reader import PatchReader, StackReader
 from terrasieve.errors import ArchiveError
 from terrasieve.sensors import SENSORS, Band, Sensor
 

@@ -21,9 +21,8 @@ import pyarrow as pa
 from terrasieve.archive.acquisition_time import parse_time
 from terrasieve.archive.layout import ArchiveSpec, DataSet, Recognition
 from terrasieve.archive.patches.class_folders import DEPTH, find_class_folders, list_class_folders, walk
-from terrasieve.archive.patches.listing import Listing, PatchesArchive
-from terrasieve.archive.patches.split_columns import SEED, grouped_split, stratified_split
-from terrasieve.archive.readers.geotiff_patches import StackReader
+from terrasieve.archive.patches.listing import SEED, Listing, PatchesArchive, grouped_split, stratified_split
+from terrasieve.archive.readers.patch_reader import StackReader
 from terrasieve.errors import ArchiveError
 from terrasieve.sensors import Band, Sensor
 

@@ -14,7 +14,7 @@ from terrasieve.archive.layout import ArchiveSpec, DataSet, Recognition
 from terrasieve.archive.patches.listing import Listing, PatchesArchive
 from terrasieve.archive.quality.limits import FlawError, Problem, Rejection
 from terrasieve.archive.readers.geotiff import Header, read_header
-from terrasieve.archive.readers.geotiff_patches import StackReader
+from terrasieve.archive.readers.patch_reader import StackReader
 from terrasieve.archive.scenes.matching import pixel_offset
 from terrasieve.errors import ArchiveError
 from terrasieve.sensors import SENSORS, Sensor

@@ -20,7 +20,7 @@ from rich.progress import TaskID
 
 from terrasieve import __version__
 from terrasieve.archive.derived.subset import SubsetArchive
-from terrasieve.archive.geoparquet import write_geoparquet
+from terrasieve.archive.footprints import write_geoparquet
 from terrasieve.archive.journal import Journal
 from terrasieve.archive.packed.arrays import (
     StoreLayout,
@@ -46,7 +46,7 @@ from terrasieve.archive.packed.manifest import (
     write_json,
 )
 from terrasieve.archive.protocol import Archive
-from terrasieve.archive.quality.audit import Auditor
+from terrasieve.archive.quality.audit import Auditor, Finding, Suspects
 from terrasieve.archive.quality.limits import (
     Problem,
     QualityLimits,
@@ -54,7 +54,6 @@ from terrasieve.archive.quality.limits import (
     Quarantine,
     Rejection,
 )
-from terrasieve.archive.quality.suspects import Finding, Suspects
 from terrasieve.archive.quality.suspicion import Suspicion, suspicions_path, write_suspicions
 from terrasieve.archive.statistics import StreamingStatistics
 from terrasieve.console import progress_bar

@@ -7,8 +7,7 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from terrasieve.archive.patches.listing import Listing
-from terrasieve.archive.patches.split_columns import read_split_lists, split_column
+from terrasieve.archive.patches.listing import Listing, read_split_lists, split_column
 from terrasieve.errors import ArchiveError
 
 DEPTH = 6

@@ -13,9 +13,8 @@ from PIL import Image
 from terrasieve.archive.protocol import Window
 from terrasieve.archive.quality.limits import FlawError, Problem
 from terrasieve.archive.readers.geotiff import Header, cut
-from terrasieve.archive.readers.geotiff_patches import StackReader
 from terrasieve.archive.readers.handles import reading
-from terrasieve.archive.readers.patch_reader import PatchReader, check_size
+from terrasieve.archive.readers.patch_reader import PatchReader, StackReader, check_size
 from terrasieve.sensors import Sensor
 
 _FAILURES = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)

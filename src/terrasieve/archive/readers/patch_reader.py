@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 from numpy.typing import NDArray
 
 from terrasieve.archive.protocol import Window
 from terrasieve.archive.quality.limits import FlawError, Problem
-from terrasieve.archive.readers.geotiff import Header
+from terrasieve.archive.readers.geotiff import (
+    Header,
+    cut,
+    read_grid,
+    read_header,
+    read_resampled,
+    read_window,
+    validate_bands,
+)
 from terrasieve.sensors import Sensor
 
 
@@ -87,3 +96,99 @@ def check_size(path: Path, found: tuple[int, int], wanted: tuple[int, int] | Non
             Problem.GRID,
             f"{path} is {found[0]}x{found[1]} px, patches of this layout are {wanted[0]}x{wanted[1]}; remove it.",
         )
+
+
+# ------------------------------------------------------------- geotiff patches
+# Readers of patches that are GeoTIFF: one file with all bands, or one for each band.
+
+
+class StackReader:
+    """One GeoTIFF a patch, with all bands in the sensor's order.
+
+    Args:
+        root: Folder that addresses are relative to.
+        sensor: The bands, in the order that pixels are given in.
+        size: Height and width that every patch has; each file's own when None.
+        in_file: What the file's bands are, where the sensor shows only some of them.
+    """
+
+    def __init__(
+        self, root: Path, sensor: Sensor, size: tuple[int, int] | None = None, in_file: Sensor | None = None
+    ) -> None:
+        self.root, self.sensor, self.size = root, sensor, size
+        self._in_file = in_file or sensor
+        self._shapes: dict[str, tuple[int, int]] = {}
+
+    def files(self, address: str) -> tuple[Path, ...]:
+        """The one file."""
+        return (self.root / address,)
+
+    def shape(self, address: str) -> tuple[int, int]:
+        """The size that all have, or else what the file says."""
+        return self.size or self._checked(address)
+
+    def read(self, address: str, positions: Sequence[int], window: Window | None) -> NDArray[Any]:
+        """Bands by position in the sensor; see ``PatchReader.read``."""
+        height, width = self._checked(address)
+        wanted = self._in_file.indices([self.sensor.names[position] for position in positions])
+        return read_window(self.root / address, wanted, window or Window(0, 0, height, width))
+
+    def header(self, address: str) -> Header:
+        """The file's header."""
+        return read_header(self.root / address)
+
+    def _checked(self, address: str) -> tuple[int, int]:
+        """Height and width of a file, whose bands and size are looked at once."""
+        if address not in self._shapes:
+            header = self.header(address)
+            validate_bands(header, self._in_file)
+            check_size(header.path, (header.height, header.width), self.size)
+            self._shapes[address] = (header.height, header.width)
+        return self._shapes[address]
+
+
+class BandsReader:
+    """One GeoTIFF for each band, on the grid of the finest; coarser bands are resampled to it (bilinear).
+
+    A band of another size than its resolution gives is refused.
+
+    Args:
+        root: Folder that addresses are relative to.
+        sensor: The bands, in the order that pixels are given in.
+        file: Path of a band's file relative to the root, from an address and the band's name.
+        size: Height and width of the finest bands.
+    """
+
+    def __init__(self, root: Path, sensor: Sensor, file: Callable[[str, str], str], size: tuple[int, int]) -> None:
+        self.root, self.sensor, self.size = root, sensor, size
+        self._file = file
+        self._finest = min(sensor.bands, key=lambda band: band.gsd).name
+        self._sizes = native_sizes(sensor, size)
+
+    def files(self, address: str) -> tuple[Path, ...]:
+        """The file of each band, one of the finest first."""
+        others = [name for name in self.sensor.names if name != self._finest]
+        return tuple(self.root / self._file(address, name) for name in (self._finest, *others))
+
+    def shape(self, address: str) -> tuple[int, int]:
+        """The size of the finest bands."""
+        return self.size
+
+    def read(self, address: str, positions: Sequence[int], window: Window | None) -> NDArray[Any]:
+        """Bands by position in the sensor; see ``PatchReader.read``."""
+        paths = [self.root / self._file(address, self.sensor.names[position]) for position in positions]
+        for position, path in zip(positions, paths, strict=True):
+            grid = read_grid(path)
+            check_size(path, (grid.height, grid.width), self._sizes[position])
+        pixels = [cut(read_resampled(path, *self.size), window) for path in paths]
+        kinds = {one.dtype for one in pixels}
+        if len(kinds) > 1:
+            raise FlawError(
+                Problem.BANDS,
+                f"{paths[0].parent} holds bands of the types {', '.join(sorted(map(str, kinds)))}; export them alike.",
+            )
+        return np.stack(pixels)
+
+    def header(self, address: str) -> Header:
+        """The header of a finest band."""
+        return read_header(self.files(address)[0])

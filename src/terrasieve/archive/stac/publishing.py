@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import shapely
 
-from terrasieve.archive.geoparquet import write_geoparquet
+from terrasieve.archive.footprints import write_geoparquet
 from terrasieve.archive.protocol import Archive, source_name
 from terrasieve.errors import ArchiveError
 

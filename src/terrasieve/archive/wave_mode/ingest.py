@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from terrasieve.archive.geoparquet import write_geoparquet
+from terrasieve.archive.footprints import write_geoparquet
 from terrasieve.archive.packed.manifest import CATALOGUE
 from terrasieve.archive.packed.packing import PackReport, pack
 from terrasieve.archive.packed.reading import PackedArchive

@@ -35,7 +35,7 @@ from terrasieve.probes.segmentation.patch import PatchLinear
 from terrasieve.probes.segmentation.pixel_metrics import pixel_confusion, score_units
 from terrasieve.probes.segmentation.task import SegmentationTask, prepare_segmentation
 from terrasieve.sensors import find_sensor
-from terrasieve.views.normalise import Normaliser
+from terrasieve.views.render import Normaliser
 
 # -------------------------------------------------------------------- evaluate
 # Compare frozen encoders with their floors on label maps, with whole sites held out.

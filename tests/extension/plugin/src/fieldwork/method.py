@@ -12,7 +12,7 @@ from torch.nn import functional
 from terrasieve.methods.base import Method, MethodSpec, StepOutput
 from terrasieve.models.backbone import Encoder
 from terrasieve.models.heads import mlp_head
-from terrasieve.models.split_batchnorm import pass_views, split_batchnorm
+from terrasieve.models.layers import pass_views, split_batchnorm
 
 
 class SimSiamSpec(MethodSpec):
