@@ -19,11 +19,10 @@ from numpy.typing import NDArray
 
 from terrasieve import parallel as workers
 from terrasieve.archive.derived.subset import SubsetArchive
-from terrasieve.archive.packed import arrays as store
-from terrasieve.archive.packed import packing
-from terrasieve.archive.packed.manifest import PROGRESS, PackingProgress
+from terrasieve.archive.packed import packing, store
 from terrasieve.archive.packed.packing import pack
 from terrasieve.archive.packed.reading import PackedArchive
+from terrasieve.archive.packed.store import PROGRESS, PackingProgress
 from terrasieve.archive.protocol import Window
 from terrasieve.archive.quality.limits import Problem, QualityLimits, Rejection, read_quarantine
 from terrasieve.archive.scenes.tiled import ScenesArchive, ScenesSpec, SensorFolder

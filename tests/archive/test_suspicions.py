@@ -15,9 +15,9 @@ from terrasieve.archive.catalogue import index_archive, read_catalogue
 from terrasieve.archive.opening import open_archive, scenes_spec_from_options
 from terrasieve.archive.packed.packing import pack
 from terrasieve.archive.quality.audit import Finding, Suspects, inspect_sample, suspicions_of
+from terrasieve.archive.quality.checks import PixelSummary
 from terrasieve.archive.quality.limits import QualityLimits, check
 from terrasieve.archive.quality.offset import OffsetVerdict, judge, remove, settle
-from terrasieve.archive.quality.pixel_summary import PixelSummary
 from terrasieve.archive.quality.suspicion import Kind, Suspicion
 from terrasieve.archive.scenes.tiled import ScenesArchive
 from terrasieve.sensors import SENSORS, Sensor

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from terrasieve.errors import ConfigError
-from terrasieve.explain.attention import attention_maps, block_attentions, rollout
+from terrasieve.explain.maps import attention_maps, block_attentions, rollout
 from terrasieve.models.backbone import BackboneSpec, Encoder, build_encoder
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from terrasieve.errors import ConfigError
-from terrasieve.explain.gradients import FullGradient, full_gradient, grad_cam
+from terrasieve.explain.maps import FullGradient, full_gradient, grad_cam
 from terrasieve.models.backbone import BackboneSpec, build_encoder
 
 Shake = Callable[..., nn.Module]

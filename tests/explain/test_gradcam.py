@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn import functional
 
 from terrasieve.errors import ConfigError
-from terrasieve.explain.gradients import grad_cam
+from terrasieve.explain.maps import grad_cam
 from terrasieve.models.backbone import BackboneSpec, build_encoder
 
 

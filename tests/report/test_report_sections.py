@@ -20,12 +20,12 @@ from terrasieve.report.grouping import Predictions
 from terrasieve.report.page import charts_in
 from terrasieve.report.run import Run, read_runs, short_names
 from terrasieve.report.sections.comparison import comparison
+from terrasieve.report.sections.comparison import tested as paired_tests
 from terrasieve.report.sections.curation import curation
 from terrasieve.report.sections.explained import bands, neighbours, projection, saliency
 from terrasieve.report.sections.places import places
 from terrasieve.report.sections.ran import ran
 from terrasieve.report.sections.scores import scores
-from terrasieve.report.sections.tested import tested as paired_tests
 from terrasieve.report.sections.training import curves, training
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from terrasieve.errors import ConfigError, TrainingError
+from terrasieve.errors import ConfigError, TrainingError, WriteError
 from terrasieve.training.logs import COLUMNS, CsvLog, LoggerName, open_logs
 
 
@@ -70,7 +70,7 @@ def test_a_log_that_cannot_be_rewritten_stays_as_it_was(tmp_path: Path, monkeypa
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(csv.DictWriter, "writerows", full)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(WriteError, match="No space"):
         CsvLog(path, resume_step=9)
     assert path.read_bytes() == before
 

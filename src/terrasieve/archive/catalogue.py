@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from terrasieve.archive.derived.subset import SubsetArchive
 from terrasieve.archive.footprints import write_geoparquet
-from terrasieve.archive.packed.manifest import KEY, digest
+from terrasieve.archive.packed.store import KEY, digest
 from terrasieve.archive.protocol import Archive, source_place
 from terrasieve.archive.quality.audit import Audit, Auditor, audit
 from terrasieve.archive.quality.limits import QualityLimits, QualityReport, Quarantine

@@ -13,8 +13,8 @@ import yaml
 from terrasieve.archive.catalogue import read_catalogue
 from terrasieve.archive.layout import LAYOUTS, ArchiveSpec, Recognition, parse_spec
 from terrasieve.archive.layouts.plain_table import PlainTableSpec, is_table
-from terrasieve.archive.packed.manifest import GROUP, KEY
 from terrasieve.archive.packed.reading import PackedArchive, PackedSpec
+from terrasieve.archive.packed.store import GROUP, KEY
 from terrasieve.archive.protocol import Archive
 from terrasieve.archive.scenes.survey import Edge, ScenesSpec, SensorFolder
 from terrasieve.errors import ArchiveError, ConfigError

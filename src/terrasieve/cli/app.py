@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +15,7 @@ from terrasieve import __version__
 from terrasieve.archive.protocol import Archive
 from terrasieve.archive.quality.suspicion import Suspicion
 from terrasieve.console import console
-from terrasieve.errors import ConfigError
+from terrasieve.errors import ConfigError, TerrasieveError
 
 app = typer.Typer(
     name="terrasieve",
@@ -24,6 +25,15 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
+
+
+def main() -> None:
+    """Entry point: errors that the user can mend are printed without a traceback."""
+    try:
+        app()
+    except TerrasieveError as error:
+        console.print(Text.assemble((f"{type(error).__name__}:", "bold red"), f" {error}"), highlight=False)
+        sys.exit(1)
 
 
 def _show_version(wanted: bool) -> None:

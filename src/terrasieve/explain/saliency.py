@@ -14,8 +14,7 @@ from torch.nn import functional
 from terrasieve.console import track
 from terrasieve.embeddings.stream import device_of
 from terrasieve.errors import ConfigError
-from terrasieve.explain.attention import as_array, attention_layers, attention_maps
-from terrasieve.explain.gradients import full_gradient, grad_cam
+from terrasieve.explain.maps import as_array, attention_layers, attention_maps, full_gradient, grad_cam
 from terrasieve.explain.record import Saliency, SaliencyGallery, SaliencyMap
 from terrasieve.explain.subject import (
     GALLERY_PIXELS,

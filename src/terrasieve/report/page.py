@@ -19,13 +19,12 @@ import terrasieve
 from terrasieve.report.answer import Answer, Caution, answer, cautions
 from terrasieve.report.charts import Chart
 from terrasieve.report.run import Run, read_runs
-from terrasieve.report.sections.comparison import comparison
+from terrasieve.report.sections.comparison import comparison, tested
 from terrasieve.report.sections.curation import curation
 from terrasieve.report.sections.explained import bands, neighbours, projection, saliency
 from terrasieve.report.sections.places import places
 from terrasieve.report.sections.ran import ran
 from terrasieve.report.sections.scores import scores
-from terrasieve.report.sections.tested import tested
 from terrasieve.report.sections.training import training
 from terrasieve.report.wording import day, listed
 from terrasieve.tables import break_after_joints

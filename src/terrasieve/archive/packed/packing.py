@@ -22,17 +22,7 @@ from terrasieve import __version__
 from terrasieve.archive.derived.subset import SubsetArchive
 from terrasieve.archive.footprints import write_geoparquet
 from terrasieve.archive.journal import Journal
-from terrasieve.archive.packed.arrays import (
-    StoreLayout,
-    check_fits,
-    create_arrays,
-    open_arrays,
-    plan_arrays,
-    publish,
-    trim,
-    write_coordinates,
-)
-from terrasieve.archive.packed.manifest import (
+from terrasieve.archive.packed.store import (
     CATALOGUE,
     FORMAT,
     GROUP,
@@ -40,9 +30,17 @@ from terrasieve.archive.packed.manifest import (
     ArrayLayout,
     Manifest,
     PackingProgress,
+    StoreLayout,
+    check_fits,
+    create_arrays,
     digest,
+    open_arrays,
     parse_manifest,
+    plan_arrays,
+    publish,
     read_attributes,
+    trim,
+    write_coordinates,
     write_json,
 )
 from terrasieve.archive.protocol import Archive

@@ -20,16 +20,11 @@ from zarr.core.buffer import default_buffer_prototype
 from zarr.core.metadata import ArrayV3Metadata
 
 from terrasieve.archive.layout import ArchiveSpec
-from terrasieve.archive.packed.manifest import CATALOGUE, parse_manifest
+from terrasieve.archive.packed.store import CATALOGUE, parse_manifest, zarrs_config
 from terrasieve.archive.protocol import BaseArchive, Window
 from terrasieve.archive.quality.suspicion import Suspicion
 from terrasieve.errors import ArchiveError, SampleError
 from terrasieve.sensors import Sensor
-
-ZARRS: dict[str, Any] = {"codec_pipeline.path": "zarrs.ZarrsCodecPipeline"}
-"""zarr configuration that decodes in compiled code."""
-_ONE_THREAD = {"threading.max_workers": 1, "codec_pipeline.chunk_concurrent_maximum": 1}
-_IMPORTED_BY = os.getpid()
 
 Reader = Callable[[int, Window | None], NDArray[Any]]
 
@@ -218,15 +213,6 @@ class _ZarrArray:
                 self._opened = _array(_open_group(self._root), self._key, self._root)
             self._process = os.getpid()
         return self._opened
-
-
-def zarrs_config() -> dict[str, Any]:
-    """Zarr configuration that decodes in compiled code: in many threads, but in one after a fork.
-
-    A forked process inherits the pool of threads that its parent may have started, and none of the threads: it would
-    wait for them for ever.
-    """
-    return ZARRS if os.getpid() == _IMPORTED_BY else ZARRS | _ONE_THREAD
 
 
 def _open_group(root: str | Path) -> zarr.Group:

@@ -17,8 +17,9 @@ from terrasieve.archive.journal import Journal
 from terrasieve.archive.protocol import Archive
 from terrasieve.archive.quality import offset
 from terrasieve.archive.quality.checks import (
+    Check,
+    PixelSummary,
     find_constant,
-    find_exchanged_bands,
     find_grids_apart,
     find_missing,
     find_other_unit,
@@ -26,8 +27,7 @@ from terrasieve.archive.quality.checks import (
     worth_comparing,
 )
 from terrasieve.archive.quality.limits import Problem, QualityLimits, Quarantine, Rejection, check
-from terrasieve.archive.quality.offset import OffsetVerdict
-from terrasieve.archive.quality.pixel_summary import Check, PixelSummary
+from terrasieve.archive.quality.offset import OffsetVerdict, find_exchanged_bands
 from terrasieve.archive.quality.suspicion import MEND, Kind, Suspicion
 from terrasieve.console import progress_bar
 from terrasieve.errors import SampleError

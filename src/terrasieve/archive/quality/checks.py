@@ -6,17 +6,87 @@ cover the same ground, the order of bands, values that a band cannot have, and u
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from terrasieve.archive.protocol import Archive
-from terrasieve.archive.quality.offset import CLEAR_AIR, FLOOR, OFFSET, may_carry
-from terrasieve.archive.quality.pixel_summary import PixelSummary
+from terrasieve.archive.quality.limits import missing
 from terrasieve.archive.readers.geotiff import Header, read_header
 from terrasieve.errors import SampleError
+from terrasieve.sensors import Sensor
+
+_ENOUGH = 4096
+"""Pixels of a band that levels are taken from: the 1st percentile then rests on some forty of them."""
+
+
+@dataclass(frozen=True)
+class PixelSummary:
+    """What is looked at.
+
+    Attributes:
+        pixels: Shape ``(bands, height, width)``, all bands of the sensor in its order.
+        sensor: What they are said to be.
+    """
+
+    pixels: NDArray[Any]
+    sensor: Sensor
+
+    @cached_property
+    def absent(self) -> NDArray[np.bool_]:
+        """Where nothing was measured, shape of the pixels."""
+        return missing(self.pixels, self.sensor.nodata)
+
+    @cached_property
+    def thinned(self) -> NDArray[np.float32]:
+        """Every n-th row and column, NaN where nothing was measured, shape ``(bands, pixels)``."""
+        step = max(1, int(np.sqrt(self.pixels[0].size / _ENOUGH)))
+        part = (slice(None), slice(None, None, step), slice(None, None, step))
+        values = self.pixels[part].astype(np.float32)
+        values[self.absent[part]] = np.nan
+        return values.reshape(len(values), -1)
+
+    @cached_property
+    def levels(self) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+        """Percentiles 1, 50 and 99 of each band, shape ``(bands,)`` each; NaN where no pixel is left."""
+        ordered = np.sort(self.thinned, axis=1)  # NaN comes last
+        last = np.isfinite(ordered).sum(axis=1) - 1
+        ranks = np.rint(np.outer((0.01, 0.5, 0.99), np.maximum(last, 0))).astype(np.intp)
+        low, middle, high = np.take_along_axis(ordered, ranks.T, axis=1).T.astype(np.float64)
+        return low, middle, high
+
+    @property
+    def low(self) -> NDArray[np.float64]:
+        """The 1st percentile of each band."""
+        return self.levels[0]
+
+    @property
+    def middle(self) -> NDArray[np.float64]:
+        """The median of each band."""
+        return self.levels[1]
+
+    @property
+    def high(self) -> NDArray[np.float64]:
+        """The 99th percentile of each band."""
+        return self.levels[2]
+
+    def correlation(self, one: int, other: int) -> float:
+        """Pearson's correlation of two bands over the pixels that both have; 0 where one does not vary."""
+        pair = self.thinned[[one, other]]
+        pair = pair[:, np.isfinite(pair).all(axis=0)]
+        if pair.shape[1] < 3 or not pair.std(axis=1).all():
+            return 0.0
+        return float(np.asarray(np.corrcoef(pair))[0, 1])
+
+
+Check = Callable[[PixelSummary], str | None]
+"""What a check saw in one sensor's pixels, in numbers; None where there is nothing to suspect."""
+
 
 _NODATA_SHARE = 0.01
 """A lesser share of the nodata value can be dark ground: 0 is nodata to Sentinel-2, and deep water comes near it."""
@@ -98,69 +168,6 @@ def _extent(header: Header) -> NDArray[np.float64]:
 
 def _pixel(header: Header) -> float:
     return float(np.hypot(header.matrix[0, 0], header.matrix[1, 0]))
-
-
-# ----------------------------------------------------------------------- order
-# Band order that contradicts the spectra.
-# Files of 13 Sentinel-2 bands come in two orders, with B8A after B08 or last, and most say nothing of it. Read in the
-# wrong one, B09 to B12 and B8A each show a neighbour.
-
-# B8A and B08 see nearly the same light (0.865 and 0.833 um): over land no other band of this group follows B08 as
-# closely. Water is left out, where all of them are noise: there B08 varies by less than a reflectance of 0.01.
-_LIKE_B08 = ("B09", "B11", "B12")
-_TEXTURE = 100.0
-_CLOSE, _MARGIN = 0.9, 0.05
-# B10 sees no ground and lies below its neighbours. Of the two, B09 is brighter always; B11 is not over water or
-# under clouds of ice, so that only a B11 as dark as clear air in B10 speaks against the order.
-_ABOVE_B09 = 100.0
-_ABOVE_B11, _DARK_B11 = 300.0, 300.0
-
-
-def find_exchanged_bands(summary: PixelSummary) -> str | None:
-    """Which bands look exchanged; see ``Check``."""
-    if not may_carry(summary.sensor):
-        return None
-    return _cirrus(summary) or _near_infrared(summary)
-
-
-def _cirrus(summary: PixelSummary) -> str | None:
-    level = _levels(summary)
-    if "B10" not in level:
-        return None
-    cirrus, vapour, swir = level["B10"], level.get("B09"), level.get("B11")
-    if vapour is not None and cirrus > vapour + _ABOVE_B09:
-        return f"B10, which sees no ground, has the median {cirrus:,.0f} above that of B09, {vapour:,.0f}."
-    if swir is not None and swir < _DARK_B11 and cirrus > swir + _ABOVE_B11:
-        return f"B10, which sees no ground, has the median {cirrus:,.0f} above that of B11, {swir:,.0f}."
-    return None
-
-
-def _near_infrared(summary: PixelSummary) -> str | None:
-    names = summary.sensor.names
-    if not {"B08", "B8A"} <= set(names):
-        return None
-    wide = names.index("B08")
-    if not np.nanstd(summary.thinned[wide]) > _TEXTURE:
-        return None
-    own = summary.correlation(wide, names.index("B8A"))
-    for name in (one for one in _LIKE_B08 if one in names):
-        other = summary.correlation(wide, names.index(name))
-        if other > _CLOSE and other > own + _MARGIN and _gap(summary, name) < _gap(summary, "B8A"):
-            return f"{name} follows B08 with a correlation of {other:.2f}, B8A with {own:.2f}; B8A should."
-    return None
-
-
-def _gap(summary: PixelSummary, name: str) -> float:
-    """How far the median of a band is from that of B08."""
-    level = _levels(summary)
-    return abs(level[name] - level["B08"])
-
-
-def _levels(summary: PixelSummary) -> dict[str, float]:
-    """Medians by band, above what the darkest one has where that is the offset."""
-    darkest = float(summary.low.min())
-    lifted = OFFSET if FLOOR <= darkest <= CLEAR_AIR + OFFSET else 0
-    return {name: float(middle) - lifted for name, middle in zip(summary.sensor.names, summary.middle, strict=True)}
 
 
 # ---------------------------------------------------------------------- ranges

@@ -15,8 +15,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from terrasieve.archive.quality.checks import PixelSummary
 from terrasieve.archive.quality.limits import missing
-from terrasieve.archive.quality.pixel_summary import PixelSummary
 from terrasieve.sensors import SENSORS, Sensor
 
 OFFSET = 1000
@@ -134,3 +134,66 @@ def _lows(summary: PixelSummary) -> Mapping[str, float]:
     """The darkest hundredth of each band that the offset would lift."""
     lifted = offset_bands(summary.sensor)
     return {name: float(low) for name, low in zip(summary.sensor.names, summary.low, strict=True) if name in lifted}
+
+
+# ----------------------------------------------------------------------- order
+# Band order that contradicts the spectra.
+# Files of 13 Sentinel-2 bands come in two orders, with B8A after B08 or last, and most say nothing of it. Read in the
+# wrong one, B09 to B12 and B8A each show a neighbour.
+
+# B8A and B08 see nearly the same light (0.865 and 0.833 um): over land no other band of this group follows B08 as
+# closely. Water is left out, where all of them are noise: there B08 varies by less than a reflectance of 0.01.
+_LIKE_B08 = ("B09", "B11", "B12")
+_TEXTURE = 100.0
+_CLOSE, _MARGIN = 0.9, 0.05
+# B10 sees no ground and lies below its neighbours. Of the two, B09 is brighter always; B11 is not over water or
+# under clouds of ice, so that only a B11 as dark as clear air in B10 speaks against the order.
+_ABOVE_B09 = 100.0
+_ABOVE_B11, _DARK_B11 = 300.0, 300.0
+
+
+def find_exchanged_bands(summary: PixelSummary) -> str | None:
+    """Which bands look exchanged; see ``Check``."""
+    if not may_carry(summary.sensor):
+        return None
+    return _cirrus(summary) or _near_infrared(summary)
+
+
+def _cirrus(summary: PixelSummary) -> str | None:
+    level = _levels(summary)
+    if "B10" not in level:
+        return None
+    cirrus, vapour, swir = level["B10"], level.get("B09"), level.get("B11")
+    if vapour is not None and cirrus > vapour + _ABOVE_B09:
+        return f"B10, which sees no ground, has the median {cirrus:,.0f} above that of B09, {vapour:,.0f}."
+    if swir is not None and swir < _DARK_B11 and cirrus > swir + _ABOVE_B11:
+        return f"B10, which sees no ground, has the median {cirrus:,.0f} above that of B11, {swir:,.0f}."
+    return None
+
+
+def _near_infrared(summary: PixelSummary) -> str | None:
+    names = summary.sensor.names
+    if not {"B08", "B8A"} <= set(names):
+        return None
+    wide = names.index("B08")
+    if not np.nanstd(summary.thinned[wide]) > _TEXTURE:
+        return None
+    own = summary.correlation(wide, names.index("B8A"))
+    for name in (one for one in _LIKE_B08 if one in names):
+        other = summary.correlation(wide, names.index(name))
+        if other > _CLOSE and other > own + _MARGIN and _gap(summary, name) < _gap(summary, "B8A"):
+            return f"{name} follows B08 with a correlation of {other:.2f}, B8A with {own:.2f}; B8A should."
+    return None
+
+
+def _gap(summary: PixelSummary, name: str) -> float:
+    """How far the median of a band is from that of B08."""
+    level = _levels(summary)
+    return abs(level[name] - level["B08"])
+
+
+def _levels(summary: PixelSummary) -> dict[str, float]:
+    """Medians by band, above what the darkest one has where that is the offset."""
+    darkest = float(summary.low.min())
+    lifted = OFFSET if FLOOR <= darkest <= CLEAR_AIR + OFFSET else 0
+    return {name: float(middle) - lifted for name, middle in zip(summary.sensor.names, summary.middle, strict=True)}

@@ -9,9 +9,9 @@ import numpy as np
 import pyarrow as pa
 
 from terrasieve.archive.footprints import write_geoparquet
-from terrasieve.archive.packed.manifest import CATALOGUE
 from terrasieve.archive.packed.packing import PackReport, pack
 from terrasieve.archive.packed.reading import PackedArchive
+from terrasieve.archive.packed.store import CATALOGUE
 from terrasieve.archive.protocol import Archive
 from terrasieve.archive.wave_mode.vignette import FLOOR
 from terrasieve.console import track

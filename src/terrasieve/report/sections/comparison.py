@@ -6,17 +6,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from terrasieve.probes.results import ProbeRow
+from terrasieve.probes.row_tables import span
+from terrasieve.probes.significance import Comparison, PairedTest
+from terrasieve.probes.statements import NOTE, sentence
 from terrasieve.report.charts import Chart
 from terrasieve.report.grouping import Group, groups_of
 from terrasieve.report.run import Run
 from terrasieve.report.sections.scores import metric_table
 from terrasieve.report.sections.training import curves
-from terrasieve.report.wording import listed
-from terrasieve.tables import Table
+from terrasieve.report.wording import listed, number
+from terrasieve.tables import MISSING, Cell, Table, row_of
 
 
 @dataclass(frozen=True)
-class Comparison:
+class RunComparison:
     """What the section shows.
 
     Attributes:
@@ -30,7 +33,7 @@ class Comparison:
     charts: tuple[Chart, ...]
 
 
-def comparison(runs: Sequence[Run]) -> Comparison | None:
+def comparison(runs: Sequence[Run]) -> RunComparison | None:
     """The section; None for a single run."""
     if len(runs) < 2:
         return None
@@ -38,7 +41,7 @@ def comparison(runs: Sequence[Run]) -> Comparison | None:
     rows = _shared([replace(row, model=run.name) for run, row in trained])
     groups = groups_of(rows)
     tables = tuple((group.title, metric_table(group, group.metrics[0])) for group in groups)
-    return Comparison(_doubts(groups), tables, curves("compared", runs))
+    return RunComparison(_doubts(groups), tables, curves("compared", runs))
 
 
 def _key(row: ProbeRow) -> tuple[str, str, float, str, int]:
@@ -65,3 +68,60 @@ def _doubts(groups: Sequence[Group]) -> tuple[str, ...]:
         if differing:
             doubts.append(f"{group.title}: the runs were scored with different {listed(differing)}; {advice}.")
     return tuple(doubts)
+
+
+# ---------------------------------------------------------------------- tested
+# Section of the page: which model of a benchmark is above which, with every test.
+
+_COLUMNS = ("model", "against", "over", "difference", "paired t, p", "Wilcoxon, p", "Cohen's d_z", "rank-biserial")
+
+
+@dataclass(frozen=True)
+class Tested:
+    """What the section shows: each comparison in words, what to bear in mind, and every number."""
+
+    sentences: tuple[str, ...]
+    note: str
+    table: Table
+
+
+def tested(key: str, run: Run) -> Tested | None:
+    """The section; None where no models of a benchmark were compared.
+
+    Args:
+        key: Prefix of the ids; this section needs none.
+        run: The run that the page is about.
+    """
+    if not run.comparisons:
+        return None
+    table = Table(
+        title="Paired tests; bold: told apart at 0.05 after Holm's correction",
+        columns=_COLUMNS,
+        rows=tuple(map(_row, run.comparisons)),
+    )
+    return Tested(tuple(map(sentence, run.comparisons)), NOTE, table)
+
+
+def _row(one: Comparison) -> tuple[Cell, ...]:
+    difference = f"{number(one.scale * one.difference, 3)} {one.unit}".rstrip()
+    bounds = () if one.low is None or one.high is None else (one.scale * one.low, one.scale * one.high)
+    return row_of(
+        one.name_a,
+        one.name_b,
+        f"{one.n} {one.over}",
+        Cell(difference, span(*(number(bound, 3) for bound in bounds)) if bounds else "", best=bool(one.significant)),
+        _p(one.t),
+        _p(one.wilcoxon),
+        _effect(one.cohens_dz),
+        _effect(one.rank_biserial),
+    )
+
+
+def _p(test: PairedTest | None) -> Cell:
+    if test is None:
+        return MISSING
+    return Cell(number(test.adjusted, 2), f"uncorrected {number(test.p, 2)}" if test.family > 1 else "")
+
+
+def _effect(size: float | None) -> Cell:
+    return MISSING if size is None else Cell(number(size, 2))
