@@ -15,13 +15,15 @@ ifneq ($(wildcard $(CURDIR)/../shared/data/la_texas_pairs),)
 export TERRASIEVE_DATA ?= $(abspath $(CURDIR)/../shared/data)
 endif
 
-.PHONY: help env demo test lint clean
+.PHONY: help env demo test test-fast lint clean
 
 help:
-	@echo "make demo   install, then pack, pre-train, embed and probe end to end (about 5 minutes)"
-	@echo "make test   install, then run the tests"
-	@echo "make lint   formatting, lint, types and the import contract"
-	@echo "make env    only build $(VENV)"
+	@echo "make demo        install, then pack, pre-train, embed and probe end to end (about 5 minutes)"
+	@echo "make test        install, then run the tests"
+	@echo "make test-fast   the tests that are not marked slow, for daily work"
+	@echo "make lint        formatting, lint, types and the import contract"
+	@echo "make env         only build $(VENV)"
+	@echo "make clean       remove what the others built"
 
 env: $(STAMP)
 
@@ -37,6 +39,9 @@ demo: env
 
 test: env
 	$(VENV)/bin/python -m pytest -n 2 --dist loadfile --durations=5
+
+test-fast: env
+	$(VENV)/bin/python -m pytest -n 2 --dist loadfile -m "not slow"
 
 lint: env
 	$(VENV)/bin/ruff check .
