@@ -5,7 +5,7 @@ utilisation, ours and lightly's in turns; k-means of 1 and 10 million vectors of
 already, so that the step is measured and not the disk. Without a GPU the same code runs at its smallest size, and says
 so: those figures are no statement about a GPU.
 
-Usage: ``python benchmarks/gpu.py [--out docs/gpu.md]``. The last line is JSON.
+Usage: ``python benchmarks/gpu.py [--out gpu.md]``. The last line is JSON.
 """
 
 from __future__ import annotations
