@@ -15,11 +15,12 @@ ifneq ($(wildcard $(CURDIR)/../shared/data/la_texas_pairs),)
 export TERRASIEVE_DATA ?= $(abspath $(CURDIR)/../shared/data)
 endif
 
-.PHONY: help env demo test lint clean
+.PHONY: help env demo test test-fast lint clean
 
 help:
 	@echo "make demo   install, then pack, pre-train, embed and probe end to end (about 5 minutes)"
 	@echo "make test   install, then run the tests"
+	@echo "make test-fast   the tests that take no seconds each, for daily work (under 90 seconds)"
 	@echo "make lint   formatting, lint, types and the import contract"
 	@echo "make env    only build $(VENV)"
 
@@ -37,6 +38,9 @@ demo: env
 
 test: env
 	$(VENV)/bin/python -m pytest -n 2 --dist loadfile --durations=5
+
+test-fast: env
+	$(VENV)/bin/python -m pytest -n 2 --dist loadfile -m "not slow"
 
 lint: env
 	$(VENV)/bin/ruff check .

@@ -33,6 +33,7 @@ def plan_of(labelled: Archive, run_folders: dict[str, Path], scratch: int = 0) -
     return make_plan(labelled, named, ["again=random:test_resnet"], LINES, ["knn"], None, scratch, CPU)
 
 
+@pytest.mark.slow
 def test_a_table_of_bands_by_models(labelled: Archive, run_folders: dict[str, Path], tmp_path: Path) -> None:
     result = rs_byol(plan_of(labelled, run_folders, scratch=1), tmp_path, CPU)
     (table,) = result.tables
@@ -56,6 +57,7 @@ def test_a_table_of_bands_by_models(labelled: Archive, run_folders: dict[str, Pa
     assert "over 3 bands" in words
 
 
+@pytest.mark.slow
 def test_cells_are_kept_and_measured_again_only_when_something_changed(
     labelled: Archive, run_folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -91,6 +91,7 @@ def uninterrupted(archive: Archive, tmp_path_factory: pytest.TempPathFactory) ->
 # --------------------------------------------------------------------------- interrupted
 
 
+@pytest.mark.slow
 def test_a_killed_run_resumes_to_the_same_bits(
     store: Path,
     archive: Archive,
@@ -121,6 +122,7 @@ def test_a_killed_run_resumes_to_the_same_bits(
     assert [int(row["step"]) for row in _rows(folder)] == list(range(2, 19, 2))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("settings", [("train.optimiser=adamw", "train.workers=1"), ("train.schedule=warm-restarts",)])
 def test_a_terminated_run_stops_at_a_step_and_resumes_to_the_same_bits(
     settings: tuple[str, ...],
