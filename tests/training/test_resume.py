@@ -173,6 +173,18 @@ def test_another_configuration_is_refused_by_key(archive: Archive, small_config:
         _pretrain(small_config("train.epochs=0.3", "model.name=resnet10t"), archive, tmp_path, resume=True)
 
 
+def test_a_run_that_called_its_precision_float32_goes_on(
+    archive: Archive, small_config: MakeConfig, tmp_path: Path
+) -> None:
+    exact = ("curation.warmup=0.1", "curation.curator.precision=32", "train.epochs=0.3")
+    _pretrain(small_config(*exact), archive, tmp_path)
+    state = checkpoints(tmp_path / "checkpoints")[-1] / "state.json"
+    facts = json.loads(state.read_text(encoding="utf-8"))
+    facts["config"]["curation"]["curator"]["precision"] = "float32"
+    state.write_text(json.dumps(facts), encoding="utf-8")
+    _pretrain(small_config(*exact), archive, tmp_path, resume=True)
+
+
 def test_other_data_are_refused(archive: Archive, small_config: MakeConfig, tmp_path: Path) -> None:
     from terrasieve.archive.opening import open_archive
 
