@@ -20,7 +20,7 @@ endif
 help:
 	@echo "make demo        install, then pack, pre-train, embed and probe end to end (about 5 minutes)"
 	@echo "make test        install, then run the tests"
-	@echo "make test-fast   the tests that are not marked slow, for daily work"
+	@echo "make test-fast   the tests that are not marked slow, for daily work (under 90 seconds)"
 	@echo "make lint        formatting, lint, types and the import contract"
 	@echo "make env         only build $(VENV)"
 	@echo "make clean       remove what the others built"

@@ -181,7 +181,7 @@ def main() -> None:
         arguments.out.mkdir(parents=True, exist_ok=True)
         write_json(rows, arguments.out / f"{name}.json")
         found[name] = figures(rows)
-    step, samples = (card.provenance.get(key) for key in ("step", "samples"))
+    step, samples = card.provenance.step, card.provenance.samples
     print(
         f"encoder: {card.recipe}, {card.backbone.name}, {step} steps on {samples} tiles; inputs standardised per band"
     )

@@ -25,7 +25,7 @@ from terrasieve.models.backbone import Encoder, build_encoder, check_sizes
 from terrasieve.models.export import EncoderCard, save_encoder
 from terrasieve.probes.online import OnlineKnn
 from terrasieve.probes.results import default_rows, input_row
-from terrasieve.runs import RunFolder
+from terrasieve.runs import Provenance, RunFolder
 from terrasieve.sensors import BandStatistics
 from terrasieve.streams import Stream, generator
 from terrasieve.training.job import Curation, Evaluator, TrainingJob, TrainingResult
@@ -105,12 +105,9 @@ def make_job(
     card = _card(config, archive, planner, statistics)
 
     def export(trained: Encoder, step: int) -> None:
-        provenance = {
-            **card.provenance,
-            "step": step,
-            "samples": len(pool),
-            "hardware": describe_device(device_of(trained)),
-        }
+        hardware = describe_device(device_of(trained))
+        done = {"step": step, "samples": len(pool), "hardware": hardware}
+        provenance = card.provenance.model_copy(update=done)
         save_encoder(RunFolder(folder).encoder, trained, card.model_copy(update={"provenance": provenance}))
 
     return TrainingJob(
@@ -203,12 +200,12 @@ def _card(
         sensors=dict(archive.sensors),
         view_bands=tuple(tuple(f"{key}:{band}" for key, band in view) for view in planner.channels),
         statistics=dict(statistics),
-        provenance={
-            "terrasieve": __version__,
-            "torch": torch.__version__,
-            "data": dict(archive.source),
-            "config": config.model_dump(mode="json"),
-        },
+        provenance=Provenance(
+            terrasieve=__version__,
+            torch=torch.__version__,
+            data=dict(archive.source),
+            config=config.model_dump(mode="json"),
+        ),
     )
 
 

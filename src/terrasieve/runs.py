@@ -11,7 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+)
 
 from terrasieve.curation.diagnostics import Diagnostics
 from terrasieve.errors import ArchiveError
@@ -75,7 +82,7 @@ class RoundRecord(Record):
 
 
 class Provenance(Record):
-    """Where an encoder comes from.
+    """Where an encoder comes from. What is not known is not written.
 
     Attributes:
         terrasieve: Version that trained it.
@@ -96,6 +103,10 @@ class Provenance(Record):
     step: int | None = None
     samples: int | None = None
     hardware: str = ""
+
+    @model_serializer(mode="wrap")
+    def _what_is_known(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {name: value for name, value in serialise(self).items() if value not in (None, "", {})}
 
 
 @dataclass(frozen=True)

@@ -233,6 +233,7 @@ def test_an_interrupted_index_goes_on_and_comes_to_the_same(
     ]
 
 
+@pytest.mark.slow
 def test_processes_come_to_the_same(many: Archive, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     index_archive(many, tmp_path / "whole" / "c.parquet", max_bad=0.5)
     monkeypatch.setattr(workers, "_FEW", 1)

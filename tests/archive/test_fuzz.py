@@ -298,6 +298,7 @@ def _names(root: Path, case: Case) -> set[str]:
 @pytest.mark.parametrize("layout", CASES)
 @FUZZ
 @given(blows=st.lists(st.tuples(UNIT, DAMAGE), min_size=1, max_size=3))
+@pytest.mark.slow
 def test_damaged_files_are_named_and_no_sample_gets_lost(
     sound: dict[str, Path], layout: str, blows: list[tuple[float, Damage]]
 ) -> None:

@@ -81,6 +81,7 @@ def test_bad_samples_are_left_out_and_listed(tmp_path: Path) -> None:
     assert "5 rejected (2 unreadable, 1 nodata, 1 mismatched grids, 1 wrong unit)" in report.summary()
 
 
+@pytest.mark.slow
 def test_processes_come_to_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     archive = Flawed({0: "unreadable", 3: "nan", 7: "short", 8: "double", 19: "unreadable"})
     pack(archive, tmp_path / "whole", max_bad=0.5)
@@ -126,6 +127,7 @@ def test_what_the_archive_rejected_on_opening_counts(tmp_path: Path) -> None:
     assert pack(archive, tmp_path / "out", max_bad=0.2).rejected == 5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("compress", [False, True])
 @pytest.mark.parametrize("writes", [1, 2, 5, 6])
 def test_kill_leaves_no_trace(tmp_path: Path, compress: bool, writes: int) -> None:

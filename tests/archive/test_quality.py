@@ -133,6 +133,7 @@ def test_an_empty_list_replaces_an_old_one(tmp_path: Path) -> None:
 
 
 @given(total=st.integers(1, 300), share=st.floats(0, 1))
+@pytest.mark.slow
 def test_the_run_stops_at_the_first_sample_beyond_the_share(
     total: int, share: float, tmp_path_factory: pytest.TempPathFactory
 ) -> None:

@@ -136,6 +136,7 @@ def test_labels_follow_zipf(zipf: float) -> None:
     np.testing.assert_allclose(cover_shares(zipf), expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("redundancy", [0.0, 0.5])
 def test_copies_are_as_frequent_as_set_and_share_label_and_split(redundancy: float) -> None:
     table = _archive(samples=2000, redundancy=redundancy).table().to_pandas()
@@ -271,6 +272,7 @@ def test_slopes_towards_the_sun_are_brighter() -> None:
     assert south.mean() > 1.1 * north.mean()
 
 
+@pytest.mark.slow
 def test_covers_differ_in_radar_as_they_should() -> None:
     archive = _archive(samples=200, size=32, zipf=0, redundancy=0)
     power: dict[int, list[float]] = {}

@@ -170,6 +170,7 @@ def test_satellites_pass_at_dawn_and_dusk() -> None:
 # ------------------------------------------------------------------------ its physics
 
 
+@pytest.mark.slow
 def test_swh_is_four_standard_deviations_of_the_surface() -> None:
     spec = _spec(size=128, zipf=3.0)
     known = SimulatedOceanArchive(spec).table()["swh"].to_pylist()
@@ -273,6 +274,7 @@ def _range(pixels: NDArray[np.float32]) -> float:
 # ------------------------------------------------------------------------ what can be learnt of it
 
 
+@pytest.mark.slow
 def test_simple_statistics_tell_classes_waves_and_wind_better_than_chance() -> None:
     archive = _archive(zipf=0, samples=500, size=48)
     table = archive.table()

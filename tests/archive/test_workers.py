@@ -57,6 +57,7 @@ def test_few_samples_or_no_workers_start_no_process(samples: int, count: int) ->
         assert list(found) == [(position**2, os.getpid()) for position in range(samples)]
 
 
+@pytest.mark.slow
 def test_no_more_than_a_few_parts_are_worked_on_ahead(tmp_path: Path) -> None:
     counted = tmp_path / "calls"
     with map_processes(_Counting(counted), range(SAMPLES), 2, 4) as found:
@@ -104,6 +105,7 @@ def test_a_killed_process_is_said_with_the_cure() -> None:
         list(found)
 
 
+@pytest.mark.slow
 def test_the_processes_end_when_the_one_that_started_them_is_killed(tmp_path: Path) -> None:
     script = f"""
 import os, time
@@ -161,6 +163,7 @@ def spawned() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("spawned")
+@pytest.mark.slow
 def test_processes_that_were_not_forked_find_the_same(tmp_path: Path) -> None:
     archive = SimulatedArchive(SimulatedSpec(seed=3, samples=70, size=32))
     one, two = tmp_path / "one" / "c.parquet", tmp_path / "two" / "c.parquet"

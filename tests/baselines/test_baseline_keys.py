@@ -61,6 +61,7 @@ def _same(text: str, expected: Tensor, pixels: Tensor) -> Baseline:
     return baseline
 
 
+@pytest.mark.slow
 def test_torchvision_weights_of_imagenet(resnet18: nn.Module, pooled: Pooled, tmp_path: Path) -> None:
     save_file(resnet18.state_dict(), tmp_path / "resnet18.safetensors")
     pixels = torch.randn(2, 3, 64, 64)
@@ -71,6 +72,7 @@ def test_torchvision_weights_of_imagenet(resnet18: nn.Module, pooled: Pooled, tm
     assert (baseline.channels, baseline.bands) == (3, ("red", "green", "blue"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("module", ["module.", ""], ids=["several GPUs", "one GPU"])
 def test_byol_imagenet(resnet18: nn.Module, pooled: Pooled, module: str, tmp_path: Path) -> None:
     state = {"config": {"stage": "train"}, "epoch": 300, "steps": 9, "model": _byol(resnet18, module), "amp": {}}
@@ -79,6 +81,7 @@ def test_byol_imagenet(resnet18: nn.Module, pooled: Pooled, module: str, tmp_pat
     _same(f"byol-imagenet:{tmp_path / 'byol.pth.tar'}", pooled(resnet18, pixels), pixels)
 
 
+@pytest.mark.slow
 def test_byol_imagenet_as_it_is_published(resnet50: nn.Module, pooled: Pooled, tmp_path: Path) -> None:
     online = {key: tensor for key, tensor in resnet50.state_dict().items() if not key.startswith("fc.")}
     assert len(online) == 318  # the number that the repository's readme states
@@ -90,6 +93,7 @@ def test_byol_imagenet_as_it_is_published(resnet50: nn.Module, pooled: Pooled, t
     _same(f"byol-imagenet:{tmp_path / 'byol.pth.tar'}", pooled(resnet50, pixels), pixels)
 
 
+@pytest.mark.slow
 def test_seco(resnet18: nn.Module, pooled: Pooled, tmp_path: Path) -> None:
     torch.save({"epoch": 199, "state_dict": _seco(resnet18)}, tmp_path / "seco.ckpt")
     pixels = torch.randn(2, 3, 48, 48)

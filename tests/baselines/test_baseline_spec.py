@@ -93,6 +93,7 @@ def test_loading_leaves_the_global_generator_alone(tmp_path: Path) -> None:
     assert torch.equal(torch.get_rng_state(), before)
 
 
+@pytest.mark.slow
 def test_a_description_says_what_a_reader_needs(tmp_path: Path) -> None:
     encoder = build_encoder(BackboneSpec(name="resnet18", channels=3), seed=1)
     torch.save({"state_dict": dict(encoder.model.state_dict())}, tmp_path / "mine.pth")

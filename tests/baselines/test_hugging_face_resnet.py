@@ -34,6 +34,7 @@ def _saved(path: Path, **changes: object) -> nn.Module:
     return model
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changes",
     [{}, {"layer_type": "basic"}, {"hidden_sizes": [256, 512, 1024, 2048], "depths": [3, 4, 6, 3]}],

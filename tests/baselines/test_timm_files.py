@@ -65,6 +65,7 @@ def test_a_wrapped_state_dict_with_a_classifier(vit: Encoder, tmp_path: Path) ->
     assert notes[1:] == ("prefix 'module.model.' taken off", "left out: head.bias, head.weight")
 
 
+@pytest.mark.slow
 def test_the_wrong_architecture_is_refused(vit: Encoder, tmp_path: Path) -> None:
     path = tmp_path / "vit.safetensors"
     save_file(vit.model.state_dict(), path)

@@ -66,6 +66,7 @@ def _listing(monkeypatch: pytest.MonkeyPatch, url: str, meta: dict[str, object])
     monkeypatch.setitem(sys.modules, "torchgeo.models", models)
 
 
+@pytest.mark.slow
 def test_the_installed_library_decides_for_names_that_are_new(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "store").mkdir()
     tensors = _save(tmp_path / "store" / "new.pth", 2)

@@ -33,6 +33,7 @@ def plan_of(labelled: Archive, run_folders: dict[str, Path], scratch: int = 0) -
     return make_plan(labelled, named, ["again=random:test_resnet"], LINES, ["knn"], None, scratch, CPU)
 
 
+@pytest.mark.slow
 def test_a_table_of_bands_by_models(labelled: Archive, run_folders: dict[str, Path], tmp_path: Path) -> None:
     result = rs_byol(plan_of(labelled, run_folders, scratch=1), tmp_path, CPU)
     (table,) = result.tables
@@ -56,6 +57,7 @@ def test_a_table_of_bands_by_models(labelled: Archive, run_folders: dict[str, Pa
     assert "over 3 bands" in words
 
 
+@pytest.mark.slow
 def test_cells_are_kept_and_measured_again_only_when_something_changed(
     labelled: Archive, run_folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -168,8 +170,12 @@ def test_what_cannot_be_benched_is_named(labelled: Archive, run_folders: dict[st
 
 
 def test_the_models_by_targets_form_takes_each_target_by_its_own_metric() -> None:
-    wave = replace(row("ours", "s1:VV", 0.5, "ridge"), target="swh", metrics={"rmse": 0.63}, ci95={"rmse": (0.6, 0.7)})
-    kind = replace(row("ours", "s1:VV", 0.5, "kNN"), metrics={"accuracy": 0.8}, ci95={"accuracy": (0.7, 0.9)})
+    wave = row("ours", "s1:VV", 0.5, "ridge").model_copy(
+        update={"target": "swh", "metrics": {"rmse": 0.63}, "ci95": {"rmse": (0.6, 0.7)}}
+    )
+    kind = row("ours", "s1:VV", 0.5, "kNN").model_copy(
+        update={"metrics": {"accuracy": 0.8}, "ci95": {"accuracy": (0.7, 0.9)}}
+    )
     table = models_by_targets([kind, wave])
     assert table.columns == ("model", "label, kNN: accuracy in per cent", "swh, ridge: RMSE")
     (cells,) = table.rows

@@ -184,6 +184,7 @@ def test_the_version_is_printed(run: Run) -> None:
     assert run("--version")[:2] == (0, f"terrasieve {terrasieve.__version__}\n")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "out"), [("index", "c.parquet"), ("pack", "c.zarr")])
 def test_an_interrupted_command_says_that_it_goes_on(
     name: str, out: str, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -288,6 +289,7 @@ def test_errors_are_printed_without_a_traceback(arguments: str, message: str, tm
     assert message.format(tmp=tmp_path).replace(" ", "") in err.replace(" ", "")
 
 
+@pytest.mark.slow
 def test_the_installed_command_fails_cleanly() -> None:
     code = "from terrasieve.cli import main; main()"
     done = subprocess.run(

@@ -26,6 +26,7 @@ def printed(made: RenderableType) -> str:
     return console.file.getvalue()  # type: ignore[attr-defined, no-any-return]
 
 
+@pytest.mark.slow
 def test_it_packs_trains_embeds_and_probes_simulated_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(demo, "_SIMULATED", 160)
     out = tmp_path / "run"
@@ -44,6 +45,7 @@ def test_it_packs_trains_embeds_and_probes_simulated_data(tmp_path: Path, monkey
     assert not any(out.iterdir())
 
 
+@pytest.mark.slow
 def test_it_shows_the_rounds_of_a_run_that_curates(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -61,6 +63,7 @@ def test_it_shows_the_rounds_of_a_run_that_curates(
     assert last[:5] == ["4", "14", "48", "of", "160"]
 
 
+@pytest.mark.slow
 def test_the_ocean_is_sieved_and_probed_for_class_waves_and_wind(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

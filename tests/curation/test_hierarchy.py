@@ -36,6 +36,7 @@ def entropy(labels: Any, classes: int = 20) -> float:
 ROWS, LABELS = long_tail()
 
 
+@pytest.mark.slow
 def test_every_cluster_has_its_parent_among_the_nearest_directions() -> None:
     tree = HierarchicalKMeans((100, 20, 4)).fit(ROWS)
     assert [len(centroids) for centroids in tree.centroids_] == [100, 20, 4]

@@ -163,6 +163,7 @@ def test_k_centre_takes_all_that_differ_before_copies() -> None:
 # ------------------------------------------------------------------------------------------------ density
 
 
+@pytest.mark.slow
 def test_density_counts_references_within_the_radius() -> None:
     vectors = _points(20)
     distances = _distances(vectors)

@@ -40,6 +40,7 @@ def test_terms_sum_to_the_score(name: str, channels: int, size: int, shake: Shak
     assert found.saliency.min() >= 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["resnet50", "resnet18d", "regnetx_002", "vgg_like"])
 def test_every_convolutional_backbone_is_complete(name: str, shake: Shake) -> None:
     network = shake(VggLike()).double() if name == "vgg_like" else scored(name, 2, shake)
@@ -137,6 +138,7 @@ class _Gated(nn.Module):
         return self.linear((features * torch.sigmoid(features)).mean(dim=(2, 3)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "layer"), [("test_vit", "LayerNorm"), ("convnext_atto", "LayerNorm2d"), ("regnety_002", "Sigmoid")]
 )

@@ -8,6 +8,10 @@ from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
+import pytest
+
+pytestmark = pytest.mark.slow
+
 TESTS = Path(__file__).parents[1]
 CONTRACTS = {
     "methods/test_method_contract.py": ("simsiam", 18),

@@ -13,6 +13,8 @@ import yaml
 from terrasieve.archive.opening import open_archive
 from terrasieve.errors import ConfigError
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def indexed(terrasieve: Any, data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:

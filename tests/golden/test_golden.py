@@ -18,6 +18,8 @@ from typing import Any
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 HERE = Path(__file__).parent
 RELATIVE, ABSOLUTE = 1e-3, 1e-4
 """Kernels for AVX-512 in place of AVX2 change losses and weights of the runs by less than a tenth of it."""

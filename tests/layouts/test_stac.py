@@ -222,6 +222,7 @@ def test_a_dropped_line_is_taken_up_again(scene: tuple[Path, NDArray[Any]], serv
     assert server.drops == 0
 
 
+@pytest.mark.slow
 def test_a_busy_server_is_asked_again(scene: tuple[Path, NDArray[Any]], server: RangeServer) -> None:
     archive = opened(scene[0])
     server.busy = 2

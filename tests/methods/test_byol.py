@@ -107,6 +107,7 @@ def test_teacher_starts_equal_and_shares_nothing() -> None:
     assert not own & {id(tensor) for m in modules for tensor in (*m.parameters(), *m.buffers())}
 
 
+@pytest.mark.slow
 def test_teacher_moves_in_after_step_only() -> None:
     method = _resnet(ByolSpec(momentum=0.75))
     optimiser = torch.optim.SGD(_trainable(method).values(), lr=0.1)
@@ -166,6 +167,7 @@ def test_heads_have_the_sizes_of_the_spec() -> None:
     assert shapes == [(24, 512), (12, 24), (24, 12), (12, 24)]
 
 
+@pytest.mark.slow
 def test_a_step_lowers_the_loss() -> None:
     method, views = _resnet(), _views(n=8)
     optimiser = torch.optim.SGD(_trainable(method).values(), lr=0.05, momentum=0.9)

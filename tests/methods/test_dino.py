@@ -233,6 +233,7 @@ save_file(method.state_dict(), f"{sys.argv[1]}/{fabric.global_rank}.safetensors"
 """
 
 
+@pytest.mark.slow
 def test_two_ranks_equal_one_process(tmp_path: Path) -> None:
     script = tmp_path / "two_ranks.py"
     script.write_text(_TWO_RANKS)
@@ -347,6 +348,7 @@ def test_a_resumed_run_takes_the_same_steps(make: Callable[..., Dino]) -> None:
     torch.testing.assert_close(dict(resumed.state_dict()), dict(straight.state_dict()), rtol=0, atol=0)
 
 
+@pytest.mark.slow
 def test_steps_bring_the_student_closer() -> None:
     method, views = _backbone(momentum=1.0), _views(n=8, size=64, local_size=32)
     optimiser = torch.optim.AdamW(_trainable(method).values(), lr=3e-3)

@@ -259,6 +259,7 @@ def test_micro_batches_equal_one_batch(name: str, parts: int) -> None:
 
 
 @every_method
+@pytest.mark.slow
 @pytest.mark.parametrize("encoder", [plain_encoder, resnet, vit])
 def test_a_resumed_run_takes_the_same_steps(name: str, encoder: MakeEncoder) -> None:
     straight, counts = built(name, encoder)

@@ -37,6 +37,7 @@ def trained(task: ProbeTask, channels: int, row: InputRow, share: float = 1.0) -
     return train_end_to_end("from scratch", small(channels), row, task, QUICK, share)
 
 
+@pytest.mark.slow
 def test_it_learns_what_labels_say_and_repeats_itself(task: ProbeTask) -> None:
     first, again = (trained(task, 3, RGB) for _ in range(2))
     assert first.row.metrics["accuracy"] > 0.8
@@ -47,6 +48,7 @@ def test_it_learns_what_labels_say_and_repeats_itself(task: ProbeTask) -> None:
     assert np.sum(first.row.confusion) == 30
 
 
+@pytest.mark.slow
 def test_a_single_band_encoder_is_trained_through_every_band(task: ProbeTask) -> None:
     assert trained(task, 1, JOINED).row.inputs == "s2:B04+B03"
 

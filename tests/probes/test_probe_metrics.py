@@ -34,6 +34,7 @@ def test_metrics_of_many_matrices_at_once_equal_those_of_each() -> None:
     assert np.array_equal(accuracy(matrices), [accuracy(one) for one in matrices])
 
 
+@pytest.mark.slow
 def test_intervals_equal_those_of_resampling_the_predictions_themselves() -> None:
     rng = np.random.default_rng(1)
     truth = rng.integers(0, 4, 400)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -75,11 +74,13 @@ def test_a_row_of_an_earlier_version_is_read_with_the_fields_that_it_lacks(
     tmp_path: Path, data: str, simulated: bool, data_set: str
 ) -> None:
     path = tmp_path / "probe.json"
-    write_json([replace(one, data=data) for one in ROWS], path)
+    write_json([one.model_copy(update={"data": data}) for one in ROWS], path)
     new = ("sensor", "bands", "is_floor", "data_set", "simulated")
     old = [{name: value for name, value in one.items() if name not in new} for one in json.loads(path.read_text())]
     path.write_text(json.dumps(old))
-    assert read_json(path) == [replace(one, data=data, data_set=data_set, simulated=simulated) for one in ROWS]
+    assert read_json(path) == [
+        one.model_copy(update={"data": data, "data_set": data_set, "simulated": simulated}) for one in ROWS
+    ]
 
 
 def test_json_and_csv_hold_every_digit_and_the_protocol(tmp_path: Path) -> None:

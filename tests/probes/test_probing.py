@@ -74,6 +74,7 @@ def test_every_row_stands_beside_its_floors(encoder: Encoder, card: EncoderCard,
     assert all(row.metrics["accuracy"] > 0.9 for row in statistics)
 
 
+@pytest.mark.slow
 def test_the_quick_probes_are_what_is_fitted_by_default(
     encoder: Encoder, card: EncoderCard, make_labelled: MakeLabelled, tmp_path: Path
 ) -> None:
@@ -113,6 +114,7 @@ def test_encoder_is_left_bit_for_bit(encoder: Encoder, card: EncoderCard, make_l
     assert all(parameter.grad is None for parameter in encoder.parameters())
 
 
+@pytest.mark.slow
 def test_normalisation_comes_from_the_train_split_only(
     encoder: Encoder, card: EncoderCard, make_labelled: MakeLabelled, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -141,6 +143,7 @@ def test_a_three_band_encoder_sees_bands_together(card: EncoderCard, make_labell
         probe(build_encoder(spec, seed=0), three, make_labelled(), ProbePlan((EncoderInput.parse("s2:B04"),)))
 
 
+@pytest.mark.slow
 def test_image_statistics_of_real_pixels_beat_chance(data_dir: Path, card: EncoderCard, encoder: Encoder) -> None:
     archive = EuroSatArchive(EuroSatSpec(root=data_dir / "eurosat_rgb"))
     small = SubsetArchive(archive, np.arange(0, len(archive), 14))

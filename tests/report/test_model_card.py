@@ -15,6 +15,7 @@ from terrasieve.models.backbone import BackboneSpec, build_encoder
 from terrasieve.models.export import save_encoder
 from terrasieve.probes.row_tables import write_json
 from terrasieve.report.card import write_card
+from terrasieve.runs import Provenance
 
 
 def front_of(path: Path) -> dict[str, Any]:
@@ -78,7 +79,7 @@ def test_dino_cites_its_own_papers(tmp_path: Path, made: Any) -> None:
 
 
 def test_what_no_file_says_is_not_said(tmp_path: Path, made: Any) -> None:
-    card = made.encoder_card().model_copy(update={"provenance": {}, "weights_sha256": None, "method": "own"})
+    card = made.encoder_card().model_copy(update={"provenance": Provenance(), "weights_sha256": None, "method": "own"})
     made.write_encoder(tmp_path, card)
     path = write_card(tmp_path, tmp_path / "CARD.md", license="mit")
     front, text = front_of(path), path.read_text(encoding="utf-8")

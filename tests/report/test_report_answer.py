@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +37,10 @@ def test_the_lead_holds_the_rows_own_numbers(tmp_path: Path, made: Any) -> None:
 
 
 def test_overlapping_intervals_are_said_to_overlap(tmp_path: Path, made: Any) -> None:
-    rows = [replace(row, ci95={"accuracy": (0.1, 0.95), "macro_f1": (0.1, 0.95)}) for row in made.comparison_rows()]
+    rows = [
+        row.model_copy(update={"ci95": {"accuracy": (0.1, 0.95), "macro_f1": (0.1, 0.95)}})
+        for row in made.comparison_rows()
+    ]
     write_json(rows, tmp_path / "probe.json")
     lead = told(tmp_path).lead
     assert "intervals overlap" in lead
@@ -62,7 +64,7 @@ def test_a_smaller_error_is_better(tmp_path: Path, made: Any) -> None:
 
 def test_best_and_worst_class_come_from_the_confusion_matrix(tmp_path: Path, made: Any) -> None:
     confusion = ((99, 1, 0), (10, 50, 40), (5, 5, 90))
-    row = replace(made.comparison_rows()[1], confusion=confusion)
+    row = made.comparison_rows()[1].model_copy(update={"confusion": confusion})
     write_json([row], tmp_path / "probe.json")
     said = told(tmp_path).more[0]
     assert f"finds Forest best (recall 99{NBSP}%) and River worst (recall 50{NBSP}%" in said
@@ -96,14 +98,14 @@ def test_the_paired_interval_is_of_the_same_samples(tmp_path: Path, made: Any) -
 def test_predictions_that_do_not_give_the_rows_accuracy_are_not_used(tmp_path: Path, made: Any) -> None:
     rows = made.comparison_rows()
     made.write_predictions(tmp_path, rows)
-    wrong = [replace(row, metrics={**row.metrics, "accuracy": 0.99}) for row in rows]
+    wrong = [row.model_copy(update={"metrics": {**row.metrics, "accuracy": 0.99}}) for row in rows]
     group = groups_of(wrong, read_predictions(tmp_path / "probe-predictions.parquet"))[0]
     assert group.against["random init"][0].paired is None
 
 
 def test_a_paired_interval_settles_what_overlap_leaves_open(tmp_path: Path, made: Any) -> None:
     wide = {"accuracy": (0.1, 0.95), "macro_f1": (0.1, 0.95)}
-    rows = [replace(row, ci95=wide) for row in made.comparison_rows()]
+    rows = [row.model_copy(update={"ci95": wide}) for row in made.comparison_rows()]
     made.write_predictions(tmp_path, rows)
     without = groups_of(rows)[0].against["random init"][0]
     with_pairs = groups_of(rows, read_predictions(tmp_path / "probe-predictions.parquet"))[0].against["random init"][0]
@@ -125,7 +127,9 @@ def test_bands_shown_together_stand_on_the_line_of_bands_shown_one_by_one(made: 
 
 
 def test_a_probe_that_the_trained_model_was_not_scored_by_is_judged_by_nobody_else(made: Any) -> None:
-    floors = [replace(row, probe="logistic") for row in made.comparison_rows() if row.model != "rs-byol-1"]
+    floors = [
+        row.model_copy(update={"probe": "logistic"}) for row in made.comparison_rows() if row.model != "rs-byol-1"
+    ]
     group = groups_of([*made.comparison_rows(), *floors])[1]
     assert group.trained == "rs-byol-1"
     assert group.main is None

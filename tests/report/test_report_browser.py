@@ -88,6 +88,7 @@ def line_colour(page: Any) -> str:
     return str(page.evaluate(f"getComputedStyle(document.querySelector('{plot}')).stroke"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("screen", ["desk", "phone"])
 def test_nothing_fails_nothing_is_fetched_and_nothing_is_wider_than_the_screen(
     request: pytest.FixtureRequest, screen: str
@@ -111,6 +112,7 @@ def test_the_rows_own_numbers_are_on_the_page(desk: Visit, made: Any) -> None:
     assert "No attention maps: resnet18 has no attention." in text
 
 
+@pytest.mark.slow
 def test_links_theme_details_choices_and_filters_work(desk: Visit) -> None:
     page, troubles, _ = desk
     for link in page.locator(".links a").all():

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +41,7 @@ def behind(folder: Path, made: Any) -> None:
 
 def overlapping(folder: Path, made: Any) -> None:
     wide = {"accuracy": (0.1, 0.99), "macro_f1": (0.1, 0.99)}
-    write_json([replace(row, ci95=wide) for row in made.comparison_rows()], folder / "probe.json")
+    write_json([row.model_copy(update={"ci95": wide}) for row in made.comparison_rows()], folder / "probe.json")
 
 
 def lonely(folder: Path, made: Any) -> None:
@@ -50,17 +49,19 @@ def lonely(folder: Path, made: Any) -> None:
 
 
 def small(folder: Path, made: Any) -> None:
-    write_json([replace(row, n_test=120) for row in made.comparison_rows()], folder / "probe.json")
+    write_json([row.model_copy(update={"n_test": 120}) for row in made.comparison_rows()], folder / "probe.json")
 
 
 def rare(folder: Path, made: Any) -> None:
-    rows = [replace(row, confusion=((100, 0, 0), (1, 6, 0), (0, 0, 100))) for row in made.comparison_rows()]
+    rows = [
+        row.model_copy(update={"confusion": ((100, 0, 0), (1, 6, 0), (0, 0, 100))}) for row in made.comparison_rows()
+    ]
     write_json(rows, folder / "probe.json")
 
 
 def remarked(folder: Path, made: Any) -> None:
     rows = made.comparison_rows()
-    write_json([*rows[:-1], replace(rows[-1], note="band copied 3 times")], folder / "probe.json")
+    write_json([*rows[:-1], rows[-1].model_copy(update={"note": "band copied 3 times"})], folder / "probe.json")
 
 
 def diverged(folder: Path, made: Any) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
-from dataclasses import replace
 from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
@@ -185,7 +184,10 @@ def hostile_page(tmp_path: Path, made: Any) -> str:
     rows = made.comparison_rows(
         data=HOSTILE, protocol=HOSTILE, note=HOSTILE, probe=HOSTILE, classes=(HOSTILE, "River", "SeaLake")
     )
-    write_json([replace(row, model=HOSTILE + row.model, inputs=HOSTILE) for row in rows], folder / "probe.json")
+    write_json(
+        [row.model_copy(update={"model": HOSTILE + row.model, "inputs": HOSTILE}) for row in rows],
+        folder / "probe.json",
+    )
     thumbs = [made.thumbnail(i, label=HOSTILE, name=HOSTILE) for i in range(3)]
     found = made.explanation(model=HOSTILE, data=HOSTILE, notes=(HOSTILE,))
     points = tuple(made.Point(x=i, y=i, sample=thumb) for i, thumb in enumerate(thumbs))

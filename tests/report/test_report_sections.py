@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import fields, replace
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -108,7 +108,7 @@ def test_of_an_error_the_smallest_is_best_and_a_negative_bound_is_no_range(made:
 
 def test_a_note_becomes_a_mark_and_a_footnote(made: Any) -> None:
     rows = made.comparison_rows()
-    rows[-1] = replace(rows[-1], note="band copied 3 times")
+    rows[-1] = rows[-1].model_copy(update={"note": "band copied 3 times"})
     table = scored(rows).groups[0].first
     assert table.rows[1][3].mark == "*"
     assert table.notes == ("* image statistics on s2:B04+B03+B02: band copied 3 times",)
@@ -140,8 +140,8 @@ def test_scores_per_class_of_a_segmentation_are_iou(made: Any) -> None:
     confusion = ((50, 0, 0), (10, 30, 10), (0, 20, 30))
     metrics = {"miou": 0.55, "average_accuracy": 0.7, "overall_accuracy": 0.73}
     ci95 = {name: (value - 0.1, value + 0.1) for name, value in metrics.items()}
-    row = replace(
-        made.comparison_rows()[0], task="segmentation", target="LULC", metrics=metrics, ci95=ci95, confusion=confusion
+    row = made.comparison_rows()[0].model_copy(
+        update={"task": "segmentation", "target": "LULC", "metrics": metrics, "ci95": ci95, "confusion": confusion}
     )
     table = scored([row]).classes[0]
     assert "IoU per class" in table.title
@@ -152,7 +152,8 @@ def test_scores_per_class_of_a_segmentation_are_iou(made: Any) -> None:
 def test_shares_of_the_train_split_make_a_curve_with_the_spread_of_seeds(made: Any) -> None:
     full = made.probe_row("rs-byol-1", "s2:B04", 0.9)[0]
     few = [
-        replace(full, train_share=0.1, seed=seed, metrics={"accuracy": value}) for seed, value in ((0, 0.5), (1, 0.6))
+        full.model_copy(update={"train_share": 0.1, "seed": seed, "metrics": {"accuracy": value}})
+        for seed, value in ((0, 0.5), (1, 0.6))
     ]
     curve = scored([full, *few]).curve.charts[0].traces[0]
     assert curve["x"] == [10, 100]

@@ -72,6 +72,7 @@ def card() -> EncoderCard:
     )
 
 
+@pytest.mark.slow
 def test_every_model_stands_beside_its_floors(single_band: Encoder, card: EncoderCard, make_mapped: MakeMapped) -> None:
     archive = make_mapped(sites=3)
     archive.cover[:, :4, :4] = 0
@@ -169,6 +170,7 @@ def test_a_band_copied_for_a_baseline_is_marked(make_mapped: MakeMapped) -> None
         evaluate_segmentation([Candidate("baseline", baseline, 3)], [EncoderInput.parse("s2:B04,B03")], task)
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_rows(single_band: Encoder, make_mapped: MakeMapped) -> None:
     def rows(seed: int) -> list[Any]:
         probes = [PatchLinear(100, components=8, seed=seed), DeepLabProbe(steps=2, batch_size=2, width=8, seed=seed)]

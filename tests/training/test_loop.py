@@ -166,6 +166,7 @@ def test_the_online_probe_runs_as_often_as_it_is_asked_to(
     assert seen == [job.method.encoder] * calls
 
 
+@pytest.mark.slow
 def test_the_online_probe_changes_nothing(archive: Archive, small_config: MakeConfig, tmp_path: Path) -> None:
     config = small_config("train.evaluate_every=0.3478")
     probe = online_probe(config, archive, None)
@@ -191,6 +192,7 @@ def _assert_equal(ours: Mapping[str, Tensor], theirs: Mapping[str, Tensor]) -> N
 # -------------------------------------------------------------------- workers and ranks
 
 
+@pytest.mark.slow
 def test_worker_processes_change_nothing(archive: Archive, small_config: MakeConfig, tmp_path: Path) -> None:
     _train(make_job(small_config("train.epochs=2"), archive, tmp_path / "inline"))
     _train(make_job(small_config("train.epochs=2", "train.workers=2"), archive, tmp_path / "workers"))
@@ -226,6 +228,7 @@ else:
 """
 
 
+@pytest.mark.slow
 def test_two_ranks_equal_one_process_and_stop_together(
     store: Path, archive: Archive, plain_config: MakeConfig, train_plain: Run, tmp_path: Path
 ) -> None:
@@ -324,6 +327,7 @@ def test_a_constant_encoder_is_reported_as_collapse(
     assert 4 < len(rows) < 10, "a few batches are looked at before it is judged"
 
 
+@pytest.mark.slow
 def test_a_healthy_encoder_is_not_taken_for_collapsed(
     archive: Archive, small_config: MakeConfig, tmp_path: Path
 ) -> None:

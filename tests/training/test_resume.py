@@ -91,6 +91,7 @@ def uninterrupted(archive: Archive, tmp_path_factory: pytest.TempPathFactory) ->
 # --------------------------------------------------------------------------- interrupted
 
 
+@pytest.mark.slow
 def test_a_killed_run_resumes_to_the_same_bits(
     store: Path,
     archive: Archive,
@@ -121,6 +122,7 @@ def test_a_killed_run_resumes_to_the_same_bits(
     assert [int(row["step"]) for row in _rows(folder)] == list(range(2, 19, 2))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("settings", [("train.optimiser=adamw", "train.workers=1"), ("train.schedule=warm-restarts",)])
 def test_a_terminated_run_stops_at_a_step_and_resumes_to_the_same_bits(
     settings: tuple[str, ...],
@@ -169,6 +171,18 @@ def test_another_configuration_is_refused_by_key(archive: Archive, small_config:
         _pretrain(small_config("train.epochs=0.3", "train.optimiser.lr=0.1"), archive, tmp_path, resume=True)
     with pytest.raises(CheckpointError, match=r"model\.name was 'test_resnet', now 'resnet10t'"):
         _pretrain(small_config("train.epochs=0.3", "model.name=resnet10t"), archive, tmp_path, resume=True)
+
+
+def test_a_run_that_called_its_precision_float32_goes_on(
+    archive: Archive, small_config: MakeConfig, tmp_path: Path
+) -> None:
+    exact = ("curation.warmup=0.1", "curation.curator.precision=32", "train.epochs=0.3")
+    _pretrain(small_config(*exact), archive, tmp_path)
+    state = checkpoints(tmp_path / "checkpoints")[-1] / "state.json"
+    facts = json.loads(state.read_text(encoding="utf-8"))
+    facts["config"]["curation"]["curator"]["precision"] = "float32"
+    state.write_text(json.dumps(facts), encoding="utf-8")
+    _pretrain(small_config(*exact), archive, tmp_path, resume=True)
 
 
 def test_other_data_are_refused(archive: Archive, small_config: MakeConfig, tmp_path: Path) -> None:

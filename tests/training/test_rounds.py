@@ -144,6 +144,7 @@ def test_every_round_is_drawn_from_the_whole_archive_and_recorded(
     assert list((tmp_path / "curation").glob(".*")) == []
 
 
+@pytest.mark.slow
 def test_samples_that_are_not_offered_are_never_chosen(
     archive: Archive, plain_config: MakeConfig, tmp_path: Path, batches: list[Batch]
 ) -> None:
@@ -165,6 +166,7 @@ def test_a_share_of_the_archive_is_embedded_where_that_is_asked_for(
     assert all(len(pool) == 9 for pool in _pools(tmp_path, archive))
 
 
+@pytest.mark.slow
 def test_a_replaced_pool_reaches_worker_processes(archive: Archive, plain_config: MakeConfig, tmp_path: Path) -> None:
     for workers in (0, 2):
         config = plain_config(*ROUNDS, f"train.workers={workers}")
@@ -304,6 +306,7 @@ def _stop_in_round(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(BalancedClusters, "select", select)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("features", ["clean", "bank"])
 def test_a_run_that_is_stopped_in_a_round_resumes_to_the_same_bits(
     features: str, archive: Archive, small_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -322,6 +325,7 @@ def test_a_run_that_is_stopped_in_a_round_resumes_to_the_same_bits(
     assert len(_records(tmp_path / "stopped")) == 3
 
 
+@pytest.mark.slow
 def test_a_run_that_is_stopped_between_rounds_resumes_to_the_same_bits(
     archive: Archive, small_config: MakeConfig, tmp_path: Path
 ) -> None:
@@ -419,6 +423,7 @@ class noted_batches:
         self.path.write_text("\n".join(self.lines))
 
 
+@pytest.mark.slow
 def test_two_ranks_hold_the_same_pool_in_every_round_and_equal_one_process(
     store: Path, archive: Archive, plain_config: MakeConfig, plain_job: MakeJob, tmp_path: Path
 ) -> None:

@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,7 @@ from terrasieve import __version__
 from terrasieve.console import console
 from terrasieve.errors import ArchiveError
 from terrasieve.probes.compare import ProbeTask
-from terrasieve.probes.results import Measured
-from terrasieve.probes.row_tables import row_from_values
+from terrasieve.probes.results import Measured, ProbeRow
 from terrasieve.writing import write_text
 
 
@@ -71,7 +70,10 @@ def run_cells(cells: Sequence[BenchCell], folder: Path) -> list[Measured]:
         heading = f"{cell.model} on {cell.inputs}" + (f", seed {cell.seed}" if cell.seed else "")
         console.print(f"[bold]cell {number}/{len(cells)}[/] {heading}{' (kept)' if known else ''}", highlight=False)
         if not known:
-            rows = [{"row": asdict(one.row), "predicted": np.asarray(one.predicted).tolist()} for one in cell.measure()]
+            rows = [
+                {"row": one.row.model_dump(mode="json"), "predicted": np.asarray(one.predicted).tolist()}
+                for one in cell.measure()
+            ]
             write_text(path, json.dumps({"key": cell.key, "measured": rows}))
         found += _read(path)
     return found
@@ -105,6 +107,6 @@ def task_key(task: ProbeTask) -> dict[str, Any]:
 def _read(path: Path) -> list[Measured]:
     try:
         kept = json.loads(path.read_text(encoding="utf-8"))["measured"]
-        return [Measured(row_from_values(one["row"]), np.array(one["predicted"])) for one in kept]
+        return [Measured(ProbeRow.model_validate(one["row"]), np.array(one["predicted"])) for one in kept]
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise ArchiveError(f"{path} is damaged: {error}. Remove it; the benchmark measures that cell again.") from error

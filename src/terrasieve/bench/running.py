@@ -105,4 +105,4 @@ def _for_every_seed(measured: Measured, entries: Sequence[Entry]) -> list[Measur
         ),
         (measured.row.seed,),
     )
-    return [Measured(replace(measured.row, seed=seed), measured.predicted) for seed in seeds]
+    return [Measured(measured.row.model_copy(update={"seed": seed}), measured.predicted) for seed in seeds]

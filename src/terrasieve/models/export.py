@@ -13,7 +13,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from pydantic import Field, ValidationError
 from safetensors import SafetensorError
@@ -22,7 +21,7 @@ from torch import Tensor
 
 from terrasieve.errors import CheckpointError
 from terrasieve.models.backbone import BackboneSpec, Encoder, build_encoder
-from terrasieve.runs import CARD, WEIGHTS, RunFolder
+from terrasieve.runs import CARD, WEIGHTS, Provenance, RunFolder
 from terrasieve.schema import Spec
 from terrasieve.sensors import BandStatistics, Sensor
 from terrasieve.writing import write_together
@@ -39,7 +38,7 @@ class EncoderCard(Spec):
         sensors: Sensors of the archive that it was trained on, by key.
         view_bands: Of each view, the bands that could fill its channels, as ``sensor:band``.
         statistics: Mean, deviation and range of each sensor's bands, by which its pixels were normalised.
-        provenance: JSON-able facts: the data's source, the step, versions.
+        provenance: Where it comes from: data, configuration, step, versions, hardware.
         weights_sha256: SHA-256 of the weights file in hexadecimal; null before it is written.
     """
 
@@ -50,7 +49,7 @@ class EncoderCard(Spec):
     sensors: Mapping[str, Sensor]
     view_bands: tuple[tuple[str, ...], ...]
     statistics: Mapping[str, tuple[BandStatistics, ...]]
-    provenance: Mapping[str, Any] = Field(default_factory=dict)
+    provenance: Provenance = Field(default_factory=Provenance)
     weights_sha256: str | None = None
 
 

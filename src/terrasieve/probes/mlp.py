@@ -62,7 +62,7 @@ class MlpProbe(Probe):
         """Train the head; see :meth:`Probe.fit`."""
         check_labelled(features, labels)
         self.scaler_ = StandardScaler().fit(np.asarray(features, dtype=np.float64))
-        train, codes = self._tensor(features), torch.from_numpy(labels).to(self.device)
+        train, codes = self._tensor(features), torch.tensor(labels, device=self.device)
         self.head_ = self._build(train.shape[1], int(labels.max()) + 1)
         with _one_thread():
             self._train(train, codes)

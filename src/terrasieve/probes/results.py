@@ -9,12 +9,14 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
+from pydantic import ConfigDict, model_validator
 
 from terrasieve.archive.protocol import source_name
 from terrasieve.embeddings.inputs import EncoderInput, resolve_inputs
 from terrasieve.errors import BandError
 from terrasieve.probes.metrics import Task
 from terrasieve.probes.splits import Splits
+from terrasieve.runs import Record
 from terrasieve.sensors import Sensor
 
 JOINED_BANDS = 3
@@ -54,8 +56,7 @@ class InputRow:
         return f"{self.sensor}:{(',' if len(self.members) == 1 else '+').join(self.bands)}"
 
 
-@dataclass(frozen=True)
-class ProbeRow:
+class ProbeRow(Record):
     """One result of a comparison with everything that is needed to read it.
 
     Attributes:
@@ -107,21 +108,23 @@ class ProbeRow:
     data_set: str = "unknown"
     simulated: bool = False
 
+    model_config = ConfigDict(extra="forbid")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_any_version(cls, values: Any) -> Any:
+        return {**_described_in_words(values), **values} if isinstance(values, Mapping) else values
+
     @property
     def shown_bands(self) -> str:
         """``s2:B04,B03,B02``, whether the bands were shown together or one by one: one line of a table."""
         return f"{self.sensor}:{','.join(self.bands)}"
 
 
-def described_in_words(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Fields of a row that files of earlier versions lack, read from the texts in which these say the same.
-
-    Args:
-        values: Fields of a :class:`ProbeRow` as such a file holds them.
-
-    Raises:
-        KeyError: ``inputs``, ``data`` or ``model`` is missing as well.
-    """
+def _described_in_words(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Fields of a row that files of earlier versions lack, read from the texts in which these say the same."""
+    if not all(isinstance(values.get(name), str) for name in ("inputs", "data", "model")):
+        return {}
     sensor, _, bands = values["inputs"].partition(":")
     words = values["data"].partition(":")[2].partition(",")[0].split()
     return {

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
 
 from terrasieve.errors import ArchiveError
 from terrasieve.probes.metrics import METRIC_INFO, Task
-from terrasieve.probes.results import ProbeRow, described_in_words
+from terrasieve.probes.results import ProbeRow
 from terrasieve.tables import MISSING, Cell, Table, row_of
 from terrasieve.writing import write_text, write_whole
+
+_ROWS = TypeAdapter(list[ProbeRow])
 
 HEADLINES: dict[Task, tuple[str, ...]] = {
     "classification": ("accuracy", "macro_f1"),
@@ -116,7 +119,7 @@ def score_tables(rows: Sequence[ProbeRow]) -> tuple[Table, ...]:
 
 def write_json(rows: Iterable[ProbeRow], path: Path) -> None:
     """Write the rows as a JSON list in full precision."""
-    write_text(path, json.dumps([asdict(row) for row in rows], indent=2) + "\n")
+    write_text(path, _ROWS.dump_json(list(rows), indent=2).decode() + "\n")
 
 
 def read_json(path: Path) -> list[ProbeRow]:
@@ -126,8 +129,8 @@ def read_json(path: Path) -> list[ProbeRow]:
         ArchiveError: The file is not there, damaged, or of a version with other fields.
     """
     try:
-        return [row_from_values(values) for values in json.loads(path.read_text(encoding="utf-8"))]
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        return _ROWS.validate_json(path.read_bytes())
+    except (OSError, ValidationError) as error:
         raise ArchiveError(f"{path} does not hold probe rows of this version: {error}. Probe the run again.") from error
 
 
@@ -138,26 +141,6 @@ def write_csv(rows: Iterable[ProbeRow], path: Path) -> None:
     lines = tuple(row_of(*(str(record.get(name, "")) for name in columns)) for record in records)
     with write_whole(path) as partial:
         partial.write_bytes(Table("", columns, lines).to_csv().encode())
-
-
-def row_from_values(values: dict[str, Any]) -> ProbeRow:
-    """A row from the fields that JSON holds.
-
-    Raises:
-        ValueError: A field is unknown.
-        TypeError: A field is missing.
-    """
-    unknown = set(values) - {one.name for one in fields(ProbeRow)}
-    if unknown:
-        raise ValueError(f"unknown field {min(unknown)!r}")
-    values = {**described_in_words(values), **values}
-    intervals = {name: (float(low), float(high)) for name, (low, high) in values["ci95"].items()}
-    tables = {
-        "bands": tuple(values["bands"]),
-        "classes": tuple(values.get("classes", ())),
-        "confusion": tuple(map(tuple, values.get("confusion", ()))),
-    }
-    return ProbeRow(**{**values, **tables, "ci95": intervals})
 
 
 def _record(row: ProbeRow) -> dict[str, str | int | float]:

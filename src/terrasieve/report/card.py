@@ -78,7 +78,7 @@ def card_text(run: Run, card: EncoderCard, license: str) -> str:
     sections = [_what(card), _limits(run), _training_data(card), _loading(run, card), _evaluation(run)]
     sections += [
         _licence(license),
-        citation_section(card.method, [layout for layout, _ in _sources(_data(card))]),
+        citation_section(card.method, [layout for layout, _ in _sources(card.provenance.data)]),
         _weights(card),
     ]
     return "\n\n".join([f"---\n{front}---", *(text for text in sections if text)]) + "\n"
@@ -86,7 +86,7 @@ def card_text(run: Run, card: EncoderCard, license: str) -> str:
 
 def front_matter(run: Run, card: EncoderCard, license: str) -> dict[str, Any]:
     """What a hub reads by machine."""
-    sources = _sources(_data(card))
+    sources = _sources(card.provenance.data)
     kinds = sorted({sensor.kind for sensor in card.sensors.values()})
     facts: dict[str, Any] = {
         "license": license,
@@ -94,7 +94,7 @@ def front_matter(run: Run, card: EncoderCard, license: str) -> dict[str, Any]:
         "pipeline_tag": "image-feature-extraction",
         "tags": ["earth-observation", "remote-sensing", "self-supervised-learning", card.method, *kinds, "terrasieve"],
     }
-    if sources and not _data(card).get("simulated") and sources[-1][0] not in _NO_DATA_SET:
+    if sources and not card.provenance.data.get("simulated") and sources[-1][0] not in _NO_DATA_SET:
         facts["datasets"] = [sources[-1][0]]
     mains = [(group.main, group.trained) for group in run.groups]
     results = [_result(line.rows[trained]) for line, trained in mains if line is not None]
@@ -130,15 +130,15 @@ def _limits(run: Run) -> str:
 
 
 def _training_data(card: EncoderCard) -> str:
-    data = _data(card)
+    data = card.provenance.data
     source = ", made from ".join(" ".join(one).strip() for one in _sources(data)) or "not recorded"
     lines = [f"- Source: {escape_markdown(source)}"]
     if "simulated" in data:
         lines.append(f"- Simulated: {'yes, SIMULATED data' if data['simulated'] else 'no'}")
-    if "samples" in card.provenance:
-        lines.append(f"- Samples: {card.provenance['samples']:,}")
-    if card.provenance.get("hardware"):
-        lines.append(f"- Hardware: {escape_markdown(str(card.provenance['hardware']))}")
+    if card.provenance.samples is not None:
+        lines.append(f"- Samples: {card.provenance.samples:,}")
+    if card.provenance.hardware:
+        lines.append(f"- Hardware: {escape_markdown(card.provenance.hardware)}")
     if data.get("fingerprint"):
         lines.append(f"- Fingerprint of the data: `{escape_markdown(str(data['fingerprint']))}`")
     rows = tuple(
@@ -196,8 +196,8 @@ def _licence(license: str) -> str:
 
 
 def _weights(card: EncoderCard) -> str:
-    version = card.provenance.get("terrasieve")
-    made = f" Written by terrasieve {escape_markdown(str(version))}." if version else ""
+    version = card.provenance.terrasieve
+    made = f" Written by terrasieve {escape_markdown(version)}." if version else ""
     return f"## Weights\n\n`{WEIGHTS}`, SHA-256 `{card.weights_sha256 or 'not recorded'}`.{made}"
 
 
@@ -228,11 +228,6 @@ def _metric(row: ProbeRow, metric: str) -> dict[str, Any]:
         **bounds,
         "verified": False,
     }
-
-
-def _data(card: EncoderCard) -> Mapping[str, Any]:
-    data = card.provenance.get("data")
-    return data if isinstance(data, Mapping) else {}
 
 
 def _sources(data: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -84,7 +84,7 @@ class Run:
     @property
     def simulated(self) -> bool:
         """Whether any file says that the data are simulated."""
-        trained_on = self.card.provenance.get("data", {}) if self.card else {}
+        trained_on = self.card.provenance.data if self.card else {}
         measured_on = [row.simulated for row in self.rows] + ([self.explanation.simulated] if self.explanation else [])
         return bool(trained_on.get("simulated")) or any(measured_on)
 

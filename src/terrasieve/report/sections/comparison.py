@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from terrasieve.probes.results import ProbeRow
 from terrasieve.probes.row_tables import span
@@ -38,7 +38,7 @@ def comparison(runs: Sequence[Run]) -> RunComparison | None:
     if len(runs) < 2:
         return None
     trained = ((run, row) for run in runs for row in run.rows if row.model == run.rows[0].model)
-    rows = _shared([replace(row, model=run.name) for run, row in trained])
+    rows = _shared([row.model_copy(update={"model": run.name}) for run, row in trained])
     groups = groups_of(rows)
     tables = tuple((group.title, metric_table(group, group.metrics[0])) for group in groups)
     return RunComparison(_doubts(groups), tables, curves("compared", runs))

@@ -10,9 +10,8 @@ import yaml
 
 from terrasieve.report.run import Run
 from terrasieve.report.wording import day, duration, file_size
+from terrasieve.runs import Provenance
 from terrasieve.tables import Table, row_of
-
-_APART = {"config", "data"}
 
 
 @dataclass(frozen=True)
@@ -41,13 +40,13 @@ def ran(key: str, run: Run) -> Ran:
         key: Prefix of the ids; this section needs none.
         run: The run that the page is about.
     """
-    provenance = run.card.provenance if run.card else {}
+    provenance = run.card.provenance if run.card else Provenance()
     config = run.at.config
     return Ran(
         facts=tuple(_facts(run)),
-        data=as_yaml(provenance["data"]) if provenance.get("data") else "",
+        data=as_yaml(provenance.data),
         # As it was written: reading and writing again could change what a number looks like.
-        config=config.read_text(encoding="utf-8") if config.is_file() else as_yaml(provenance.get("config") or ""),
+        config=config.read_text(encoding="utf-8") if config.is_file() else as_yaml(provenance.config),
         statistics=statistics_table(run),
         files=_files(run),
     )
@@ -81,8 +80,9 @@ def _facts(run: Run) -> Iterator[tuple[str, str]]:
         )
         yield "method and recipe", f"{card.method}, {card.recipe}"
         yield "weights SHA-256", card.weights_sha256 or "not recorded"
-        yield from _source(card.provenance.get("data"))
-        yield from ((name, str(value)) for name, value in card.provenance.items() if name not in _APART)
+        yield from _source(card.provenance.data)
+        said = card.provenance.model_dump(exclude={"data", "config"})
+        yield from ((name, str(value)) for name, value in said.items())
     if run.log and "seconds" in run.log[-1]:
         yield "training took", duration(run.log[-1]["seconds"])
     train = run.config.get("train")
@@ -92,8 +92,8 @@ def _facts(run: Run) -> Iterator[tuple[str, str]]:
         yield "probed on", row.data
 
 
-def _source(data: Any) -> Iterator[tuple[str, str]]:
-    if isinstance(data, Mapping):
+def _source(data: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    if data:
         kind = " (SIMULATED)" if data.get("simulated") else ""
         yield "trained on", f"{data.get('layout', 'unknown layout')} {data.get('root', '')}{kind}".strip()
         if data.get("fingerprint"):
