@@ -60,7 +60,7 @@ def contact_sheet(archive: Archive, path: Path, samples: int = 24) -> Path:
     Raises:
         SampleError: A sample that is to be shown cannot be read.
     """
-    chosen = spread(len(archive), samples)
+    chosen = spaced_evenly(len(archive), samples)
     columns = {
         key: pictures([archive.read(index, key, shown_bands(sensor)) for index in chosen], sensor)
         for key, sensor in archive.sensors.items()
@@ -73,7 +73,7 @@ def contact_sheet(archive: Archive, path: Path, samples: int = 24) -> Path:
     return path
 
 
-def spread(total: int, wanted: int) -> list[int]:
+def spaced_evenly(total: int, wanted: int) -> list[int]:
     """At most ``wanted`` positions, evenly spread over ``total``, the first and last among them."""
     return sorted({int(i) for i in np.linspace(0, total - 1, min(total, wanted)).round()}) if total else []
 
@@ -154,7 +154,7 @@ def _short(value: float) -> str:
 def _statistics(archive: Archive) -> tuple[Mapping[str, Sequence[BandStatistics]], str]:
     if archive.statistics is not None:
         return archive.statistics, "all samples"
-    chosen = spread(len(archive), _MEASURED_SAMPLES)
+    chosen = spaced_evenly(len(archive), _MEASURED_SAMPLES)
     return measure(archive, indices=chosen), f"{len(chosen):,} samples"
 
 

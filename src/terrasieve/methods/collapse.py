@@ -64,7 +64,7 @@ class CollapseReading(NamedTuple):
 
     Attributes:
         std: :func:`feature_std`, 0 to 1.
-        rank: :func:`effective_rank`.
+        rank: :func:`effective_rank`, from 1 to the length of the vectors; 0 where all are equal.
     """
 
     std: float

@@ -43,7 +43,7 @@ class SimulatedSpec(SimulationSpec):
 
     Attributes:
         seed: Seed of every draw, 0 or more.
-        samples: Number of samples.
+        samples: Number of samples, 1 or more.
         size: Rows and columns of a sample, at 10 m.
         zipf: The cover of rank k is the label with a frequency proportional to ``k ** -zipf``; 0 is balanced.
         redundancy: Chance that a sample shows the scene of an earlier one again, shifted by up to a quarter

@@ -51,7 +51,7 @@ class SimulatedOceanSpec(SimulationSpec):
 
     Attributes:
         seed: Seed of every draw, 0 or more.
-        samples: Number of vignettes.
+        samples: Number of vignettes, 1 or more.
         size: Rows (azimuth) and columns (range) of a vignette, at 50 m; 400 is the 20 km of a real one.
         zipf: The phenomenon of rank k has a frequency proportional to ``k ** -zipf``; 0 is balanced.
         looks: Equivalent number of looks of a pixel; a square of 50 m holds about 10 by 10 resolution cells.

@@ -283,10 +283,3 @@ class Quarantine:
             f"{self.summary()}: more than the limit of {self.max_bad:.2%}. All are listed in {self.path}; "
             f"the latest is {last.id}: {last.reason} Mend or remove the files, or allow more with --max-bad."
         )
-
-
-def read_quarantine(path: Path) -> list[Rejection]:
-    """The rejections that a list names."""
-    options = csv.ConvertOptions(column_types={f.name: pa.string() for f in fields(Rejection) if f.name != "samples"})
-    rows = csv.read_csv(path, convert_options=options).to_pylist()
-    return [Rejection(**{**row, "problem": Problem(row["problem"])}) for row in rows]

@@ -141,7 +141,7 @@ class _Store:
                 Problem.GRID, f"{self._path} has {PIXELS!r} over {dimensions}, not over {', '.join(_DIMENSIONS)}."
             )
         said = [str(name) for name in self._array("band")[...]]
-        if len(said) != len(sensor.bands) or not all(map(_is, said, sensor.bands)):
+        if len(said) != len(sensor.bands) or not all(map(_means, said, sensor.bands)):
             raise FlawError(
                 Problem.BANDS,
                 f"{self._path} holds the bands {', '.join(said)}, sensor {sensor.name!r} has {', '.join(sensor.names)} "
@@ -211,7 +211,7 @@ class _Store:
         return found
 
 
-def _is(said: str, band: Band) -> bool:
+def _means(said: str, band: Band) -> bool:
     """Whether a store's name for a band is the sensor's, its common name, or for a colour the initial."""
     colour = band.common_name if band.common_name in ("red", "green", "blue") else None
     known = {band.name, band.common_name or band.name, (colour or band.name)[: 1 if colour else None]}
