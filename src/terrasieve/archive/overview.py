@@ -22,6 +22,7 @@ from terrasieve.tables import Table, row_of
 from terrasieve.writing import write_whole
 
 _MEASURED_SAMPLES = 256
+"""Samples that statistics are taken from where no one has measured all."""
 _PANEL_INCHES = 1.15
 _SHEET_PANELS_ACROSS = 12
 _BAR_WIDTH = 30
@@ -173,6 +174,7 @@ def _sheet(columns: Mapping[str, Sequence[Any]], names: Sequence[str], across: i
     down = -(-len(names) // across)
     sensors = len(columns)
     figure = Figure(figsize=(_PANEL_INCHES * across * sensors + 0.4, (_PANEL_INCHES + 0.18) * down + 0.9))
+    # Panels are placed by hand, and no engine is to move them.
     figure.set_layout_engine("none")
     outer = figure.add_gridspec(
         down,
