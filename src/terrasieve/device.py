@@ -32,7 +32,7 @@ def resolve_precision(precision: TrainingPrecision, device: torch.device) -> Lit
     """What a precision means on a device: itself, but for ``auto``.
 
     Args:
-        precision: As a user states it.
+        precision: One of the precisions, or ``auto`` for the one that the device is fast at.
         device: The device that computes in it.
     """
     if precision != "auto":

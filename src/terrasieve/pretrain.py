@@ -66,12 +66,12 @@ def pretrain(
     ``encoder/`` (weights that plain timm loads, and a card that says what they are).
 
     Args:
-        config: The resolved recipe.
-        archive: Where pixels come from.
-        folder: The run folder.
+        config: The recipe with every parameter resolved.
+        archive: Archive to learn from, of which samples are read again and again.
+        folder: Folder that everything is written to; it is made where it is absent.
         fabric: Device, precision and processes; already launched.
         resume: Go on from the last checkpoint in ``folder``.
-        evaluate: Online probe.
+        evaluate: Measures the encoder now and then, as :func:`online_probe` does; None measures nothing.
         subset: Archive indices to learn from, for example of :func:`terrasieve.archive.selection.read_selection`; all
             when None. Curation, where the recipe has it, chooses among them.
 
@@ -79,7 +79,8 @@ def pretrain(
         ConfigError: The archive and the recipe do not fit, or the folder holds another run.
         TrainingError: See :func:`terrasieve.training.loop.train`.
     """
-    _warn(config)
+    if config.train.steps is None and (warning := config.train.schedule.warning(config.train.epochs)):
+        console.print(f"[yellow]Warning:[/] {warning}", highlight=False)
     job = make_job(config, archive, folder, evaluate, subset)
     return train(job, fabric, resume)
 
@@ -131,7 +132,7 @@ def online_probe(config: RunConfig, archive: Archive, wanted: str | None) -> Eva
 
     Args:
         config: Decides how many bands the encoder takes, and the seed.
-        archive: A labelled archive.
+        archive: Archive with labels, which need not be the one that is trained on.
         wanted: What the encoder is shown, for example ``s2:B03``; None takes the first input that fits.
 
     Raises:
@@ -144,12 +145,6 @@ def online_probe(config: RunConfig, archive: Archive, wanted: str | None) -> Eva
     else:
         row = input_row(EncoderInput.parse(wanted), archive.sensors, channels)
     return OnlineKnn(archive, row.members, seed=config.train.seed)
-
-
-def _warn(config: RunConfig) -> None:
-    warning = config.train.schedule.warning(config.train.epochs) if config.train.steps is None else None
-    if warning:
-        console.print(f"[yellow]Warning:[/] {warning}", highlight=False)
 
 
 def _pool(config: RunConfig, offered: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -211,11 +206,9 @@ def _card(
 
 def _compared_on_resume(config: RunConfig, archive: Archive, pool: NDArray[np.int64]) -> dict[str, Any]:
     values = config.model_dump(mode="json", exclude=_MAY_DIFFER_ON_RESUME)
-    return {
-        **values,
-        "data": {"fingerprint": archive.source.get("fingerprint"), "samples": len(archive), "pool": _digest(pool)},
+    data = {
+        "fingerprint": archive.source.get("fingerprint"),
+        "samples": len(archive),
+        "pool": hashlib.sha256(pool.tobytes()).hexdigest()[:16],
     }
-
-
-def _digest(pool: NDArray[np.int64]) -> str:
-    return hashlib.sha256(pool.tobytes()).hexdigest()[:16]
+    return {**values, "data": data}

@@ -126,6 +126,7 @@ def probe_run(
     tables: list[pa.Table] = []
     for probed in _each_target(encoder, card, archive, plan or ProbePlan()):
         splits = probed.task.splits
+        # The first target is the one in question; explanations are of classes.
         if not rows and splits.target.task == "classification":
             _explain(encoder, card, probed, folder)
         rows += [one.row for one in probed.measured]

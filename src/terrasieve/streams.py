@@ -64,8 +64,8 @@ class Seeded:
     """A generator that begins from a seed alone.
 
     Attributes:
-        owner: Whose seed it begins from.
-        what: What is drawn from it.
+        owner: The settings or the run whose seed it begins from.
+        what: What is drawn from it, in words.
         library: Whose generator, ``numpy`` (PCG64) or ``torch`` (Mersenne Twister on the CPU).
         word: Of torch's, hashed together with the seed where it is given, which gives another seed.
     """

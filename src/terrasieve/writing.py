@@ -73,7 +73,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
     """Write a safetensors file by :func:`write_whole`.
 
     Args:
-        path: The file.
+        path: File to write; its folder is made where it is absent.
         tensors: By name, on any device; written as they lie in row-major order.
         metadata: Texts by name, kept in the file's header; none when None.
 
@@ -116,7 +116,7 @@ def clear_partials(folder: Path, names: str = "*") -> None:
     """Remove what killed runs left under temporary names, for writers that never come to the same name again.
 
     Args:
-        folder: Where they wrote.
+        folder: Folder that these writers wrote to.
         names: Pattern of the names that were to be, such as ``step-*``.
     """
     for partial in folder.glob(f".{names}.partial"):

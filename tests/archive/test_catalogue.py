@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import pickle
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from terrasieve.archive.layouts.eurosat import EuroSatArchive, EuroSatSpec
 from terrasieve.archive.opening import open_archive
 from terrasieve.archive.protocol import Archive
 from terrasieve.archive.quality.audit import BATCH
-from terrasieve.archive.quality.limits import QualityLimits, read_quarantine
+from terrasieve.archive.quality.limits import QualityLimits, Rejection
 from terrasieve.archive.scenes.tiled import ScenesArchive, ScenesSpec, SensorFolder
 from terrasieve.errors import ArchiveError, TooManyBadSamplesError
 
@@ -47,7 +48,9 @@ def pairs(tmp_path: Path, write_tif: Any, rng: np.random.Generator) -> Path:
     return tmp_path
 
 
-def test_the_catalogue_lists_good_samples_and_the_quarantine_the_others(pairs: Path, tmp_path: Path) -> None:
+def test_the_catalogue_lists_good_samples_and_the_quarantine_the_others(
+    pairs: Path, tmp_path: Path, read_quarantine: Callable[[Path], list[Rejection]]
+) -> None:
     archive = ScenesArchive(pair_spec(pairs))
     report = index_archive(archive, tmp_path / "out" / "c.parquet", max_bad=0.2)
     assert (report.samples, report.rejected, report.counts) == (14, 2, {"nodata": 2})
@@ -62,13 +65,17 @@ def test_the_catalogue_lists_good_samples_and_the_quarantine_the_others(pairs: P
     assert catalogue.table["id"].to_pylist() == [name for name in archive.ids if name not in ("a/0_0", "a/16_0")]
 
 
-def test_limits_decide_what_is_bad(pairs: Path, tmp_path: Path) -> None:
+def test_limits_decide_what_is_bad(
+    pairs: Path, tmp_path: Path, read_quarantine: Callable[[Path], list[Rejection]]
+) -> None:
     archive = ScenesArchive(pair_spec(pairs))
     report = index_archive(archive, tmp_path / "c.parquet", QualityLimits(max_nodata=0.5), max_bad=0.2)
     assert [r.id for r in read_quarantine(report.quarantine)] == ["a/16_0"]
 
 
-def test_too_many_bad_samples_stop_the_run_and_leave_the_list(pairs: Path, tmp_path: Path) -> None:
+def test_too_many_bad_samples_stop_the_run_and_leave_the_list(
+    pairs: Path, tmp_path: Path, read_quarantine: Callable[[Path], list[Rejection]]
+) -> None:
     out = tmp_path / "c.parquet"
     with pytest.raises(TooManyBadSamplesError, match=r"1 of 16 rejected \(1 nodata\): more than the limit of 1\.00%"):
         index_archive(ScenesArchive(pair_spec(pairs)), out)
@@ -85,7 +92,9 @@ def test_scenes_lost_on_opening_count_with_all_their_tiles(pairs: Path, tmp_path
     assert (report.samples, report.rejected) == (8, 8)
 
 
-def test_pixels_that_break_off_are_found_by_reading_only(pairs: Path, tmp_path: Path) -> None:
+def test_pixels_that_break_off_are_found_by_reading_only(
+    pairs: Path, tmp_path: Path, read_quarantine: Callable[[Path], list[Rejection]]
+) -> None:
     path = pairs / "s2" / "b.tif"
     with rasterio.open(path) as dataset:
         start = int(dataset.get_tag_item("BLOCK_OFFSET_1_3", "TIFF", bidx=1))

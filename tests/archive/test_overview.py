@@ -13,7 +13,7 @@ from rich.console import Console
 
 from terrasieve.archive.layouts.eurosat import EuroSatArchive, EuroSatSpec
 from terrasieve.archive.opening import open_archive
-from terrasieve.archive.overview import contact_sheet, describe, spread
+from terrasieve.archive.overview import contact_sheet, describe, spaced_evenly
 from terrasieve.archive.quicklook import pictures, shown_bands
 from terrasieve.archive.scenes.tiled import ScenesArchive, ScenesSpec, SensorFolder
 from terrasieve.sensors import SENSORS
@@ -92,7 +92,7 @@ def test_the_sheet_is_a_png_with_a_panel_for_each_sensor(sites: ScenesArchive, t
 
 @given(total=st.integers(0, 500), wanted=st.integers(1, 40))
 def test_samples_are_spread_from_first_to_last(total: int, wanted: int) -> None:
-    chosen = spread(total, wanted)
+    chosen = spaced_evenly(total, wanted)
     assert len(chosen) == min(total, wanted)
     if total and wanted > 1:
         assert (chosen[0], chosen[-1]) == (0, total - 1)

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 from collections import namedtuple
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from terrasieve.archive.packed.packing import pack
 from terrasieve.archive.packed.reading import PackedArchive
 from terrasieve.archive.packed.store import PROGRESS, PackingProgress
 from terrasieve.archive.protocol import Window
-from terrasieve.archive.quality.limits import Problem, QualityLimits, Rejection, read_quarantine
+from terrasieve.archive.quality.limits import Problem, QualityLimits, Rejection
 from terrasieve.archive.scenes.tiled import ScenesArchive, ScenesSpec, SensorFolder
 from terrasieve.archive.statistics import measure
 from terrasieve.errors import ArchiveError, SampleError, TooManyBadSamplesError
@@ -63,7 +63,9 @@ def _content(root: Path) -> dict[str, bytes]:
     return {p.relative_to(root).as_posix(): p.read_bytes() for p in sorted(root.rglob("*")) if p.is_file()}
 
 
-def test_bad_samples_are_left_out_and_listed(tmp_path: Path) -> None:
+def test_bad_samples_are_left_out_and_listed(
+    tmp_path: Path, read_quarantine: Callable[[Path], list[Rejection]]
+) -> None:
     flaws = {0: "unreadable", 3: "nan", 7: "short", 8: "double", 19: "unreadable"}
     archive = Flawed(flaws)
     report = pack(archive, tmp_path / "out", max_bad=0.5)
@@ -87,7 +89,7 @@ def test_processes_come_to_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     pack(archive, tmp_path / "whole", max_bad=0.5)
     monkeypatch.setattr(workers, "_FEW", 1)
     with monkeypatch.context() as patch:
-        patch.setattr(packing, "write_json", _fail_after(3, packing.write_json))
+        patch.setattr(packing, "write_text", _fail_after(3, packing.write_text))
         with pytest.raises(ArchiveError, match="goes on from here"):
             pack(archive, tmp_path / "out", max_bad=0.5, workers=2)
     pack(archive, tmp_path / "out", max_bad=0.5, workers=2)
@@ -137,13 +139,13 @@ import os, signal
 from terrasieve.archive.packed import packing
 from terrasieve.simulation.land import SimulatedArchive, SimulatedSpec
 packing.CHUNK_BYTES = {packing.CHUNK_BYTES}
-real, left = packing.write_json, [{writes}]
+real, left = packing.write_text, [{writes}]
 def write(path, value):
     left[0] -= 1
     if left[0] < 0:
         os.kill(os.getpid(), signal.SIGKILL)
     real(path, value)
-packing.write_json = write
+packing.write_text = write
 packing.publish = lambda out, manifest: os.kill(os.getpid(), signal.SIGKILL)
 archive = SimulatedArchive(SimulatedSpec.model_validate({SPEC.model_dump()}))
 packing.pack(archive, packing.Path({str(tmp_path / "out")!r}), compress={compress})

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pickle
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,6 @@ from terrasieve.archive.quality.limits import (
     Rejection,
     check,
     missing,
-    read_quarantine,
 )
 from terrasieve.errors import SampleError, TooManyBadSamplesError
 from terrasieve.sensors import SENSORS, Band, Sensor
@@ -114,7 +114,9 @@ def rejection(name: str, problem: Problem = Problem.NODATA, samples: int = 1) ->
     return Rejection(name, "s1", f"{name}.tif", f'{name}: "too empty", 50 %\nor so', problem, samples)
 
 
-def test_the_list_reads_back_as_it_was_written(tmp_path: Path) -> None:
+def test_the_list_reads_back_as_it_was_written(
+    tmp_path: Path, read_quarantine: Callable[[Path], list[Rejection]]
+) -> None:
     quarantine = Quarantine(tmp_path / "deep" / "q.csv", total=100, max_bad=1.0)
     entries = [rejection("007"), rejection("b", Problem.GRID, 16), rejection("c,d")]
     quarantine.extend(entries)
@@ -123,7 +125,7 @@ def test_the_list_reads_back_as_it_was_written(tmp_path: Path) -> None:
     assert [p.name for p in quarantine.path.parent.iterdir()] == ["q.csv"]
 
 
-def test_an_empty_list_replaces_an_old_one(tmp_path: Path) -> None:
+def test_an_empty_list_replaces_an_old_one(tmp_path: Path, read_quarantine: Callable[[Path], list[Rejection]]) -> None:
     path = tmp_path / "q.csv"
     first = Quarantine(path, 10, 1.0)
     first.add(rejection("a"))
@@ -148,7 +150,9 @@ def test_the_run_stops_at_the_first_sample_beyond_the_share(
     assert added <= share * total
 
 
-def test_the_error_counts_names_the_list_and_says_what_to_do(tmp_path: Path) -> None:
+def test_the_error_counts_names_the_list_and_says_what_to_do(
+    tmp_path: Path, read_quarantine: Callable[[Path], list[Rejection]]
+) -> None:
     quarantine = Quarantine(tmp_path / "q.csv", total=100, max_bad=0.02)
     quarantine.add(rejection("a"))
     quarantine.add(rejection("b"))

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from terrasieve.archive.catalogue import index_archive, read_catalogue
 from terrasieve.archive.opening import open_archive, scenes_spec_from_options
 from terrasieve.archive.packed.packing import pack
-from terrasieve.archive.quality.audit import Finding, Suspects, inspect_sample, suspicions_of
+from terrasieve.archive.quality.audit import Finding, SuspicionCollector, inspect_sample, suspicions_of
 from terrasieve.archive.quality.checks import PixelSummary
 from terrasieve.archive.quality.limits import QualityLimits, check
 from terrasieve.archive.quality.offset import OffsetVerdict, judge, remove, settle
@@ -194,13 +194,13 @@ def test_constant_bands_are_named_but_not_in_maps() -> None:
 
 
 def conclude(samples: list[Mapping[str, NDArray[Any]]], sensors: Mapping[str, Sensor]) -> tuple[Suspicion, ...]:
-    suspects = Suspects(sensors)
+    collector = SuspicionCollector(sensors)
     for position, pixels in enumerate(samples):
         stored = json.loads(json.dumps(inspect_sample(pixels, sensors).record()))
-        suspects.add(position, Finding.parse(stored))
+        collector.add(position, Finding.parse(stored))
     names = [f"n{i}" for i in range(len(samples))]
     assets = {f"asset:{key}": [f"{key}/{name}.tif" for name in names] for key in sensors}
-    return suspects.conclude(pa.table({"id": names, **assets}))
+    return collector.conclude(pa.table({"id": names, **assets}))
 
 
 def test_a_mixture_lists_exactly_the_samples_that_carry_the_offset() -> None:

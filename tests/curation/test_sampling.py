@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from terrasieve.curation.keys import row_keys, uniform
-from terrasieve.curation.sampling import draw, scores, tree_quotas, water_fill
+from terrasieve.curation.sampling import diversity_scores, draw, tree_quotas, water_fill
 
 SIZES = st.lists(st.integers(0, 9), min_size=1, max_size=8)
 
@@ -219,7 +219,7 @@ def test_other_leaves_have_no_say(seed: int, eta: float) -> None:
 )
 @settings(max_examples=300)
 def test_scores_are_continuous_in_diversity(rank: float, u: float, eta: float, other: float) -> None:
-    here, there = (scores(np.array([rank]), np.array([u]), value)[0] for value in (eta, other))
+    here, there = (diversity_scores(np.array([rank]), np.array([u]), value)[0] for value in (eta, other))
     # Each term changes by at most |eta - other|, with opposite signs.
     assert abs(here - there) <= abs(eta - other) + 1e-12
     assert 0 <= here <= 1
@@ -227,8 +227,8 @@ def test_scores_are_continuous_in_diversity(rank: float, u: float, eta: float, o
 
 def test_scores_by_hand() -> None:
     ranks, chance = np.array([0.25, 0.75]), np.array([0.5, 0.1])
-    np.testing.assert_allclose(scores(ranks, chance, 0.4), [0.6 * 0.5 + 0.4 * 0.25, 0.6 * 0.1 + 0.4 * 0.75])
-    np.testing.assert_allclose(scores(ranks, chance, -0.4), [0.6 * 0.5 + 0.4 * 0.75, 0.6 * 0.1 + 0.4 * 0.25])
+    np.testing.assert_allclose(diversity_scores(ranks, chance, 0.4), [0.6 * 0.5 + 0.4 * 0.25, 0.6 * 0.1 + 0.4 * 0.75])
+    np.testing.assert_allclose(diversity_scores(ranks, chance, -0.4), [0.6 * 0.5 + 0.4 * 0.75, 0.6 * 0.1 + 0.4 * 0.25])
 
 
 def test_more_diversity_takes_farther_rows() -> None:

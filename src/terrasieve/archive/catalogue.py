@@ -22,6 +22,7 @@ from terrasieve.archive.quality.suspicion import Suspicion, suspicions_path, wri
 from terrasieve.errors import ArchiveError, TooManyBadSamplesError
 
 FORMAT = 1
+"""Version of the metadata; catalogues of another one are refused."""
 
 
 @dataclass(frozen=True)
@@ -116,7 +117,7 @@ def index_archive(
     comes to the same result.
 
     Args:
-        archive: Of which every sample is checked.
+        archive: Archive of which every sample is checked.
         out: The catalogue, ``.parquet``; the list of rejected samples goes to ``<out>.quarantine.csv``, what else is
             suspected to ``<out>.suspicions.json``.
         limits: How much may be missing from a sample; the defaults of ``QualityLimits`` when None.
@@ -138,6 +139,7 @@ def index_archive(
         raise ArchiveError(f"{source_place(archive.source)} has no good sample; see {quarantine.path}.")
     quarantine.write()
     if found.suspicions is None:
+        # One of an earlier run would tell of samples as nobody looked at them now.
         suspicions_path(out).unlink(missing_ok=True)
     else:
         write_suspicions(found.suspicions, suspicions_path(out))
@@ -150,8 +152,8 @@ def write_catalogue(archive: Archive, rows: pa.Table, suspicions: Sequence[Suspi
     """Write a catalogue.
 
     Args:
-        archive: The catalogue says how it is opened and where it comes from.
-        rows: Of the samples listed; columns as ``Archive.table``, and perhaps more.
+        archive: Archive that the catalogue is of; the catalogue says how it is opened and where it comes from.
+        rows: One row for each sample listed; columns as ``Archive.table``, and perhaps more.
         suspicions: What is suspected of them; None where nobody looked.
         out: The GeoParquet file, replaced when the new one is whole.
 
@@ -194,10 +196,12 @@ def _without_bbox(rows: pa.Table) -> pa.Table:
 def _audit(auditor: Auditor, quarantine: Quarantine, out: Path, spec: Mapping[str, Any], workers: int) -> Audit:
     archive, limits = auditor.archive, auditor.limits
     described = json.dumps([limits.model_dump(), spec, dict(archive.source)], sort_keys=True, default=str)
+    # All that the result depends on: a journal of another archive or other limits is not taken up.
     request = digest([described, *archive.ids.tolist()])
     journal = out.with_name(f".{out.name}.journal")
     try:
         return audit(auditor, quarantine, journal, request, workers)
     except TooManyBadSamplesError:
+        # Files are mended next, and what the journal says of them would no longer hold.
         journal.unlink(missing_ok=True)
         raise

@@ -1,4 +1,8 @@
-"""Outlines of samples on the globe."""
+"""Outlines of samples on the globe, and tables of them as GeoParquet.
+
+An outline is a polygon in longitude and latitude as well-known binary. GeoParquet 1.1 is described at
+https://geoparquet.org/releases/v1.1.0; its coordinates are OGC:CRS84 where no ``crs`` is stated.
+"""
 
 from __future__ import annotations
 
@@ -56,6 +60,7 @@ def outlines(points: NDArray[np.float64], crs: str | None) -> list[bytes | None]
         flat = rasterio.warp.transform(crs, _LONGITUDE_LATITUDE, points[..., 0].ravel(), points[..., 1].ravel())
     except (CRSError, RasterioError):
         return [None] * len(points)
+    # A polygon that spans half the globe crosses the antimeridian: drawn as it stands, it would cover all the rest.
     rings = np.stack([np.asarray(axis) for axis in flat[:2]], axis=-1).reshape(points.shape)
     usable = np.isfinite(rings).all(axis=(1, 2)) & (np.ptp(rings[..., 0], axis=1) < 180)
     binary = shapely.to_wkb(shapely.polygons(np.where(usable[:, None, None], rings, 0.0)))
@@ -63,11 +68,11 @@ def outlines(points: NDArray[np.float64], crs: str | None) -> list[bytes | None]
 
 
 def outlines_in_systems(points: NDArray[np.float64], systems: Sequence[str | None]) -> list[bytes | None]:
-    """The same, of polygons that lie in several reference systems.
+    """As :func:`outlines`, of polygons that lie in several reference systems.
 
     Args:
         points: Shape ``(n, 4, 2)``.
-        systems: Of each polygon; see ``crs`` of :func:`outlines`.
+        systems: The reference system of each polygon, as rasterio understands it; None where it is unknown.
     """
     found: list[bytes | None] = [None] * len(points)
     members: dict[str | None, list[int]] = {}
@@ -81,9 +86,7 @@ def outlines_in_systems(points: NDArray[np.float64], systems: Sequence[str | Non
     return found
 
 
-# ------------------------------------------------------------------ geoparquet
-# GeoParquet 1.1: tables with outlines in longitude and latitude.
-# The format: https://geoparquet.org/releases/v1.1.0. Without a ``crs`` entry the coordinates are OGC:CRS84.
+# ------------------------------------------------------------------ GeoParquet
 
 _EDGES = ("xmin", "ymin", "xmax", "ymax")
 _ROW_GROUP = 16_384

@@ -45,6 +45,7 @@ def open_archive(spec: str | Path | ArchiveSpec, layout: str | None = None) -> A
         return parse_spec({key: value for key, value in match.groupdict().items() if value}, str(spec)).open()
     if "://" in str(spec):
         return PackedArchive(str(spec))
+    # ``LAYOUT:PATH``, unless a file of just that name is there.
     name, _, path_of_it = str(spec).partition(":")
     if layout is None and name in LAYOUTS and path_of_it and not Path(spec).exists():
         layout, spec = name, path_of_it
@@ -133,6 +134,7 @@ def _recognise_one(folder: Path) -> ArchiveSpec:
         raise ArchiveError(f"{folder} could be {either}. Say which with --layout {seen[0].spec.layout}, for example.")
     if seen:
         return seen[0].spec
+    # From here on nothing can be opened: what is there decides which error helps most.
     scenes = [path.name for path in sorted(folder.iterdir()) if path.is_dir() and _has_any(path.rglob("*.tif*"))]
     scenes += ["."] if _has_any(folder.glob("*.tif*")) else []
     if scenes:
@@ -146,6 +148,7 @@ def _recognise_one(folder: Path) -> ArchiveSpec:
 
 
 def _is_packed(folder: Path) -> bool:
+    """Whether the folder's Zarr group has the attribute of a packed store; an unfinished store counts."""
     try:
         return KEY in json.loads((folder / GROUP).read_text(encoding="utf-8"))["attributes"]
     except (OSError, ValueError, KeyError):

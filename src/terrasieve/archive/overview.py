@@ -22,6 +22,7 @@ from terrasieve.tables import Table, row_of
 from terrasieve.writing import write_whole
 
 _MEASURED_SAMPLES = 256
+"""Samples that statistics are taken from where no one has measured all."""
 _PANEL_INCHES = 1.15
 _SHEET_PANELS_ACROSS = 12
 _BAR_WIDTH = 30
@@ -60,7 +61,7 @@ def contact_sheet(archive: Archive, path: Path, samples: int = 24) -> Path:
     Raises:
         SampleError: A sample that is to be shown cannot be read.
     """
-    chosen = spread(len(archive), samples)
+    chosen = spaced_evenly(len(archive), samples)
     columns = {
         key: pictures([archive.read(index, key, shown_bands(sensor)) for index in chosen], sensor)
         for key, sensor in archive.sensors.items()
@@ -73,7 +74,7 @@ def contact_sheet(archive: Archive, path: Path, samples: int = 24) -> Path:
     return path
 
 
-def spread(total: int, wanted: int) -> list[int]:
+def spaced_evenly(total: int, wanted: int) -> list[int]:
     """At most ``wanted`` positions, evenly spread over ``total``, the first and last among them."""
     return sorted({int(i) for i in np.linspace(0, total - 1, min(total, wanted)).round()}) if total else []
 
@@ -154,7 +155,7 @@ def _short(value: float) -> str:
 def _statistics(archive: Archive) -> tuple[Mapping[str, Sequence[BandStatistics]], str]:
     if archive.statistics is not None:
         return archive.statistics, "all samples"
-    chosen = spread(len(archive), _MEASURED_SAMPLES)
+    chosen = spaced_evenly(len(archive), _MEASURED_SAMPLES)
     return measure(archive, indices=chosen), f"{len(chosen):,} samples"
 
 
@@ -173,6 +174,7 @@ def _sheet(columns: Mapping[str, Sequence[Any]], names: Sequence[str], across: i
     down = -(-len(names) // across)
     sensors = len(columns)
     figure = Figure(figsize=(_PANEL_INCHES * across * sensors + 0.4, (_PANEL_INCHES + 0.18) * down + 0.9))
+    # Panels are placed by hand, and no engine is to move them.
     figure.set_layout_engine("none")
     outer = figure.add_gridspec(
         down,

@@ -128,6 +128,7 @@ class BaseArchive(ABC):
     _not_pickled: ClassVar[frozenset[str]] = frozenset({"ids", "_positions"})
     """Attributes that are made again from the others when they are needed."""
 
+    # Workers get a copy of the archive each; a million names would be most of what is sent.
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name not in self._not_pickled}
 
@@ -163,6 +164,7 @@ class BaseArchive(ABC):
         """Height and width of a sample's pixels for one sensor; see ``Archive.shape``."""
         if (sensor, None) not in self._positions:
             self._resolve(sensor, None)
+        # Negative positions are refused: counted from the end they would hide a mistake of the caller's.
         if not 0 <= index < len(self):
             raise IndexError(f"sample {index} of an archive of {len(self)} samples")
         return self._shape(index, sensor)

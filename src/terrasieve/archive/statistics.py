@@ -1,4 +1,4 @@
-"""Mean, spread and extremes of every band, in one pass over the pixels."""
+"""Mean, standard deviation and extremes of every band, in one pass over the pixels."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class StreamingStatistics:
     """Count, mean, variance and extremes per band, merged sample by sample in float64.
 
     Partial sums are merged by equation 1.5 of Chan, Golub and LeVeque 1979, "Updating Formulae and a Pairwise
-    Algorithm for Computing Sample Variances", which loses no digits where the mean is large against the spread.
+    Algorithm for Computing Sample Variances", which loses no digits where the mean is large against the deviations.
     NaN, infinities and the nodata value are left out.
 
     Args:
@@ -40,6 +40,7 @@ class StreamingStatistics:
         values = pixels.reshape(len(pixels), -1).astype(np.float64)
         count = valid.sum(axis=1)
         mean = values.sum(axis=1, where=valid) / np.maximum(count, 1)
+        # Two passes over one sample, whose pixels are in the cache: squares less the squared mean would lose digits.
         deviations = np.subtract(values, mean[:, None], where=valid, out=np.zeros_like(values))
         self._merge(count, mean, np.einsum("bp,bp->b", deviations, deviations))
         self._minimum = np.minimum(self._minimum, values.min(axis=1, where=valid, initial=np.inf))
@@ -49,7 +50,7 @@ class StreamingStatistics:
         """What was measured so far; ``std`` is that of the population, a band without a pixel has zeros.
 
         Args:
-            names: Of the bands, in pixel order.
+            names: Names of the bands, in pixel order.
         """
         seen = self._count > 0
         std = np.sqrt(self._squares / np.maximum(self._count, 1))
@@ -77,6 +78,7 @@ class StreamingStatistics:
         share = count / np.maximum(total, 1)
         delta = mean - self._mean
         self._squares += squares + delta**2 * self._count * share
+        # A band without a valid pixel in this sample has a mean of 0 here, which says nothing.
         self._mean += np.where(count > 0, delta * share, 0)
         self._count = total
 
@@ -93,7 +95,7 @@ def measure(
     """Statistics of every band, in one pass over the samples.
 
     Args:
-        archive: Its samples are read whole, one after the other.
+        archive: Archive whose samples are read whole, one after the other.
         sensors: Keys of the archive's sensors; all when None.
         indices: Samples to measure, shape ``(n,)``; all when None.
         description: Text beside the progress bar.

@@ -48,8 +48,8 @@ def bands_by_models(rows: Sequence[ProbeRow], probe: str, metric: str, layout: s
         lines = [(*line, Cell(text)) for line, text in zip(lines, texts, strict=True)]
         notes.append(_CONTEXT)
     seeds = len({row.seed for row in rows})
-    spread = "95 % interval" if seeds == 1 else f"mean of {seeds} seeds (lowest to highest)"
-    return Table(f"{probe}: {title(metric)}, {spread}", columns, tuple(lines), (*notes, *notes_of(fitting)))
+    interval = "95 % interval" if seeds == 1 else f"mean of {seeds} seeds (lowest to highest)"
+    return Table(f"{probe}: {title(metric)}, {interval}", columns, tuple(lines), (*notes, *notes_of(fitting)))
 
 
 def models_by_targets(rows: Sequence[ProbeRow], metrics: Sequence[str] = ("accuracy", "rmse")) -> Table:

@@ -1,4 +1,4 @@
-"""The program that every command is part of."""
+"""The program that every command is part of: options that several share, the archive they name, and what they say."""
 
 from __future__ import annotations
 
@@ -51,8 +51,7 @@ def _root(
     """Turn an archive of unlabelled satellite imagery into a foundation model of that archive."""
 
 
-# --------------------------------------------------------------------- options
-# Options that several commands share, and the archive that they name.
+# -------------------------------------------------------------- shared options
 
 Data = Annotated[
     str,
@@ -164,8 +163,7 @@ def say_layout(data: str, sensors: list[str] | None, layout: str | None) -> str 
     )
 
 
-# --------------------------------------------------------------------- telling
-# What several commands say on the screen: suspicions, and that an interrupted command goes on.
+# -------------------------------------------------------------- on the console
 
 
 @contextmanager

@@ -41,6 +41,7 @@ class NearestCentroids:
         # axis.
         self.middle = centroids.mean(dim=0) if shortlist else None
         self.centroids = centroids if self.middle is None else centroids - self.middle
+        # Laid out as the product wants them; a transposed view would be copied for every chunk.
         self.columns = self.centroids.T.contiguous()
         self.half = self.centroids.square().sum(dim=1).div(2)
         # All chunks write into the same memory: to get new pages from the system takes longer than to fill them.
@@ -52,6 +53,7 @@ class NearestCentroids:
             self._rounded = self.columns.bfloat16()
             norms = self.centroids.norm(dim=1)
             changes = (self.columns - self._rounded).norm(dim=0)
+            # The largest of all centroids: a bound by one number costs less than one by a number for each.
             self._longest = norms.max() * _NORMS
             self._change = (changes / norms.clamp_min(torch.finfo(norms.dtype).tiny)).max()
 
@@ -120,6 +122,7 @@ class NearestCentroids:
         owners = torch.repeat_interleave(counts)
         least = scores.new_full((len(rows),), torch.inf).scatter_reduce_(0, owners, scores, "amin")
         nearest = scores == least[owners]
+        # Of equally near ones the lowest position, whatever the order in which a GPU adds up.
         first: Tensor = columns.new_full((len(rows),), len(self.centroids))
         first.scatter_reduce_(0, owners[nearest], columns[nearest], "amin")
         return first

@@ -65,6 +65,7 @@ class BalancedClusters(Curator):
             leaves, distances = assign_units(tree, pool, counts[0])
         with watch.stage("draw"):
             sizes = np.bincount(leaves, minlength=counts[0])
+            # Sizes of all rows, not of those that the tree was fitted on: quotas count what there is to draw.
             quotas = tree_quotas(sizes, tree.parents_, keep, seed)
             chosen = draw(leaves, distances, quotas, keys, self.diversity)
         facts = {"levels": counts, "fitted_on": fitted, "mean_squared_distance": float(distances.mean())}

@@ -22,6 +22,7 @@ ROWS_PER_CLUSTER = 64
 """Rows that a cluster is fitted on, on average, where the archive has so many."""
 
 _FITTING = 1
+"""Number of the decision which rows clusters are fitted on; see :func:`~terrasieve.curation.keys.rekey`."""
 
 _NOTHING = 2e-6
 """Squared distances of unit vectors below it are rounding in float32."""

@@ -104,7 +104,7 @@ CuratorSpec = Annotated[SerializeAsAny[Curator], variant_of(CURATORS)]
 """A field that holds the curator of its ``name``."""
 
 
-def shown(items: Iterable[T], description: str, total: int, products: float) -> Iterable[T]:
+def track_long(items: Iterable[T], description: str, total: int, products: float) -> Iterable[T]:
     """The items, with their progress where the whole takes more than about two seconds.
 
     Args:
@@ -118,7 +118,7 @@ def shown(items: Iterable[T], description: str, total: int, products: float) -> 
 
 @contextmanager
 def meter(description: str, total: int, products: float) -> Iterator[Callable[[int], None]]:
-    """As :func:`shown`, for work that does not come in items: call what it gives with the number done."""
+    """As :func:`track_long`, for work that does not come in items: call what it gives with the number done."""
     if products <= _QUIET_PRODUCTS:
         yield lambda done: None
         return
@@ -144,7 +144,7 @@ def assign_units(
     distances = np.empty(len(pool), dtype=np.float32)
     parts = pool.chunks()
     products = float(len(pool)) * clusters * pool.vectors.shape[1]
-    for part in shown(parts, "assign to clusters (chunks)", len(parts), products):
+    for part in track_long(parts, "assign to clusters (chunks)", len(parts), products):
         assignment = clusterer.assign(pool.unit(part))
         labels[part], distances[part] = assignment.labels, assignment.distances
     return labels, distances
@@ -173,6 +173,7 @@ def make_selection(
         groups: Number of groups, at least 1.
         facts: What else belongs in the provenance, fit for JSON.
     """
+    # From positions among the finite rows to positions among all that were given.
     indices = np.sort(pool.rows[chosen])
     everywhere = np.full(len(pool.vectors), -1, dtype=np.int64)
     everywhere[pool.rows] = 0 if leaves is None else leaves

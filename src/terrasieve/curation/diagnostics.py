@@ -189,6 +189,7 @@ def _nearest(
     for part in chunks(len(rows), 4 * len(references)):
         squares = squared_distances(to_device(rows[part], "cpu"), others).numpy()
         if skip is not None:
+            # A row among the references would be its own nearest, at a distance of 0.
             squares[np.arange(len(squares)), skip[part]] = np.inf
         nearest[part] = np.sqrt(squares.min(axis=1))
     return nearest

@@ -24,6 +24,7 @@ from terrasieve.errors import CurationError
 from terrasieve.writing import write_tensors
 
 VERSION = 1
+"""Version of the files that trees are saved in."""
 
 _ROWS_PER_CLUSTER = 4
 """Rows for each cluster of the finest level, at least, in a draw that the tree is grown from."""
@@ -104,6 +105,7 @@ class HierarchicalKMeans:
             vectors, keys = vectors[chosen], keys[chosen]
         self._grow(vectors, keys)
         wanted = max(round(self.resampled_share * len(vectors)), _ROWS_PER_CLUSTER * self.levels[0])
+        # A draw of as many rows as there are would be those rows again.
         for step in range(self.resampling_steps if wanted < len(vectors) else 0):
             drawn = self._draw_evenly(vectors, rekey(keys, 3 + step), wanted)
             self._grow(vectors[drawn], keys[drawn])
@@ -115,6 +117,7 @@ class HierarchicalKMeans:
         Raises:
             CurationError: There is no row, or a row is not finite.
         """
+        # As many as there are: there may be fewer than were asked for.
         model = self._model(0, len(self.centroids_[0]))
         model.centroids_ = self.centroids_[0]
         return model.assign(vectors)
@@ -175,6 +178,7 @@ class HierarchicalKMeans:
                 parents.append(model.assign(below).labels)
             centroids.append(model.centroids_)
             below = normalize(model.centroids_, dim=1).numpy()
+            # Means differ in their last bits from machine to machine, so that centroids go by number, not by content.
             keys = number_keys(np.arange(len(below)), self.seed)
         self.centroids_, self.parents_ = tuple(centroids), tuple(parents)
 

@@ -20,6 +20,7 @@ _BYTES_AT_ONCE = 2**25
 """Bound on the float32 copy of the rows in work: 32 MiB; their 64-bit words take twice as much."""
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+"""2**64 divided by the golden ratio, odd: multiples of it are spread evenly over 64 bits."""
 
 
 def row_keys(vectors: NDArray[Any], seed: int) -> Keys:
@@ -102,12 +103,14 @@ def _hash(rows: NDArray[np.float32], words: NDArray[np.uint64]) -> Keys:
     content = np.ascontiguousarray(rows + np.float32(0.0)).view(np.uint32).astype(np.uint64)
     # Products and sums wrap modulo 2**64, as the method wants; the upper halves are the universal ones.
     high, low = (word[0] + np.einsum("nd,d->n", content, word[1:]) for word in words)
+    # 32 bits of the one hash and 32 of the other.
     return np.asarray((high & ~np.uint64(0xFFFFFFFF)) | (low >> np.uint64(32)))
 
 
 def _copies_before(keys: Keys) -> Keys:
     order = np.argsort(keys, kind="stable")
     ordered = keys[order]
+    # Where a run of equal keys begins; a row's place in its run is the number of copies before it.
     starts = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]]) if len(keys) else np.empty(0, dtype=np.int64)
     before = np.empty(len(keys), dtype=np.uint64)
     before[order] = np.arange(len(keys)) - np.repeat(starts, np.diff(np.r_[starts, len(keys)]))

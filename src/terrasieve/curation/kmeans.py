@@ -181,12 +181,13 @@ class KMeans:
             if turn < self.iterations:
                 counts = found.counts[:, None]
                 seen += counts
+                # The running mean of all rows so far, without keeping them.
                 centroids = centroids + (found.sums - counts * centroids) / seen.clamp_min(1)
                 _refill(centroids, torch.nonzero(seen.flatten() == 0).flatten(), batch, found.distances)
         return centroids[seen.flatten() > 0]
 
 
-# --------------------------------------------------------- rows, wherever they are
+# ------------------------------------------------------------------------ rows
 
 
 class _Rows:
@@ -232,7 +233,7 @@ class _Rows:
                 )
 
 
-# ------------------------------------------------------------------------ one pass
+# ---------------------------------------------------------------------- passes
 
 
 def _pass(rows: _Rows, centroids: Tensor, precision: Precision, memory_mib: int, means: bool) -> _Pass:
@@ -249,6 +250,7 @@ def _pass(rows: _Rows, centroids: Tensor, precision: Precision, memory_mib: int,
         chunk = rows.tensor(part)
         found = nearest(chunk)
         labels[part] = found.cpu().numpy()
+        # From the differences: squares of lengths less products would leave rounding where rows are copies.
         distances[part] = (chunk - centroids[found]).square().sum(dim=1).cpu().numpy()
         if means:
             sums.index_add_(0, found, chunk)
@@ -270,6 +272,7 @@ def _refill(centroids: Tensor, empty: Tensor, rows: _Rows, distances: NDArray[np
     if not len(empty):
         return empty
     farthest = np.argsort(-distances, kind="stable")[: len(empty)]
+    # A row that lies on its centroid already would only make a copy of that.
     farthest = farthest[distances[farthest] > 0]
     centroids[empty[: len(farthest)]] = rows.gather(farthest)
     return empty[len(farthest) :]

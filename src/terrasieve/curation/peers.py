@@ -1,4 +1,4 @@
-"""Other ways to choose rows, under the same interface, to compare with."""
+"""Other ways to choose rows, under the same interface, to compare with: by chance, far apart, by density, no copies."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from terrasieve.curation.candidates import (
     squared_distances,
     to_device,
 )
-from terrasieve.curation.curator import Curator, Selection, assign_units, make_selection, meter, shown
+from terrasieve.curation.curator import Curator, Selection, assign_units, make_selection, meter, track_long
 from terrasieve.curation.keys import Keys, rekey, smallest, uniform
 from terrasieve.curation.kmeans import KMeans
 from terrasieve.device import Precision
@@ -40,6 +40,7 @@ _FIRST = -2.0
 """Similarity of a row that stands before all others of its cluster: below every cosine."""
 
 _REFERENCES = 2
+"""Number of the decision which rows are references; see :func:`~terrasieve.curation.keys.rekey`."""
 
 
 # ----------------------------------------------------------------------- by chance
@@ -136,7 +137,7 @@ def _similarities(
     clusters = np.split(order, np.flatnonzero(np.diff(leaves[order])) + 1)
     products = sum(float(len(rows)) ** 2 for rows in clusters) / 2 * pool.vectors.shape[1]
     highest = np.empty(len(pool), dtype=np.float32)
-    for rows in shown(clusters, "compare within clusters", len(clusters), products):
+    for rows in track_long(clusters, "compare within clusters", len(clusters), products):
         tiles = [rows[start : start + _TILE] for start in range(0, len(rows), _TILE)]
         highest[rows] = np.concatenate([_highest_in_tiles(pool, tiles[: i + 1], device) for i in range(len(tiles))])
     return highest
@@ -145,6 +146,7 @@ def _similarities(
 def _highest_in_tiles(pool: Candidates, tiles: list[Indices], device: str) -> NDArray[np.float32]:
     """For the rows of the last tile, the highest cosine with a row before it, in its own tile or an earlier one."""
     own = to_device(pool.gather(tiles[-1]), device)
+    # Below the diagonal stand the rows before; what stands on it and above is set lower than any similarity.
     similar = _cosines(own, own).tril_(diagonal=-1)
     similar += torch.full_like(similar, _FIRST - 1).triu_()
     highest = similar.amax(dim=1).clamp_(min=_FIRST)
@@ -189,11 +191,11 @@ class FarthestPoint(Curator):
             pool = candidates(vectors, keep, seed, numbers)
             keys = pool.keys(seed)
         with watch.stage("spread"):
-            chosen, radius = _spread(pool, keys, min(keep, len(pool)), device)
+            chosen, radius = _greedy_centres(pool, keys, min(keep, len(pool)), device)
         return make_selection(pool, chosen, curator=self, seed=seed, seconds=watch.seconds, facts={"radius": radius})
 
 
-def _spread(pool: Candidates, keys: Keys, keep: int, device: str) -> tuple[Indices, float]:
+def _greedy_centres(pool: Candidates, keys: Keys, keep: int, device: str) -> tuple[Indices, float]:
     """The first ``keep`` rows of the greedy order, and the largest distance left."""
     tiles = _UnitTiles(pool, device)
     batch = smallest(keys, 1)
@@ -229,10 +231,12 @@ def _next_centres(pool: Candidates, keys: Keys, nearest: NDArray[np.float32], de
     picks: list[int] = []
     while True:
         pick = int(own.argmax())
+        # Of equally far rows the one with the lower key: its inverted key is the higher.
         farther = (own[pick], ~keys[few[pick]]) > bound
         if own[pick] < 0 or (picks and not farther):
             return few[picks]
         picks.append(pick)
+        # What the pick does to the few; the rest is told when all rows are gone through again.
         own = np.minimum(own, between[pick])
         own[pick] = -1
 
@@ -320,7 +324,7 @@ def _counts(pool: Candidates, references: Tensor, radius: float, device: str) ->
     limit = radius**2 * (1 + 1e-4)
     parts = pool.chunks(extra=len(references))
     products = float(len(pool)) * references.numel()
-    for part in shown(parts, "count neighbours (chunks)", len(parts), products):
+    for part in track_long(parts, "count neighbours (chunks)", len(parts), products):
         squares = squared_distances(to_device(pool.unit(part), device), references)
         counts[part] = (squares <= limit).sum(dim=1).cpu().numpy()
     return counts

@@ -64,7 +64,9 @@ def tree_quotas(leaf_sizes: Counts, parents: Sequence[NDArray[np.int64]], target
     return quotas
 
 
-def scores(ranks: NDArray[np.float64], uniforms: NDArray[np.float64], diversity: float) -> NDArray[np.float64]:
+def diversity_scores(
+    ranks: NDArray[np.float64], uniforms: NDArray[np.float64], diversity: float
+) -> NDArray[np.float64]:
     """How much a row is wanted within its leaf: ``(1 - |eta|) u + |eta| r``, with ``1 - r`` for a negative eta.
 
     OceanSAR-1 (Kerdreux et al. 2025, arXiv 2504.06962) describes a diversity parameter that favours points near the
@@ -84,7 +86,7 @@ def scores(ranks: NDArray[np.float64], uniforms: NDArray[np.float64], diversity:
 
 
 def draw(leaves: Counts, distances: NDArray[Any], quotas: Counts, keys: Keys, diversity: float) -> NDArray[np.int64]:
-    """Take of each leaf as many rows as its quota, those with the highest :func:`scores`.
+    """Take of each leaf as many rows as its quota, those with the highest :func:`diversity_scores`.
 
     A row's rank is that of its distance in its leaf of ``m`` rows, ``(rank + 0.5) / m``. Ties go by key. A larger
     quota only adds rows.
@@ -102,7 +104,7 @@ def draw(leaves: Counts, distances: NDArray[Any], quotas: Counts, keys: Keys, di
     sizes = np.bincount(leaves, minlength=len(quotas))
     assert np.all(quotas <= sizes), "no quota exceeds its leaf"
     places = _places(leaves, sizes, np.lexsort((keys, distances, leaves)))
-    wanted = scores((places + 0.5) / sizes[leaves], uniform(keys), diversity)
+    wanted = diversity_scores((places + 0.5) / sizes[leaves], uniform(keys), diversity)
     places = _places(leaves, sizes, np.lexsort((keys, -wanted, leaves)))
     return np.flatnonzero(places < quotas[leaves])
 
@@ -116,10 +118,12 @@ def _places(leaves: Counts, sizes: Counts, order: NDArray[np.int64]) -> Counts:
 
 
 def _cut(sizes: Counts, target: int) -> int:
+    """The largest whole number that all groups can give at most, with a sum of no more than the target."""
     ascending = np.sort(sizes)
     # With the cut at the i-th size, the smaller groups are full and the others give that size each.
     smaller = np.cumsum(ascending) - ascending
     others = len(ascending) - np.arange(len(ascending))
+    # The first size at which that would be too much: the cut lies below it, and its group is the first that is cut.
     i = int(np.argmax(smaller + others * ascending > target))
     return int((target - smaller[i]) // others[i])
 

@@ -13,6 +13,7 @@ from terrasieve.curation.keys import Keys, rekey, slices, uniform
 Seeding = Literal["k-means++", "farthest", "random"]
 
 _ROUNDS = 16
+"""Rounds in which many centroids are drawn; each costs as much as an assignment to those it draws."""
 _ONE_BY_ONE = 2**19
 """Distances up to which centroids are chosen one by one."""
 
@@ -46,6 +47,7 @@ def seed_centroids(rows: Tensor, keys: Keys, clusters: int, kind: Seeding, memor
         return rows[first[:wanted]]
     one_by_one = kind == "farthest" or len(rows) * wanted <= _ONE_BY_ONE
     rounds = wanted if one_by_one else min(_ROUNDS, wanted)
+    # Distances come from lengths and products, whose rounding is relative to the lengths.
     noise = _SAME * rows.square().sum(dim=1).mean()
     nearest = torch.full((len(rows),), torch.inf, dtype=torch.float32, device=rows.device)
     chosen: list[Tensor] = []
@@ -56,6 +58,7 @@ def seed_centroids(rows: Tensor, keys: Keys, clusters: int, kind: Seeding, memor
         else:
             scores = nearest if kind == "farthest" else _scores(nearest, rekey(keys, turn))
             taken = scores.masked_fill(nearest <= noise, -torch.inf).topk(count).indices
+            # Where fewer distinct rows than wanted are left, copies fill up the count: away with them.
             taken = taken[nearest[taken] > noise]
         if not len(taken):
             break

@@ -1,6 +1,7 @@
-"""Write the embedding of an archive as a GeoParquet file, streamed and resumable.
+"""The embedding of an archive as a GeoParquet file, streamed and resumable, and as a STAC collection.
 
-The metadata key ``emb`` follows the STAC Embedding extension (https://github.com/stac-extensions/embedding).
+The file's metadata key ``emb`` and the collection follow the STAC Embedding extension
+(https://github.com/stac-extensions/embedding).
 """
 
 from __future__ import annotations
@@ -119,12 +120,11 @@ def hilbert_order(samples: pa.Table, indices: NDArray[np.int64]) -> NDArray[np.i
 
 
 # ----------------------------------------------------------------------- parts
-# The parts of an unfinished Parquet file, so that a run can be stopped and taken up again.
 
 
 @dataclass(frozen=True)
 class Parts:
-    """Parts of one file: ``<file>.parts/part-00000.parquet`` and so on, beside ``provenance.json``.
+    """Parts of an unfinished file: ``<file>.parts/part-00000.parquet`` and so on, beside ``provenance.json``.
 
     Attributes:
         target: The file that the parts will become.
@@ -209,16 +209,17 @@ class Parts:
 
 
 # ------------------------------------------------------------------ collection
-# An embedding file as a STAC collection of the Embedding extension.
-# Its required fields (https://github.com/stac-extensions/embedding): ``emb:type``, ``emb:dimensions``, ``data_type``,
-# ``extent``, ``license``, and links ``emb:model`` and ``emb:source-data``.
 
 SCHEMA = "https://stac-extensions.github.io/embedding/v1.0.0/schema.json"
 ASSET = "embeddings"
+"""Name of the file among the collection's assets."""
 
 
 def embedding_collection(path: Path, licence: str = "other") -> dict[str, Any]:
     """The collection that describes an embedding file.
+
+    The extension requires ``emb:type``, ``emb:dimensions``, ``data_type``, ``extent``, ``license``, and links
+    ``emb:model`` and ``emb:source-data``.
 
     Args:
         path: The GeoParquet file, as :func:`terrasieve.embeddings.write_embeddings` writes it.

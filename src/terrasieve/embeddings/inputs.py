@@ -1,4 +1,4 @@
-"""What an encoder is shown: bands of one sensor, written ``s2:B04,B03,B02``."""
+"""What an encoder is shown: bands of one sensor, written ``s2:B04,B03,B02``; vectors of several inputs are joined."""
 
 from __future__ import annotations
 
@@ -116,10 +116,6 @@ def bands_by_sensor(inputs: Iterable[EncoderInput]) -> dict[str, tuple[str, ...]
     for one in inputs:
         needed.setdefault(one.sensor, {}).update(dict.fromkeys(one.bands))
     return {sensor: tuple(bands) for sensor, bands in needed.items()}
-
-
-# --------------------------------------------------------------------- joining
-# From the vectors of several inputs to one vector a sample.
 
 
 def join(vectors: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -1,6 +1,7 @@
 """From samples to vectors, batch by batch, in constant memory.
 
-A thread reads ahead while the encoder works, so that the forward pass never waits for pixels.
+A thread reads ahead while the encoder works, so that the forward pass never waits for pixels. Pixels are standardised
+by the statistics of the archive that the encoder was trained on, or of the one that is embedded.
 """
 
 from __future__ import annotations
@@ -244,7 +245,6 @@ def _stack(arrays: list[NDArray[np.generic]], size: int | None) -> tuple[NDArray
 
 
 # ----------------------------------------------------------------- normalising
-# By what statistics an archive is standardised before it is embedded.
 
 StatisticsOf = Literal["encoder", "archive"]
 

@@ -1,4 +1,18 @@
-"""Where a ViT's class token looks."""
+"""Maps of where in an image a network's answer comes from: attention, FullGrad and Grad-CAM.
+
+Attention is that of a ViT's class token (Caron et al. 2021, Emerging Properties in Self-Supervised Vision
+Transformers), of the last block or rolled out over all.
+
+FullGrad takes a score apart into what came through the input and what came through each bias (Srinivas and Fleuret
+2019, Full-Gradient Representation for Neural Network Visualization, arXiv 1905.00780). A network of affine layers with
+ReLU between them is affine around every input, so its output is the input times its gradient plus, over all layers, the
+bias times the gradient of what it was added to. Batch normalisation in eval mode is such an affine layer; its bias is
+implicit.
+
+Grad-CAM serves where a network is not piecewise linear (Selvaraju et al. 2017, Visual Explanations from Deep Networks
+via Gradient-based Localization, section 3, equations 1 and 2): the last feature maps, weighed by how much a score rises
+with each.
+"""
 
 from __future__ import annotations
 
@@ -24,6 +38,8 @@ from timm.layers.drop import DropPath  # isort: skip
 from timm.layers.norm_act import BatchNormAct2d  # isort: skip
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
+
+# ------------------------------------------------------------------- attention
 
 
 @dataclass(frozen=True)
@@ -54,6 +70,7 @@ def attention_maps(encoder: Encoder, pixels: Tensor) -> AttentionMaps:
     """
     rows, columns, prefix = _grid(encoder.model, (pixels.shape[2], pixels.shape[3]))
     attentions = block_attentions(encoder, pixels)
+    # Row 0 is what the class token attends to; the first columns are itself and registers, which lie nowhere.
     heads = attentions[-1][:, :, 0, prefix:].reshape(len(pixels), -1, rows, columns)
     rolled = rollout(attentions)[:, 0, prefix:].reshape(-1, rows, columns)
     size = (pixels.shape[2], pixels.shape[3])
@@ -79,7 +96,7 @@ def block_attentions(encoder: Encoder, pixels: Tensor) -> list[Tensor]:
         )
     attentions: list[Tensor] = []
     for layer in layers:
-        # The fused kernel never holds the attention itself.
+        # The fused kernel never holds the attention itself; dropout, off in eval mode, is where it can be seen.
         layer.fused_attn = False
         layer.attn_drop.register_forward_hook(lambda module, inputs, output: attentions.append(output))
     with torch.no_grad():
@@ -103,6 +120,7 @@ def rollout(attentions: Sequence[Tensor]) -> Tensor:
     identity = torch.eye(tokens, dtype=attentions[0].dtype, device=attentions[0].device)
     rolled = identity.expand(len(attentions[0]), tokens, tokens)
     for attention in attentions:
+        # Rows sum to 1 and so does the identity's: half of the sum keeps that.
         rolled = (attention.mean(dim=1) + identity) / 2 @ rolled
     return rolled
 
@@ -140,13 +158,7 @@ def as_array(values: Tensor) -> NDArray[np.float64]:
     return np.asarray(values.detach().cpu().double().numpy())
 
 
-# ------------------------------------------------------------------- gradients
-# Maps by gradients of a score: FullGrad, and Grad-CAM where a network does not allow it.
-# FullGrad takes a score apart into what came through the input and what came through each bias (Srinivas and Fleuret
-# 2019, Full-Gradient Representation for Neural Network Visualization, arXiv 1905.00780). A network of affine layers
-# with ReLU between them is affine around every input, so its output is the input times its gradient plus, over all
-# layers, the bias times the gradient of what it was added to. Batch normalisation in eval mode is such an affine
-# layer; its bias is implicit.
+# -------------------------------------------------------------------- FullGrad
 
 AFFINE = (_ConvNd, nn.Linear, _BatchNorm)
 """Layers that may have a bias."""
@@ -224,6 +236,7 @@ def full_gradient(network: nn.Module, pixels: Tensor, classes: NDArray[np.int64]
 
 
 def _summarise(score: Tensor, terms: Sequence[Tensor]) -> FullGradient:
+    # In float64 from here on: thousands of terms that cancel are added up.
     sums, score = torch.stack([term.flatten(1).sum(dim=1) for term in terms]).cpu().double(), score.cpu().double()
     missing = (sums.sum(dim=0) - score).abs()
     _check_complete(missing, sums.abs().sum(dim=0))
@@ -287,20 +300,18 @@ def _bias(module: nn.Module) -> Tensor | None:
 
 
 def _check_piecewise_linear(network: nn.Module) -> None:
+    # Containers compute nothing of their own; a module with parameters beside its children may.
     layers = [one for one in network.modules() if not list(one.children()) or list(one.parameters(recurse=False))]
-    foreign = {type(one).__name__ for one in layers if not _is_piecewise_linear(one)}
+    foreign = {type(one).__name__ for one in layers if not isinstance(one, AFFINE + HOMOGENEOUS)}
+    # Without running statistics it normalises by the batch in eval mode, too, and samples meet.
+    norms = [one for one in layers if isinstance(one, _BatchNorm)]
+    foreign |= {type(one).__name__ for one in norms if one.running_mean is None or one.running_var is None}
     if foreign:
         raise ConfigError(
             f"FullGrad needs layers that are piecewise linear, so that its terms sum to the score, and this network "
             f"has {', '.join(sorted(foreign))}. Explain a ViT by its attention maps and another convolutional network "
             "by Grad-CAM."
         )
-
-
-def _is_piecewise_linear(layer: nn.Module) -> bool:
-    if isinstance(layer, _BatchNorm):
-        return layer.running_mean is not None and layer.running_var is not None
-    return isinstance(layer, AFFINE + HOMOGENEOUS)
 
 
 def _check_complete(missing: Tensor, magnitude: Tensor) -> None:
@@ -313,8 +324,6 @@ def _check_complete(missing: Tensor, magnitude: Tensor) -> None:
 
 
 # -------------------------------------------------------------------- Grad-CAM
-# Selvaraju et al. 2017, Grad-CAM: Visual Explanations from Deep Networks via Gradient-based Localization, section 3,
-# equations 1 and 2: the last feature maps, weighed by how much a score rises with each.
 
 
 def grad_cam(network: nn.Module, pixels: Tensor, classes: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -337,6 +346,7 @@ def grad_cam(network: nn.Module, pixels: Tensor, classes: NDArray[np.int64]) -> 
     with torch.enable_grad():
         scores, features = _last_map(frozen, pixels.detach().clone().requires_grad_())
         (gradient,) = torch.autograd.grad(class_scores(scores, classes).sum(), features)
+    # Only what speaks for the class is kept; what speaks for another one is negative.
     weights = gradient.mean(dim=(2, 3), keepdim=True)
     maps = functional.relu((weights * features.detach()).sum(dim=1))
     return as_array(upsample(maps, (pixels.shape[2], pixels.shape[3])))
@@ -348,7 +358,7 @@ def _last_map(network: nn.Module, pixels: Tensor) -> tuple[Tensor, Tensor]:
 
     def keep(module: nn.Module, inputs: object, output: object) -> None:
         if isinstance(output, Tensor) and output.ndim == 4 and output.shape[2:].numel() > 1:
-            last[:] = [output]
+            last[:] = [output]  # layers run in order, so that the last one stays
 
     handles = [module.register_forward_hook(keep) for module in network.modules()]
     try:

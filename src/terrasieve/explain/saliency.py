@@ -1,4 +1,7 @@
-"""Maps of where in a sample the score of a class comes from."""
+"""Galleries of maps: where in a sample the score of a class comes from, by every method that the network allows.
+
+The class is that of a linear probe on top of the encoder; both together are one network with a score for each class.
+"""
 
 from __future__ import annotations
 
@@ -169,7 +172,6 @@ def _describe(subject: Subject, per_class: int, target: str) -> str:
 
 
 # ------------------------------------------------------------------------ head
-# The linear probe on top of an encoder, so that both are one network that gives a score for each class.
 
 
 def affine_head(probe: LogisticProbe) -> nn.Linear:

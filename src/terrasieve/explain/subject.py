@@ -1,4 +1,4 @@
-"""The encoder that is to be explained, with the samples and vectors that every explanation needs."""
+"""What is explained: an encoder with its samples and vectors, which of the samples are shown, and as what pictures."""
 
 from __future__ import annotations
 
@@ -126,8 +126,7 @@ def read_pixels(subject: Subject, shown: EncoderInput, indices: NDArray[np.int64
         yield prepare_batch(batch, [shown], subject.normaliser, settings.size, device_of(subject.encoder))[0]
 
 
-# -------------------------------------------------------------------- choosing
-# Which samples are shown.
+# ----------------------------------------------------------- samples to show
 
 
 def right_and_wrong(
@@ -140,12 +139,13 @@ def right_and_wrong(
         predicted: What was predicted instead, shape ``(n,)``.
         confidence: Probability of the predicted class, shape ``(n,)``.
         per_class: Most samples of each kind of each class.
-        seed: Of the draw of the recognised.
+        seed: Seed of the draw among the recognised.
 
     Returns:
         Positions in ``labels``, in the order of the classes.
     """
     classes = np.unique(labels)
+    # The code -1, which is no class, stands for the mistaken.
     recognised = shuffled_members(
         np.where(labels == predicted, labels, -1), classes, generator(Stream.EXPLAINED_SAMPLES, seed)
     )
@@ -157,7 +157,6 @@ def right_and_wrong(
 
 
 # ------------------------------------------------------------------ thumbnails
-# Samples as small pictures inside a page.
 
 GALLERY_PIXELS = 96
 """Longest side of a picture in a gallery."""
@@ -166,6 +165,7 @@ POINT_PIXELS = 40
 """Longest side of a picture at a point of a projection, of which there are many."""
 
 COLOURS = "inferno"
+"""Matplotlib's colour map of saliency: bright where a map is high, and even in lightness."""
 
 RGB = NDArray[np.float64]
 """A picture, shape ``(height, width, 3)``, 0 to 1."""
@@ -177,7 +177,7 @@ class Album:
 
     Attributes:
         pictures: Pictures by index into the archive, each of shape ``(height, width, 3)``, 0 to 1.
-        ids: Of all samples of the archive.
+        ids: Ids of all samples of the archive, shape ``(n,)``.
         labels: Class code of all samples of the archive; -1 where unlabelled.
         classes: Names of the codes.
         size: Longest side, in pixels, of a picture in a page.
@@ -227,7 +227,7 @@ def data_uri(picture: RGB, size: int, quality: int = 75) -> str:
     Args:
         picture: Shape ``(height, width, 3)``, 0 to 1.
         size: Longest side in pixels; a smaller picture is not enlarged.
-        quality: Of the JPEG, 1 to 95.
+        quality: Quality of the JPEG, 1 to 95.
     """
     image = Image.fromarray(np.round(np.clip(picture, 0, 1) * 255).astype(np.uint8), "RGB")
     image.thumbnail((size, size), Image.Resampling.LANCZOS)
@@ -244,8 +244,8 @@ def overlay(picture: RGB, saliency: NDArray[np.float64], alpha: float = 0.8) -> 
         saliency: Any height and width that cover the same ground; drawn from its least to its greatest value.
         alpha: Opacity where the map is greatest, 0 to 1.
     """
-    spread = float(np.ptp(saliency))
-    unit = (saliency - saliency.min()) / spread if spread > 0 else np.zeros_like(saliency)
+    span = float(np.ptp(saliency))
+    unit = (saliency - saliency.min()) / span if span > 0 else np.zeros_like(saliency)
     scaled = unit.astype(np.float32)
     heat = np.asarray(Image.fromarray(scaled).resize(picture.shape[1::-1], Image.Resampling.BILINEAR), dtype=float)
     grey = picture.mean(axis=2, keepdims=True)

@@ -67,7 +67,7 @@ class Method(nn.Module, ABC):
         """The loss of views whose number is right; for subclasses to write, for ``forward`` to call.
 
         Args:
-            views: As :meth:`forward` takes them.
+            views: One batch a view, ``(n, c, height, width)``, as many as :meth:`forward` takes.
         """
 
     @abstractmethod

@@ -16,6 +16,7 @@ from torch.nn import functional
 from terrasieve.errors import CollapseError, NonFiniteError
 
 _ENOUGH_ROWS = 32
+"""Rows below which a rank is low for want of rows, not of directions."""
 
 
 def feature_std(features: Tensor) -> Tensor:
@@ -52,6 +53,7 @@ def effective_rank(features: Tensor) -> Tensor:
     if len(rows) < 2:
         return rows.new_zeros(())
     centred = rows - rows.mean(dim=0)
+    # Its eigenvalues are the squared singular values; of both products the smaller has all that are not 0.
     gram = centred @ centred.T if len(rows) < rows.shape[1] else centred.T @ centred
     values = torch.linalg.eigvalsh(gram).clamp(min=0).sqrt()
     values = values[values > torch.finfo(torch.float32).eps * rows.norm()]
@@ -64,7 +66,7 @@ class CollapseReading(NamedTuple):
 
     Attributes:
         std: :func:`feature_std`, 0 to 1.
-        rank: :func:`effective_rank`.
+        rank: :func:`effective_rank`, from 1 to the length of the vectors; 0 where all are equal.
     """
 
     std: float

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from difflib import get_close_matches
 from typing import Any
 
 import terrasieve._torchvision  # noqa: F401  (must come first: timm imports torchvision)
 
 import timm  # isort: skip
-from collections.abc import Mapping
-
 import torch
 from pydantic import Field
 from torch import Tensor, nn
@@ -128,10 +127,6 @@ def _create(spec: BackboneSpec, sized: bool, seed: int) -> nn.Module:
     return model
 
 
-# --------------------------------------------------------------------- patches
-# Which image sizes a backbone takes.
-
-
 def check_sizes(encoder: Encoder, sizes: Mapping[str, int]) -> None:
     """Refuse views that a ViT cannot cut into whole patches.
 
@@ -147,8 +142,8 @@ def check_sizes(encoder: Encoder, sizes: Mapping[str, int]) -> None:
         return
     for name, size in sizes.items():
         if size % patch[0] or size % patch[1]:
-            nearest = max(1, round(size / patch[0])) * patch[0]
+            closest = max(1, round(size / patch[0])) * patch[0]
             raise ConfigError(
                 f"View {name!r} is {size} pixels wide, but the backbone cuts images into patches of {patch[0]} pixels. "
-                f"Set views.branches.{name}.size={nearest}, or choose a backbone with other patches."
+                f"Set views.branches.{name}.size={closest}, or choose a backbone with other patches."
             )

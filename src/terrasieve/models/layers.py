@@ -1,9 +1,13 @@
-"""Several views in one pass, each normalised by its own batch statistics.
+"""Layers that compute the same in another way, put into a network that is already built.
 
-A view must be normalised by itself: optical and radar views have little in common, and statistics over both would
-tell a network which is which. Passing views one by one does that, and loads every weight once a view. Convolutions
-of one larger batch are faster, so here the views of one size are passed together and only batch normalisation takes
-them apart.
+Several views in one pass, each normalised by its own batch statistics: optical and radar views have little in common,
+and statistics over both would tell a network which is which. Passing views one by one does that, and loads every weight
+once a view. Convolutions of one larger batch are faster, so here the views of one size are passed together and only
+batch normalisation takes them apart.
+
+Convolutions whose output is one pixel, computed as the linear maps that they are: the last stage of a ResNet sees one
+pixel of a 32-pixel view, and a kernel of 3 by 3 then multiplies eight of nine weights by padding. On the CPU, leaving
+these out halves the time of a training step at that size.
 """
 
 from __future__ import annotations
@@ -16,6 +20,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 
+# --------------------------------------------------- views and their statistics
+
 
 class _SplitBatchNorm(_BatchNorm):
     """Batch normalisation that may be told that its batch is several views, one after the other."""
@@ -25,6 +31,7 @@ class _SplitBatchNorm(_BatchNorm):
     def forward(self, batch: Tensor) -> Tensor:
         if self.views == 1 or not self.training:
             return super().forward(batch)
+        # One after the other, so that running statistics move once a view, as they would if views came alone.
         return torch.cat([super(_SplitBatchNorm, self).forward(view) for view in batch.chunk(self.views)])
 
 
@@ -58,6 +65,7 @@ def pass_views(model: nn.Module, views: Sequence[Tensor]) -> list[Tensor]:
     """
     norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]
     apart = [norm for norm in norms if isinstance(norm, _SplitBatchNorm)]
+    # One that cannot take views apart would mix their statistics.
     if len(apart) < len(norms):
         return [model(view) for view in views]
     outputs: dict[int, Tensor] = {}
@@ -83,12 +91,12 @@ def _several_views(norms: Sequence[_SplitBatchNorm], count: int) -> Iterator[Non
     try:
         yield
     finally:
+        # Also after an error: a later pass of one view alone must not be cut into parts.
         for norm in norms:
             norm.views = 1
 
 
-# ------------------------------------------------------------- replace modules
-# Layers replaced by subclasses that compute the same in another way, inside a network that is already built.
+# ------------------------------------------------------------------ replacing
 
 
 def replace_modules(model: nn.Module, kinds: Mapping[type[nn.Module], type[nn.Module]]) -> None:
@@ -102,16 +110,14 @@ def replace_modules(model: nn.Module, kinds: Mapping[type[nn.Module], type[nn.Mo
     for parent in list(model.modules()):
         for name, child in parent.named_children():
             if type(child) in kinds:
+                # Not constructed, which would draw weights: the subclass takes over everything the layer holds.
                 kind = kinds[type(child)]
                 replaced = kind.__new__(kind)
                 replaced.__dict__ = child.__dict__.copy()
                 setattr(parent, name, replaced)
 
 
-# ----------------------------------------------------------------------- pixel
-# Convolutions whose output is one pixel, computed as what they are: linear maps.
-# The last stage of a ResNet sees one pixel of a 32-pixel view, and a kernel of 3 by 3 then multiplies eight of nine
-# weights by padding. On the CPU, leaving these out halves the time of a training step at that size.
+# ---------------------------------------------------- convolutions to one pixel
 
 
 class PixelConv2d(nn.Conv2d):
@@ -125,6 +131,7 @@ class PixelConv2d(nn.Conv2d):
         covered = self._covered(input)
         if covered is None:
             return super().forward(input)
+        # The kernel begins ``padding`` before the input, so that its first weights there meet nothing but zeros.
         rows, columns = covered
         (top, left) = (int(self.padding[0]), int(self.padding[1]))
         weight = self.weight[:, :, top : top + rows, left : left + columns]
@@ -140,6 +147,7 @@ class PixelConv2d(nn.Conv2d):
         for size, kernel, pad, stride in zip(
             input.shape[-2:], self.kernel_size, self.padding, self.stride, strict=True
         ):
+            # Room for the kernel once and not a stride further: one place along this axis.
             if not 0 <= size + 2 * pad - kernel < stride:
                 return None
             covered.append(min(size, kernel - pad))

@@ -103,6 +103,7 @@ def prepare(
             f"The probe {foreign.name} is made for {foreign.task}, but {splits.target.column!r} is a target of "
             f"{splits.target.task}; choose another probe or target."
         )
+    # Of the train split alone: pixels of test samples have no say in how they are standardised.
     statistics = measure(archive, sensors=list(bands_by_sensor(distinct_members(rows))), indices=splits.train)
     return ProbeTask(
         archive=archive,
@@ -112,7 +113,7 @@ def prepare(
         probes=chosen,
         train_shares=tuple(train_shares),
         seed=seed,
-        data=describe(archive, splits, settings),
+        data=describe_data(archive, splits, settings),
     )
 
 
@@ -136,7 +137,7 @@ def compare(candidates: Sequence[Candidate], inputs: Sequence[EncoderInput], tas
     return [one for candidate in candidates for one in fit_probes(embed_candidate(candidate, inputs, task), task)]
 
 
-def describe(archive: Archive, splits: Splits, settings: EmbedSettings) -> str:
+def describe_data(archive: Archive, splits: Splits, settings: EmbedSettings) -> str:
     """Archive, sizes, split and normalisation in one line."""
     classes = splits.classes
     size = f"resized to {settings.size} px" if settings.size else "native size"
@@ -226,6 +227,7 @@ def measure_probe(
         Labelled(part, splits.labels[indices])
         for part, indices in zip(np.split(features, bounds), (splits.train, splits.val, splits.test), strict=True)
     )
+    # Drawn by the task's seed, so that every model is fitted on the same samples.
     if share < 1:
         kept = stratified_subset(splits.target.strata()[splits.train], share, task.seed)
         train = Labelled(train.features[kept], train.labels[kept])

@@ -1,7 +1,8 @@
 """Weighted k-nearest-neighbour prediction, as self-supervised vision measures features.
 
 The weighting is that of Wu et al. 2018 (Unsupervised Feature Learning via Non-Parametric Instance
-Discrimination, section 3.4), with k = 20 and temperature 0.07 as DINO uses it (Caron et al. 2021).
+Discrimination, section 3.4), with k = 20 and temperature 0.07 as DINO uses it (Caron et al. 2021). Classes are decided
+by votes of the neighbours; numbers and labels are their means. The search is exact, in bounded memory.
 """
 
 from __future__ import annotations
@@ -17,8 +18,7 @@ from torch.nn import functional
 from terrasieve.probes.metrics import Task
 from terrasieve.probes.probe import Features, Labelled, Labels, Probe, check_labelled, check_vectors
 
-# ------------------------------------------------------------------ similarity
-# The nearest train vectors of each query by cosine similarity, in bounded memory.
+# ------------------------------------------------------------------ neighbours
 
 SIMILARITIES_AT_ONCE = 2**22
 """Bound on the entries of one matrix of similarities: 16 MiB in float32."""
@@ -77,6 +77,7 @@ def _merge(best: Tensor, rows: Tensor, cosines: Tensor, first: int) -> tuple[Ten
     if width == 0:
         return best, rows
     query, column = better.nonzero(as_tuple=True)
+    # Where in its row a better one goes: its place among all, less the number in the rows before.
     slot = torch.arange(len(query), device=query.device) - (counts.cumsum(0) - counts)[query]
     shape = len(best), width
     candidates = cosines.new_full(shape, -torch.inf).index_put_((query, slot), cosines[query, column])
@@ -93,7 +94,6 @@ def _unit(vectors: NDArray[np.floating], device: str | torch.device) -> Tensor:
 
 
 # ---------------------------------------------------------------------- probes
-# Classes by votes, numbers and labels by means of the neighbours.
 
 QUERIES_AT_ONCE = 2**14
 """Bound on the vectors whose votes are held at once."""

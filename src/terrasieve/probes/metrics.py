@@ -56,6 +56,7 @@ METRIC_INFO: Mapping[str, MetricInfo] = {
 """Every metric of every probe by name. Regression metrics but the last two are in the unit of the target."""
 
 RESAMPLES = 1000
+"""Bootstrap resamples behind each interval."""
 MULTILABEL_RESAMPLES = 200
 """Fewer than for one class a sample, because each resample costs a pass over every label's ranking."""
 
@@ -110,7 +111,6 @@ def as_table(confusion: NDArray[np.int64]) -> tuple[tuple[int, ...], ...]:
 
 
 # -------------------------------------------------------------- classification
-# All from the confusion matrix: a resample changes nothing but its counts.
 
 
 def confusion_matrix(truth: NDArray[np.int64], predicted: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -175,7 +175,6 @@ def bootstrap_intervals(confusion: NDArray[np.int64], resamples: int = RESAMPLES
 
 
 # -------------------------------------------------------------- several labels
-# Mean average precision, from the ranking of the samples by each label's score.
 
 
 def average_precision_metrics(truth: NDArray[np.bool_], scores: NDArray[np.floating]) -> dict[str, float]:
@@ -252,16 +251,19 @@ def _mean_precisions(single: list[_Ranking], together: _Ranking, weights: Number
 
 
 # --------------------------------------------------------------------- numbers
-# Errors as oceanography states them, all from means over the samples.
 
 
 def regression_metrics(truth: Numbers, predicted: Numbers) -> dict[str, float]:
-    """RMSE, MAE, bias, scatter index and R2 of predictions, each of shape ``(n,)``.
+    """RMSE, MAE, bias, scatter index and R2 of predictions, as oceanography states them.
 
     The bias is the mean of prediction less truth. The scatter index is the standard deviation of that error,
     divided by the mean of the truth: the error that is left when the bias is taken off, relative to what is measured.
     R2 is one less the ratio of the squared errors to the squared deviations of the truth from its mean; below 0, the
     mean would have been the better prediction. A scatter index of values around 0 and R2 of constant truth are NaN.
+
+    Args:
+        truth: In the unit of the target, shape ``(n,)``.
+        predicted: In the unit of the target, shape ``(n,)``.
 
     Raises:
         ValueError: The arrays differ in shape or are empty.
@@ -297,12 +299,13 @@ def _moments(truth: Numbers, predicted: Numbers) -> Numbers:
 
 def _from_means(means: Numbers) -> dict[str, Numbers]:
     bias, squared, absolute, centred, centred_squared, level = means
-    spread = np.sqrt(np.maximum(squared - bias**2, 0))
+    # Rounding may take the difference of two nearly equal numbers below 0.
+    deviation = np.sqrt(np.maximum(squared - bias**2, 0))
     variance = centred_squared - centred**2
     return {
         "rmse": np.sqrt(squared),
         "mae": absolute,
         "bias": bias,
-        "scatter_index": np.divide(spread, level, out=np.full_like(spread, np.nan), where=level > 0),
+        "scatter_index": np.divide(deviation, level, out=np.full_like(deviation, np.nan), where=level > 0),
         "r2": 1 - np.divide(squared, variance, out=np.full_like(squared, np.nan), where=variance > 0),
     }

@@ -1,4 +1,7 @@
-"""The models of a comparison, and how each is shown the same bands."""
+"""The models of a comparison, how each is shown the same bands, and the floors that a trained encoder has to beat.
+
+Floors are statistics of the image itself, and the encoder's own backbone untrained.
+"""
 
 from __future__ import annotations
 
@@ -122,9 +125,9 @@ def check_names(candidates: Sequence[Candidate]) -> None:
 
 
 # ---------------------------------------------------------------------- floors
-# What a trained encoder has to beat: statistics of the image itself, and its own backbone untrained.
 
 PERCENTILES = (5, 25, 50, 75, 95)
+"""Percentiles of a band's pixels, in per cent."""
 SPECTRAL_RINGS = ((1 / 16, 1 / 8), (1 / 8, 1 / 4), (1 / 4, 1 / 2))
 """Octaves of spatial frequency, in cycles per pixel."""
 

@@ -1,4 +1,4 @@
-"""What every probe is: fitted on frozen vectors, scored with intervals, able to state its protocol."""
+"""What every probe is: fitted on frozen vectors, scored with intervals, able to state its protocol; and all of them."""
 
 from __future__ import annotations
 
@@ -187,8 +187,7 @@ def hold_back(train: Labelled, strata: Labels, seed: int) -> tuple[Labelled, Lab
     return Labelled(train.features[kept], train.labels[kept]), Labelled(train.features[held], train.labels[held])
 
 
-# ----------------------------------------------------------------------- named
-# Which probes there are for which kind of target.
+# ------------------------------------------------------------------ by name
 
 PROBES: Registry[Probe] = Registry(
     kind="probe",

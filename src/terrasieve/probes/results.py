@@ -1,4 +1,4 @@
-"""The rows of a comparison: what is shown to an encoder, and what a probe then reached."""
+"""The rows of a comparison: what is shown to an encoder, what a probe then reached, and what it predicted."""
 
 from __future__ import annotations
 
@@ -179,11 +179,13 @@ def default_inputs(sensors: Mapping[str, Sensor], channels: int) -> tuple[Encode
         BandError: The archive offers nothing that fits.
     """
     seen = {key: sensor for key, sensor in sensors.items() if sensor.kind != "map"}
-    wanted = [
-        EncoderInput(sensor=key, bands=bands)
-        for key, sensor in seen.items()
-        for bands in _selections(sensor, JOINED_BANDS if channels == 1 else channels)
-    ]
+    count = JOINED_BANDS if channels == 1 else channels
+    wanted: list[EncoderInput] = []
+    for key, sensor in seen.items():
+        # Backwards, so that of sets of the same bands the one named first is the one that stays.
+        candidates = [*sensor.sets.values(), sensor.names]
+        distinct = {frozenset(bands): bands for bands in reversed(candidates) if len(bands) == count}
+        wanted += [EncoderInput(sensor=key, bands=bands) for bands in reversed(distinct.values())]
     if channels == 1:
         single = [EncoderInput(sensor=key, bands=(band,)) for key, sensor in seen.items() for band in sensor.names]
         wanted = single + wanted
@@ -205,14 +207,7 @@ def distinct_members(rows: Iterable[InputRow]) -> tuple[EncoderInput, ...]:
     return tuple(dict.fromkeys(one for row in rows for one in row.members))
 
 
-def _selections(sensor: Sensor, count: int) -> list[tuple[str, ...]]:
-    candidates = [*sensor.sets.values(), sensor.names]
-    distinct = {frozenset(bands): bands for bands in reversed(candidates) if len(bands) == count}
-    return list(reversed(distinct.values()))
-
-
 # ----------------------------------------------------------------- predictions
-# What each probe said of each test sample, kept so that models can be compared sample by sample.
 
 
 @dataclass(frozen=True)

@@ -162,9 +162,9 @@ def compare_paired(
     """
     left, right = _pairs(a, b)
     differences = _differences(left, right)
-    testable, spread = len(differences) > 1, bool(np.ptp(differences) > 0)
+    testable, varies = len(differences) > 1, bool(np.ptp(differences) > 0)
     zero = not differences.any()
-    t, low, high = _t_test(differences) if testable and (spread or zero) else (None, None, None)
+    t, low, high = _t_test(differences) if testable and (varies or zero) else (None, None, None)
     wilcoxon, rank_biserial = _wilcoxon(differences) if testable else (None, None)
     return Comparison(
         name_a,

@@ -15,23 +15,21 @@ from terrasieve.probes.metrics import Task
 from terrasieve.probes.probe import VALIDATION_SHARE
 
 SHARES = {"train": 0.70, "val": 0.15, "test": 0.15}
-"""Of a seeded stratified split, where none is published."""
-
+"""Shares of a seeded stratified split, where none is published."""
 
 STRATA = 10
 """Bands of equal count that a number is cut into, so that every part of a split covers its whole range."""
 
 
 # --------------------------------------------------------------------- targets
-# A column of an archive's table, read by its type.
 
 
 @dataclass(frozen=True)
 class Target:
-    """One thing known of samples.
+    """A column of an archive's table that a probe is to predict, read by its type.
 
     Attributes:
-        column: Where it stands in the table.
+        column: Name of the column.
         task: Text is a class, a list of texts several labels, and a floating-point number a value to regress.
         values: Class codes ``(n,)``, -1 where unknown; or labels ``(n, classes)`` as booleans; or numbers
             ``(n,)``, NaN where unknown.
@@ -53,6 +51,7 @@ class Target:
         if self.task == "classification":
             return np.asarray(self.values, dtype=np.int64)
         if self.task == "multilabel":
+            # The first that is true in ascending frequency: rare labels are what a split by chance would miss.
             order = np.argsort(self.values[self.known].sum(axis=0), kind="stable")
             return np.asarray(np.argmax(self.values[:, order], axis=1), dtype=np.int64)
         edges = np.quantile(self.values[self.known], np.linspace(0, 1, STRATA + 1)[1:-1])
@@ -121,7 +120,6 @@ def _unlabelled(column: str, count: int) -> ArchiveError:
 
 
 # ---------------------------------------------------------------------- splits
-# The published split, or a drawn one.
 
 
 @dataclass(frozen=True)
@@ -159,7 +157,7 @@ def make_splits(table: pa.Table, seed: int = 0, column: str = "split", target: s
 
     Args:
         table: From ``Archive.table()``.
-        seed: Of whatever has to be drawn.
+        seed: Seed of whatever has to be drawn.
         column: The column with ``train``, ``val`` and ``test``.
         target: The column that is to be predicted.
 
@@ -196,6 +194,7 @@ def _published(names: NDArray[np.object_], target: Target, column: str) -> dict[
 
 def _drawn(target: Target, seed: int) -> Splits:
     labelled, strata = np.flatnonzero(target.known), target.strata()
+    # Test samples are drawn first: they stay the same whatever share of the rest is held back to choose on.
     rest, test = stratified_holdout(strata[labelled], SHARES["test"], seed)
     train, val = stratified_holdout(strata[labelled[rest]], SHARES["val"] / (1 - SHARES["test"]), seed + 1)
     origin = f"stratified {':'.join(f'{100 * share:.0f}' for share in SHARES.values())}, drawn with seed {seed}"

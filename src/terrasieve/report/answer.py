@@ -1,4 +1,7 @@
-"""What a run learned, and whether it is better, in sentences that hold no number but the files'."""
+"""What a run learned, whether it is better, and what must be known before a number is believed.
+
+All in sentences that hold no number but the files'. A caution also says what to do.
+"""
 
 from __future__ import annotations
 
@@ -133,17 +136,19 @@ def _without_probes(run: Run) -> str:
 
 
 # -------------------------------------------------------------------- cautions
-# What must be known before a number is believed: one sentence each, with the number and what to do.
 
 Level = Literal["serious", "caution", "note"]
 LEVELS: tuple[Level, ...] = ("serious", "caution", "note")
 FEW_TEST_SAMPLES = 200
 """Below this, a 95 % interval of an accuracy near 0.5 is wider than 14 points."""
 FEW_OF_A_CLASS = 10
+"""Below this, one sample moves the recall of a class by more than 10 points."""
 ANNEALED = 0.1
 """Share of the highest learning rate under which a run counts as annealed."""
 _FALLEN_RANK = 0.25
+"""Share of its highest value under which an effective rank has fallen."""
 _COMPLETE = 1e-3
+"""Largest part of a score that saliency maps may miss without a word."""
 
 
 @dataclass(frozen=True)
@@ -160,7 +165,7 @@ def cautions(run: Run) -> tuple[Caution, ...]:
     return tuple(sorted(dict.fromkeys(found), key=lambda one: LEVELS.index(one.level)))
 
 
-# ---------------------------------------------------------------- data
+# What the data say.
 
 
 def _data(run: Run) -> Iterator[Caution]:
@@ -176,7 +181,7 @@ def _data(run: Run) -> Iterator[Caution]:
         )
 
 
-# ---------------------------------------------------------------- scores
+# What the probes say.
 
 
 def _scores(run: Run) -> Iterator[Caution]:
@@ -249,12 +254,13 @@ def _test_split(run: Run) -> Iterator[Caution]:
             )
 
 
-# ---------------------------------------------------------------- training
+# What the log and the weights say.
 
 
 def _training(run: Run) -> Iterator[Caution]:
     yield from _loss(run)
     yield from _collapse(run)
+    # A run that stands in the middle need not be annealed: one caution for one cause.
     if not (stopped := list(_unfinished(run))):
         yield from _annealing(run)
     yield from stopped
@@ -342,7 +348,7 @@ def _weights(run: Run) -> Iterator[Caution]:
         )
 
 
-# ---------------------------------------------------------------- explanation
+# What the explanation says.
 
 
 def _explanation(run: Run) -> Iterator[Caution]:

@@ -22,7 +22,7 @@ _KEYS = ["model", "inputs", "probe", "target", "train_share", "seed"]
 _NEEDED = [*_KEYS, "id", "truth", "predicted"]
 
 
-# ---------------------------------------------------------------- sample by sample
+# ------------------------------------------------------------ sample by sample
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,7 @@ class Predictions:
         mine, other = self.correct.get(_key(ours)), self.correct.get(_key(theirs))
         if mine is None or other is None or mine.keys() != other.keys():
             return None
+        # Paired by id: files need not list samples in one order.
         left = np.array([mine[name] for name in mine], dtype=np.float64)
         right = np.array([other[name] for name in mine], dtype=np.float64)
         if not (_agrees(left, ours) and _agrees(right, theirs)):
@@ -72,7 +73,7 @@ def _agrees(correct: NDArray[np.float64], row: ProbeRow) -> bool:
     return len(correct) == row.n_test and bool(np.isclose(correct.mean(), row.metrics.get("accuracy", np.nan)))
 
 
-# ---------------------------------------------------------------- groups
+# ---------------------------------------------------------------------- groups
 
 
 @dataclass(frozen=True)

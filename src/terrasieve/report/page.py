@@ -99,10 +99,10 @@ def write_report(runs: Sequence[Path], out: Path) -> Path:
         WriteError: The system refused the page; one that was there is untouched.
     """
     read = read_runs(runs)
-    return write_text(out, render([_part(f"run-{number}", run) for number, run in enumerate(read, 1)], read))
+    return write_text(out, render_page([_part(f"run-{number}", run) for number, run in enumerate(read, 1)], read))
 
 
-def render(parts: Sequence[Part], runs: Sequence[Run]) -> str:
+def render_page(parts: Sequence[Part], runs: Sequence[Run]) -> str:
     """The page as HTML."""
     compared = comparison(runs)
     charts = [*charts_in(compared), *charts_in(tuple(parts))]

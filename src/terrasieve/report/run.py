@@ -25,7 +25,9 @@ from terrasieve.report.grouping import Group, Predictions, groups_of, read_predi
 from terrasieve.runs import CARD, RoundRecord, RunFolder
 
 _BLOCK = 2**24
+"""Bytes of a file that are hashed at once."""
 _SHOWN_FROM = 2**29
+"""Bytes from which on hashing shows its progress: about a second."""
 
 Value = TypeVar("Value")
 
@@ -35,7 +37,7 @@ class Run:
     """Everything that a run folder says; what is not there is empty or None.
 
     Attributes:
-        folder: The run folder.
+        folder: Folder that all other values were read from.
         name: Name of the folder, with as many parents as tell the runs of one page apart.
         config: The resolved configuration, as its YAML file has it.
         log: One mapping a logged step, without the columns that were empty in it; values may be NaN.
@@ -124,7 +126,8 @@ def short_names(folders: Sequence[Path]) -> tuple[str, ...]:
 
 def _read(folder: Path, name: str) -> Run:
     run = RunFolder(folder)
-    if run.exported() is None and not any(path.is_file() for path in run.told):
+    exported = run.exported()
+    if exported is None and not any(path.is_file() for path in run.told):
         looked_for = ", ".join(str(path.relative_to(folder)) for path in run.told)
         raise ArchiveError(
             f"{folder} holds nothing to report on: looked for {looked_for}. Give the folder of a run, as "
@@ -135,7 +138,7 @@ def _read(folder: Path, name: str) -> Run:
         name=name,
         config=_parsed(run.config, _config) or {},
         log=_parsed(run.log, _log) or (),
-        card=_card(run),
+        card=read_card(exported / CARD) if exported else None,
         rows=tuple(read_json(run.probe)) if run.probe.is_file() else (),
         explanation=read_explanation(folder),
         rounds=run.rounds(),
@@ -167,15 +170,12 @@ def _log(text: str) -> tuple[Mapping[str, float], ...]:
         {name: float(value) for name, value in row.items() if name and value}
         for row in csv.DictReader(text.splitlines())
     ]
+    # A run that was killed may leave half a line.
     return tuple(row for row in rows if math.isfinite(row.get("step", math.nan)))
 
 
-def _card(run: RunFolder) -> EncoderCard | None:
-    folder = run.exported()
-    return read_card(folder / CARD) if folder else None
-
-
 def _quarantined(folder: Path) -> dict[str, int]:
+    # Lists of what was left out lie beside the archive that was indexed or packed, which may be in the run's folder.
     paths = sorted({*folder.rglob("*.quarantine.csv"), *folder.resolve().parent.glob("*.quarantine.csv")})
     counts = {path.name: _parsed(path, _rejected) or 0 for path in paths}
     return {name: count for name, count in counts.items() if count}
@@ -197,7 +197,6 @@ def sha256_of(paths: Sequence[Path]) -> dict[Path, str]:
     hashes = {path: hashlib.sha256() for path in paths}
     total = sum(path.stat().st_size for path in paths)
     blocks = _blocks(paths)
-    # Half a gigabyte takes about a second; below that a bar would only flicker.
     for path, block in track(blocks, "hash files (16 MiB)", -(-total // _BLOCK)) if total > _SHOWN_FROM else blocks:
         hashes[path].update(block)
     return {path: digest.hexdigest() for path, digest in hashes.items()}

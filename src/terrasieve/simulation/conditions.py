@@ -24,7 +24,7 @@ class Phenomenon:
     """One class.
 
     Attributes:
-        name: The label.
+        name: The label of its vignettes.
         winds: Lowest and highest wind speed at 10 m that it occurs at, in m/s.
         swell: Chance that a swell runs through it.
         polar: It occurs at high latitudes only.
@@ -52,36 +52,43 @@ PHENOMENA = (
 )
 """The most frequent first; the position is the rank."""
 
-# ------------------------------------------------------------ ocean conditions
-# What is known of a simulated Wave Mode vignette without its pixels: class, wind, waves, beam, place and time.
+# ------------------------------------------------------------------ conditions
 
+# Shape without unit, scale in m/s.
 _WEIBULL_SHAPE, _WEIBULL_SCALE = 2.2, 8.5
+# Distance in m over which the wind has blown: that decides how far its waves have grown.
 _FETCH = (30e3, 1500e3)
-_SWELL_HEIGHT, _SWELL_SPREAD, _SWELL_HEIGHTS = 1.8, 0.5, (0.4, 7.0)
+# Median in m, standard deviation of the logarithm, and what is cut off on either side.
+_SWELL_HEIGHT, _SWELL_SIGMA, _SWELL_HEIGHTS = 1.8, 0.5, (0.4, 7.0)
 _SWELL_PERIOD = (9.0, 16.0)
+"""In s: the waves of storms far away, longer than those of the local wind."""
 _STEEPEST_SWELL = 0.02
+"""Height over length: swells that come from far away are no steeper."""
 _BEAM_JITTER = 0.3
+"""Degrees by which the incidence of a vignette differs from that of its beam, either way."""
+# Boxes of water without land: west, east, south, north in degrees.
 _OPEN = ((-178, -135, 15, 48), (-50, -32, 12, 50), (-140, -85, -50, -12), (-32, 4, -50, -18), (62, 105, -45, -10))
 _POLAR = ((-165, -95, -72, -62), (-40, -12, -70, -60), (-20, 20, -66, -56))
 _START, _DAYS = datetime(2016, 1, 1, tzinfo=UTC), 5 * 365
+# Heading in degrees and local solar hour: Sentinel-1 flies over at dawn and at dusk.
 _ASCENDING, _DESCENDING = (348.0, 18.0), (192.0, 6.0)
 _METRES_A_DEGREE = 111_320.0
 
 
 @dataclass(frozen=True)
 class Conditions:
-    """Of one vignette.
+    """What is known of one vignette without its pixels.
 
     Attributes:
-        phenomenon: What it shows.
+        phenomenon: The phenomenon that it shows.
         mode: ``WV1`` or ``WV2``.
-        incidence: In its middle, in degrees.
+        incidence: Angle of incidence in its middle, in degrees.
         wind_speed: Mean over the vignette at 10 m, in m/s.
         wind_direction: That the wind comes from, relative to the antenna's look, in degrees; 0 is upwind.
         waves: The wind sea and, where there is one, a swell; empty under ice.
         longitude: Of the middle, in degrees; ``latitude`` likewise.
         heading: That the satellite flies to, in degrees clockwise from north.
-        time: Of the acquisition.
+        time: When it was acquired, in UTC.
     """
 
     phenomenon: Phenomenon
@@ -130,10 +137,14 @@ def draw_conditions(rng: np.random.Generator, zipf: float) -> Conditions:
     seen = PHENOMENA[int(rng.choice(len(PHENOMENA), p=phenomenon_shares(zipf)))]
     mode = "WV1" if rng.random() < 0.5 else "WV2"
     incidence = INCIDENCE[mode] + float(rng.uniform(-_BEAM_JITTER, _BEAM_JITTER))
-    speed, direction = _draw_wind(rng, seen.winds), float(rng.uniform(-180, 180))
+    # The inverse of the distribution function, between its values at the least and the greatest wind allowed.
+    low, high = (1 - math.exp(-((speed / _WEIBULL_SCALE) ** _WEIBULL_SHAPE)) for speed in seen.winds)
+    speed = float(_WEIBULL_SCALE * (-math.log1p(-rng.uniform(low, high))) ** (1 / _WEIBULL_SHAPE))
+    direction = float(rng.uniform(-180, 180))
     waves = _draw_waves(rng, seen, speed, math.radians(180 + direction))
     longitude, latitude = _draw_place(rng, seen.polar)
     heading, hour = _ASCENDING if rng.random() < 0.5 else _DESCENDING
+    # 15 degrees of longitude are an hour: that makes universal time of the local one.
     day = timedelta(days=int(rng.integers(_DAYS)), hours=hour - longitude / 15, minutes=float(rng.uniform(-30, 30)))
     return Conditions(seen, mode, incidence, speed, direction, waves, longitude, latitude, heading, _START + day)
 
@@ -142,23 +153,19 @@ def outline(longitude: float, latitude: float, heading: float, side: float) -> b
     """A square on the sea, as well-known binary in longitude and latitude.
 
     Args:
-        longitude: Of the middle, in degrees.
-        latitude: Likewise.
-        heading: Of one pair of its sides, in degrees clockwise from north.
-        side: In m.
+        longitude: Longitude of its middle, in degrees.
+        latitude: Latitude of its middle, in degrees.
+        heading: Direction of one pair of its sides, in degrees clockwise from north.
+        side: Length of a side, in m.
     """
     turn, half = math.radians(heading), side / 2
     along, across = np.array([-1, -1, 1, 1]) * half, np.array([-1, 1, 1, -1]) * half
     north = along * math.cos(turn) - across * math.sin(turn)
     east = along * math.sin(turn) + across * math.cos(turn)
+    # Degrees of longitude shrink towards the poles; over 20 km the Earth is flat enough for the rest.
     longitudes = longitude + east / (_METRES_A_DEGREE * math.cos(math.radians(latitude)))
     ring = np.stack([longitudes, latitude + north / _METRES_A_DEGREE], axis=1)
     return bytes(shapely.to_wkb(shapely.polygons(ring)))
-
-
-def _draw_wind(rng: np.random.Generator, within: tuple[float, float]) -> float:
-    low, high = (1 - math.exp(-((speed / _WEIBULL_SCALE) ** _WEIBULL_SHAPE)) for speed in within)
-    return float(_WEIBULL_SCALE * (-math.log1p(-rng.uniform(low, high))) ** (1 / _WEIBULL_SHAPE))
 
 
 def _draw_waves(
@@ -171,8 +178,9 @@ def _draw_waves(
     if rng.random() >= seen.swell:
         return (sea,)
     period = float(rng.uniform(*_SWELL_PERIOD))
+    # Waves of deep water are g T^2 / (2 pi) long.
     steepest = _STEEPEST_SWELL * GRAVITY * period**2 / (2 * math.pi)
-    height = float(np.clip(rng.lognormal(math.log(_SWELL_HEIGHT), _SWELL_SPREAD), *_SWELL_HEIGHTS))
+    height = float(np.clip(rng.lognormal(math.log(_SWELL_HEIGHT), _SWELL_SIGMA), *_SWELL_HEIGHTS))
     return (sea, swell(min(height, steepest), period, float(rng.uniform(0, 2 * math.pi))))
 
 

@@ -14,7 +14,9 @@ from terrasieve.simulation.signatures import CLOUD, COVERS, spectra
 
 _BANDS = SENSORS["s2-l2a"].bands
 _WAVELENGTHS = np.array([band.wavelength_um for band in _BANDS], dtype=np.float32)
+# Width of each band's pixels, in pixels of 10 m.
 _PIXELS = np.array([band.gsd / 10 for band in _BANDS], dtype=np.float32)
+# Reflectance of each cover at state 0 and 1, shape ``(bands, covers)``, and other properties by cover.
 _LOW, _HIGH = (np.ascontiguousarray(each.T) for each in spectra())
 _SEASONS = np.array([c.season for c in COVERS], dtype=np.float32)
 _SIGMA0_LOW = np.array([[c.vv[0] for c in COVERS], [c.vh[0] for c in COVERS]], dtype=np.float32)
@@ -22,15 +24,19 @@ _SIGMA0_HIGH = np.array([[c.vv[1] for c in COVERS], [c.vh[1] for c in COVERS]], 
 _INCIDENCE = np.array([c.incidence for c in COVERS], dtype=np.float32)
 _WEATHER = np.array([c.weather for c in COVERS])
 _BLUR = 0.55
+"""Standard deviation of the point spread function, in pixels of the band."""
 _DIFFUSE = 0.2
+"""Share of the light that comes from the sky and reaches every slope alike."""
 _REFERENCE = 0.1
+"""Reflectance that signal-to-noise ratios are stated at."""
 _NOISE_FLOOR = np.float32(10 ** (-25.0 / 10))
 _MIDDLE_INCIDENCE = 38.0
+"""Incidence in degrees that the covers' sigma0 is stated at."""
 
 
 @dataclass(frozen=True)
 class OpticalSettings:
-    """Of one Sentinel-2 acquisition.
+    """Circumstances of one Sentinel-2 acquisition.
 
     Attributes:
         day: Day of the year, 0 to 365.
@@ -62,11 +68,16 @@ def see_optical(ground: Landscape, settings: OpticalSettings, rng: np.random.Gen
     sun_azimuth = math.radians(rng.uniform(145, 170))
     state = _seasonal_state(ground, settings.day)
     surface = _LOW[:, ground.cover] + state * (_HIGH - _LOW)[:, ground.cover]
+    # ``brightness`` is a logarithm, so that texture never makes reflectance negative.
     lit = surface * np.exp(ground.brightness) * _illumination(ground, sun_height, sun_azimuth)
     if settings.cloud_cover > 0:
         lit = _add_clouds(lit, settings.cloud_cover, sun_height, sun_azimuth, rng)
-    seen = _blur(lit, _PIXELS) * math.exp(rng.normal(0, 0.06)) + _haze(rng)
-    noise = np.sqrt(np.maximum(seen, 0) * _REFERENCE) / settings.snr  # photons: variance grows with the signal
+    gain = math.exp(rng.normal(0, 0.06))
+    # Path reflectance of aerosol falls with wavelength to the power -1.3 (Angstrom's exponent).
+    haze = float(rng.uniform(0, 0.012)) * (_WAVELENGTHS / np.float32(0.49)) ** np.float32(-1.3)
+    seen = _blur(lit, _PIXELS) * gain + haze.astype(np.float32)[:, None, None]
+    # Photons are counted, so the noise's variance grows with the signal.
+    noise = np.sqrt(np.maximum(seen, 0) * _REFERENCE) / settings.snr
     noisy = seen + noise * rng.standard_normal(seen.shape, dtype=np.float32)
     counts: NDArray[np.uint16] = np.clip(np.rint(noisy * 10_000), 1, 20_000).astype(np.uint16)
     return counts
@@ -81,11 +92,13 @@ def see_radar(ground: Landscape, day: float, looks: float, rng: np.random.Genera
     Returns:
         Shape ``(2, size, size)``: VV, VH.
     """
+    # The radar looks towards increasing columns: ground that rises that way faces it, under a smaller incidence.
     tilt = float(rng.uniform(30, 45)) - _MIDDLE_INCIDENCE - np.rad2deg(np.arctan(ground.slope_x))
     weather = rng.normal(0, _WEATHER).astype(np.float32)
     state = _seasonal_state(ground, day)
     decibels: Field = _SIGMA0_LOW[:, ground.cover] + state * (_SIGMA0_HIGH - _SIGMA0_LOW)[:, ground.cover]
     decibels += weather[ground.cover] + ground.roughness + _INCIDENCE[ground.cover] * tilt
+    # Decibels vary; what mixes at edges and adds up with the noise is power.
     power: Field = np.exp(decibels * np.float32(math.log(10) / 10))
     seen = np.maximum(_blur(power, np.ones(2, dtype=np.float32)), np.float32(0)) + _NOISE_FLOOR
     return 10 * np.log10(np.maximum(speckle(seen, looks, rng), 1e-4))
@@ -100,7 +113,7 @@ def speckle(intensity: Field, looks: float, rng: np.random.Generator) -> Field:
     Args:
         intensity: Linear power, any shape.
         looks: L, the equivalent number of looks.
-        rng: Where the speckle comes from.
+        rng: Generator that the speckle is drawn from, one number a pixel.
     """
     return intensity * (rng.standard_gamma(looks, intensity.shape, dtype=np.float32) / np.float32(looks))
 
@@ -128,17 +141,12 @@ def _add_clouds(lit: Field, cover: float, sun_height: float, sun_azimuth: float,
     field = random_field(rng, size, size / 14) + 0.15 * random_field(rng, size, 1.5)
     edge = float(np.quantile(field, 1 - cover))
     opacity = (0.95 * np.clip((field - edge) / 0.5, 0, 1)).astype(np.float32)
+    # A cloud 300 to 1,500 m high throws its shadow so many pixels away, and round the edge: the landscape is periodic.
     reach = min(rng.uniform(300, 1500) / math.tan(sun_height) / 10, size / 3)
     shift = (round(reach * math.cos(sun_azimuth)), round(-reach * math.sin(sun_azimuth)))
     shaded: Field = lit * (1 - np.float32(0.7) * np.roll(opacity, shift, (0, 1)))
     bright = np.array(CLOUD, dtype=np.float32)[:, None, None] * (1 + np.float32(0.1) * field)
     return shaded * (1 - opacity) + bright * opacity
-
-
-def _haze(rng: np.random.Generator) -> Field:
-    """Path reflectance left by aerosol, falling with wavelength to the power -1.3 (Angstrom's exponent)."""
-    path = float(rng.uniform(0, 0.012)) * (_WAVELENGTHS / np.float32(0.49)) ** np.float32(-1.3)
-    return path.astype(np.float32)[:, None, None]
 
 
 def _blur(image: Field, pixels: Field) -> Field:

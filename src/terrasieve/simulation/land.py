@@ -28,9 +28,12 @@ from terrasieve.streams import Stream, generator
 
 _SENSORS = {"s2": SENSORS["s2-l2a"], "s1": SENSORS["s1"], "land_cover": SENSORS["land-cover"]}
 _GENERATOR = 1
+"""Raised whenever the same settings give other pixels than before."""
 _CACHED = 32
+"""Scenes and images that stay in memory: views of one sample are read soon after each other."""
 _SHOW_PROGRESS_FROM = 5000
 _CRS = "EPSG:32632"
+# North-west corner of a made-up grid of scenes and its width, in m.
 _WEST, _NORTH, _ACROSS = 250_000.0, 5_600_000.0, 500_000.0
 _YEAR = datetime(2021, 1, 1, 10, 20, tzinfo=UTC)
 
@@ -39,8 +42,8 @@ class SimulatedSpec(SimulationSpec):
     """What to simulate. Sample ``i`` depends on the settings and ``i`` only, not on ``samples``.
 
     Attributes:
-        seed: Of everything.
-        samples: How many.
+        seed: Seed of every draw, 0 or more.
+        samples: Number of samples, 1 or more.
         size: Rows and columns of a sample, at 10 m.
         zipf: The cover of rank k is the label with a frequency proportional to ``k ** -zipf``; 0 is balanced.
         redundancy: Chance that a sample shows the scene of an earlier one again, shifted by up to a quarter
@@ -91,7 +94,7 @@ class SimulatedArchive(Simulation[SimulatedSpec]):
     so that no test sample is a copy of a training sample. The latest samples read stay in memory.
 
     Args:
-        spec: What to simulate.
+        spec: Seed, number and size of the samples, and what occurs in them how often.
     """
 
     name: ClassVar[str] = "simulated"
@@ -108,7 +111,12 @@ class SimulatedArchive(Simulation[SimulatedSpec]):
 
     def table(self) -> pa.Table:
         """See ``Archive.table``; with ``scene``, the sample that first showed this scene."""
-        transforms = [self._transform(fact.view) for fact in self._facts]
+        side, transforms = self.spec.size * 10.0, []
+        for fact in self._facts:
+            # Scenes lie side by side; a near-copy lies where it overlaps its original.
+            row, column = divmod(fact.view.scene, int(_ACROSS // side))
+            west, north = _WEST + column * side + 10 * fact.view.columns, _NORTH - row * side - 10 * fact.view.rows
+            transforms.append([10.0, 0.0, west, 0.0, -10.0, north])
         box = np.array([[0, 0, self.spec.size, self.spec.size]])
         shapes = outlines(np.concatenate([corners(t, box) for t in transforms]), _CRS)
         times = [_YEAR + timedelta(days=fact.day) for fact in self._facts]
@@ -133,12 +141,6 @@ class SimulatedArchive(Simulation[SimulatedSpec]):
         shown = track(indices, "Simulating the catalogue") if len(self) > _SHOW_PROGRESS_FROM else indices
         return [_facts(self.spec, index) for index in shown]
 
-    def _transform(self, view: _View) -> list[float]:
-        """A place on a made-up grid of scenes side by side."""
-        side = self.spec.size * 10.0
-        row, column = divmod(view.scene, int(_ACROSS // side))
-        return [10.0, 0.0, _WEST + column * side + 10 * view.columns, 0.0, -10.0, _NORTH - row * side - 10 * view.rows]
-
 
 def _view(spec: SimulatedSpec, index: int) -> _View:
     """Follow a copy to its original, and that to its own, until a scene of its own is found."""
@@ -150,6 +152,7 @@ def _view(spec: SimulatedSpec, index: int) -> _View:
             break
         down, right = rng.integers(-reach, reach + 1, 2).tolist()
         rows, columns = rows + down, columns + right
+        # Only earlier samples are copied, so that this ends and no sample depends on how many there are.
         index = int(rng.integers(index))
     return _View(index, rows, columns)
 
@@ -157,11 +160,9 @@ def _view(spec: SimulatedSpec, index: int) -> _View:
 def _facts(spec: SimulatedSpec, index: int) -> _Facts:
     view = _view(spec, index)
     split = drawn_split(generator(Stream.LAND_SPLIT, spec.seed, view.scene))
-    return _Facts(view, _day(spec, index, view.scene), _label(spec, view.scene), split)
-
-
-def _label(spec: SimulatedSpec, scene: int) -> str:
-    return COVERS[main_cover(generator(Stream.LAND_SCENE, spec.seed, scene), spec.zipf)].name
+    # The main cover is the first thing that a scene's generator draws, so that its ground need not be made.
+    label = COVERS[main_cover(generator(Stream.LAND_SCENE, spec.seed, view.scene), spec.zipf)].name
+    return _Facts(view, _day(spec, index, view.scene), label, split)
 
 
 def _day(spec: SimulatedSpec, index: int, scene: int) -> float:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from terrasieve.simulation.signatures import COVERS
 
 _MAIN_SHARE = (0.72, 0.98)
+"""Share of a scene that its main cover is laid on; roads and rivers take a little of it again."""
 _PARCEL_PIXELS = (7.0, 20.0)
 _NAMES = [cover.name for cover in COVERS]
 _ROAD, _RIVER = _NAMES.index("urban"), _NAMES.index("water")
@@ -64,7 +65,7 @@ def make_landscape(rng: np.random.Generator, size: int, zipf: float) -> Landscap
 
     Args:
         rng: The scene's own generator, untouched.
-        size: Rows and columns.
+        size: Number of rows, and of columns, in pixels of 10 m.
         zipf: Exponent of the covers' frequencies.
     """
     main = main_cover(rng, zipf)
@@ -87,6 +88,7 @@ def random_field(rng: np.random.Generator, size: int, length: float) -> Field:
     White noise, filtered by a Gaussian; the correlation falls to ``exp(-1/4)`` at ``length`` pixels.
     """
     spectrum = np.fft.rfft2(rng.standard_normal((size, size), dtype=np.float32)) * transfer(size, length)
+    # Without its constant term the field has mean 0; the standard deviation is set below.
     spectrum[0, 0] = 0
     field: Field = np.fft.irfft2(spectrum, s=(size, size)).astype(np.float32)
     field /= max(float(field.std()), 1e-6)
@@ -112,6 +114,7 @@ def _voronoi(rng: np.random.Generator, size: int) -> NDArray[np.int64]:
     stretch = float(rng.uniform(0.5, 2.0))
     along = np.arange(size, dtype=np.float32)
     gaps = [np.abs(along[:, None] - sites[None, :, axis]) for axis in (0, 1)]
+    # On a torus the way round the edge may be the shorter one.
     squares = [np.minimum(gap, size - gap) ** 2 for gap in gaps]
     nearest: NDArray[np.int64] = np.argmin(squares[0][:, None] * stretch + squares[1][None] / stretch, axis=2)
     return nearest
@@ -127,6 +130,7 @@ def _lay_covers(rng: np.random.Generator, main: int, cells: NDArray[np.int64], z
     field = random_field(rng, size, size / 12)
     if COVERS[main].pattern == "parcel":
         field = _cell_means(field, cells)[cells]
+    # A quantile leaves the main cover the same share whatever the field looks like.
     elsewhere = field > np.quantile(field, rng.uniform(*_MAIN_SHARE))
     return np.where(elsewhere, others[per_cell][cells], main).astype(np.uint8)
 
@@ -147,6 +151,7 @@ def _lay_lines(rng: np.random.Generator, cover: NDArray[np.uint8], main: int) ->
 
 
 def _wrapped(distance: Field, size: int) -> Field:
+    """Distances to the nearest of the lines that repeat every ``size`` pixels, 0 or more."""
     wrapped: Field = np.abs((distance + size / 2) % size - size / 2)
     return wrapped
 
@@ -183,6 +188,7 @@ def _rows(rng: np.random.Generator, cells: NDArray[np.int64]) -> Field:
     size = len(cells)
     count = cells.max() + 1
     angle, period = rng.uniform(0, np.pi, count), rng.uniform(3, 6, count)
+    # Whole waves across the scene, so that stripes meet at its edges.
     waves_y, waves_x = np.round(size / period * np.stack([np.sin(angle), np.cos(angle)])).astype(np.float32)
     y, x = np.mgrid[:size, :size].astype(np.float32) / size
     stripes: Field = np.sqrt(np.float32(2)) * np.sin(2 * np.pi * (waves_y[cells] * y + waves_x[cells] * x))

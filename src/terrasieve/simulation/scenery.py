@@ -37,10 +37,10 @@ def draw_scenery(name: str, size: int, heading: float, rng: np.random.Generator)
     """A picture of a phenomenon.
 
     Args:
-        name: One of :data:`terrasieve.simulation.conditions.PHENOMENA`.
-        size: Rows and columns.
+        name: Name of one of :data:`terrasieve.simulation.conditions.PHENOMENA`.
+        size: Number of rows, and of columns, in pixels.
         heading: That the wind blows to, in radians from increasing columns towards increasing rows.
-        rng: Where it is drawn from.
+        rng: Generator that the picture is drawn from.
     """
     return _DRAWN[name](size, heading, rng)
 
@@ -48,6 +48,7 @@ def draw_scenery(name: str, size: int, heading: float, rng: np.random.Generator)
 def _scenery(
     size: int, *, wind: Values | None = None, gain: Values | None = None, cover: Values | None = None
 ) -> Scenery:
+    # A wind of 0 would leave no sea to see; the mean stays that of the vignette.
     even = np.ones((size, size), dtype=np.float32)
     blown = even if wind is None else np.maximum(wind, np.float32(0.02))
     return Scenery(
@@ -57,7 +58,7 @@ def _scenery(
     )
 
 
-def _decibels(values: Values) -> Field:
+def _from_decibels(values: Values) -> Field:
     return np.asarray(10 ** (values / 10), dtype=np.float32)
 
 
@@ -83,6 +84,7 @@ def _streaks(size: int, heading: float, rng: np.random.Generator) -> Scenery:
     lengthwise = across * math.cos(along) + down * math.sin(along)
     crosswise = np.abs(down * math.cos(along) - across * math.sin(along))
     spacing = float(rng.uniform(size / 10, size / 5))
+    # Wavelengths near the spacing across the stripes, and hardly a change along them.
     response = np.exp(-(((crosswise * spacing - 1) / 0.25) ** 2) - 0.5 * (2 * np.pi * lengthwise * size / 5) ** 2)
     stripes = np.fft.irfft2(np.fft.rfft2(rng.standard_normal((size, size))) * response, s=(size, size))
     stripes /= max(float(stripes.std()), 1e-9)
@@ -102,10 +104,11 @@ def _rain(size: int, heading: float, rng: np.random.Generator) -> Scenery:
     for _ in range(int(rng.integers(1, 4))):
         radius = float(rng.uniform(size / 9, size / 4.5))
         distance = _distance(size, rng.uniform(0.2, 0.8, 2) * size) + 0.15 * radius * random_field(rng, size, size / 12)
+        # Air that falls in the middle runs outwards: it is calm there and gusty at the edge.
         gusts = _sigmoid((radius - distance) / (0.06 * radius)) * (0.4 + 0.6 * np.clip(distance / radius, 0, 1))
         wind += float(rng.uniform(0.4, 0.8)) * gusts
         core += float(rng.choice([-5.0, 4.0])) * np.exp(-((distance / (0.4 * radius)) ** 2))
-    return _scenery(size, wind=wind, gain=_decibels(core))
+    return _scenery(size, wind=wind, gain=_from_decibels(core))
 
 
 def _slicks(size: int, heading: float, rng: np.random.Generator) -> Scenery:
@@ -114,7 +117,7 @@ def _slicks(size: int, heading: float, rng: np.random.Generator) -> Scenery:
     damping = np.zeros((size, size), dtype=np.float32)
     for level in rng.uniform(-1.2, 1.2, int(rng.integers(2, 5))):
         damping += np.exp(-(((field - level) / rng.uniform(0.06, 0.14)) ** 2))
-    return _scenery(size, gain=_decibels(-float(rng.uniform(4, 8)) * np.minimum(damping, 1)))
+    return _scenery(size, gain=_from_decibels(-float(rng.uniform(4, 8)) * np.minimum(damping, 1)))
 
 
 def _air_front(size: int, heading: float, rng: np.random.Generator) -> Scenery:
@@ -129,7 +132,7 @@ def _sea_front(size: int, heading: float, rng: np.random.Generator) -> Scenery:
     distance = _line(size, size / 7, rng) / (size / 64)
     line = float(rng.choice([-1, 1])) * float(rng.uniform(2.0, 4.0)) * np.exp(-((distance / 1.2) ** 2))
     step = float(rng.uniform(0.2, 0.6)) * np.tanh(distance / 4)
-    return _scenery(size, gain=_decibels(line + step))
+    return _scenery(size, gain=_from_decibels(line + step))
 
 
 def _ice(size: int, heading: float, rng: np.random.Generator) -> Scenery:
@@ -138,7 +141,7 @@ def _ice(size: int, heading: float, rng: np.random.Generator) -> Scenery:
     level = float(rng.uniform(-15, -9)) + float(rng.uniform(1, 2)) * np.sign(floes) * np.minimum(np.abs(floes), 1)
     texture = float(rng.uniform(0.5, 1.5)) * random_field(rng, size, 1.0)
     leads = np.exp(-((random_field(rng, size, size / 8) / 0.07) ** 2))
-    return _scenery(size, cover=_decibels(level + texture - float(rng.uniform(4, 8)) * leads))
+    return _scenery(size, cover=_from_decibels(level + texture - float(rng.uniform(4, 8)) * leads))
 
 
 def _bergs(size: int, heading: float, rng: np.random.Generator) -> Scenery:
@@ -147,7 +150,7 @@ def _bergs(size: int, heading: float, rng: np.random.Generator) -> Scenery:
     for _ in range(int(rng.integers(1, 6))):
         distance = _distance(size, rng.uniform(0.08, 0.92, 2) * size)
         brightness = np.where(distance <= rng.uniform(0.75, 2.5), np.float32(rng.uniform(6, 13)), brightness)
-    return _scenery(size, gain=_decibels(brightness))
+    return _scenery(size, gain=_from_decibels(brightness))
 
 
 def _distance(size: int, centre: NDArray[np.float64]) -> Field:

@@ -40,7 +40,9 @@ FLOOR = 1e-5
 """Lowest value of a pixel: below what the radar can tell from noise, and a number whose logarithm exists."""
 
 _GENERATOR = 1
+"""Raised whenever the same settings give other pixels than before."""
 _CACHED = 32
+"""Vignettes that stay in memory."""
 _SHOW_PROGRESS_FROM = 20_000
 
 
@@ -48,8 +50,8 @@ class SimulatedOceanSpec(SimulationSpec):
     """What to simulate. Sample ``i`` depends on the settings and ``i`` only, not on ``samples``.
 
     Attributes:
-        seed: Of everything.
-        samples: How many.
+        seed: Seed of every draw, 0 or more.
+        samples: Number of vignettes, 1 or more.
         size: Rows (azimuth) and columns (range) of a vignette, at 50 m; 400 is the 20 km of a real one.
         zipf: The phenomenon of rank k has a frequency proportional to ``k ** -zipf``; 0 is balanced.
         looks: Equivalent number of looks of a pixel; a square of 50 m holds about 10 by 10 resolution cells.
@@ -83,7 +85,7 @@ class SimulatedOceanArchive(Simulation[SimulatedOceanSpec]):
     vignettes read stay in memory.
 
     Args:
-        spec: What to simulate.
+        spec: Seed, number and size of the vignettes, and what the radar adds.
     """
 
     name: ClassVar[str] = "ocean"
@@ -106,6 +108,7 @@ class SimulatedOceanArchive(Simulation[SimulatedOceanSpec]):
         comes from, relative to the antenna's look).
         """
         known, side = self._conditions, self.spec.size * PIXEL
+        splits = [drawn_split(generator(Stream.SEA_SPLIT, self.spec.seed, index)) for index in range(len(self))]
         outlines = [outline(each.longitude, each.latitude, each.heading, side) for each in known]
         return pa.table(
             {
@@ -113,7 +116,7 @@ class SimulatedOceanArchive(Simulation[SimulatedOceanSpec]):
                 "geometry": pa.array(outlines, pa.binary()),
                 "time": pa.array([each.time for each in known], pa.timestamp("us", tz="UTC")),
                 "label": pa.array([each.phenomenon.name for each in known], pa.string()),
-                "split": pa.array(self._splits(), pa.string()),
+                "split": pa.array(splits, pa.string()),
                 "crs": pa.nulls(len(self), pa.string()),
                 "transform": pa.nulls(len(self), pa.list_(pa.float64())),
                 **{f"asset:{key}": pa.nulls(len(self), pa.string()) for key in self.known_sensors},
@@ -124,9 +127,6 @@ class SimulatedOceanArchive(Simulation[SimulatedOceanSpec]):
                 "mode": pa.array([each.mode for each in known], pa.string()),
             }
         )
-
-    def _splits(self) -> list[str]:
-        return [drawn_split(generator(Stream.SEA_SPLIT, self.spec.seed, index)) for index in range(len(self))]
 
     @cached_property
     def _conditions(self) -> list[Conditions]:
@@ -139,8 +139,8 @@ def sea_surface(spec: SimulatedOceanSpec, index: int) -> Surface:
     """The waves of a vignette on a grid of 12.5 m, at the moment that it was seen.
 
     Args:
-        spec: What to simulate.
-        index: Which vignette.
+        spec: Settings of the archive.
+        index: Position of the vignette in it, from 0.
     """
     grid = Grid(spec.size * CELLS, PIXEL / CELLS)
     return draw_surface(_conditions_of(spec, index).waves, grid, generator(Stream.SEA_WAVES, spec.seed, index))
@@ -150,8 +150,8 @@ def sigma0(spec: SimulatedOceanSpec, index: int) -> NDArray[np.float32]:
     """Backscatter of a vignette without noise and speckle, linear, not detrended; shape ``(size, size)``.
 
     Args:
-        spec: What to simulate.
-        index: Which vignette.
+        spec: Settings of the archive.
+        index: Position of the vignette in it, from 0.
     """
     known = _conditions_of(spec, index)
     scenery = draw_scenery(
@@ -160,6 +160,7 @@ def sigma0(spec: SimulatedOceanSpec, index: int) -> NDArray[np.float32]:
     local = incidences(known.incidence, spec.size, PIXEL)
     sea = cmod5n(known.wind_speed * scenery.wind, known.wind_direction, local) * scenery.gain
     if known.waves:
+        # Waves tilt and bunch the surface: their image has mean 1 and changes brightness, not its level.
         sea *= wave_image(sea_surface(spec, index), known.incidence, CELLS)
     return np.where(scenery.cover > 0, scenery.cover, sea).astype(np.float32)
 
@@ -172,6 +173,7 @@ def _conditions_of(spec: SimulatedOceanSpec, index: int) -> Conditions:
 def _render(spec: SimulatedOceanSpec, index: int) -> NDArray[np.float32]:
     local = incidences(_conditions_of(spec, index).incidence, spec.size, PIXEL)
     noise = np.float32(10 ** (spec.nesz / 10))
+    # Noise is speckled with the signal; its mean is then taken out again, as processing does.
     received = speckle(sigma0(spec, index) + noise, spec.looks, generator(Stream.SEA_SPECKLE, spec.seed, index))
     seen: NDArray[np.float32] = np.maximum(detrend(received - noise, local), FLOOR).astype(np.float32)
     return seen[None]

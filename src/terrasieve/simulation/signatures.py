@@ -43,7 +43,7 @@ class Cover:
     turbid water. Classes overlap in colour on purpose; texture and backscatter tell them apart.
 
     Attributes:
-        name: The label.
+        name: The label of scenes that show it most.
         pattern: Whether it comes in parcels with straight edges, each of one state, or changes smoothly.
         low: Shares of the materials at state 0; they sum to 1 (linear mixing; Keshava and Mustard 2002,
             "Spectral unmixing", IEEE Signal Processing Magazine 19(1)).

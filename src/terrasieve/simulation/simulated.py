@@ -96,6 +96,7 @@ class Simulation(BaseArchive, Generic[S]):
 
     def _read(self, index: int, sensor: str, positions: tuple[int, ...], window: Window | None) -> NDArray[Any]:
         part = window or Window(0, 0, self.spec.size, self.spec.size)
+        # All bands, whatever is asked for: the noise of one must not depend on which others are read.
         pixels = self.render(int(index), sensor)
         return pixels[list(positions), part.top : part.top + part.height, part.left : part.left + part.width]
 

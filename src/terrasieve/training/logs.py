@@ -37,6 +37,7 @@ COLUMNS = (
     "curation_seconds",
     "seconds",
 )
+"""Columns of ``log.csv``, empty where a step has no such number; those of the method follow."""
 
 
 class MetricLog(Protocol):
@@ -205,7 +206,7 @@ def open_logs(
     return logs
 
 
-# -------------------------------------------------------------------- on the console
+# -------------------------------------------------------------- on the console
 
 _LABELS = (
     ("loss", "loss {:.3f}"),
@@ -217,6 +218,7 @@ _LABELS = (
     ("pool", "pool {:,.0f}"),
 )
 _SECONDS_BETWEEN_LINES = 15.0
+"""Where no bar can be drawn, as in the output of a batch job."""
 
 
 class TrainingDisplay:

@@ -1,4 +1,4 @@
-"""What is measured of a run while it trains: losses, speed, the spread of the embedding, and the time spent."""
+"""What is measured of a run while it trains: losses, speed, the state of the embedding, and the time spent."""
 
 from __future__ import annotations
 
@@ -73,14 +73,14 @@ class Meters:
         return bool(self._losses)
 
     def read(self, step: int) -> dict[str, float]:
-        """Read back the losses since the last look, and check them and the embedding.
+        """Read back the losses since the last call, and check them and the embedding.
 
         Args:
             step: How many optimiser steps are done, 1 or more.
 
         Returns:
             The mean loss, the last step's learning rate, images per second and the share of the time spent waiting
-            for data since the last look, the monitor's reading, the method's own metrics, and the seconds so far.
+            for data since the last call, the monitor's reading, the method's own metrics, and the seconds so far.
 
         Raises:
             NonFiniteError: A loss is NaN or infinite.
@@ -111,7 +111,7 @@ class Meters:
             method: The method whose weights are looked at.
 
         Raises:
-            NonFiniteError: A loss since the last look or a weight is NaN or infinite.
+            NonFiniteError: A loss since the last call or a weight is NaN or infinite.
         """
         self._finite_losses(step)
         if not all(bool(torch.isfinite(parameter).all()) for parameter in method.parameters()):

@@ -2,7 +2,7 @@
 
 A batch is a pure function of the pool, the seed, the pass and the offset. The sampler holds only the
 position of the next batch *to be trained on*; iterating copies that position and runs ahead, so that
-prefetching workers never move it, and resuming needs four integers.
+prefetching workers never move it, and resuming needs a few integers beside the pool.
 """
 
 from __future__ import annotations
@@ -138,15 +138,13 @@ class PoolSampler(Sampler[Batch]):
         self._cursor = _Cursor(int(facts["step"]), int(facts["epoch"]), int(facts["offset"]))
         self._drawn = None
 
-    def _permutation(self, epoch: int) -> NDArray[np.int64]:
-        if self._drawn is None or self._drawn[0] != epoch:
-            self._drawn = (epoch, generator(Stream.POOL_PASS, self.seed, epoch).permutation(self.pool))
-        return self._drawn[1]
-
     def _draw(self, cursor: _Cursor) -> tuple[NDArray[np.int64], _Cursor]:
         epoch, offset, parts, missing = cursor.epoch, cursor.offset, [], self.batch_size
         while missing:
-            part = self._permutation(epoch)[offset : offset + missing]
+            if self._drawn is None or self._drawn[0] != epoch:
+                # Kept for the next batches: a pass over a million samples takes longer to shuffle than a batch to draw.
+                self._drawn = (epoch, generator(Stream.POOL_PASS, self.seed, epoch).permutation(self.pool))
+            part = self._drawn[1][offset : offset + missing]
             parts.append(part)
             missing -= len(part)
             offset += len(part)
@@ -164,7 +162,7 @@ def _checked(pool: NDArray[np.int64]) -> NDArray[np.int64]:
     return pool
 
 
-# -------------------------------------------------------------------- pixels
+# ---------------------------------------------------------------------- pixels
 
 
 class ViewReader(Dataset[list[RawView]]):

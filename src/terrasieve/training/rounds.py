@@ -34,7 +34,7 @@ class Rounds:
         steps: The steps before which a round takes place.
 
     Attributes:
-        done: How many rounds took place.
+        done: Number of rounds that took place, from 0.
         step: The step before which the last one took place; None before the first.
         seconds: The time that all of them took.
         latest: The numbers that are logged of the last one, by name.

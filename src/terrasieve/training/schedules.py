@@ -1,7 +1,8 @@
-"""Schedules as arrays with one value per optimiser step.
+"""Schedules as arrays with one value per optimiser step, and what is due at which step.
 
 Arrays are computed once from the number of steps, so that a pool of another size, a resumed run or a
-plot all read the same numbers.
+plot all read the same numbers. Everything that is stated in epochs is translated into steps once, so that a pool that
+shrinks in training moves no schedule.
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ def cosine(start: float, end: float, steps: int, warmup: int = 0) -> NDArray[np.
     """
     warmup = min(warmup, steps)
     rise = start * np.arange(1, warmup + 1) / (warmup + 1)
+    # The last step has the end value itself, not the one before it.
     progress = np.arange(steps - warmup) / max(1, steps - warmup - 1)
     return np.concatenate([rise, end + (start - end) * 0.5 * (1 + np.cos(np.pi * progress))])
 
@@ -92,14 +94,11 @@ def off_boundary_warning(epochs: float, first_epochs: float, multiplier: int) ->
 
 
 # -------------------------------------------------------------------- timeline
-# How a run's steps lie in time: its length, the passes done at each step, and what is due when.
-# Everything that is stated in epochs is translated into steps here, once, so that a pool that shrinks in training
-# moves no schedule.
 
 
 @dataclass(frozen=True)
 class Timeline:
-    """The steps of a run.
+    """The steps of a run: how many there are, the passes done at each, and what is due when.
 
     Attributes:
         epochs: Passes over the pool of the moment that are done before each step, and at the end; ``(steps + 1,)``.

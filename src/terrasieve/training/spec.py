@@ -1,4 +1,4 @@
-"""How a model is trained: the values under ``train:`` in a recipe."""
+"""How a model is trained: the values under ``train:`` and ``curation:`` in a recipe, and what is built from them."""
 
 from __future__ import annotations
 
@@ -203,8 +203,7 @@ class TrainSpec(Spec):
         return self
 
 
-# -------------------------------------------------------------------- curating
-# How a run curates its pool: the values under ``curation:`` in a recipe.
+# -------------------------------------------------------------------- curation
 
 
 class CleanPass(Spec):
@@ -259,6 +258,7 @@ class CurationSpec(CurationPlan):
     @field_validator("curator", "features", mode="before")
     @classmethod
     def _the_default_variant_needs_no_name(cls, value: Any, info: ValidationInfo) -> Any:
+        # ``curation.features.share=0.5`` alone is to change the default, which a union of variants cannot know.
         if not isinstance(value, Mapping) or "name" in value:
             return value
         return {**value, "name": "balanced" if info.field_name == "curator" else "clean"}
@@ -275,8 +275,7 @@ class CurationSpec(CurationPlan):
         return self
 
 
-# ---------------------------------------------------------------- optimisation
-# Optimisers and their schedules, built from the ``train:`` block.
+# ------------------------------------------------------------ what is built
 
 
 def build_optimiser(method: nn.Module, spec: TrainSpec) -> torch.optim.Optimizer:

@@ -59,6 +59,7 @@ def apply_dihedral_each(images: Tensor, codes: NDArray[np.int64]) -> Tensor:
         A copy of the same shape and memory layout.
     """
     laid = torch.empty_like(images)
+    # At most eight passes, one an element, instead of one an image.
     for code in np.unique(codes).tolist():
         chosen = torch.from_numpy(codes == code)
         laid[chosen] = apply_dihedral(images[chosen], code)

@@ -93,6 +93,7 @@ class ViewPlanner:
         Returns:
             One plan per rendered view, in the order of the recipe.
         """
+        # Streams of their own, so that a change of the band policy leaves crops and augmentation as they were.
         bands = self._policy.draw(generator(Stream.VIEW_BANDS, self.seed, step), len(shapes))
         return tuple(
             _plan_view(view, generator(Stream.VIEW, self.seed, step, i), channels, shapes)
@@ -124,11 +125,13 @@ def draw_boxes(
     heights, widths = shapes.astype(np.float64).T
     first, second, third, fourth = rng.random((4, len(shapes)))
     target = (area[0] + first * (area[1] - area[0])) * heights * widths
+    # Aspect ratios at which a rectangle of that area is as high, or as wide, as what it lies in.
     least, most = target / heights**2, widths**2 / target
     low, high = np.log(np.clip(ratio[0], least, most)), np.log(np.clip(ratio[1], least, most))
     aspect = np.exp(low + second * (high - low))
     height = np.clip(np.rint(np.sqrt(target / aspect)), 1, heights)
     width = np.clip(np.rint(np.sqrt(target * aspect)), 1, widths)
+    # Uniform over the whole positions that fit, of which there is always one.
     top = np.floor(third * (heights - height + 1))
     left = np.floor(fourth * (widths - width + 1))
     return np.stack([top, left, height, width], axis=1).astype(np.int64)

@@ -1,7 +1,8 @@
 """What a method sees of a sample, as data: which bands, how many views, which augmentation.
 
 The variants of RS-BYOL (Jain et al. 2022) and the multi-crop of DINO (Caron et al. 2021) are values of
-:class:`ViewRecipe`; nothing else in this package tells them apart.
+:class:`ViewRecipe`; nothing else in this package tells them apart. A :class:`BandPolicy` draws which bands each view of
+each sample shows.
 """
 
 from __future__ import annotations
@@ -160,8 +161,7 @@ class ViewRecipe(Spec):
         return tuple(branch for branch in self.branches for _ in range(branch.count))
 
 
-# ---------------------------------------------------------------------- policy
-# Which bands each view of each sample shows.
+# ----------------------------------------------------------------- band policy
 
 
 @dataclass(frozen=True)
@@ -231,6 +231,7 @@ class BandPolicy:
             For each rendered view an array ``(samples, channels)`` of positions in ``self.channels[view]``.
         """
         drawn = [np.zeros((samples, width), dtype=np.int64) for width in self._widths]
+        # What each view of each sample shows already; with distinct bands all views share the first table.
         taken = [np.zeros((samples, len(self.names)), dtype=bool) for _ in self._widths]
         for slot in self._slots:
             used = taken[0 if self._distinct else slot.view]
@@ -244,6 +245,7 @@ class BandPolicy:
 
     def _check(self) -> None:
         for i, slot in enumerate(self._slots):
+            # The worst case: those that draw before take all that they can of this pool.
             rivals = [rival for rival in self._slots[:i] if self._distinct or rival.view == slot.view]
             left = len(slot.pool) - sum(min(rival.count, len({*rival.pool} & {*slot.pool})) for rival in rivals)
             if left < slot.count:
@@ -288,6 +290,7 @@ def _draw_members(rng: np.random.Generator, taken: NDArray[np.bool_], count: int
     samples, size = taken.shape
     # Members go by random keys below 1; those taken already have a higher one and come last.
     keys = np.where(taken, 2.0, rng.random((samples, size)))
+    # All of them, in the order given. The keys are drawn all the same, so that later draws do not depend on this.
     if count == size:
         return np.tile(np.arange(size), (samples, 1))
     return np.argsort(keys, axis=1)[:, :count]

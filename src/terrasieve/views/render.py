@@ -1,4 +1,9 @@
-"""From raw pixels to what a method sees, for a whole batch on the device."""
+"""From raw pixels to what a method sees, for a whole batch on the device.
+
+Resized crop, flip and Gaussian blur are linear and act on rows and columns apart. For one sample each is a matrix along
+y and one along x, and for a batch two batched matrix products, whatever the number of channels and wherever they run:
+``view = (B_y W_y) X (B_x W_x)^T``.
+"""
 
 from __future__ import annotations
 
@@ -99,9 +104,11 @@ def _resample(pixels: Tensor, plan: ViewPlan, parameters: _Parameters) -> Tensor
     lengths, reverse = parameters.lengths.flatten(), parameters.reversed.flatten()
     weights = resize_weights(lengths, reverse, longest, plan.size, canvas).view(2, samples, plan.size, canvas)
     _blur(weights, plan, parameters)
+    # Both axes were made on one canvas; each takes its own length of it.
     down, across = weights[0, :, :, :height], weights[1, :, :, :width]
     view = torch.bmm(pixels.reshape(samples, channels * height, width), across.mT)
     view = down[:, None] @ view.view(samples, channels, height, plan.size)
+    # Decided on the host, which knows the plan: asking the device would wait for it.
     if (plan.turns % 2).any():
         view = torch.where(parameters.transposed[:, None, None, None], view.mT, view)
     return view
@@ -144,11 +151,7 @@ def _where(chosen: NDArray[np.bool_], device: torch.device) -> Tensor:
     return torch.from_numpy(np.flatnonzero(chosen)).to(device)
 
 
-# -------------------------------------------------------------------- resample
-# Resized crop, flip and Gaussian blur as matrices, a batch at a time.
-# Each of these is linear and acts on rows and columns apart, so that for one sample it is a matrix along y and one
-# along x, and for a batch two batched matrix products, whatever the number of channels and wherever they run: ``view =
-# (B_y W_y) X (B_x W_x)^T``.
+# ------------------------------------------------------- resampling as matrices
 
 _CUBIC = -0.5
 """Free parameter of the cubic convolution kernel (Keys 1981); Pillow and torch take this one when antialiasing."""
@@ -197,8 +200,9 @@ def blur_weights(sigmas: Tensor, kernel: int, size: int) -> Tensor:
         ``(n, size, size)`` float32; each row sums to 1.
     """
     offsets = torch.arange(-(kernel // 2), kernel // 2 + 1, device=sigmas.device)
-    spread = sigmas.float().clamp(min=1e-6)[:, None]
-    taps = torch.exp(-0.5 * (offsets / spread) ** 2)
+    # At 0 only the middle tap is left, without a division by 0.
+    sigma = sigmas.float().clamp(min=1e-6)[:, None]
+    taps = torch.exp(-0.5 * (offsets / sigma) ** 2)
     taps = taps / taps.sum(dim=-1, keepdim=True)
     return (taps @ _reflection(kernel, size, sigmas.device)).view(-1, size, size)
 
@@ -216,18 +220,18 @@ def _reflection(kernel: int, size: int, device: torch.device) -> Tensor:
     """``(kernel, size * size)``: 1 where a tap of the kernel, centred on a row, falls on a column."""
     radius = kernel // 2
     reached = (torch.arange(size)[None, :] + torch.arange(-radius, radius + 1)[:, None]).abs()
+    # Mirrored at the first and the last pixel, which are not repeated.
     reached = torch.where(reached < size, reached, 2 * (size - 1) - reached)
     return functional.one_hot(reached, size).float().flatten(1).to(device)
 
 
-# ------------------------------------------------------------------- normalise
-# From product units to zero mean and unit variance per band.
+# --------------------------------------------------------------- normalisation
 
 
 class Normaliser:
-    """Standardises bands by measured statistics: ``(clip(x, valid_range) - mean) / std``.
+    """Brings bands from product units to mean 0 and variance 1: ``(clip(x, valid_range) - mean) / std``.
 
-    NaN, infinity and the sensor's nodata value become 0, that is the mean of the band. A band without spread
+    NaN, infinity and the sensor's nodata value become 0, that is the mean of the band. A band that does not vary
     (``std`` 0) is centred only.
 
     Args:

@@ -130,12 +130,15 @@ def collocate(
         # Each column apart: a buoy may lack the wind, and the next nearest have it.
         found, values = _match_column(reach, targets, name)
         added |= {
-            name: _spread(values, known),
-            f"{name}:km": _spread(found.km, known),
-            f"{name}:minutes": _spread(found.minutes, known),
+            name: _of_all_samples(values, known),
+            f"{name}:km": _of_all_samples(found.km, known),
+            f"{name}:minutes": _of_all_samples(found.minutes, known),
         }
         matched[name] = int(np.count_nonzero(found.rows >= 0))
-    _write(archive, table, added, out)
+    for column, found_of_it in added.items():
+        table = table.append_column(column, found_of_it)
+    # The catalogue keeps what an earlier one suspected.
+    write_catalogue(archive, table, archive.suspicions, out)
     unplaced = int(np.count_nonzero(~known))
     return CollocationReport(
         out, len(table), matched, unplaced, len(targets.points), targets.incomplete, max_km, max_minutes
@@ -206,18 +209,11 @@ def _match_column(reach: Reach, targets: Targets, name: str) -> tuple[Matches, N
     return found, values
 
 
-def _spread(values: NDArray[np.float64], known: NDArray[np.bool_]) -> pa.Array:
+def _of_all_samples(values: NDArray[np.float64], known: NDArray[np.bool_]) -> pa.Array:
     """Values of the samples that have a place and a time to one of all, null where there is none."""
     everywhere = np.full(len(known), np.nan)
     everywhere[known] = values
     return pa.array(everywhere, pa.float64(), mask=np.isnan(everywhere))
-
-
-def _write(archive: Archive, table: pa.Table, added: Mapping[str, pa.Array], out: Path) -> None:
-    """The catalogue, which keeps what an earlier one suspected."""
-    for name, values in added.items():
-        table = table.append_column(name, values)
-    write_catalogue(archive, table, archive.suspicions, out)
 
 
 def _blocks(times: NDArray[np.int64], window: int) -> Iterator[NDArray[np.int64]]:

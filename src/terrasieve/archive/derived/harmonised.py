@@ -75,6 +75,7 @@ class HarmonisedArchive(WrapperArchive):
     def __init__(
         self, archive: Archive, carriers: Mapping[str, NDArray[np.bool_]], unsure: Mapping[str, int] | None = None
     ) -> None:
+        # Twice would take 2,000 from samples that carry 1,000.
         if COLUMN in archive.source or COLUMN in archive.source.get("packed_from", {}):
             raise ArchiveError(f"{source_place(archive.source)} is harmonised already; leave out --harmonise.")
         super().__init__(archive)
@@ -139,6 +140,7 @@ def harmonise(archive: Archive, workers: int = 0) -> HarmonisedArchive:
     for key in keys:
         with map_processes(partial(_judge, archive, key), range(len(archive)), workers) as found:
             verdicts = np.array(list(track(found, f"Looking for the offset in {key}", total=len(archive))), np.int8)
+        # What one sample leaves open, others of its file may tell.
         settled = offset.settle(verdicts, table[f"asset:{key}"])  # type: ignore[index]  # there is one where keys are
         carriers[key] = settled == OffsetVerdict.CARRIES
         unsure[key] = int((settled == OffsetVerdict.UNSURE).sum())

@@ -128,7 +128,7 @@ class EuroSatArchive(PatchesArchive):
         )
 
 
-def find_products(root: Path) -> dict[Product, Path]:
+def find_eurosat(root: Path) -> dict[Product, Path]:
     """The folders below a root (or the root) that hold the ten class folders, by what lies in them.
 
     Args:
@@ -146,7 +146,7 @@ def find_products(root: Path) -> dict[Product, Path]:
 
 
 def _choose(spec: EuroSatSpec) -> tuple[Path, Product]:
-    found = find_products(spec.root) if spec.root.is_dir() else {}
+    found = find_eurosat(spec.root) if spec.root.is_dir() else {}
     if spec.product is None and len(found) > 1:
         raise ArchiveError(f"{spec.root} holds EuroSAT as {' and as '.join(found)}; set product to one of them.")
     product = spec.product or next(iter(found), None)

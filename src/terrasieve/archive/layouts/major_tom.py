@@ -133,7 +133,7 @@ class MajorTomArchive(PatchesArchive):
                     "time": [row.time for row in firsts],
                     "grid_cell": [row.cell for row in firsts],
                     "product_id": [row.product for row in firsts],
-                    "baseline": [_baseline(row.product) for row in firsts],
+                    "baseline": [match[1] if (match := _BASELINE.search(row.product)) else None for row in firsts],
                 },
                 rejected=tuple(rejected),
                 facts={"unpaired": unpaired},
@@ -206,8 +206,3 @@ def _by_cell(rows: Sequence[_Row]) -> dict[str, list[_Row]]:
     for row in rows:
         found.setdefault(row.cell, []).append(row)
     return found
-
-
-def _baseline(product: str) -> str | None:
-    match = _BASELINE.search(product)
-    return match[1] if match else None

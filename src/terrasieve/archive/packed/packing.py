@@ -41,10 +41,9 @@ from terrasieve.archive.packed.store import (
     read_attributes,
     trim,
     write_coordinates,
-    write_json,
 )
 from terrasieve.archive.protocol import Archive
-from terrasieve.archive.quality.audit import Auditor, Finding, Suspects
+from terrasieve.archive.quality.audit import Auditor, Finding, SuspicionCollector
 from terrasieve.archive.quality.limits import (
     Problem,
     QualityLimits,
@@ -57,12 +56,14 @@ from terrasieve.archive.statistics import StreamingStatistics
 from terrasieve.console import progress_bar
 from terrasieve.errors import ArchiveError
 from terrasieve.parallel import PART, map_processes
+from terrasieve.writing import write_text
 
 FINDINGS = "findings.jsonl"
-"""What looks at the samples of an unfinished store found, grown by every chunk and removed at the end."""
+"""Findings at the samples of an unfinished store, grown by every chunk and removed at the end."""
 CHUNK_BYTES = 64 * 2**20
 """Upper bound of one chunk, unless a single sample is larger: some sixteen thousand files for a terabyte."""
 _BEST_COMPRESSION = 0.2
+"""Share of its size that compressed imagery takes at the very least."""
 _PART_BYTES = 4 * 2**20
 """Of pixels that a reader process sends at once."""
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -140,7 +141,7 @@ class _Reader(Auditor):
         archive: Its samples are read whole and packed.
         table: The table of the archive: ``id`` and ``asset:<sensor>``.
         limits: How much may be missing from a sample that is packed.
-        arrays: Of the store, by key of the sensor.
+        arrays: Types and shapes of the store's arrays, by key of the sensor.
     """
 
     def __init__(
@@ -178,12 +179,13 @@ class _Packing:
         self.quarantine = quarantine
         self.table = archive.table()
         self.reader = _Reader(archive, self.table, limits, progress.arrays)
-        self.suspects = Suspects(archive.sensors)
+        self.collector = SuspicionCollector(archive.sensors)
         quarantine.extend(Rejection(**{**r, "problem": Problem(r["problem"])}) for r in progress.rejections)
         self.sums = {
             key: StreamingStatistics.from_state(state, archive.sensors[key].nodata)
             for key, state in progress.sums.items()
         }
+        # Before a byte is written, not when the disk is full hours later.
         _check_space(out, progress, len(archive), compress)
         layout = StoreLayout(progress.arrays, progress.chunk, compress)
         with _writing(out):
@@ -207,6 +209,7 @@ class _Packing:
             task = bar.add_task("Packing", total=len(self.archive), completed=self.progress.position, note="")
             while self.progress.position < len(self.archive):
                 after, found = self._fill(buffers, samples, bar, task)
+                # Before the pixels: a chunk without findings would stay so, one that is not written is read anew.
                 findings.write({"from": self.progress.position, "found": found})
                 with _writing(self.out):
                     self._write(buffers, after)
@@ -216,7 +219,7 @@ class _Packing:
         progress = self.progress
         kept = np.delete(np.arange(len(self.archive)), list(progress.rejected))
         table = self.table.take(pa.array(kept))
-        suspicions = self.suspects.conclude(self.table)
+        suspicions = self.collector.conclude(self.table)
         manifest = self._manifest(suspicions)
         with _writing(self.out):
             trim(self.arrays, progress.kept)
@@ -238,7 +241,7 @@ class _Packing:
             if start < self.progress.position and start not in done:
                 done.add(start)
                 for position, stored in entry["found"]:
-                    self.suspects.add(position, Finding.parse(stored))
+                    self.collector.add(position, Finding.parse(stored))
 
     def _fill(
         self, buffers: Mapping[str, NDArray[Any]], samples: Iterator[_Sample], bar: ProgressBar, task: TaskID
@@ -262,7 +265,7 @@ class _Packing:
                 for key, values in pixels.items():
                     buffers[key][filled] = values
                     self.sums[key].update(values)
-                self.suspects.add(position, finding)
+                self.collector.add(position, finding)
                 found.append((position, finding.record()))
                 filled += 1
             position += 1
@@ -276,11 +279,13 @@ class _Packing:
         start, filled = self.progress.kept, after.kept - self.progress.kept
         digests = dict(self.progress.digests)
         for key, buffer in buffers.items() if filled else ():
+            # The rest of the last chunk is padding that ``trim`` cuts off; what an earlier chunk left is no part of it.
             buffer[filled:] = 0
             self.arrays[key][start : start + len(buffer)] = buffer
             digests[key] = (*digests[key], hashlib.blake2b(buffer[:filled].data, digest_size=16).hexdigest())
         self.progress = after.model_copy(update={"digests": digests})
-        write_json(self.out / PROGRESS, self.progress.model_dump())
+        # Last of all: what it says is written is written, whatever happens from here on.
+        write_text(self.out / PROGRESS, json.dumps(self.progress.model_dump()))
 
     def _manifest(self, suspicions: tuple[Suspicion, ...]) -> Manifest:
         sensors, source = self.archive.sensors, self.archive.source
@@ -350,7 +355,7 @@ def _begin(archive: Archive, out: Path, request: str, limits: QualityLimits) -> 
     )
     with _writing(out):
         out.mkdir(parents=True, exist_ok=True)
-        write_json(out / PROGRESS, progress.model_dump())
+        write_text(out / PROGRESS, json.dumps(progress.model_dump()))
     return progress
 
 

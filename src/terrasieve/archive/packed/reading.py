@@ -170,6 +170,7 @@ class _MappedBands:
     def __call__(self, index: int, window: Window | None) -> NDArray[Any]:
         number, row = divmod(index, self._per_chunk)
         chunk = self._chunks[number]
+        # Two threads may map one chunk at once, which costs a moment and harms nothing: both maps show the file.
         if chunk is None:
             chunk = self._source.map(number)
         if window is None:
@@ -232,6 +233,7 @@ def _array(group: zarr.Group, key: str, root: str | Path) -> zarr.Array[ArrayV3M
 def _source(array: zarr.Array[ArrayV3Metadata], key: str, root: str | Path) -> _MappedChunks | _ZarrArray:
     """Mapped where the chunks are plain little-endian files of whole samples, decoded by zarr elsewhere."""
     codecs = array.metadata.codecs if isinstance(array.metadata, ArrayV3Metadata) else ()
+    # Plain: the bytes of the file are the pixels, with neither compression nor shards around them.
     plain = len(codecs) == 1 and isinstance(codecs[0], BytesCodec) and codecs[0].endian != Endian.big
     whole = array.chunks[1:] == array.shape[1:]
     if isinstance(root, Path) and plain and whole:
@@ -254,10 +256,12 @@ def _read_catalogue(root: str | Path) -> pa.Table:
 
 def _as_slice(positions: Sequence[int]) -> slice | NDArray[np.intp]:
     """The positions as a slice where they are evenly spaced, which numpy copies fastest."""
+    # One band alone is evenly spaced, too.
     steps = set(np.diff(positions).tolist()) or {1}
     step = steps.pop()
     if steps or step == 0:
         return np.array(positions, dtype=np.intp)
+    # Backwards to position 0 there is no stop that a slice could name: -1 would mean the last.
     stop = positions[-1] + (1 if step > 0 else -1)
     return slice(positions[0], None if stop < 0 else stop, step)
 

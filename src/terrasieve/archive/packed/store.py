@@ -1,4 +1,8 @@
-"""What a packed store says about itself: the manifest of a finished one, the progress of one that is not."""
+"""What a packed store is made of: what it says about itself, and its Zarr arrays.
+
+A finished store has a manifest, one that is being packed a record of its progress. Both are read by people and other
+programs too, so that they are JSON; the manifest is an attribute of the Zarr group.
+"""
 
 from __future__ import annotations
 
@@ -28,9 +32,11 @@ from terrasieve.writing import write_text
 KEY = "terrasieve"
 """The group attribute that holds the manifest."""
 FORMAT: Final = 1
+"""Version of the layout; stores of another one are refused."""
 CATALOGUE = "catalogue.parquet"
 """Name of the samples' table inside the store."""
 GROUP = "zarr.json"
+"""Name of Zarr's own metadata file of the group, which is read without opening any array."""
 PROGRESS = "packing.json"
 """Record of an unfinished store, replaced after every chunk and removed at the end."""
 
@@ -41,7 +47,7 @@ class Manifest(Spec):
     Attributes:
         format: Version of this layout.
         complete: A store that is still being packed says False here and has nothing else.
-        version: Of the terrasieve that packed it.
+        version: Version of the terrasieve that packed it.
         simulated: Whether the pixels were made up.
         samples: Samples in the store.
         rejected: Samples of the source that were not fit for use.
@@ -103,7 +109,7 @@ class PackingProgress(Spec):
         rejected: Positions in the archive of the samples left out so far.
         rejections: What the quarantine says of them.
         sums: State of the streaming statistics by sensor key.
-        digests: Of the chunks, by sensor key.
+        digests: BLAKE2b digests of the chunks written, by sensor key.
     """
 
     request: str
@@ -118,7 +124,7 @@ class PackingProgress(Spec):
 
     @classmethod
     def read(cls, path: Path) -> Self | None:
-        """From its file; None where there is none.
+        """The progress from its file; None where there is none.
 
         Raises:
             ArchiveError: The file is damaged.
@@ -136,6 +142,7 @@ def digest(parts: Iterable[str]) -> str:
     state = hashlib.blake2b(digest_size=16)
     for part in parts:
         state.update(part.encode())
+        # Between them, so that "a", "bc" and "ab", "c" differ.
         state.update(b"\0")
     return state.hexdigest()
 
@@ -175,12 +182,7 @@ def read_attributes(root: Path) -> Mapping[str, Any]:
     return attributes
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Write JSON; the file appears under its name only when it is whole."""
-    write_text(path, json.dumps(value))
-
-
-# ---------------------------------------------------------------- decoding
+# ------------------------------------------------------------------- decoding
 
 ZARRS: dict[str, Any] = {"codec_pipeline.path": "zarrs.ZarrsCodecPipeline"}
 """zarr configuration that decodes in compiled code."""
@@ -198,7 +200,6 @@ def zarrs_config() -> dict[str, Any]:
 
 
 # ---------------------------------------------------------------------- arrays
-# The Zarr side of writing a packed store: layout of the arrays, coordinates, and the group's metadata.
 
 
 @dataclass(frozen=True)
@@ -263,7 +264,7 @@ def check_fits(pixels: NDArray[Any], layout: ArrayLayout) -> None:
     """Refuse what cannot be stored as the first good sample is.
 
     Args:
-        pixels: Of one sensor of a sample, shape ``(bands, height, width)``.
+        pixels: Pixels of one sensor of a sample, shape ``(bands, height, width)``.
         layout: Type and shape that all samples of the sensor have.
 
     Raises:
@@ -292,6 +293,7 @@ def create_arrays(out: Path, sensors: Mapping[str, Sensor], layout: StoreLayout,
             every chunk is written whole, whatever lay there before; ``trim`` makes them fit.
     """
     group = zarr.open_group(out, mode="a", zarr_format=3)
+    # Said first, so that a store is never taken for whole before the manifest takes this place.
     group.attrs[KEY] = {"format": FORMAT, "complete": False}
     for key, array in layout.arrays.items():
         chunk = (layout.chunk, *array.shape)
@@ -303,6 +305,7 @@ def create_arrays(out: Path, sensors: Mapping[str, Sensor], layout: StoreLayout,
             key,
             shape=(-(-samples // layout.chunk) * layout.chunk, *array.shape),
             dtype=array.dtype,
+            # A shard is one file; inside it each band of each sample is compressed, and can be read, by itself.
             chunks=(1, 1, *array.shape[1:]) if layout.compress else chunk,
             shards=chunk if layout.compress else None,
             filters=None,
@@ -351,4 +354,4 @@ def publish(out: Path, manifest: Manifest) -> None:
         zarr.consolidate_metadata(out, zarr_format=3)
     group = json.loads((out / GROUP).read_text(encoding="utf-8"))
     group["attributes"] = {**group["attributes"], KEY: manifest.model_dump(mode="json")}
-    write_json(out / GROUP, group)
+    write_text(out / GROUP, json.dumps(group))

@@ -1,6 +1,7 @@
 """Archives of ready-cut patches: a listing of what there is, and for each sensor a reader of its files.
 
-A layout on disk is then a scan that fills a :class:`Listing`, and a choice of readers; everything else is said here.
+A layout on disk is then a scan that fills a :class:`Listing`, and a choice of readers; everything else is said here,
+also where a split comes from: drawn with a fixed seed where none is published, or read from lists of names.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ class Listing:
 
     Attributes:
         ids: A stable, unique name of each sample.
-        addresses: Of each sensor, where the samples' pixels are.
+        addresses: By key of the sensor, where the pixels of each sample are, as its reader understands it.
         columns: What is known of the samples: ``label``, ``split`` and ``time`` where they are published, and whatever
             else the layout says; one value a sample. What takes pixels to know is a function of no argument, which is
             called when the table is asked for; it has to be picklable.
@@ -187,7 +188,7 @@ def _header_or_none(reader: PatchReader, address: str) -> Header | None:
 
 
 def _outlines(headers: Sequence[Header | None]) -> list[bytes | None]:
-    """Of what each file covers; None where nothing says where it lies."""
+    """Outlines of what the files cover; None where nothing says where one lies."""
     found: list[bytes | None] = [None] * len(headers)
     placed = {index: header for index, header in enumerate(headers) if header is not None}
     if placed:
@@ -203,13 +204,14 @@ def _size(path: Path) -> int:
     try:
         return path.stat().st_size
     except OSError:
+        # A file that is lost changes the fingerprint, too.
         return -1
 
 
-# --------------------------------------------------------------- split columns
-# Splits of data sets: drawn with a fixed seed where none is published, or as published in lists of names.
+# ---------------------------------------------------------------- drawn splits
 
 SEED = 0
+"""Seed of every split that a layout draws, so that all users of a data set have the same one."""
 
 
 def stratified_split(labels: Sequence[str], shares: Mapping[str, float], seed: int = SEED) -> list[str]:
@@ -217,7 +219,7 @@ def stratified_split(labels: Sequence[str], shares: Mapping[str, float], seed: i
 
     Args:
         labels: The class of each sample, in an order that does not change.
-        shares: Of each part; they sum to 1.
+        shares: Share of the samples by name of the part, in (0, 1]; they sum to 1.
         seed: The same seed draws the same split.
 
     Returns:
@@ -227,6 +229,7 @@ def stratified_split(labels: Sequence[str], shares: Mapping[str, float], seed: i
     parts = np.empty(len(labels), dtype=object)
     array = np.asarray(labels)
     for members in shuffled_members(array, np.unique(array), rng):
+        # Rounded ends, not lengths: no sample is left over or given twice.
         ends = [round(len(members) * end) for end in accumulate(shares.values())]
         for part, start, end in zip(shares, [0, *ends], ends, strict=False):
             parts[members[start:end]] = part
@@ -238,7 +241,7 @@ def grouped_split(groups: Sequence[str], shares: Mapping[str, float], seed: int 
 
     Args:
         groups: The group of each sample, such as the orbit that it was seen from.
-        shares: Of each part; they sum to 1.
+        shares: Share of the samples by name of the part, in (0, 1]; they sum to 1.
         seed: The same seed draws the same split.
 
     Returns:
@@ -246,6 +249,7 @@ def grouped_split(groups: Sequence[str], shares: Mapping[str, float], seed: int 
     """
     names, codes, sizes = np.unique(np.asarray(groups), return_inverse=True, return_counts=True)
     order = generator(Stream.ARCHIVE_SPLIT, seed).permutation(len(names))
+    # Groups lie one after the other along the samples; each goes to the part in which its middle lies.
     middles = np.cumsum(sizes[order]) - sizes[order] / 2
     ends = np.array(list(accumulate(shares.values()))) * len(groups)
     part_of = np.empty(len(names), dtype=np.int64)
@@ -254,12 +258,11 @@ def grouped_split(groups: Sequence[str], shares: Mapping[str, float], seed: int 
     return [parts[part] for part in part_of[codes].tolist()]
 
 
-# ----------------------------------------------------------------- split lists
-# Published splits that come as text files with a name a line.
+# ------------------------------------------------------------ published splits
 
 
 def read_split_lists(folders: Iterable[Path], names: Mapping[str, str]) -> dict[str, str]:
-    """Split by the stem of each listed file.
+    """The split by the stem of each file, from text files with a name a line.
 
     Args:
         folders: Where the lists are looked for; the first that has one counts.

@@ -1,4 +1,8 @@
-"""One pass over all pixels of an archive: which samples are fit for use, and what is suspicious about the rest."""
+"""One pass over all pixels of an archive: which samples are fit for use, and what is suspicious about the others.
+
+What one sample shows is kept as a small :class:`Finding`, and pixels are let go. Offsets and duplicates show among
+several samples only, so that :class:`SuspicionCollector` comes to suspicions when all findings are there.
+"""
 
 from __future__ import annotations
 
@@ -54,7 +58,7 @@ class Audit:
 
 
 def audit(auditor: Auditor, quarantine: Quarantine, journal: Path, request: str, workers: int = 0) -> Audit:
-    """Read every sample once, check it and look at it; what an interrupted run did is not done again.
+    """Read every sample once and judge it; what an interrupted run did is not done again.
 
     Args:
         auditor: Reads and judges the samples of the archive.
@@ -73,7 +77,7 @@ def audit(auditor: Auditor, quarantine: Quarantine, journal: Path, request: str,
         with map_processes(auditor.judge, range(known, total), workers) as verdicts, progress_bar() as bar:
             note = f"{known:,} were done before" if known else ""
             task = bar.add_task("Checking samples", total=total, completed=known, note=note)
-            done: list[Any] = []
+            done: list[Any] = []  # judged, but not in the journal yet
             for position, (flaws, finding) in zip(range(known, total), verdicts, strict=True):
                 run.take(position, flaws, finding)
                 done.append(_record(flaws, finding))
@@ -89,11 +93,13 @@ def audit(auditor: Auditor, quarantine: Quarantine, journal: Path, request: str,
 
 
 class Auditor:
-    """Reads samples whole, checks each and looks at it.
+    """Reads samples whole and says of each what is wrong with it, or what it shows.
+
+    Each reader process has a copy: it holds the table for names and files, and no result.
 
     Args:
-        archive: Its samples are read whole, one at a time.
-        table: Of the archive: ``id`` and ``asset:<sensor>``.
+        archive: Archive whose samples are read whole, one at a time.
+        table: The archive's table, with ``id`` and ``asset:<sensor>``.
         limits: How much may be missing from a good sample.
     """
 
@@ -149,7 +155,7 @@ class _AuditPass:
         self.table = auditor.table
         self.quarantine = quarantine
         self.bad: set[int] = set()
-        self._suspects = Suspects(auditor.sensors)
+        self._collector = SuspicionCollector(auditor.sensors)
 
     def recall(self, journal: Journal) -> int:
         """Take in what an interrupted run found; how many samples that were."""
@@ -165,10 +171,10 @@ class _AuditPass:
             self.bad.add(index)
             self.quarantine.extend(flaws)
         if finding is not None:
-            self._suspects.add(index, finding)
+            self._collector.add(index, finding)
 
     def conclude(self) -> Audit:
-        return Audit(frozenset(self.bad), self._suspects.conclude(self.table))
+        return Audit(frozenset(self.bad), self._collector.conclude(self.table))
 
 
 def _record(flaws: Sequence[Rejection], finding: Finding | None) -> list[Any]:
@@ -196,17 +202,16 @@ def suspicions_of(archive: Archive, samples: int = 256) -> tuple[Suspicion, ...]
     if archive.suspicions is not None:
         return archive.suspicions
     table = archive.table()
-    auditor, suspects = Auditor(archive, table, QualityLimits()), Suspects(archive.sensors)
+    auditor, collector = Auditor(archive, table, QualityLimits()), SuspicionCollector(archive.sensors)
     for index in sorted({int(i) for i in np.linspace(0, len(archive) - 1, min(len(archive), samples)).round()}):
         try:
-            suspects.add(index, auditor.inspect(index, {key: archive.read(index, key) for key in archive.sensors}))
+            collector.add(index, auditor.inspect(index, {key: archive.read(index, key) for key in archive.sensors}))
         except SampleError:
             continue  # whoever needs the sample will say what is wrong with it
-    return suspects.conclude(table)
+    return collector.conclude(table)
 
 
-# -------------------------------------------------------------------- suspects
-# From summaries at single samples to suspicions about an archive.
+# -------------------------------------------------------------------- findings
 
 CHECKS: Mapping[Kind, Check] = {
     Kind.UNIT: find_other_unit,
@@ -223,9 +228,10 @@ class Finding:
     """What one sample showed; as small as can be, since there are many.
 
     Attributes:
-        digest: Of all its pixels but those of maps; 0 where they are constant or there are none.
-        verdicts: By key of the sensor, whether it carries the offset, and in what numbers where it does.
-        flags: Kind, sensor and what was seen.
+        digest: Hash of all its pixels but those of maps, 64 bits; 0 where they are constant or there are none.
+        verdicts: By key of the sensor, whether it carries the offset as an :class:`OffsetVerdict`, and in what numbers
+            where it does.
+        flags: Kind of the suspicion, key of the sensor, and what was seen.
     """
 
     digest: int
@@ -233,12 +239,12 @@ class Finding:
     flags: Sequence[tuple[str, str, str]]
 
     def record(self) -> list[Any]:
-        """JSON-able."""
+        """The finding as JSON can hold it, for a journal."""
         return [self.digest, dict(self.verdicts), list(self.flags)]
 
     @classmethod
     def parse(cls, stored: Sequence[Any]) -> Finding:
-        """From what ``record`` gave."""
+        """The finding that :meth:`record` gave."""
         digest, verdicts, flags = stored
         return cls(digest, {key: (code, seen) for key, (code, seen) in verdicts.items()}, [tuple(one) for one in flags])
 
@@ -262,19 +268,25 @@ def inspect_sample(
     ]
     if assets and (apart := find_grids_apart(assets)):
         flags.append((Kind.GRID.value, *apart))
-    verdicts = {key: _verdict(summary) for key, summary in summaries.items() if offset.may_carry(summary.sensor)}
+    verdicts = {}
+    for key, summary in summaries.items():
+        if offset.may_carry(summary.sensor):
+            verdict = offset.judge(summary)
+            verdicts[key] = int(verdict), offset.evidence(summary) if verdict is OffsetVerdict.CARRIES else ""
+    # Empty samples equal each other, but are no copies of one place: they are reported as constant already.
     constant = any(kind == Kind.CONSTANT for kind, *_ in flags)
     return Finding(0 if constant else _digest(summaries), verdicts, flags)
 
 
-class Suspects:
-    """What was found so far in the samples of an archive: positions and numbers, never pixels.
+class SuspicionCollector:
+    """Comes from findings at single samples to suspicions about an archive; holds positions and numbers, never pixels.
 
     Args:
         sensors: The archive's sensors by key.
     """
 
     def __init__(self, sensors: Mapping[str, Sensor]) -> None:
+        # Typed arrays take 8 bytes a sample, lists of Python's numbers four times that.
         self._positions = array("q")
         self._digests = array("Q")
         self._verdicts = {key: array("b") for key, sensor in sensors.items() if offset.may_carry(sensor)}
@@ -285,8 +297,8 @@ class Suspects:
         """Take in what one sample showed.
 
         Args:
-            position: Of the sample, in the archive; each comes once.
-            finding: As ``inspect_sample`` gave it.
+            position: Position of the sample in the archive; each comes once.
+            finding: What the sample showed, as :func:`inspect_sample` gives it.
         """
         self._positions.append(position)
         self._digests.append(finding.digest)
@@ -304,7 +316,10 @@ class Suspects:
         """What all of it comes to.
 
         Args:
-            table: Of the archive: ``id`` and ``asset:<sensor>``.
+            table: The archive's table, with ``id`` and ``asset:<sensor>``.
+
+        Returns:
+            One suspicion for each kind and sensor that shows it, in the order of :class:`Kind`.
         """
         found = [self._offset(key, table) for key in self._verdicts]
         found += [
@@ -317,6 +332,7 @@ class Suspects:
 
     def _offset(self, key: str, table: pa.Table) -> Suspicion | None:
         positions = np.asarray(self._positions)
+        # Samples of one file share what its product has, which decides where pixels of one alone do not.
         assets = table[f"asset:{key}"].take(pa.array(positions))
         verdicts = offset.settle(np.asarray(self._verdicts[key], dtype=np.int8), assets)
         carry, free = (int((verdicts == one).sum()) for one in (OffsetVerdict.CARRIES, OffsetVerdict.FREE))
@@ -331,6 +347,7 @@ class Suspects:
     def _duplicates(self, table: pa.Table) -> Suspicion | None:
         positions, digests = np.asarray(self._positions), np.asarray(self._digests)
         positions, digests = positions[digests != 0], digests[digests != 0]
+        # Of copies the one that was read first counts as the original, and the others as its repeats.
         _, first, group = np.unique(digests, return_index=True, return_inverse=True)
         originals = positions[first][group]
         repeats = positions != originals
@@ -349,13 +366,8 @@ class Suspects:
         return Suspicion(kind, key, len(ids), len(self._positions), name, asset, seen, MEND[kind], tuple(ids))
 
 
-def _verdict(summary: PixelSummary) -> tuple[int, str]:
-    verdict = offset.judge(summary)
-    return int(verdict), offset.describe(summary) if verdict is OffsetVerdict.CARRIES else ""
-
-
 def _digest(summaries: Mapping[str, PixelSummary]) -> int:
-    """Of 64 bits: among a million samples two that differ share one with a chance of 1 in 40 million."""
+    """Hash of 64 bits: among a million samples two that differ share one with a chance of 1 in 40 million."""
     state = hashlib.blake2b(digest_size=8)
     measured = [summary.pixels for summary in summaries.values() if summary.sensor.kind != "map"]
     for pixels in measured:

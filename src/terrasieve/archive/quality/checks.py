@@ -27,11 +27,11 @@ _ENOUGH = 4096
 
 @dataclass(frozen=True)
 class PixelSummary:
-    """What is looked at.
+    """The pixels of one sensor of one sample, with the numbers that several checks need, each computed once.
 
     Attributes:
         pixels: Shape ``(bands, height, width)``, all bands of the sensor in its order.
-        sensor: What they are said to be.
+        sensor: The sensor that the pixels are said to be of.
     """
 
     pixels: NDArray[Any]
@@ -88,6 +88,8 @@ Check = Callable[[PixelSummary], str | None]
 """What a check saw in one sensor's pixels, in numbers; None where there is nothing to suspect."""
 
 
+# -------------------------------------------------------- missing and constant
+
 _NODATA_SHARE = 0.01
 """A lesser share of the nodata value can be dark ground: 0 is nodata to Sentinel-2, and deep water comes near it."""
 
@@ -110,6 +112,7 @@ def find_constant(summary: PixelSummary) -> str | None:
         return None
     finest = min(band.gsd for band in summary.sensor.bands)
     for band, pixels, absent in zip(summary.sensor.bands, summary.pixels, summary.absent, strict=True):
+        # Coarse bands come resampled: the few pixels that were measured may be alike by chance.
         coarse = pixels.size * (finest / band.gsd) ** 2 < 16
         values = pixels[~absent] if absent.any() else pixels
         if not coarse and values.size and values.min() == values.max():
@@ -118,7 +121,6 @@ def find_constant(summary: PixelSummary) -> str | None:
 
 
 # ----------------------------------------------------------------------- grids
-# Whether the files of a sample's sensors cover the same ground.
 
 _SCREENED = ("scenes", "packed", "simulated", "simulated-ocean")
 """Layouts whose grids were compared on opening, or are those of files elsewhere, or of none."""
@@ -171,20 +173,23 @@ def _pixel(header: Header) -> float:
 
 
 # ---------------------------------------------------------------------- ranges
-# Values that a band cannot have, such as -9999 where no nodata value is declared.
 
 _SHARE = 0.01
 """Share of a band from which on stray values are no longer noise."""
 
 
 def find_stray_values(summary: PixelSummary) -> str | None:
-    """Which band has more than a hundredth of its values out of its ``valid_range``; see ``Check``."""
+    """Which band has more than a hundredth of its values out of its ``valid_range``; see ``Check``.
+
+    Such are values like -9999 where no nodata value is declared.
+    """
     if summary.sensor.kind == "map":
         return None
     for band, values in zip(summary.sensor.bands, summary.thinned, strict=True):
         low, high = band.valid_range
         stray = values[(values < low) | (values > high)]
         if stray.size > _SHARE * values.size:
+            # The most frequent one tells most: often it is a nodata value, which then can be declared.
             common, count = np.unique(stray, return_counts=True)
             return (
                 f"{stray.size / values.size:.1%} of {band.name} lies outside {low:g} to {high:g}, "
@@ -194,7 +199,6 @@ def find_stray_values(summary: PixelSummary) -> str | None:
 
 
 # ----------------------------------------------------------------------- units
-# Units that the values do not quite contradict: what ``quality.check`` cannot refuse, but a scientist would doubt.
 
 _BRIGHT_DB = -2.0
 """Median in decibels above which a scene would outshine a city: C-band sigma0 of cities is about -5 dB."""
@@ -205,7 +209,10 @@ _NEGATIVE = -200.0
 
 
 def find_other_unit(summary: PixelSummary) -> str | None:
-    """Which band's values look like another unit; see ``Check``."""
+    """Which band's values look like another unit; see ``Check``.
+
+    The values do not quite contradict the unit, or the sample would have been refused, but a scientist would doubt it.
+    """
     for position, band in enumerate(summary.sensor.bands):
         judge = _JUDGES.get(band.unit)
         said = judge(summary, position) if judge else None

@@ -37,6 +37,7 @@ class FlawError(SampleError):
     """A sample error that also says which kind of problem it is, so that reports can count kinds."""
 
     def __init__(self, problem: Problem, message: str) -> None:
+        # Both as arguments, by which an exception is pickled on its way from a reader process.
         super().__init__(problem, message)
         self.problem = problem
         self.message = message
@@ -153,6 +154,7 @@ def _check_absent(absent: NDArray[np.bool_], sensor: Sensor, limits: QualityLimi
 def _suspect_unit(values: NDArray[Any], absent: NDArray[np.bool_], unit: str) -> str | None:
     """Why the values cannot be of the unit, or None; only contradictions that no real scene shows."""
     floating = np.issubdtype(values.dtype, np.floating)
+    # Bands without a single value have been refused before: there is a least and a greatest one.
     if unit == "db" and not floating:
         return f"decibels cannot be {values.dtype} without losing their fraction; declare unit dn, or export float32."
     if unit == "db" and values[~absent].min() >= 0:
@@ -239,6 +241,7 @@ class Quarantine:
         Raises:
             TooManyBadSamplesError: As ``add``.
         """
+        # Of one sample with several flaws the one that loses most counts.
         for rejection in rejections:
             self.rejections.append(rejection)
             self._lost[rejection.id] = max(self._lost.get(rejection.id, 0), rejection.samples)
@@ -283,10 +286,3 @@ class Quarantine:
             f"{self.summary()}: more than the limit of {self.max_bad:.2%}. All are listed in {self.path}; "
             f"the latest is {last.id}: {last.reason} Mend or remove the files, or allow more with --max-bad."
         )
-
-
-def read_quarantine(path: Path) -> list[Rejection]:
-    """The rejections that a list names."""
-    options = csv.ConvertOptions(column_types={f.name: pa.string() for f in fields(Rejection) if f.name != "samples"})
-    rows = csv.read_csv(path, convert_options=options).to_pylist()
-    return [Rejection(**{**row, "problem": Problem(row["problem"])}) for row in rows]

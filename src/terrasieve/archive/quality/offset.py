@@ -1,8 +1,11 @@
-"""The offset of +1000 that Sentinel-2 products have since processing baseline 04.00.
+"""Two pitfalls of Sentinel-2's files that only the pixels tell of: the offset of +1000, and the order of the bands.
 
-ESA's Sentinel-2 products of that baseline store ``reflectance * 10,000 + 1,000`` (``RADIO_ADD_OFFSET`` and
+Products since processing baseline 04.00 store ``reflectance * 10,000 + 1,000`` (``RADIO_ADD_OFFSET`` and
 ``BOA_ADD_OFFSET`` of -1000 in the metadata). Reprocessed scenes of earlier years have it too, so the date of
-acquisition decides nothing, and patches cut from products seldom keep the metadata: the pixels have to tell.
+acquisition decides nothing, and patches cut from products seldom keep the metadata.
+
+Files of 13 bands come in two orders, with B8A after B08 or last, and most say nothing of it. Read in the wrong one, B09
+to B12 and B8A each show a neighbour.
 """
 
 from __future__ import annotations
@@ -63,12 +66,13 @@ def judge(summary: PixelSummary) -> OffsetVerdict:
     """Whether the pixels carry the offset.
 
     Args:
-        summary: Of the pixels of a sensor that :func:`may_carry` it.
+        summary: Pixels of a sensor that :func:`may_carry` it.
     """
     low = _lows(summary)
     darkest = min(low.values())
     if darkest < _RULED_OUT or low.get("B10", np.inf) < _CIRRUS_FREE:
         return OffsetVerdict.FREE
+    # Also where nothing was measured: NaN compares as false.
     if not darkest >= FLOOR:
         return OffsetVerdict.UNSURE
     if "B10" in low:
@@ -77,7 +81,7 @@ def judge(summary: PixelSummary) -> OffsetVerdict:
     return OffsetVerdict.CARRIES if dark else OffsetVerdict.UNSURE
 
 
-def describe(summary: PixelSummary) -> str:
+def evidence(summary: PixelSummary) -> str:
     """What :func:`judge` went by, in numbers."""
     low = _lows(summary)
     if "B10" in low:
@@ -99,6 +103,7 @@ def settle(verdicts: NDArray[np.int8], assets: pa.ChunkedArray | pa.Array) -> ND
     Returns:
         The same, with fewer that are unsure; where a file's samples are evenly divided they stay so.
     """
+    # Owner 0 stands for samples whose file is unknown.
     column = assets.combine_chunks() if isinstance(assets, pa.ChunkedArray) else assets
     owners = column.dictionary_encode().indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64) + 1
     votes = (verdicts == OffsetVerdict.CARRIES).astype(np.float64) - (verdicts == OffsetVerdict.FREE)
@@ -137,9 +142,6 @@ def _lows(summary: PixelSummary) -> Mapping[str, float]:
 
 
 # ----------------------------------------------------------------------- order
-# Band order that contradicts the spectra.
-# Files of 13 Sentinel-2 bands come in two orders, with B8A after B08 or last, and most say nothing of it. Read in the
-# wrong one, B09 to B12 and B8A each show a neighbour.
 
 # B8A and B08 see nearly the same light (0.865 and 0.833 um): over land no other band of this group follows B08 as
 # closely. Water is left out, where all of them are noise: there B08 varies by less than a reflectance of 0.01.
@@ -153,7 +155,7 @@ _ABOVE_B11, _DARK_B11 = 300.0, 300.0
 
 
 def find_exchanged_bands(summary: PixelSummary) -> str | None:
-    """Which bands look exchanged; see ``Check``."""
+    """Which bands seem to be exchanged; see ``Check``."""
     if not may_carry(summary.sensor):
         return None
     return _cirrus(summary) or _near_infrared(summary)
@@ -176,6 +178,7 @@ def _near_infrared(summary: PixelSummary) -> str | None:
     if not {"B08", "B8A"} <= set(names):
         return None
     wide = names.index("B08")
+    # Negated, so that a band of NaN is left out as well.
     if not np.nanstd(summary.thinned[wide]) > _TEXTURE:
         return None
     own = summary.correlation(wide, names.index("B8A"))

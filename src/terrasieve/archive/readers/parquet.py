@@ -24,6 +24,7 @@ from terrasieve.archive.readers.patch_reader import check_size, native_sizes, sp
 from terrasieve.sensors import Sensor
 
 _OPEN_FILES = 8
+"""Files that stay open: samples that are read in random order come back to the same few."""
 FAILURES = (OSError, ValueError, KeyError, IndexError, TypeError, pa.ArrowException, RasterioError)
 """What reading a damaged Parquet file, or a GeoTIFF in it, may raise."""
 
@@ -73,6 +74,7 @@ class BlobReader:
             file.open(driver="GTiff") as band,
         ):
             found = header_of(band, path, len(blob))
+        # As many pixels of the finest bands as cover the same ground, from the same corner.
         a, b, c, d, e, f = found.transform
         down, along = found.height / self.size[0], found.width / self.size[1]
         finer = (a * along, b * down, c, d * along, e * down, f)
@@ -85,6 +87,7 @@ class BlobReader:
         path = self.root / file
         wanted = [self._columns[name] for name in names]
         with _open_files.reading(path) as opened:
+            # In this thread: where reading is to be parallel, there is a process for each core already.
             table = opened.read_row_group(group, columns=sorted(set(wanted)), use_threads=False)
             found = {name: table[column][row].as_py() for name, column in zip(names, wanted, strict=True)}
         for name, blob in found.items():
@@ -97,6 +100,7 @@ class BlobReader:
             if band.count != 1:
                 raise FlawError(Problem.BANDS, f"{where} has {band.count} bands, not one; it is not a band's file.")
             check_size(Path(where), (band.height, band.width), self._sizes[name])
+            # Only bands at full resolution can be read by window; others are resampled as a whole, edges included.
             if self._sizes[name] == self.size:
                 part = None if window is None else RasterWindow(window.left, window.top, window.width, window.height)
                 return np.asarray(band.read(1, window=part))

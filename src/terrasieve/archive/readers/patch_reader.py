@@ -1,4 +1,7 @@
-"""What reads the patches of one sensor, and what readers of several formats have in common."""
+"""Readers of ready-cut patches: what one is, what those of several formats share, and the two of GeoTIFF files.
+
+A layout gives each sensor a reader. Those of other formats are modules beside this one.
+"""
 
 from __future__ import annotations
 
@@ -98,8 +101,7 @@ def check_size(path: Path, found: tuple[int, int], wanted: tuple[int, int] | Non
         )
 
 
-# ------------------------------------------------------------- geotiff patches
-# Readers of patches that are GeoTIFF: one file with all bands, or one for each band.
+# -------------------------------------------------------------------- GeoTIFF
 
 
 class StackReader:
@@ -117,6 +119,7 @@ class StackReader:
     ) -> None:
         self.root, self.sensor, self.size = root, sensor, size
         self._in_file = in_file or sensor
+        # Of files whose bands were checked, so that a header is read once and not before every window.
         self._shapes: dict[str, tuple[int, int]] = {}
 
     def files(self, address: str) -> tuple[Path, ...]:
@@ -138,7 +141,7 @@ class StackReader:
         return read_header(self.root / address)
 
     def _checked(self, address: str) -> tuple[int, int]:
-        """Height and width of a file, whose bands and size are looked at once."""
+        """Height and width of a file, whose bands and size are checked at its first use."""
         if address not in self._shapes:
             header = self.header(address)
             validate_bands(header, self._in_file)
@@ -176,6 +179,7 @@ class BandsReader:
 
     def read(self, address: str, positions: Sequence[int], window: Window | None) -> NDArray[Any]:
         """Bands by position in the sensor; see ``PatchReader.read``."""
+        # Sizes of all files first: a band of another grid is refused before any pixel is resampled.
         paths = [self.root / self._file(address, self.sensor.names[position]) for position in positions]
         for position, path in zip(positions, paths, strict=True):
             grid = read_grid(path)

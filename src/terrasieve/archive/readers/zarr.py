@@ -31,6 +31,7 @@ from terrasieve.sensors import Band, Sensor
 PIXELS = "bands"
 _DIMENSIONS = ["sample", "time", "band", "y", "x"]
 _OPEN_STORES = 4
+"""Stores that stay open, each with the chunk that it decoded last."""
 # What unzipping, decoding and metadata that is no JSON may raise.
 _FAILURES = (
     OSError,
@@ -141,7 +142,7 @@ class _Store:
                 Problem.GRID, f"{self._path} has {PIXELS!r} over {dimensions}, not over {', '.join(_DIMENSIONS)}."
             )
         said = [str(name) for name in self._array("band")[...]]
-        if len(said) != len(sensor.bands) or not all(map(_is, said, sensor.bands)):
+        if len(said) != len(sensor.bands) or not all(map(_means, said, sensor.bands)):
             raise FlawError(
                 Problem.BANDS,
                 f"{self._path} holds the bands {', '.join(said)}, sensor {sensor.name!r} has {', '.join(sensor.names)} "
@@ -159,6 +160,7 @@ class _Store:
         several = self._pixels.chunks[0]
         if several == 1:
             return np.asarray(self._pixels.oindex[sample, time, list(positions), rows, columns])
+        # All samples of a chunk are decoded to get one; whoever reads in order asks for the next one soon.
         start = sample - sample % several
         if self._held is None or self._held[0] != (start, time):
             self._held = ((start, time), np.asarray(self._pixels[start : start + several, time]))
@@ -188,6 +190,7 @@ class _Store:
         if self._coordinates is None:
             self._coordinates = tuple(np.asarray(self._array(name)[...]) for name in ("crs", "x_", "y_"))
         crs, x, y = (values[sample] for values in self._coordinates)
+        # Coordinates are of pixels' centres, a grid begins at the corner of the first.
         a, e = float(x[1] - x[0]), float(y[1] - y[0])
         return Header(
             name=str(self._path),
@@ -211,7 +214,7 @@ class _Store:
         return found
 
 
-def _is(said: str, band: Band) -> bool:
+def _means(said: str, band: Band) -> bool:
     """Whether a store's name for a band is the sensor's, its common name, or for a colour the initial."""
     colour = band.common_name if band.common_name in ("red", "green", "blue") else None
     known = {band.name, band.common_name or band.name, (colour or band.name)[: 1 if colour else None]}

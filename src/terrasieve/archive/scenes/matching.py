@@ -88,6 +88,7 @@ def match_by_geometry(files: Candidates) -> Iterator[Scene | Unmatched]:
             yield Unmatched(name, absent[0], None, header, _no_partner(header, absent[0], "that overlaps it"))
             continue
         for chosen in product(*partners.values()):
+            # Only where there is a choice, so that names stay those of the files elsewhere.
             several = [other for other, names in zip(chosen, partners.values(), strict=True) if len(names) > 1]
             group = {first: header} | {key: files[key][other] for key, other in zip(others, chosen, strict=True)}
             yield _join_overlap("+".join([name, *several]), group)
@@ -100,6 +101,7 @@ def pixel_offset(reference: Header, other: Header) -> tuple[int, int] | None:
     """
     if reference.crs != other.crs:
         return None
+    # From the other's pixels to the reference's: where it keeps all corners in their places, the grids are one.
     into = np.linalg.solve(reference.matrix, other.matrix)
     inner = _corners(other)
     moved = into @ inner - inner
@@ -133,6 +135,7 @@ def _join_overlap(name: str, group: Mapping[str, Header]) -> Scene | Unmatched:
         if corner is None:
             return Unmatched(name, key, header, reference, _grids_differ(reference, header))
         corners[key] = corner
+    # The part that all cover begins at the last of their first pixels and ends at the first of their last.
     top, left = (max(corner[axis] for corner in corners.values()) for axis in (0, 1))
     bottom = min(corners[key][0] + header.height for key, header in group.items())
     right = min(corners[key][1] + header.width for key, header in group.items())
@@ -169,6 +172,7 @@ class _OverlapFinder:
             return []
         place = footprint(header)
         pixel = abs(float(np.linalg.det(header.matrix)))
+        # Neighbours on one grid share an edge, which intersects; rounding may make a sliver of it.
         hits = sorted(int(i) for i in tree.query(place, predicate="intersects"))
         names = self._names[header.crs]
         return [names[i] for i in hits if shapely.area(shapely.intersection(tree.geometries[i], place)) > pixel / 2]

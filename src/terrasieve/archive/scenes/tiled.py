@@ -43,7 +43,9 @@ class ScenesArchive(BaseArchive):
         self._sensors = {key: folder.load() for key, folder in self.spec.sensors.items()}
         self._scenes, self.rejected = survey(self.spec, self._sensors)
         tile, stride, edge = self.spec.tile, self.spec.stride or self.spec.tile, self.spec.edge
+        # One grid for each size of scene, since most scenes are of a few sizes; a million samples share them.
         self._grids = {size: origins(*size, tile, stride, edge) for size in {(s.height, s.width) for s in self._scenes}}
+        # A sample's scene is found by bisection in the running number of tiles.
         tiles = [len(self._grid(scene)) for scene in self._scenes]
         self._ends = np.cumsum(tiles, dtype=np.int64)
 
@@ -87,16 +89,20 @@ class ScenesArchive(BaseArchive):
         columns = {
             "id": pa.array(self.ids.tolist(), pa.string()),
             "geometry": pa.array(self._outlines(), pa.binary()),
-            "time": self._spread([next(filter(None, each), None) for each in zip(*times.values(), strict=True)], _TIME),
+            "time": self._per_sample(
+                [next(filter(None, each), None) for each in zip(*times.values(), strict=True)], _TIME
+            ),
             "label": pa.nulls(len(self), pa.string()),
             "split": pa.nulls(len(self), pa.string()),
-            "crs": self._spread([scene.crs for scene in self._scenes], pa.string()),
+            "crs": self._per_sample([scene.crs for scene in self._scenes], pa.string()),
             "transform": self._transforms(),
         }
         for key in self._sensors:
-            columns[f"asset:{key}"] = self._spread([str(scene.files[key].path) for scene in self._scenes], pa.string())
+            columns[f"asset:{key}"] = self._per_sample(
+                [str(scene.files[key].path) for scene in self._scenes], pa.string()
+            )
         if len(times) > 1:
-            columns |= {f"time:{key}": self._spread(each, _TIME) for key, each in times.items()}
+            columns |= {f"time:{key}": self._per_sample(each, _TIME) for key, each in times.items()}
         return pa.table(columns)
 
     @cached_property
@@ -127,7 +133,7 @@ class ScenesArchive(BaseArchive):
         row, column = grid[index - (self._ends[number] - len(grid))]
         return scene, int(row), int(column)
 
-    def _spread(self, values: Sequence[Any], kind: pa.DataType) -> pa.Array:
+    def _per_sample(self, values: Sequence[Any], kind: pa.DataType) -> pa.Array:
         """One value a scene to one value a sample."""
         return pa.array(values, kind).take(pa.array(self._owners()))
 

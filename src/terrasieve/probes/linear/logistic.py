@@ -105,10 +105,12 @@ class LogisticProbe(Probe):
         for c in self.grid:
             # Of two classes scikit-learn penalises the difference of the weights, which is twice as much.
             strength = c / 2 if prepared.classes == 2 else c
+            # C rises along the path, so that the weights of the one before are the nearest start there is.
             fit = minimise(prepared, strength, self.max_iter, start=fitted)
             fitted, self.converged_[c] = (fit.weights, fit.intercept), fit.converged
             reached = float((self._classify(held, *fitted) == validation.labels).mean())
             worse += 1
+            # Only where it is higher: of equals the first is the smallest C.
             if reached > self.validation_accuracy_:
                 self.validation_accuracy_, self.c_, worse = reached, c, 0
                 self.weights_, self.intercept_ = fitted

@@ -55,6 +55,7 @@ class RidgeProbe(Probe):
             one_stratum = np.zeros(len(labels), dtype=np.int64)
             (features, labels), validation = hold_back(Labelled(features, labels), one_stratum, self.seed)
         self.scaler_ = StandardScaler().fit(np.asarray(features, dtype=np.float64))
+        # Standardised vectors have mean 0, so that the intercept is the mean whatever the weights.
         self.intercept_ = float(np.mean(labels))
         train, held_out = self.scaler_.transform(features), self.scaler_.transform(validation.features)
         self.validation_rmse_ = np.inf
@@ -74,6 +75,7 @@ def _solutions(
 ) -> list[tuple[float, NDArray[np.float64]]]:
     """Weights ``(features,)`` for each strength, from one eigendecomposition of the smaller Gram matrix."""
     n, features = train.shape
+    # Of rank min(n, features) both: the smaller one has all that is to know.
     if n >= features:
         values, axes = np.linalg.eigh(train.T @ train)
         projected = axes.T @ (train.T @ target)

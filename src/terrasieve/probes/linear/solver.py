@@ -34,7 +34,9 @@ COVARIANCE_ROWS = 2**14
 """Samples that the preconditioner's covariance is taken from; of more, evenly spaced ones."""
 
 _PANEL = 512
+"""Columns of a covariance that are multiplied at once."""
 _POWER_ITERATIONS = 2
+"""More would bring the axes nearer to the principal ones, which the descent does not need."""
 
 
 class PreparedFeatures(NamedTuple):
@@ -142,6 +144,7 @@ def _descend(problem: _Problem, covariance: Sequence[Tensor], point: _Point, max
         if -slope / 2 <= TOLERANCE * problem.scale(point):
             return point, iteration, True
         new = problem.along(point, direction, slope)
+        # Where float32 gives no descent, what was remembered of the curvature may be wrong: once more without it.
         if new.loss < point.loss:
             history.add(new.parameters - point.parameters, new.gradient - point.gradient)
             point = new
@@ -176,7 +179,9 @@ class _Problem:
         logs = scores.log_softmax(dim=1)
         shares = logs.exp()
         loss = self.penalty * _dot(weights, weights) / 2 - float(logs.gather(1, self.labels[:, None]).mean())
+        # Mean of p (1 - p), scaled so that uniform predictions give 1 / classes.
         curvature = float((shares * (1 - shares)).sum(dim=1).mean()) / (shares.shape[1] - 1)
+        # From here on shares less the truth: the gradient of the cross-entropy by the scores.
         shares[torch.arange(len(shares)), self.labels] -= 1
         residuals = shares / len(shares)
         slopes = residuals.to(weights.dtype).T @ self.features + self.penalty * weights
@@ -186,6 +191,7 @@ class _Problem:
     def along(self, point: _Point, direction: Tensor, slope: float) -> _Point:
         """Go to where the slope along a direction is at most half of what it is at the point."""
         change = self._scores(direction)
+        # Scores are linear in the parameters: those at the new point cost no further pass over the features.
         length = self._length(point, direction, change, slope)
         return self.at(point.parameters + length * direction, point.scores + length * change)
 
@@ -234,6 +240,7 @@ class _History:
 
     def add(self, step: Tensor, change: Tensor) -> None:
         product = _dot(step, change)
+        # Curvature along the step has to be positive, or the inverse Hessian would no longer be.
         if product > 0:
             self._pairs.append((step, change, product))
 
@@ -253,11 +260,11 @@ class _History:
 
 
 def _dot(a: Tensor, b: Tensor) -> float:
+    """Inner product in float64: its last digits decide whether the descent has ended."""
     return float((a.double() * b.double()).sum())
 
 
 # ------------------------------------------------------------------ covariance
-# What is known of the features before the descent: a preconditioner, and the axes of most variance.
 
 
 def covariance_blocks(features: Tensor) -> tuple[Tensor, ...]:
@@ -276,8 +283,9 @@ def principal_axes(covariance: Sequence[Tensor], count: int) -> Tensor:
     axes = start.to(covariance[0].device, covariance[0].dtype)
     for _ in range(_POWER_ITERATIONS):
         parts = torch.split(axes, [len(block) for block in covariance])
-        spread = [block @ part for block, part in zip(covariance, parts, strict=True)]
-        axes = torch.linalg.qr(torch.cat(spread)).Q
+        # Each product turns the axes towards those of most variance; QR keeps them from falling together.
+        turned = [block @ part for block, part in zip(covariance, parts, strict=True)]
+        axes = torch.linalg.qr(torch.cat(turned)).Q
     return axes
 
 

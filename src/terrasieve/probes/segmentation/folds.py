@@ -18,6 +18,7 @@ MOST_SINGLE = 10
 """Up to so many groups are held out one at a time; more are dealt into :data:`DEALT` folds."""
 
 DEALT = 5
+"""Folds where groups are too many to be held out one at a time: each trains a network."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Section of the page: several runs beside each other."""
+"""Sections of the page that compare: several runs beside each other, and the models of a benchmark with every test."""
 
 from __future__ import annotations
 
@@ -70,8 +70,7 @@ def _doubts(groups: Sequence[Group]) -> tuple[str, ...]:
     return tuple(doubts)
 
 
-# ---------------------------------------------------------------------- tested
-# Section of the page: which model of a benchmark is above which, with every test.
+# ---------------------------------------------------- the models of a benchmark
 
 _COLUMNS = ("model", "against", "over", "difference", "paired t, p", "Wilcoxon, p", "Cohen's d_z", "rank-biserial")
 

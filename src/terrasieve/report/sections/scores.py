@@ -221,7 +221,7 @@ def _share_trace(rows: Sequence[ProbeRow], model: str, position: int, metric: st
     values = [[scale * row.metrics[metric] for row in rows if row.train_share == share] for share in shares]
     means = [sum(found) / len(found) for found in values]
     colour, symbol = model_style(model, position, floors)
-    spread = {
+    error_bars = {
         "type": "data",
         "symmetric": False,
         "array": finite(max(found) - mean for found, mean in zip(values, means, strict=True)),
@@ -234,7 +234,7 @@ def _share_trace(rows: Sequence[ProbeRow], model: str, position: int, metric: st
         "name": plain(model),
         "x": finite(100 * share for share in shares),
         "y": finite(means),
-        "error_y": spread,
+        "error_y": error_bars,
         "marker": {"color": colour, "symbol": symbol, "size": 8},
         "line": {"color": colour, "width": 2},
     }
