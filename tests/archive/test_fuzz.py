@@ -372,6 +372,7 @@ def test_a_picture_that_claims_too_much_is_refused_before_it_is_decoded(
     assert decoded == []
 
 
+@pytest.mark.slow
 @FUZZ
 @given(blows=st.lists(DAMAGE, min_size=1, max_size=3))
 def test_a_damaged_catalogue_is_named(sound: dict[str, Path], blows: list[Damage]) -> None:

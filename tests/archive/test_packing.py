@@ -277,6 +277,7 @@ def test_a_key_that_the_store_needs_itself_is_refused() -> None:
     assert [store.is_reserved(key) for key in ("id", "band_s2", "a/b", ".x", "s2")] == [True, True, True, True, False]
 
 
+@pytest.mark.slow
 def test_real_pairs(data_dir: Path, tmp_path: Path) -> None:
     sensors = {
         "s2": SensorFolder(folder=Path("S2L2A"), sensor="s2-l2a"),

@@ -112,6 +112,7 @@ def test_la_texas_has_6400_pairs(la_texas: ScenesArchive) -> None:
     assert la_texas.ids[17] == "019/64_64"
 
 
+@pytest.mark.slow
 @given(data=st.data())
 def test_tiles_equal_what_rasterio_reads(data: st.DataObject, sites: ScenesArchive, data_dir: Path) -> None:
     index = data.draw(st.integers(0, len(sites) - 1))

@@ -101,6 +101,7 @@ def test_seco(resnet18: nn.Module, pooled: Pooled, tmp_path: Path) -> None:
     assert baseline.name == "seco resnet18"
 
 
+@pytest.mark.slow
 def test_deeplab_backbone(deeplab: DeepLabV3, tmp_path: Path) -> None:
     path = tmp_path / "deeplab.pth"
     torch.save(deeplab.state_dict(), path)

@@ -113,6 +113,7 @@ def test_weights_of_another_configuration_are_refused(tmp_path: Path) -> None:
         load_baseline(f"oceansar-1:{tmp_path}")
 
 
+@pytest.mark.slow
 def test_a_resnet_of_three_channels_is_not_oceansar(tmp_path: Path) -> None:
     _saved(tmp_path, num_channels=3)
     with pytest.raises(CheckpointError, match=r"takes 3 channel\(s\)"):

@@ -214,6 +214,7 @@ def test_what_cannot_be_made_is_an_error(labelled: Labelled, change: dict[str, i
         LongTailArchive(labelled, SMALL.model_copy(update=change))
 
 
+@pytest.mark.slow
 def test_the_real_one_has_the_tail_that_the_study_speaks_of(data_dir: Path) -> None:
     archive = LongTailArchive(open_archive(data_dir / "eurosat_rgb"), LongTailSpec())
     originals, samples = zip(*archive.counts().values(), strict=True)

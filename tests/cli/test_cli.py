@@ -210,6 +210,7 @@ def test_an_interrupted_command_says_that_it_goes_on(
 # ---------------------------------------------------------------------------- curation
 
 
+@pytest.mark.slow
 def test_vectors_become_a_selection_that_a_run_learns_from(run: Run, tmp_path: Path) -> None:
     store, chosen = tmp_path / "store.zarr", tmp_path / "chosen.parquet"
     assert run("pack", "simulated:0:24", "--out", store)[0] == 0
@@ -325,6 +326,7 @@ def test_a_shown_recipe_is_a_recipe(run: Run, tmp_path: Path) -> None:
 # ----------------------------------------------------------------------- the whole path
 
 
+@pytest.mark.slow
 def test_from_an_archive_to_a_table(run: Run, tmp_path: Path) -> None:
     store, folder = tmp_path / "pairs.zarr", tmp_path / "run"
     assert run("pack", "simulated:0:64", "--out", store)[0] == 0
@@ -364,6 +366,7 @@ def test_from_an_archive_to_a_table(run: Run, tmp_path: Path) -> None:
     assert "random init" in out
 
 
+@pytest.mark.slow
 def test_a_catalogue_and_a_contact_sheet(run: Run, tmp_path: Path) -> None:
     catalogue, sheet = tmp_path / "catalogue.parquet", tmp_path / "sheet.png"
     items = tmp_path / "items.parquet"

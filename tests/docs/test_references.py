@@ -16,6 +16,8 @@ from typer.main import get_command
 from terrasieve.cli import app
 from terrasieve.runs import RunFolder
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "src" / "terrasieve"
 BASES = (ROOT, PACKAGE, ROOT / "docs")

@@ -206,6 +206,7 @@ def share_inside(maps: np.ndarray, place: np.ndarray) -> np.ndarray:
     return halves[np.arange(len(maps)), place[:, 0], place[:, 1]] / halves.sum(axis=(1, 2))
 
 
+@pytest.mark.slow
 def test_maps_highlight_the_object() -> None:
     network = trained()
     images, classes, place = quadrants(24, 1000)

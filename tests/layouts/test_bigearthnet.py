@@ -217,6 +217,7 @@ def test_pickling_keeps_what_is_read(sample: BigEarthNetArchive) -> None:
     assert copy.table().equals(sample.table())
 
 
+@pytest.mark.slow
 def test_index_and_pack_on_the_command_line(root: Path, sample: BigEarthNetArchive, tmp_path: Path) -> None:
     catalogue, store = tmp_path / "catalogue.parquet", tmp_path / "pairs.zarr"
     for line in (["index", root, "--out", catalogue], ["pack", catalogue, "--out", store]):

@@ -55,6 +55,7 @@ def opened(root: Path, **options: Any) -> Ssl4eoS12Archive:
     return Ssl4eoS12Archive(Ssl4eoS12Spec(root=root, **options))
 
 
+@pytest.mark.slow
 def test_there_is_a_sample_for_each_location_and_season(published: Path) -> None:
     archive = opened(published)
     assert archive.ids.tolist() == [*(f"0000000/{season}" for season in range(4)), "0000007/0", "0000007/1"]

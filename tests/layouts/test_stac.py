@@ -33,6 +33,8 @@ from terrasieve.archive.stac.items import Item, locate, read_items
 from terrasieve.errors import ArchiveError, SampleError
 from terrasieve.sensors import SENSORS, Sensor
 
+pytestmark = pytest.mark.slow
+
 RGB = SENSORS["s2-l2a"].select("B04", "B03", "B02")
 SIDE = 512
 
@@ -222,7 +224,6 @@ def test_a_dropped_line_is_taken_up_again(scene: tuple[Path, NDArray[Any]], serv
     assert server.drops == 0
 
 
-@pytest.mark.slow
 def test_a_busy_server_is_asked_again(scene: tuple[Path, NDArray[Any]], server: RangeServer) -> None:
     archive = opened(scene[0])
     server.busy = 2

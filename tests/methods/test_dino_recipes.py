@@ -48,6 +48,7 @@ def test_their_backbones_take_views_of_both_sizes(name: str) -> None:
         assert encoder(torch.zeros(1, 1, sizes["local"], sizes["local"])).shape == (1, encoder.features)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["oceansar-1-vits16", "dino-small"])
 def test_a_job_has_the_views_of_its_recipe(name: str, tmp_path: Path) -> None:
     config = load_config(name, [*TINY, "model.image_size=null"])

@@ -49,6 +49,7 @@ def _trained(spec: BackboneSpec) -> Encoder:
     return encoder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("spec", [RESNET, VIT], ids=["resnet", "vit"])
 def test_plain_timm_gives_the_same_features(spec: BackboneSpec, tmp_path: Path) -> None:
     encoder = _trained(spec)

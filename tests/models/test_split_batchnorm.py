@@ -57,6 +57,7 @@ def crops(order: Sequence[int]) -> list[Tensor]:
     return [2 * i + torch.randn(4, 1, n, n, generator=generator, dtype=torch.float64) for i, n in enumerate(order)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("order", [(32, 16), (32, 32, 16, 16, 16), (16, 32, 16, 24, 32)])
 @pytest.mark.parametrize("name", ["test_resnet", "test_vit"])
 def test_views_of_several_sizes_come_out_as_if_passed_alone(name: str, order: Sequence[int]) -> None:

@@ -13,7 +13,10 @@ from terrasieve.report.page import write_report
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="the browser test needs playwright")
 CHROMIUM = shutil.which("chromium")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="the browser test needs chromium on the PATH")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(CHROMIUM is None, reason="the browser test needs chromium on the PATH"),
+]
 
 PATIENCE = 90_000
 """Milliseconds; Plotly is four megabytes of script, and the machine may have other things to do."""
@@ -34,7 +37,10 @@ def browser() -> Iterator[Any]:
 
 
 def visit(browser: Any, path: Path, width: int, height: int) -> Visit:
-    page = browser.new_context(viewport={"width": width, "height": height}, color_scheme="light").new_page()
+    # A jump that is animated can be cut short by the next one, and then ends nowhere.
+    page = browser.new_context(
+        viewport={"width": width, "height": height}, color_scheme="light", reduced_motion="reduce"
+    ).new_page()
     page.set_default_timeout(PATIENCE)
     troubles: list[str] = []
     requests: list[str] = []
@@ -88,7 +94,6 @@ def line_colour(page: Any) -> str:
     return str(page.evaluate(f"getComputedStyle(document.querySelector('{plot}')).stroke"))
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("screen", ["desk", "phone"])
 def test_nothing_fails_nothing_is_fetched_and_nothing_is_wider_than_the_screen(
     request: pytest.FixtureRequest, screen: str
@@ -112,7 +117,6 @@ def test_the_rows_own_numbers_are_on_the_page(desk: Visit, made: Any) -> None:
     assert "No attention maps: resnet18 has no attention." in text
 
 
-@pytest.mark.slow
 def test_links_theme_details_choices_and_filters_work(desk: Visit) -> None:
     page, troubles, _ = desk
     for link in page.locator(".links a").all():

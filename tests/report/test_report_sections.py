@@ -82,6 +82,7 @@ def test_models_that_cannot_be_told_apart_are_not_marked() -> None:
 # ---------------------------------------------------------------- scores
 
 
+@pytest.mark.slow
 def test_a_table_holds_each_value_with_its_interval_and_marks_the_best(made: Any) -> None:
     rows = made.comparison_rows()
     table = scored(rows).groups[0].first

@@ -155,6 +155,7 @@ def test_an_image_without_a_pixel_that_counts_is_left_out(make_mapped: MakeMappe
     assert [len(labels) for _, labels in spy.given] == [4, 4, 4]
 
 
+@pytest.mark.slow
 def test_a_band_copied_for_a_baseline_is_marked(make_mapped: MakeMapped) -> None:
     baseline = build_encoder(BackboneSpec(name="resnet18", channels=3), seed=0)
     task = prepared(make_mapped(sites=2), "cover", [PatchLinear(pixels=100, components=8)])

@@ -335,6 +335,7 @@ def test_a_healthy_encoder_is_not_taken_for_collapsed(
     assert _train(make_job(small_config(*limits), archive, tmp_path)).metrics["effective_rank"] > 2
 
 
+@pytest.mark.slow
 def test_the_log_holds_what_the_method_measured(archive: Archive, small_config: MakeConfig, tmp_path: Path) -> None:
     result = _train(make_job(small_config("train.log_every=1", "train.accumulate=1"), archive, tmp_path))
     with (tmp_path / "log.csv").open(newline="") as file:

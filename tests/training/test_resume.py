@@ -30,6 +30,8 @@ from terrasieve.training.checkpoints import Snapshot, checkpoints, read_checkpoi
 from terrasieve.training.job import Evaluator, TrainingResult
 from terrasieve.training.loop import make_fabric
 
+pytestmark = pytest.mark.slow
+
 MakeConfig = Callable[..., RunConfig]
 EVERY_STEP = "train.checkpoint_minutes=1e-9"
 KEEP_ALL = "train.keep_checkpoints=1000"
@@ -91,7 +93,6 @@ def uninterrupted(archive: Archive, tmp_path_factory: pytest.TempPathFactory) ->
 # --------------------------------------------------------------------------- interrupted
 
 
-@pytest.mark.slow
 def test_a_killed_run_resumes_to_the_same_bits(
     store: Path,
     archive: Archive,
@@ -122,7 +123,6 @@ def test_a_killed_run_resumes_to_the_same_bits(
     assert [int(row["step"]) for row in _rows(folder)] == list(range(2, 19, 2))
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("settings", [("train.optimiser=adamw", "train.workers=1"), ("train.schedule=warm-restarts",)])
 def test_a_terminated_run_stops_at_a_step_and_resumes_to_the_same_bits(
     settings: tuple[str, ...],

@@ -492,6 +492,7 @@ def test_a_bank_of_several_inputs_is_refused(archive: Archive, plain_config: Mak
         make_job(config, archive, tmp_path)
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_reported_and_the_checkpoint_before_the_round_goes_on(
     archive: Archive, plain_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
