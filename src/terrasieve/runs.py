@@ -86,7 +86,7 @@ class Provenance(Record):
 
     Attributes:
         terrasieve: Version that trained it.
-        torch: Version of torch.
+        torch: Version of torch that computed it.
         data: The archive's ``source``: layout, folder, fingerprint, and whether it is simulated.
         config: The whole resolved configuration of the run.
         step: Optimiser steps done when it was exported.
@@ -114,7 +114,7 @@ class RunFolder:
     """The files of a run. Any of them may be missing: a run may be young, or only probed, or copied in part.
 
     Attributes:
-        path: The folder.
+        path: The folder that holds them; it need not exist yet.
     """
 
     path: Path
@@ -130,6 +130,11 @@ class RunFolder:
     def log(self) -> Path:
         """Numbers of the logged steps, a row each, as CSV."""
         return self.path / "log.csv"
+
+    @property
+    def tensorboard(self) -> Path:
+        """Folder of the numbers that TensorBoard shows."""
+        return self.path / "tensorboard"
 
     @property
     def wandb_id(self) -> Path:
@@ -258,6 +263,31 @@ class RunFolder:
         fixed = (self.config, self.log, self.encoder / CARD, self.probe, self.explanation, self.embeddings)
         beside = (self.encoder / WEIGHTS, self.path / CARD, self.path / WEIGHTS, self.predictions, self.comparisons)
         return tuple(path for path in (*fixed, *rounds, *beside, *selections) if path.is_file())
+
+
+@dataclass(frozen=True)
+class BenchFolder(RunFolder):
+    """The files of a benchmark, which are those of a probed run and its tables."""
+
+    @property
+    def cells(self) -> Path:
+        """Folder with the results of each cell of the tables, by which a stopped benchmark goes on."""
+        return self.path / "cells"
+
+    @property
+    def table_markdown(self) -> Path:
+        """The tables in the form of the paper, as Markdown, with every comparison in words."""
+        return self.path / "table.md"
+
+    @property
+    def table_latex(self) -> Path:
+        """The same tables as LaTeX."""
+        return self.path / "table.tex"
+
+    @property
+    def table_csv(self) -> Path:
+        """Every value of the tables and every published one, a row each, as CSV."""
+        return self.path / "table.csv"
 
 
 def _read_round(path: Path) -> RoundRecord:

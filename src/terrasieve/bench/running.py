@@ -19,6 +19,7 @@ from terrasieve.probes.models import Candidate, fits
 from terrasieve.probes.probe import probes_named
 from terrasieve.probes.results import InputRow, Measured
 from terrasieve.probes.splits import make_splits
+from terrasieve.runs import BenchFolder
 
 SCRATCH = "from scratch"
 
@@ -41,7 +42,7 @@ def run_plan(plan: BenchPlan, out: Path, device: torch.device) -> list[Measured]
     if not plan.entries:
         raise ConfigError("There is no model to measure; name a run or a baseline.")
     task = make_task(plan)
-    found = run_cells(list(_cells(plan, task, device)), out / "cells")
+    found = run_cells(list(_cells(plan, task, device)), BenchFolder(out).cells)
     return [one for measured in found for one in _for_every_seed(measured, plan.entries)]
 
 

@@ -21,7 +21,7 @@ from terrasieve.probes.row_tables import HEADLINES, write_csv, write_json
 from terrasieve.probes.significance import Comparison
 from terrasieve.probes.statements import write_comparisons
 from terrasieve.report.page import write_report
-from terrasieve.runs import RunFolder
+from terrasieve.runs import BenchFolder
 from terrasieve.tables import Table, escape_markdown
 from terrasieve.writing import write_text, write_whole
 
@@ -60,7 +60,7 @@ def rs_byol(plan: BenchPlan, out: Path, device: torch.device, metric: str = "mac
     names = [probe.name for probe in probes_named(plan.probes)]
     tables = tuple(bands_by_models(rows, name, metric, layout) for name in names)
     found = comparisons(rows, names[0], metric, _asked(plan))
-    write_comparisons(found, RunFolder(out).comparisons)
+    write_comparisons(found, BenchFolder(out).comparisons)
     published = [line for line in RS_BYOL if line.layout == layout]
     _write_rows([(plan, measured)], published, out)
     return _write_tables(tables, statements(found), out)
@@ -82,7 +82,7 @@ def oceansar(plan: BenchPlan, targets: Sequence[str], out: Path, device: torch.d
         own = [row for row in rows if row.target == target]
         # The last probe is the linear one.
         found += comparisons(own, own[-1].probe, HEADLINES[own[-1].task][0], _asked(plan))
-    write_comparisons(found, RunFolder(out).comparisons)
+    write_comparisons(found, BenchFolder(out).comparisons)
     _write_rows(parts, OCEANSAR, out)
     return _write_tables((models_by_targets(rows),), statements(found), out)
 
@@ -100,10 +100,10 @@ def _write_rows(
 ) -> None:
     """What the report and other programs read: every row, and what was said of each test sample."""
     rows = [one.row for _, measured in parts for one in measured]
-    run = RunFolder(out)
+    run = BenchFolder(out)
     write_json(rows, run.probe)
     write_csv(rows, run.probe_table)
-    with write_whole(out / "table.csv") as partial:
+    with write_whole(run.table_csv) as partial:
         partial.write_bytes(long_table(rows, published).to_csv().encode())
     tables = [predictions_table(measured, make_task(plan).splits, plan.archive.ids) for plan, measured in parts]
     with write_whole(run.predictions) as partial:
@@ -113,7 +113,8 @@ def _write_rows(
 def _write_tables(tables: tuple[Table, ...], words: tuple[str, ...], out: Path) -> BenchResult:
     spoken = ["## Comparisons", "\n".join(f"- {escape_markdown(word)}" for word in words)] if words else []
     text = "\n\n".join([*(table.to_markdown() for table in tables), *spoken])
-    write_text(out / "table.md", f"{text}\n")
-    write_text(out / "table.tex", "\n".join(f"{table.to_latex()}\n" for table in tables))
-    report = write_report([out], RunFolder(out).report)
-    return BenchResult(tables, words, (out / "table.md", out / "table.csv", out / "table.tex", report))
+    folder = BenchFolder(out)
+    write_text(folder.table_markdown, f"{text}\n")
+    write_text(folder.table_latex, "\n".join(f"{table.to_latex()}\n" for table in tables))
+    report = write_report([out], folder.report)
+    return BenchResult(tables, words, (folder.table_markdown, folder.table_csv, folder.table_latex, report))

@@ -87,7 +87,7 @@ Match = Annotated[
 ]
 MaxBad = Annotated[float, typer.Option(help="Stop when more than this share of samples is quarantined.")]
 MaxNodata = Annotated[float, typer.Option(help="Quarantine a sample when more than this share of a band is missing.")]
-RunFolder = Annotated[Path, typer.Argument(help="A run folder, or a folder with encoder.safetensors.")]
+RunPath = Annotated[Path, typer.Argument(help="A run folder, or a folder with encoder.safetensors.")]
 ProbedInputs = Annotated[
     list[str] | None,
     typer.Option("--input", help="Bands to probe, e.g. `s2:B04`; every band or triple by default."),

@@ -11,7 +11,7 @@ from terrasieve.cli.app import (
     Device,
     Match,
     ProbedInputs,
-    RunFolder,
+    RunPath,
     SensorOptions,
     Size,
     Stride,
@@ -24,7 +24,7 @@ from terrasieve.console import console
 
 @app.command()
 def embed(
-    run: RunFolder,
+    run: RunPath,
     data: Annotated[str, typer.Option(help="The archive to embed.")],
     out: Annotated[Path, typer.Option(help="The file to write (GeoParquet).")],
     inputs: Annotated[
@@ -83,7 +83,7 @@ def embed(
 
 @app.command()
 def probe(
-    run: RunFolder,
+    run: RunPath,
     data: Annotated[str, typer.Option(help="A labelled archive.")],
     inputs: ProbedInputs = None,
     probes: Annotated[
@@ -165,7 +165,7 @@ def probe(
 
 @app.command()
 def segment(
-    run: RunFolder,
+    run: RunPath,
     data: Annotated[str, typer.Option(help="An archive, or a folder of scenes (with --sensor).")],
     labels: Annotated[str, typer.Option(help="The sensor of kind `map` that holds a class for each pixel.")],
     inputs: ProbedInputs = None,

@@ -56,6 +56,7 @@ def pretrain(
     from terrasieve.config import load_config
     from terrasieve.pretrain import online_probe
     from terrasieve.pretrain import pretrain as run
+    from terrasieve.runs import RunFolder
     from terrasieve.training.loop import make_fabric
 
     config = load_config(recipe, settings or [], curate)
@@ -66,9 +67,8 @@ def pretrain(
     fabric.launch()
     result = run(config, archive, out, fabric, resume=resume, evaluate=evaluate, subset=chosen)
     if fabric.is_global_zero:
-        console.print(
-            f"Done after {result.steps} steps. Encoder: {out / 'encoder'}  log: {out / 'log.csv'}", highlight=False
-        )
+        folder = RunFolder(out)
+        console.print(f"Done after {result.steps} steps. Encoder: {folder.encoder}  log: {folder.log}", highlight=False)
 
 
 @recipes_app.callback(invoke_without_command=True)

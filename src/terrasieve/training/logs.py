@@ -108,7 +108,7 @@ class TensorBoardLog:
     def __init__(self, folder: Path, resume_step: int, config: Mapping[str, Any]) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
-        self._writer = SummaryWriter(str(folder / "tensorboard"), purge_step=resume_step or None)
+        self._writer = SummaryWriter(str(RunFolder(folder).tensorboard), purge_step=resume_step or None)
         self._writer.add_text("config", f"```\n{config}\n```", 0)
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
