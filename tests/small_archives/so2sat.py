@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from numpy.typing import NDArray
 
 from small_archives.making import Bench, makes
@@ -22,8 +23,7 @@ def write(path: Path, optical: NDArray[Any], codes: NDArray[Any] | None) -> None
         optical: Reflectance, shape ``(n, 32, 32, 10)``; radar is drawn for as many.
         codes: Classes from 0 to 16, ``(n,)``; no labels when None.
     """
-    import h5py  # an extra, whose absence is no error until something is written
-
+    h5py = pytest.importorskip("h5py")
     radar = np.random.default_rng(len(optical)).normal(0, 0.2, (*optical.shape[:3], 8))
     radar[..., 4:6] = radar[..., 4:6] ** 2
     path.parent.mkdir(parents=True, exist_ok=True)
