@@ -44,7 +44,7 @@ COLUMNS = {
 
 MADE = [
     pytest.param((layout, maker), id=f"{layout}:{maker.__name__}")
-    for layout, makers in all_makers().items()
+    for layout, makers in sorted(all_makers().items())
     for maker in makers
 ]
 
