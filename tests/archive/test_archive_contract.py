@@ -1,13 +1,15 @@
 """What every archive keeps to, whatever it is made of.
 
-A new layout is proven by one entry of ``MAKERS``: a function that writes a small data set and opens it.
+A new layout is proven by a maker in ``tests/small_archives``: a function that writes a small data set and opens it. A
+layout of another distribution is tested by the same file, in an environment where it is installed. What a layout
+promises beside this stands in a test of its own.
 """
 
 from __future__ import annotations
 
 import multiprocessing
 import pickle
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -16,21 +18,17 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from numpy.typing import NDArray
-from PIL import Image
 
-from terrasieve.archive.catalogue import index_archive
-from terrasieve.archive.derived.harmonised import harmonise
+from small_archives import all_makers
+from small_archives.making import Bench
+from small_archives.packed import packed
 from terrasieve.archive.derived.subset import SubsetArchive
-from terrasieve.archive.layouts.ssl4eo_s12 import Ssl4eoS12Spec
-from terrasieve.archive.layouts.uc_merced import CLASSES, UcMercedSpec
+from terrasieve.archive.layout import LAYOUTS, ArchiveSpec
 from terrasieve.archive.opening import open_archive, parse_spec
-from terrasieve.archive.packed.packing import pack
 from terrasieve.archive.protocol import Archive, BaseArchive, Window, WrapperArchive
 from terrasieve.archive.quality.limits import Rejection
 from terrasieve.archive.quality.suspicion import Suspicion
-from terrasieve.archive.scenes.survey import ScenesSpec, SensorFolder
 from terrasieve.errors import ArchiveError, BandError, SampleError
-from terrasieve.schema import Spec
 from terrasieve.sensors import SENSORS, Sensor
 
 COLUMNS = {
@@ -44,131 +42,19 @@ COLUMNS = {
 }
 
 
-class Bench:
-    """Where a maker writes, and with what.
-
-    Attributes:
-        folder: Empty.
-        write_tif: See the fixture of this name.
-        rng: The same draws in every test.
-    """
-
-    def __init__(self, folder: Path, write_tif: Any) -> None:
-        self.folder, self.write_tif = folder, write_tif
-        self.rng = np.random.default_rng(0)
-
-    def optical(self, bands: int, size: int) -> NDArray[np.uint16]:
-        """Reflectance times 10,000, as dark as ground without an offset."""
-        return self.rng.integers(1, 4000, (bands, size, size)).astype(np.uint16)
-
-    def radar(self, size: int) -> NDArray[np.float32]:
-        """Decibels in VV and VH."""
-        return self.rng.normal(-14, 3, (2, size, size)).astype(np.float32)
+MADE = [
+    pytest.param((layout, maker), id=f"{layout}:{maker.__name__}")
+    for layout, makers in sorted(all_makers().items())
+    for maker in makers
+]
 
 
-def land(bench: Bench) -> Archive:
-    return open_archive("simulated:3:6")
-
-
-def sea(bench: Bench) -> Archive:
-    return open_archive("simulated-ocean:3:4")
-
-
-def scenes(bench: Bench) -> Archive:
-    """Four tiles of each of two scenes, of which Sentinel-1 covers a part."""
-    for name, east in (("a", 500_000.0), ("b", 600_000.0)):
-        bench.write_tif(bench.folder / "s2" / f"{name}.tif", bench.optical(12, 80), origin=(east, 5_000_000.0))
-        bench.write_tif(bench.folder / "s1" / f"{name}.tif", bench.radar(70), origin=(east + 50, 4_999_970.0))
-    folders = {key: SensorFolder(folder=Path(key), sensor=name) for key, name in (("s2", "s2-l2a"), ("s1", "s1"))}
-    return open_archive(ScenesSpec(root=bench.folder, sensors=folders, tile=32, match="geometry"))
-
-
-def packed(bench: Bench) -> Archive:
-    pack(land(bench), bench.folder / "store")
-    return open_archive(bench.folder / "store")
-
-
-def compressed(bench: Bench) -> Archive:
-    pack(land(bench), bench.folder / "store", compress=True)
-    return open_archive(bench.folder / "store")
-
-
-def subset(bench: Bench) -> Archive:
-    return SubsetArchive(packed(bench), [4, 1, 2])
-
-
-def catalogued(bench: Bench) -> Archive:
-    return open_archive(index_archive(scenes(bench), bench.folder / "c.parquet").path)
-
-
-def harmonised(bench: Bench) -> Archive:
-    """One of two scenes carries the offset."""
-    for name, offset in (("a", 0), ("b", 1000)):
-        dark = bench.rng.integers(10, 60, (13, 64, 64)) + offset
-        bench.write_tif(bench.folder / "s2" / f"{name}.tif", dark.astype(np.uint16))
-    folders = {"s2": SensorFolder(folder=Path("s2"), sensor="s2-l1c")}
-    archive = harmonise(open_archive(ScenesSpec(root=bench.folder, sensors=folders, tile=32)))
-    assert archive.carriers["s2"].tolist() == [False] * 4 + [True] * 4
-    return archive
-
-
-def seasons(bench: Bench) -> Archive:
-    """Of two locations the four seasons as sensors."""
-    _write_seasons(bench)
-    return open_archive(Ssl4eoS12Spec(root=bench.folder, seasons="views"))
-
-
-def ssl4eo_s12(bench: Bench) -> Archive:
-    _write_seasons(bench)
-    return open_archive(Ssl4eoS12Spec(root=bench.folder))
-
-
-def uc_merced(bench: Bench) -> Archive:
-    """A picture a class, of two sizes."""
-    for number, label in enumerate(CLASSES):
-        path = bench.folder / "UCMerced_LandUse" / "Images" / label / f"{label}00.tif"
-        path.parent.mkdir(parents=True)
-        Image.fromarray(bench.rng.integers(0, 256, (256 - number % 2, 256, 3)).astype(np.uint8)).save(path)
-    return open_archive(UcMercedSpec(root=bench.folder))
-
-
-def plain_table(bench: Bench) -> Archive:
-    """A GeoTIFF, a PNG and a JPEG."""
-    bench.write_tif(bench.folder / "a.tif", bench.rng.integers(1, 256, (3, 40, 30)).astype(np.uint8))
-    for name in ("b.png", "c.jpg"):
-        Image.fromarray(bench.rng.integers(0, 256, (30, 40, 3)).astype(np.uint8)).save(bench.folder / name)
-    (bench.folder / "t.csv").write_text("id,path,label\n1,a.tif,sea\n2,b.png,ice\n3,c.jpg,\n", encoding="utf-8")
-    return open_archive(parse_spec({"layout": "table", "root": bench.folder / "t.csv"} | RGB, "test"))
-
-
-RGB: Mapping[str, Any] = {"sensors": {"rgb": "rgb8"}}
-MAKERS: tuple[Callable[[Bench], Archive], ...] = (
-    land,
-    sea,
-    scenes,
-    packed,
-    compressed,
-    subset,
-    catalogued,
-    harmonised,
-    seasons,
-    ssl4eo_s12,
-    uc_merced,
-    plain_table,
-)
-
-
-def _write_seasons(bench: Bench) -> None:
-    for location in ("0000000", "0000004"):
-        for day in ("20200103", "20200406", "20200711", "20201004"):
-            folder = bench.folder / "s1" / location / f"S1A_IW_GRDH_1SDV_{day}T003102_{day}T003127_030642_0382E9_B4F3"
-            for band in ("VV", "VH"):
-                bench.write_tif(folder / f"{band}.tif", bench.radar(264)[:1])
-
-
-@pytest.fixture(scope="module", params=MAKERS, ids=lambda maker: maker.__name__)
-def archive(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, write_tif: Any) -> Archive:
-    return request.param(Bench(tmp_path_factory.mktemp("archive"), write_tif))
+@pytest.fixture(scope="module", params=MADE)
+def archive(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Archive:
+    layout, maker = request.param
+    made = maker(Bench(tmp_path_factory.mktemp("archive")))
+    assert made.spec.layout == layout
+    return made
 
 
 def everything(archive: Archive) -> dict[tuple[int, str], NDArray[Any]]:
@@ -185,6 +71,15 @@ def assert_same(
 
 
 # ---------------------------------------------------------------------- what there is
+
+
+@pytest.mark.parametrize("layout", list(LAYOUTS))
+def test_every_layout_has_a_maker(layout: str) -> None:
+    assert all_makers().get(layout), (
+        f"nothing makes an archive of layout {layout}, so that nothing shows whether it keeps the contract. Add a "
+        f"module to tests/small_archives with a function under @makes({layout!r}), which writes a small data set into "
+        "an empty folder and opens it; a plug-in names its own by pytest -p. See docs/how-to/add-a-layout.md."
+    )
 
 
 def test_ids_are_unique_names(archive: Archive) -> None:
@@ -213,7 +108,7 @@ def test_what_is_known_beside_the_pixels_is_there_or_said_to_be_unknown(archive:
         assert {key: tuple(row.band for row in rows) for key, rows in archive.statistics.items()} == {
             key: sensor.names for key, sensor in archive.sensors.items()
         }
-    assert isinstance(archive.spec, Spec)
+    assert isinstance(archive.spec, ArchiveSpec)
 
 
 def test_the_spec_opens_the_same_samples_again(archive: Archive) -> None:
@@ -363,8 +258,8 @@ def test_what_an_archive_does_not_say_has_a_defined_answer() -> None:
         archive.read(0, "s2")
 
 
-def test_a_wrapper_passes_everything_on_but_what_was_measured_of_the_pixels(tmp_path: Path, write_tif: Any) -> None:
-    whole = packed(Bench(tmp_path, write_tif))
+def test_a_wrapper_passes_everything_on_but_what_was_measured_of_the_pixels(tmp_path: Path) -> None:
+    whole = packed(Bench(tmp_path))
     assert whole.statistics is not None
     assert whole.suspicions is not None
     wrapped = WrapperArchive(whole)

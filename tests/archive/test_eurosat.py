@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from small_archives.pictures import write_eurosat_tif, write_pictures
 from terrasieve.archive.layouts.eurosat import CLASSES, MS_BANDS, EuroSatArchive, EuroSatSpec
 from terrasieve.archive.protocol import Window
 from terrasieve.errors import ArchiveError, BandError, SampleError
@@ -23,19 +24,16 @@ def rgb(data_dir: Path) -> EuroSatArchive:
 
 
 @pytest.fixture
-def ms_root(tmp_path: Path, write_tif: Any) -> Path:
+def ms_root(tmp_path: Path) -> Path:
     """One 13-band patch a class, band k filled with 1000 + 10 k, in the folders that the download makes."""
     bands = np.arange(13, dtype=np.uint16)[:, None, None] * 10 + 1000
-    for number, label in enumerate(CLASSES, start=1):
-        path = tmp_path / "ds" / "tif" / label / f"{label}_{number}.tif"
-        write_tif(path, np.broadcast_to(bands, (13, 64, 64)))
+    write_eurosat_tif(tmp_path / "ds" / "tif", lambda place: np.broadcast_to(bands, (13, 64, 64)))
     return tmp_path
 
 
 def make_rgb(root: Path) -> Path:
-    for label in CLASSES:
-        (root / label).mkdir(parents=True)
-        Image.new("RGB", (64, 64), (10, 20, 30)).save(root / label / f"{label}_1.jpg")
+    pixels = np.broadcast_to(np.array([10, 20, 30], np.uint8), (64, 64, 3))
+    write_pictures(root, CLASSES, ["{}_1.jpg"], lambda label, place: pixels)
     return root
 
 

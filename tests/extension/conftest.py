@@ -11,8 +11,9 @@ import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
 import pytest
+
+from extension.plugin.tests.small_fieldwork import write_fieldwork
 
 PLUGIN = Path(__file__).parent / "plugin"
 
@@ -53,7 +54,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def environment(site: Path) -> Mapping[str, str]:
     """The variables of a process in which the plug-in is installed."""
-    return {**os.environ, "PYTHONPATH": os.pathsep.join([str(site), str(PLUGIN / "src"), *filter(None, sys.path)])}
+    places = [site, PLUGIN / "src", PLUGIN / "tests"]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join([*map(str, places), *filter(None, sys.path)])}
 
 
 @pytest.fixture(scope="session")
@@ -81,13 +83,5 @@ def terrasieve(environment: Mapping[str, str]) -> Commands:
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Sixty samples of three classes that differ in brightness."""
     folder = tmp_path_factory.mktemp("field")
-    (folder / "npy").mkdir()
-    generator = np.random.default_rng(0)
-    lines = ["id,label,split"]
-    for i in range(60):
-        name, label = f"f{i:02}", i % 3
-        pixels = 800 + 700 * label + 150 * generator.standard_normal((4, 24, 24))
-        np.save(folder / "npy" / f"{name}.npy", pixels.astype(np.uint16))
-        lines.append(f"{name},{('maize', 'wheat', 'rice')[label]},{('train', 'train', 'val', 'test')[i // 3 % 4]}")
-    (folder / "samples.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    write_fieldwork(folder, samples=60)
     return folder

@@ -1,4 +1,4 @@
-"""The contract tests run over a plug-in's method, curator and probe as they are, where it is installed."""
+"""The contract tests run over a plug-in's layout, method, curator and probe as they are, where it is installed."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ pytestmark = pytest.mark.slow
 
 TESTS = Path(__file__).parents[1]
 CONTRACTS = {
+    "archive/test_archive_contract.py": ("fieldwork", 17),
     "methods/test_method_contract.py": ("simsiam", 18),
     "curation/test_curator_contract.py": ("northern", 30),
     "probes/test_probe_contract.py": ("classification.centroid", 10),
@@ -25,7 +26,7 @@ def test_a_plugin_keeps_the_contracts(environment: Mapping[str, str]) -> None:
     files = [str(TESTS / file) for file in CONTRACTS]
     names = " or ".join(name for name, _ in CONTRACTS.values())
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-vv", "-p", "no:cacheprovider", *files, "-k", names],
+        [sys.executable, "-m", "pytest", "-vv", "-p", "no:cacheprovider", "-p", "small_fieldwork", *files, "-k", names],
         env=dict(environment),
         cwd=TESTS.parent,
         capture_output=True,

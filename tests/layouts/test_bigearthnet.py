@@ -13,6 +13,7 @@ import rasterio
 from rasterio.enums import Resampling
 from typer.testing import CliRunner
 
+from small_archives.bigearthnet import TILE, TILE_S1, write_bigearthnet
 from terrasieve.archive.layouts.bigearthnet import CLASSES_19, METADATA, S1, S2, BigEarthNetArchive, BigEarthNetSpec
 from terrasieve.archive.opening import open_archive, recognise
 from terrasieve.archive.protocol import Window
@@ -25,8 +26,6 @@ PAIRS = {
     "S2A_MSIL2A_20170617T113321_4_55": "S1A_IW_GRDH_1SDV_20170617T064724_29UPU_4_55",
     "S2A_MSIL2A_20171221T112501_56_35": "S1A_IW_GRDH_1SDV_20171221T064238_29SND_56_35",
 }
-TILE = "S2A_MSIL2A_20170613T101031_N9999_R022_T33UUP"
-TILE_S1 = "S1A_IW_GRDH_1SDV_20170613T165043"
 
 
 @pytest.fixture(scope="module")
@@ -43,23 +42,12 @@ def sample(root: Path) -> BigEarthNetArchive:
 def second(tmp_path: Path, root: Path) -> Path:
     """Version 2 from the real patches: tile folders, metadata, an absent partner, an absent and an unlisted patch."""
 
-    def put(kind: str, tile: str, name: str) -> None:
-        source = min((root / kind).iterdir())
-        folder = tmp_path / kind / tile / name
+    def put(folder: Path, kind: str) -> None:
         folder.mkdir(parents=True)
-        for file in source.glob("*.tif"):
-            shutil.copy(file, folder / f"{name}_{file.stem.rpartition('_')[2]}.tif")
+        for file in min((root / kind).iterdir()).glob("*.tif"):
+            shutil.copy(file, folder / f"{folder.name}_{file.stem.rpartition('_')[2]}.tif")
 
-    rows = []
-    for place, split in enumerate(("train", "validation", "test", "train", "train")):
-        patch, partner = f"{TILE}_26_{place}", f"{TILE_S1}_33UUP_26_{place}"
-        rows.append({"patch_id": patch, "s1_name": partner, "split": split, "labels": ["Arable land", "Mixed forest"]})
-        if place < 4:
-            put(S2, TILE, patch)
-        if place < 3:
-            put(S1, TILE_S1, partner)
-    put(S2, TILE, f"{TILE}_90_90")
-    pq.write_table(pa.Table.from_pylist(rows), tmp_path / METADATA)
+    write_bigearthnet(tmp_path, put)
     return tmp_path
 
 

@@ -11,6 +11,8 @@ import pytest
 import rasterio
 from numpy.typing import NDArray
 
+from small_archives.triplets import MAPS, write_dfc2020
+from small_archives.triplets import dfc2020_path as path_of
 from terrasieve.archive.layouts import dfc2020
 from terrasieve.archive.layouts.dfc2020 import Dfc2020Archive, Dfc2020Spec
 from terrasieve.archive.opening import load_spec, open_archive, recognise
@@ -26,31 +28,11 @@ from terrasieve.sensors import SENSORS
 
 Site = Callable[..., NDArray[Any]]
 
-MAPS = {
-    "ROIs0000_validation_0_p3": {1: 100, 4: 156},
-    "ROIs0000_validation_0_p20": {6: 120, 7: 136},
-    "ROIs0000_test_0_p0": {3: 130, 9: 126},
-    "ROIs0000_test_0_p1": {0: 200, 10: 50, 1: 6},
-    "ROIs0000_test_0_p11": {8: 256},
-}
-"""Rows of the map that each class fills."""
-
-
-def path_of(root: Path, name: str, sensor: str) -> Path:
-    region, rest = name.split("_0_")
-    scene = "validation" if region.endswith("validation") else "0"
-    return root / region / f"{sensor}_{scene}" / f"{region}_{sensor}_0_{rest}.tif"
-
 
 @pytest.fixture(scope="module")
-def published(tmp_path_factory: pytest.TempPathFactory, site: Site, write_tif: Any) -> Path:
+def published(tmp_path_factory: pytest.TempPathFactory, site: Site) -> Path:
     root = tmp_path_factory.mktemp("data") / "DFC"
-    for number, (name, rows) in enumerate(MAPS.items()):
-        write_tif(path_of(root, name, "s1"), site("S1RTC", number))
-        write_tif(path_of(root, name, "s2"), site("S2L1C", number).astype(np.uint16))
-        values = np.repeat(list(rows), list(rows.values())).astype(np.uint8)
-        write_tif(path_of(root, name, "dfc"), np.broadcast_to(values[None, :, None], (1, 256, 256)))
-        write_tif(path_of(root, name, "lc"), np.ones((4, 256, 256), np.uint16))
+    write_dfc2020(root, lambda place: site("S1RTC", place), lambda place: site("S2L1C", place).astype(np.uint16))
     return root
 
 

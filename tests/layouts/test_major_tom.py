@@ -8,65 +8,32 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from numpy.typing import NDArray
 from rasterio.enums import Resampling
 from rasterio.io import MemoryFile
-from rasterio.transform import Affine
 
-from terrasieve.archive.layouts.major_tom import FOLDERS, MajorTomArchive, MajorTomSpec
+from small_archives.major_tom import CELLS, NEAR, as_tif, optical_blobs, product, radar_blobs, row, write
+from terrasieve.archive.layouts.major_tom import MajorTomArchive, MajorTomSpec
 from terrasieve.archive.opening import open_archive, recognise
 from terrasieve.archive.protocol import Window
 from terrasieve.archive.quality.limits import Problem, QualityLimits, check
 from terrasieve.errors import ArchiveError, SampleError
 
-CELLS = ("433U_46L", "434U_47L")
-NEAR = "S1A_IW_GRDH_1SDV_20200622T165043_20200622T165108_017018_01C579_rtc"
 FAR = "S1A_IW_GRDH_1SDV_20190622T165043_20190622T165108_017018_01C579_rtc"
-
-
-def product(cell: str, day: str = "20200621", baseline: str = "0509") -> str:
-    return f"S2A_MSIL2A_{day}T105631_N{baseline}_R094_T31UDQ_{day}T1{CELLS.index(cell)}0759"
-
-
-def as_tif(band: NDArray[Any], resolution: float, nodata: float | None = None) -> bytes:
-    transform = Affine(resolution, 0, 500_000, 0, -resolution, 5_000_000)
-    options = {"driver": "GTiff", "dtype": band.dtype, "crs": "EPSG:32631", "transform": transform, "nodata": nodata}
-    with MemoryFile() as file:
-        with file.open(
-            width=band.shape[1], height=band.shape[0], count=1, compress="deflate", zlevel=1, **options
-        ) as out:
-            out.write(band, 1)
-        return bytes(file.read())
 
 
 @pytest.fixture(scope="module")
 def optical(site: Callable[..., NDArray[Any]]) -> dict[str, bytes]:
     """A GeoTIFF of each band of L2A, real pixels at the band's own resolution."""
-    pixels = site("S2L2A", size=1068).astype(np.uint16)
-    steps = {band.name: int(band.gsd // 10) for band in FOLDERS["s2a"][1].bands}
-    return {
-        name: as_tif(pixels[place, ::step, ::step], 10.0 * step) for place, (name, step) in enumerate(steps.items())
-    }
+    return optical_blobs(site("S2L2A", size=1068).astype(np.uint16))
 
 
 @pytest.fixture(scope="module")
 def radar(site: Callable[..., NDArray[Any]]) -> dict[str, bytes]:
     pixels = 10 ** (site("S1RTC", size=1068) / 10).astype(np.float32)
     pixels[:, :3] = -32768
-    return {name: as_tif(pixels[place], 10.0, -32768) for place, name in enumerate(("vv", "vh"))}
-
-
-def write(path: Path, rows: list[dict[str, Any]], group: int = 1) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    pq.write_table(pa.Table.from_pylist(rows), path, row_group_size=group)
-    return path
-
-
-def row(cell: str, name: str, bands: dict[str, bytes]) -> dict[str, Any]:
-    return {"product_id": name, "grid_cell": cell, "product_datetime": "x", "thumbnail": b"png", **bands}
+    return radar_blobs(pixels)
 
 
 @pytest.fixture(scope="module")

@@ -9,9 +9,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
-from PIL import Image
 from typer.testing import CliRunner
 
+from small_archives.plain_table import SIZE, write_files, write_table
 from terrasieve.archive.layouts.plain_table import PlainTableArchive, PlainTableSpec
 from terrasieve.archive.opening import open_archive
 from terrasieve.archive.protocol import Window
@@ -19,33 +19,16 @@ from terrasieve.cli import app
 from terrasieve.errors import ArchiveError, BandError, ConfigError, SampleError
 from terrasieve.probes.splits import read_target
 
-SIZE = (20, 24)
-
 
 @pytest.fixture
-def pictures(tmp_path: Path, write_tif: Any) -> dict[str, Any]:
-    """Three bands of 8 bits as GeoTIFF, PNG, plain TIFF and JPEG below ``files``, by path."""
-    rng = np.random.default_rng(0)
-    pixels = {name: rng.integers(1, 256, (*SIZE, 3)).astype(np.uint8) for name in ("a.tif", "b.png", "c.tiff", "d.JPG")}
-    write_tif(tmp_path / "files" / "a.tif", pixels["a.tif"].transpose(2, 0, 1))
-    for name in ("b.png", "c.tiff", "d.JPG"):
-        Image.fromarray(pixels[name]).save(tmp_path / "files" / name)
-    with Image.open(tmp_path / "files" / "d.JPG") as image:
-        pixels["d.JPG"] = np.asarray(image)
-    return {name: values.transpose(2, 0, 1) for name, values in pixels.items()}
+def pictures(tmp_path: Path) -> dict[str, Any]:
+    """Pixels by path below ``files``."""
+    return write_files(tmp_path)
 
 
 @pytest.fixture
 def table(tmp_path: Path, pictures: dict[str, Any]) -> Path:
-    rows = [
-        "007,files/a.tif,sea,train,2016-02-29T17:05:00Z,1.5,3,wv1",
-        "008,files/b.png,sea,validation,2016-03-01,2,4,wv1",
-        "009,files/c.tiff,ice,test,,2.5,,wv2",
-        "010,files/d.JPG,,,,,6,wv2",
-    ]
-    path = tmp_path / "waves.csv"
-    path.write_text("\n".join(["id,path,label,split,time,swh,buoys,swath", *rows]) + "\n")
-    return path
+    return write_table(tmp_path)
 
 
 def opened(path: Path, **options: Any) -> PlainTableArchive:

@@ -8,6 +8,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from small_archives.pictures import write_pictures
 from terrasieve.archive.layouts import eurosat, resisc45, uc_merced
 from terrasieve.archive.layouts.resisc45 import CLASSES, Resisc45Archive, Resisc45Spec
 from terrasieve.archive.opening import open_archive, recognise
@@ -23,13 +24,13 @@ EACH = 4
 def published(tmp_path_factory: pytest.TempPathFactory, scene: NDArray[np.uint8]) -> Path:
     """Four pictures a class, cut from a real scene."""
     root = tmp_path_factory.mktemp("data")
-    for label in CLASSES:
-        folder = root / "NWPU-RESISC45" / label
-        folder.mkdir(parents=True)
-        for number in range(1, EACH + 1):
-            corner = (17 * CLASSES.index(label), 190 * (number - 1))
-            picture = scene[corner[0] : corner[0] + 256, corner[1] : corner[1] + 256]
-            Image.fromarray(picture).save(folder / f"{label}_{number:03d}.jpg", quality=90)
+
+    def pixels(label: str, place: int) -> NDArray[np.uint8]:
+        top, left = 17 * CLASSES.index(label), 190 * place
+        return scene[top : top + 256, left : left + 256]
+
+    names = [f"{{}}_{number:03d}.jpg" for number in range(1, EACH + 1)]
+    write_pictures(root / "NWPU-RESISC45", CLASSES, names, pixels)
     return root
 
 

@@ -4,31 +4,31 @@ from __future__ import annotations
 
 import pickle
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
+from small_archives.ssl4eo_s12 import DAYS, write_scene
 from terrasieve.archive.catalogue import index_archive
 from terrasieve.archive.derived.seasons import SeasonViews
-from terrasieve.archive.layouts.ssl4eo_s12 import PRODUCTS, Ssl4eoS12Archive, Ssl4eoS12Spec
+from terrasieve.archive.layouts.ssl4eo_s12 import Ssl4eoS12Archive, Ssl4eoS12Spec
 from terrasieve.archive.opening import open_archive
 from terrasieve.errors import ArchiveError, BandError
 
-DAYS = ("20200307", "20200604", "20200917", "20201206")
-
 
 @pytest.fixture(scope="module")
-def published(tmp_path_factory: pytest.TempPathFactory, write_tif: Any) -> Path:
+def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two whole locations and one of three seasons; a pixel says place, season and band."""
     root = tmp_path_factory.mktemp("seasons")
     for place, location in enumerate(("0000000", "0000004", "0000009")):
         for season, day in enumerate(DAYS[: 3 if place == 2 else 4]):
-            for number, band in enumerate(PRODUCTS["s2a"].bands):
-                size = 264 // {10: 1, 20: 2, 60: 6}[int(band.gsd)]
-                value = np.full((1, size, size), 1000 * place + 100 * season + number + 1, np.uint16)
-                folder = root / "s2a" / location / f"{day}T054639_{day}T054831_T43RCP"
-                write_tif(folder / f"{band.name.replace('B0', 'B')}.tif", value, resolution=2640 / size)
+            first = 1000 * place + 100 * season + 1
+
+            def pixels(number: int, step: int, first: int = first) -> NDArray[np.uint16]:
+                return np.full((264 // step, 264 // step), first + number, np.uint16)
+
+            write_scene(root, "s2a", location, day, pixels)
     return root
 
 

@@ -12,6 +12,8 @@ import pytest
 import rasterio
 from numpy.typing import NDArray
 
+from small_archives.triplets import sen12ms_path as path_of
+from small_archives.triplets import write_sen12ms
 from terrasieve.archive.catalogue import index_archive
 from terrasieve.archive.layouts import sen12ms
 from terrasieve.archive.layouts.sen12ms import Sen12MsArchive, Sen12MsSpec, scene_split
@@ -25,16 +27,6 @@ from terrasieve.sensors import SENSORS
 
 Site = Callable[..., NDArray[Any]]
 
-TRIPLETS = {
-    "ROIs1158_spring_8_p9": {1: 0.3, 3: 0.3, 10: 0.4},
-    "ROIs1158_spring_8_p30": {12: 0.3, 13: 0.4, 14: 0.3},
-    "ROIs1158_spring_63_p1": {17: 0.2, 0: 0.8},
-    "ROIs1868_summer_146_p202": {17: 1.0},
-    "ROIs1868_summer_146_p203": {255: 1.0},
-    "ROIs2017_winter_64_p2": {15: 1.0},
-}
-"""Shares of the IGBP classes by patch."""
-
 LABELS = {
     "ROIs1158_spring_8_p9": "Forest",
     "ROIs1158_spring_8_p30": "Croplands",
@@ -45,29 +37,13 @@ LABELS = {
 """Of those that are fit for use, in the order of seasons, scenes and patches."""
 
 
-def path_of(root: Path, name: str, sensor: str) -> Path:
-    season, scene, patch = name.rsplit("_", 2)
-    return root / season / f"{sensor}_{scene}" / f"{season}_{sensor}_{scene}_{patch}.tif"
-
-
-def land_cover(shares: dict[int, float]) -> NDArray[np.uint16]:
-    """Four bands, the first with the classes in strips, the others with what no IGBP class is."""
-    rows = np.cumsum([round(256 * share) for share in shares.values()])
-    pixels = np.full((4, 256, 256), 30, np.uint16)
-    for value, stop, start in zip(shares, rows, [0, *rows], strict=False):
-        pixels[0, start:stop] = value
-    pixels[0, rows[-1] :] = list(shares)[-1]
-    return pixels
-
-
 @pytest.fixture(scope="module")
-def published(tmp_path_factory: pytest.TempPathFactory, site: Site, write_tif: Any) -> Path:
+def published(tmp_path_factory: pytest.TempPathFactory, site: Site) -> Path:
     """Six triplets of real pixels in three seasons, one of them known to be broken."""
     root = tmp_path_factory.mktemp("data") / "SEN12MS"
-    for number, (name, shares) in enumerate(TRIPLETS.items()):
-        write_tif(path_of(root, name, "s1"), site("S1RTC", number % 5))
-        write_tif(path_of(root, name, "s2"), site("S2L1C", number % 5).astype(np.uint16))
-        write_tif(path_of(root, name, "lc"), land_cover(shares))
+    write_sen12ms(
+        root, lambda place: site("S1RTC", place % 5), lambda place: site("S2L1C", place % 5).astype(np.uint16)
+    )
     return root
 
 

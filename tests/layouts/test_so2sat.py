@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from small_archives.so2sat import write
 from terrasieve.archive.layouts.so2sat import CLASSES, S1, S2, So2SatArchive, So2SatSpec
 from terrasieve.archive.opening import open_archive, recognise
 from terrasieve.archive.protocol import Window
@@ -22,16 +23,6 @@ from terrasieve.sensors import RS_BYOL_BANDS, SENSORS
 h5py = pytest.importorskip("h5py")
 
 COUNTS = {"training": 5, "validation": 2, "testing": 3}
-
-
-def write(path: Path, optical: NDArray[Any], codes: NDArray[Any] | None) -> None:
-    radar = np.random.default_rng(len(optical)).normal(0, 0.2, (*optical.shape[:3], 8))
-    radar[..., 4:6] = radar[..., 4:6] ** 2
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with h5py.File(path, "w") as file:
-        file["sen1"], file["sen2"] = radar, optical
-        if codes is not None:
-            file["label"] = np.eye(17)[codes]
 
 
 @pytest.fixture

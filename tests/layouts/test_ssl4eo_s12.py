@@ -12,6 +12,7 @@ import rasterio
 from numpy.typing import NDArray
 from rasterio.enums import Resampling
 
+from small_archives.ssl4eo_s12 import DAYS, scene, write_scene
 from terrasieve.archive.layouts.ssl4eo_s12 import PRODUCTS, Ssl4eoS12Archive, Ssl4eoS12Spec
 from terrasieve.archive.opening import open_archive, recognise
 from terrasieve.archive.protocol import Window
@@ -19,30 +20,18 @@ from terrasieve.archive.quality.limits import Problem
 from terrasieve.errors import ArchiveError, SampleError
 
 SITES = {"s1": "S1RTC", "s2c": "S2L1C", "s2a": "S2L2A"}
-DAYS = ("20200307", "20200604", "20200917", "20201206")
-STEP = {10: 1, 20: 2, 60: 6}
-
-
-def scene(key: str, day: str) -> str:
-    if key == "s1":
-        return f"S1A_IW_GRDH_1SDV_{day}T010800_{day}T010825_032904_03CFBA_D457"
-    return f"{day}T054639_{day}T054831_T43RCP"
 
 
 @pytest.fixture(scope="module")
-def published(tmp_path_factory: pytest.TempPathFactory, write_tif: Any, site: Callable[..., NDArray[Any]]) -> Path:
+def published(tmp_path_factory: pytest.TempPathFactory, site: Callable[..., NDArray[Any]]) -> Path:
     """Locations 0 and 7, real pixels plus the number of the season; written in another order than that of dates."""
     root = tmp_path_factory.mktemp("ssl4eo")
     for location, days in (("0000000", DAYS), ("0000007", DAYS[1:3])):
-        for key, sensor in PRODUCTS.items():
-            pixels = site(SITES[key], size=264)
+        for key in PRODUCTS:
+            real = site(SITES[key], size=264)
             for day in reversed(days):
-                folder = root / key / location / scene(key, day)
-                for place, band in enumerate(sensor.bands):
-                    step = STEP[int(band.gsd)]
-                    values = pixels[place, ::step, ::step][None]
-                    name = band.name.replace("B0", "B")
-                    write_tif(folder / f"{name}.tif", values + values.dtype.type(DAYS.index(day)), resolution=10 * step)
+                later = real + real.dtype.type(DAYS.index(day))
+                write_scene(root, key, location, day, lambda place, step, later=later: later[place, ::step, ::step])
     return root
 
 

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import pickle
 import shutil
-import warnings
 import zipfile
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
@@ -12,11 +11,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-import xarray as xr
 import zarr
 from numpy.typing import NDArray
 from zarr.storage import ZipStore
 
+from small_archives.ssl4eo_s12_v11 import file, named, write_store
 from terrasieve.archive.layouts.ssl4eo_s12_v11 import FOLDERS, Ssl4eoS12V11Archive, Ssl4eoS12V11Spec
 from terrasieve.archive.opening import open_archive, recognise
 from terrasieve.archive.protocol import Window
@@ -25,38 +24,7 @@ from terrasieve.errors import ArchiveError, SampleError
 
 SITES = {"s1": "S1RTC", "s2c": "S2L1C", "s2a": "S2L2A"}
 TYPES = {"s1": np.float16, "s2c": np.int16, "s2a": np.int16, "s2rgb": np.uint8}
-DAYS = np.array(["2020-03-07T02:30:01", "2020-06-04T02:30:01", "2020-09-17T02:30:01", "2020-12-06T02:30:01"], "M8[ns]")
 LOCATIONS = {"train": ("0080717", "0060573"), "val": ("0000173",)}
-
-
-def file(split: str, key: str) -> str:
-    return f"{split}/{FOLDERS[key][0]}/ssl4eos12_{split}_seasonal_data_000001.zarr.zip"
-
-
-def write_store(path: Path, names: tuple[str, ...], bands: list[str], pixels: NDArray[Any], chunk: int) -> None:
-    """A store as xarray writes it: the variables and dimensions that the data set describes."""
-    n, times, _, size, _ = pixels.shape
-    x = 500_005.0 + 10 * np.arange(size)[None] + 100_000 * np.arange(n)[:, None]
-    variables = {
-        "bands": (("sample", "time", "band", "y", "x"), pixels),
-        "crs": ("sample", np.full(n, 32632)),
-        "sample_id": (("sample", "time"), np.array([[f"{name}_{t}" for t in range(times)] for name in names])),
-        "time_": (("sample", "time"), np.tile(DAYS[:times], (n, 1))),
-        "x_": (("sample", "x"), x),
-        "y_": (("sample", "y"), np.tile(4_999_995.0 - 10 * np.arange(size), (n, 1))),
-    }
-    coordinates = {"band": bands, "sample": list(names), "time": range(times), "x": range(size), "y": range(size)}
-    encoding = {"bands": {"chunks": (min(chunk, n), 1, *pixels.shape[2:])}}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        store = ZipStore(path, mode="w")
-        xr.Dataset(variables, coordinates).to_zarr(store, zarr_format=2, encoding=encoding)
-        store.close()
-
-
-def named(key: str) -> list[str]:
-    return {"s1": ["vv", "vh"], "s2rgb": ["R", "G", "B"]}.get(key, list(FOLDERS[key][1].names))
 
 
 @pytest.fixture(scope="module")

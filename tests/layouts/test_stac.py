@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from rasterio.enums import Resampling
 from rasterio.transform import Affine
 
+from small_archives.stac import asset, collection, item, noise
 from terrasieve.archive.catalogue import index_archive
 from terrasieve.archive.derived.subset import SubsetArchive
 from terrasieve.archive.layouts.stac import StacArchive, StacSensor, StacSpec
@@ -140,38 +141,6 @@ def write(path: Path, pixels: NDArray[Any], resolution: float = 10.0) -> NDArray
     with rasterio.open(path, "w", transform=Affine(resolution, 0, 5e5, 0, -resolution, 5e6), **profile) as dataset:
         dataset.write(pixels)
     return pixels
-
-
-def noise(seed: int, bands: int = 1, side: int = SIDE) -> NDArray[np.uint16]:
-    return np.random.default_rng(seed).integers(1, 10_000, (bands, side, side)).astype(np.uint16)
-
-
-def asset(href: str, *names: str, **more: Any) -> dict[str, Any]:
-    return {
-        "href": href,
-        "type": "image/tiff",
-        "roles": ["data"],
-        "eo:bands": [{"name": name} for name in names],
-        **more,
-    }
-
-
-def item(name: str, assets: dict[str, Any], **properties: Any) -> dict[str, Any]:
-    return {
-        "type": "Feature",
-        "stac_version": "1.0.0",
-        "id": name,
-        "collection": "sentinel-2-l2a",
-        "geometry": None,
-        "properties": {"datetime": "2020-06-01T10:00:00Z", **properties},
-        "links": [],
-        "assets": assets,
-    }
-
-
-def collection(path: Path, *items: dict[str, Any]) -> Path:
-    path.write_text(json.dumps({"type": "FeatureCollection", "stac_version": "1.0.0", "features": list(items)}))
-    return path
 
 
 def opened(path: Path, sensor: Sensor = RGB, tile: int = 128, **assets: str) -> StacArchive:

@@ -9,35 +9,17 @@ import pytest
 import rasterio
 from PIL import Image
 
+from small_archives.tengeop_sarwv import PER_CLASS, stem, write_tengeop
 from terrasieve.archive.layouts.eurosat import CLASSES as EUROSAT
 from terrasieve.archive.layouts.tengeop_sarwv import CLASSES, TenGeoPArchive, TenGeoPSpec
 from terrasieve.archive.opening import open_archive, recognise
 from terrasieve.archive.protocol import Window
 from terrasieve.errors import ArchiveError, SampleError
 
-PER_CLASS = 4
-
-
-def stem(code: str, number: int) -> str:
-    orbit = 9_300 + number
-    day = f"2016010{number + 1}t0{'FGHIJKLMNO'.index(code)}4501"
-    return f"s1a-wv{number % 2 + 1}-slc-vv-{day}-{day}-{orbit:06}-00d9a1-{number:03}"
-
 
 @pytest.fixture
-def published(tmp_path: Path, write_tif: Any) -> Path:
-    """Four vignettes a class of 16 bits and of sizes that differ, and the list, whose names end in ``.png``."""
-    rng = np.random.default_rng(0)
-    rows = []
-    for code in CLASSES:
-        for number in range(PER_CLASS):
-            pixels = rng.integers(1, 65535, (1, 40 + number, 50)).astype(np.uint16)
-            write_tif(tmp_path / "GeoTIFF" / code / f"{stem(code, number)}.tiff", pixels)
-            rows.append(
-                f"{code}/{stem(code, number)}.png {code} wv{number % 2 + 1} 20160102T03:04:05 -33.5 {-120 + number}"
-            )
-    (tmp_path / "58683.txt").write_text("\n".join(rows) + "\n")
-    (tmp_path / "58682.txt").write_text("F Pure Ocean Waves\n")
+def published(tmp_path: Path) -> Path:
+    write_tengeop(tmp_path)
     return tmp_path
 
 

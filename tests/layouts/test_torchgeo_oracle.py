@@ -10,9 +10,9 @@ import h5py
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from PIL import Image
 
 import terrasieve._torchvision  # noqa: F401  # makes torchvision importable where its build does not match torch's
+from small_archives.pictures import write_pictures
 from terrasieve.archive.layouts import eurosat, resisc45, uc_merced
 from terrasieve.archive.opening import open_archive
 from terrasieve.archive.protocol import Archive
@@ -111,11 +111,11 @@ def test_bigearthnet(tmp_path: Path, data_dir: Path) -> None:
 def test_pictures(
     dataset: Any, classes: tuple[str, ...], folder: str, suffix: str, prefix: str, tmp_path: Path, scene: NDArray[Any]
 ) -> None:
-    for place, label in enumerate(classes):
-        (tmp_path / folder / label).mkdir(parents=True)
-        for number in range(3):
-            part = scene[8 * place : 8 * place + 256, 100 * number : 100 * number + 256]
-            Image.fromarray(part).save(tmp_path / folder / label / f"{label}_{number}{suffix}")
+    def pixels(label: str, place: int) -> NDArray[Any]:
+        top, left = 8 * classes.index(label), 100 * place
+        return scene[top : top + 256, left : left + 256]
+
+    write_pictures(tmp_path / folder, classes, [f"{{}}_{number}{suffix}" for number in range(3)], pixels)
     write_lists(tmp_path, prefix, classes, suffix)
     ours = open_archive(tmp_path)
     index, labels, splits = found_by_id(ours), labels_of(ours), split_of(ours)

@@ -8,6 +8,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from small_archives.pictures import write_pictures
 from terrasieve.archive.layouts import resisc45, uc_merced
 from terrasieve.archive.layouts.uc_merced import CLASSES, UcMercedArchive, UcMercedSpec
 from terrasieve.archive.opening import open_archive, recognise
@@ -21,12 +22,13 @@ SIZES = ((256, 256), (242, 256), (256, 257))
 @pytest.fixture
 def published(tmp_path: Path, scene: NDArray[np.uint8]) -> Path:
     """Three pictures a class, cut from a real scene."""
-    for label in CLASSES:
-        folder = tmp_path / "UCMerced_LandUse" / "Images" / label
-        folder.mkdir(parents=True)
-        for number, (height, width) in enumerate(SIZES):
-            top, left = 30 * CLASSES.index(label), 200 * number
-            Image.fromarray(scene[top : top + height, left : left + width]).save(folder / f"{label}{number:02d}.tif")
+
+    def pixels(label: str, place: int) -> NDArray[np.uint8]:
+        (height, width), top, left = SIZES[place], 30 * CLASSES.index(label), 200 * place
+        return scene[top : top + height, left : left + width]
+
+    names = [f"{{}}{number:02d}.tif" for number in range(len(SIZES))]
+    write_pictures(tmp_path / "UCMerced_LandUse" / "Images", CLASSES, names, pixels)
     return tmp_path
 
 

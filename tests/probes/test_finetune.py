@@ -11,7 +11,7 @@ import torch
 
 from terrasieve.embeddings import EmbedSettings, EncoderInput
 from terrasieve.models.backbone import BackboneSpec, Encoder, build_encoder
-from terrasieve.probes import finetune as end_to_end
+from terrasieve.probes import finetune
 from terrasieve.probes.compare import ProbeTask, prepare
 from terrasieve.probes.finetune import EndToEndSettings, laid_down, train_end_to_end
 from terrasieve.probes.results import InputRow, Measured
@@ -67,10 +67,10 @@ def test_the_encoder_is_left_as_it_was(task: ProbeTask) -> None:
 
 def test_the_best_epoch_on_validation_is_kept(task: ProbeTask) -> None:
     splits = task.splits
-    train, val = (end_to_end._Part(part, splits.labels[part]) for part in (splits.train, splits.val))
+    train, val = (finetune._Part(part, splits.labels[part]) for part in (splits.train, splits.val))
     wild = EndToEndSettings(epochs=6, batch_size=16, learning_rate=0.05)
-    trainer = end_to_end._Trainer(
-        end_to_end._Joint(small(3), 1, 3, seed=0), RGB, task, wild, end_to_end._Scale("classification", 0.0, 1.0)
+    trainer = finetune._Trainer(
+        finetune._Joint(small(3), 1, 3, seed=0), RGB, task, wild, finetune._Scale("classification", 0.0, 1.0)
     )
     chosen = trainer.fit(train, val, "wild")
     assert chosen["epoch"] < 6

@@ -1,3 +1,5 @@
+"""Windows and headers of GeoTIFF, and files that stay open for a thread and not for a fork."""
+
 from __future__ import annotations
 
 import multiprocessing
@@ -11,16 +13,15 @@ import rasterio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from terrasieve.archive.acquisition_time import acquisition_time, parse_time
 from terrasieve.archive.protocol import Window
-from terrasieve.archive.readers import geotiff as raster
+from terrasieve.archive.readers import geotiff
 from terrasieve.archive.readers.handles import Handles
 from terrasieve.errors import SampleError
 
 
 def test_header_states_what_rasterio_states(data_dir: Path) -> None:
     path = data_dir / "terramesh_sites" / "S2L1C" / "38D_378R_2_3.tif"
-    header = raster.read_header(path)
+    header = geotiff.read_header(path)
     with rasterio.open(path) as dataset:
         assert (header.height, header.width, header.count) == (*dataset.shape, dataset.count)
         assert header.descriptions == dataset.descriptions
@@ -38,7 +39,7 @@ def test_a_window_equals_the_slice_of_a_full_read(data: st.DataObject, data_dir:
     top, left = data.draw(st.integers(0, 223)), data.draw(st.integers(0, 223))
     height, width = data.draw(st.integers(1, 224 - top)), data.draw(st.integers(1, 224 - left))
     bands = data.draw(st.permutations([0, 1])) if data.draw(st.booleans()) else [1]
-    pixels = raster.read_window(path, bands, Window(top, left, height, width))
+    pixels = geotiff.read_window(path, bands, Window(top, left, height, width))
     assert pixels.dtype == full.dtype
     np.testing.assert_array_equal(pixels, full[bands, top : top + height, left : left + width])
 
@@ -47,7 +48,7 @@ def test_a_window_equals_the_slice_of_a_full_read(data: st.DataObject, data_dir:
 def test_a_window_that_leaves_the_file_is_an_error(window: tuple[int, ...], tmp_path: Path, write_tif: Any) -> None:
     write_tif(tmp_path / "a.tif", np.ones((1, 32, 32), np.uint8))
     with pytest.raises(SampleError, match=r"leaves .*a\.tif, which is 32x32"):
-        raster.read_window(tmp_path / "a.tif", [0], Window(*window))
+        geotiff.read_window(tmp_path / "a.tif", [0], Window(*window))
 
 
 def test_only_the_blocks_that_a_window_meets_are_read(tmp_path: Path, write_tif: Any, rng: np.random.Generator) -> None:
@@ -58,39 +59,39 @@ def test_only_the_blocks_that_a_window_meets_are_read(tmp_path: Path, write_tif:
     whole = bytearray(path.read_bytes())
     whole[start : start + 32] = b"\xff" * 32
     path.write_bytes(whole)
-    np.testing.assert_array_equal(raster.read_window(path, [0], Window(0, 0, 16, 16)), pixels[:, :16, :16])
+    np.testing.assert_array_equal(geotiff.read_window(path, [0], Window(0, 0, 16, 16)), pixels[:, :16, :16])
     with pytest.raises(SampleError, match=r"a\.tif cannot be read"):
-        raster.read_window(path, [0], Window(48, 48, 16, 16))
+        geotiff.read_window(path, [0], Window(48, 48, 16, 16))
 
 
 def test_broken_files_are_named(tmp_path: Path) -> None:
     (tmp_path / "noise.tif").write_bytes(b"not a raster")
     for name in ("noise.tif", "absent.tif"):
         with pytest.raises(SampleError, match=name):
-            raster.read_header(tmp_path / name)
+            geotiff.read_header(tmp_path / name)
         with pytest.raises(SampleError, match=name):
-            raster.read_window(tmp_path / name, [0], Window(0, 0, 1, 1))
+            geotiff.read_window(tmp_path / name, [0], Window(0, 0, 1, 1))
 
 
 def test_a_band_that_the_file_lacks_is_an_error(tmp_path: Path, write_tif: Any) -> None:
     write_tif(tmp_path / "a.tif", np.ones((1, 16, 16), np.uint8))
     with pytest.raises(SampleError, match=r"a\.tif"):
-        raster.read_window(tmp_path / "a.tif", [1], Window(0, 0, 4, 4))
+        geotiff.read_window(tmp_path / "a.tif", [1], Window(0, 0, 4, 4))
 
 
 def test_headers_keep_order_and_hold_errors(tmp_path: Path, write_tif: Any) -> None:
     for name, size in (("a", 16), ("c", 32)):
         write_tif(tmp_path / f"{name}.tif", np.ones((1, size, size), np.uint8))
     (tmp_path / "b.tif").write_bytes(b"")
-    first, second, third = raster.read_headers((tmp_path / f"{n}.tif" for n in "abc"), "headers")
-    assert isinstance(first, raster.Header)
-    assert isinstance(third, raster.Header)
+    first, second, third = geotiff.read_headers((tmp_path / f"{n}.tif" for n in "abc"), "headers")
+    assert isinstance(first, geotiff.Header)
+    assert isinstance(third, geotiff.Header)
     assert (first.height, third.height) == (16, 32)
     assert isinstance(second, SampleError)
 
 
 def test_no_more_than_the_limit_stays_open(tmp_path: Path, write_tif: Any) -> None:
-    cache: Handles[Path, Any] = Handles(raster._open, 2)
+    cache: Handles[Path, Any] = Handles(geotiff._open, 2)
     for value in range(4):
         write_tif(tmp_path / f"{value}.tif", np.full((1, 16, 16), value, np.uint8))
     opened = [cache.get(tmp_path / f"{value}.tif") for value in range(3)]
@@ -101,17 +102,17 @@ def test_no_more_than_the_limit_stays_open(tmp_path: Path, write_tif: Any) -> No
 
 
 def _child(path: Path, queue: Any) -> None:
-    inherited = next(iter(raster._open_datasets._open.values()))
-    pixels = raster.read_window(path, [0], Window(0, 0, 2, 2))
-    queue.put((int(pixels[0, 0, 0]), raster._open_datasets.get(path) is inherited))
+    inherited = next(iter(geotiff._open_datasets._open.values()))
+    pixels = geotiff.read_window(path, [0], Window(0, 0, 2, 2))
+    queue.put((int(pixels[0, 0, 0]), geotiff._open_datasets.get(path) is inherited))
 
 
 def test_a_forked_child_opens_its_own_files(tmp_path: Path, write_tif: Any) -> None:
     path = tmp_path / "a.tif"
     write_tif(path, np.full((1, 16, 16), 7, np.uint8))
-    for other in list(raster._open_datasets._open):
-        raster._open_datasets.drop(other)
-    raster.read_window(path, [0], Window(0, 0, 2, 2))
+    for other in list(geotiff._open_datasets._open):
+        geotiff._open_datasets.drop(other)
+    geotiff.read_window(path, [0], Window(0, 0, 2, 2))
     context = multiprocessing.get_context("fork")
     queue = context.Queue()
     child = context.Process(target=_child, args=(path, queue))
@@ -125,43 +126,8 @@ def test_a_forked_child_opens_its_own_files(tmp_path: Path, write_tif: Any) -> N
 def test_threads_do_not_share_open_files(tmp_path: Path, write_tif: Any) -> None:
     path = tmp_path / "a.tif"
     write_tif(path, np.ones((1, 16, 16), np.uint8))
-    seen: list[Any] = [raster._open_datasets.get(path)]
-    thread = threading.Thread(target=lambda: seen.append(raster._open_datasets.get(path)))
+    seen: list[Any] = [geotiff._open_datasets.get(path)]
+    thread = threading.Thread(target=lambda: seen.append(geotiff._open_datasets.get(path)))
     thread.start()
     thread.join()
     assert seen[0] is not seen[1]
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("S2A_MSIL1C_20200917T183541_N0209_R027_T11SLT_20201104T203551.SAFE", "2020-09-17T18:35:41+00:00"),
-        ("scene_20200917_b", "2020-09-17T00:00:00+00:00"),
-        ("04.11.2020", "2020-11-04T00:00:00+00:00"),
-        ("2020:11:04 10:20:30", "2020-11-04T10:20:30+00:00"),
-        ("2020-11-04T10:20:30+02:00", "2020-11-04T08:20:30+00:00"),
-    ],
-)
-def test_dates_are_read_as_they_are_written(text: str, expected: str) -> None:
-    time = parse_time(text)
-    assert time is not None
-    assert time.isoformat() == expected
-
-
-@pytest.mark.parametrize("text", ["", "019", "282D_485L_3_3", "20209917", "1202009171", "unknown"])
-def test_what_is_no_date_gives_none(text: str) -> None:
-    assert parse_time(text) is None
-
-
-def test_the_name_and_the_acquisition_come_before_the_date_of_writing(tmp_path: Path, write_tif: Any) -> None:
-    written = {"TIFFTAG_DATETIME": "2024:01:01 00:00:01"}
-    pixels = np.ones((1, 16, 16), np.uint8)
-    write_tif(tmp_path / "x_20200917T010203.tif", pixels, tags=written)
-    write_tif(tmp_path / "y.tif", pixels, tags=written | {"ACQUISITION_DATE": "04.11.2020"})
-    write_tif(tmp_path / "z.tif", pixels, tags=written)
-    times = [acquisition_time(raster.read_header(path)) for path in sorted(tmp_path.glob("*.tif"))]
-    assert [time.isoformat() for time in times if time] == [
-        "2020-09-17T01:02:03+00:00",
-        "2020-11-04T00:00:00+00:00",
-        "2024-01-01T00:00:01+00:00",
-    ]

@@ -1,3 +1,5 @@
+"""What the descriptions of bands in a file say against the sensor that it is read as."""
+
 from __future__ import annotations
 
 from pathlib import Path
