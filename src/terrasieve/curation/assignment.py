@@ -85,36 +85,45 @@ class NearestCentroids:
             the other, ascending within a row.
         """
         rounded = shifted.bfloat16()
+        # Before the products, which take the rows out of the processor's cache.
+        lengths, errors = self._errors(shifted, rounded)
         products = torch.mm(rounded, self._rounded, out=self._products[: len(shifted)])
-        scores = torch.sub(self.half, products, out=self._scores[: len(shifted)])
+        # Converted first: a difference of two types takes torch three times as long as both steps.
+        scores = self._scores[: len(shifted)].copy_(products)
+        torch.sub(self.half, scores, out=scores)
         least = scores.amin(dim=1)
-        limits = least + self._margins(shifted, rounded, least)
+        limits = least + self._margins(lengths, errors, least)
         near = torch.le(scores, limits[:, None], out=self._near[: len(shifted)])
         # On the CPU numpy finds few places among many in a quarter of torch's time.
         flat = torch.from_numpy(np.flatnonzero(near.numpy())) if near.is_cpu else near.flatten().nonzero().flatten()
         count = len(self.centroids)
         return torch.bincount(flat // count, minlength=len(shifted)), flat % count
 
-    def _margins(self, rows: Tensor, rounded: Tensor, least: Tensor) -> Tensor:
-        """How far above the least of a row's rounded scores the nearest centroid's rounded score can lie.
+    def _errors(self, rows: Tensor, rounded: Tensor) -> tuple[Tensor, Tensor]:
+        """Length of each row, and how wrong its products are for a centroid of length 1 at most.
 
         With ``x = x' + dx`` and ``c = c' + dc``, x' and c' rounded, a product is wrong by ``<dx, c> + <x', dc>``, at
         most ``|dx| |c| + |x'| |dc|`` (Cauchy-Schwarz), and by what adding it up and rounding the sum do. All of that is
-        at most ``error * |c|`` with one ``error`` for each row. The margin counts it twice: for the centroid of the
-        least score, and for the nearest one.
+        at most ``error * |c|`` with one ``error`` for each row.
         """
         lengths: Tensor = rows.norm(dim=1) * _NORMS
         # A GPU may add up one product in parts, and round each of them to bfloat16 as well.
         after = (1 if rows.is_cpu else 2) * _ROUNDING + rows.shape[1] * _ADDING
         changes = (rows - rounded).norm(dim=1)
-        error: Tensor = (changes + lengths * (1 + _ROUNDING) ** 2 * (self._change + after)) * _NORMS
+        return lengths, (changes + lengths * (1 + _ROUNDING) ** 2 * (self._change + after)) * _NORMS
+
+    def _margins(self, lengths: Tensor, errors: Tensor, least: Tensor) -> Tensor:
+        """How far above the least of a row's rounded scores the nearest centroid's rounded score can lie.
+
+        The margin counts ``error * |c|`` twice: for the centroid of the least score, and for the nearest one.
+        """
         # |c| is at most that of the longest centroid. It is also bounded by the score, which is at least
         # |c|^2 / 2 - (|x| + error) |c|: a centroid close to a row is no longer than the row and their distance
         # together. So one centroid far away from the others does not widen the margins of rows that lie elsewhere.
-        reach = lengths + error
+        reach = lengths + errors
         squared = (reach.square() + 2 * least).clamp_min(0)
-        bound = reach + (squared + 2 * error * (reach + squared.sqrt())).sqrt()
-        return 2 * error * torch.minimum(bound * _NORMS, self._longest)
+        bound = reach + (squared + 2 * errors * (reach + squared.sqrt())).sqrt()
+        return 2 * errors * torch.minimum(bound * _NORMS, self._longest)
 
     def _nearest_candidates(self, rows: Tensor, counts: Tensor, columns: Tensor) -> Tensor:
         """Of each row's candidates the nearest by float32 scores, the first of equals."""
