@@ -253,7 +253,8 @@ class RunFolder:
             self.probe,
             self.explanation,
             self.embeddings,
-            self.round_record(1),
+            # A run that was copied in part may lack its first rounds.
+            next(iter(sorted(self.curation.glob(f"{_ROUND}*.json"))), self.round_record(1)),
         )
 
     def files(self) -> tuple[Path, ...]:

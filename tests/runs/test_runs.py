@@ -108,3 +108,10 @@ def test_an_encoder_lies_in_a_run_or_stands_alone(tmp_path: Path) -> None:
     (run.encoder / CARD).write_text("{}", encoding="utf-8")
     assert run.exported() == run.encoder
     assert RunFolder(run.encoder).exported() == run.encoder
+
+
+def test_any_round_makes_a_folder_a_run(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path)
+    assert not any(path.is_file() for path in run.told)
+    run.write_round(RECORD.model_copy(update={"round": 7}))
+    assert any(path.is_file() for path in run.told)
