@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ import terrasieve._torchvision  # noqa: F401  (must come first: lightly imports 
 
 from lightly.loss import NegativeCosineSimilarity  # isort: skip
 
+from terrasieve.errors import ConfigError
 from terrasieve.methods.byol import Byol, ByolSpec, byol_loss
 from terrasieve.models.backbone import BackboneSpec, Encoder, build_encoder
 
@@ -92,6 +94,64 @@ def test_low_precision_does_not_reach_the_loss() -> None:
     low = torch.randn(64, 256).bfloat16()
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert float(byol_loss(low, low)) == pytest.approx(0, abs=1e-6)
+
+
+# ------------------------------------------------------------------- multi-crop
+
+
+def _small(*counts: int, **settings: Any) -> Byol:
+    encoder = _without_norm().encoder
+    return ByolSpec(hidden=8, output=5, **settings).build(encoder, counts, seed=0)
+
+
+@pytest.mark.parametrize("counts", [(1, 1), (2,)])
+def test_two_views_give_the_sum_of_both_directions_to_the_last_bit(counts: tuple[int, ...]) -> None:
+    method, views = _small(*counts), _views()
+    first, second = (method.predictor(method.projector(method.encoder(view))) for view in views)
+    targets = [method.teacher(view) for view in views]
+    expected = byol_loss(first, targets[1]) + byol_loss(second, targets[0])
+    assert torch.equal(method(views).loss, expected)
+
+
+def test_the_teacher_sees_global_views_only() -> None:
+    method = _small(1, 1, 2, global_branches=2)
+    seen = []
+    method.teacher.register_forward_hook(lambda _module, given, _output: seen.append(given[0]))
+    views = [*_views(), *_views(size=16)]
+    method(views)
+    assert torch.equal(torch.cat(seen), torch.cat(views[:2]))
+
+
+def test_every_view_predicts_every_global_view_but_itself() -> None:
+    method = _small(1, 1, 2, global_branches=2)
+    views = [*_views(), *_views(size=16)]
+    for parameter in method.teacher.parameters():
+        parameter.data.add_(torch.randn_like(parameter) * 0.3)
+    predictions = [method.predictor(method.projector(method.encoder(view))) for view in views]
+    targets = [method.teacher(view) for view in views[:2]]
+    pairs = [byol_loss(predictions[i], targets[j]) for i, j in [(0, 1), (1, 0), (2, 0), (2, 1), (3, 0), (3, 1)]]
+    torch.testing.assert_close(method(views).loss, 2 * sum(pairs, torch.zeros(())) / 6)
+
+
+def test_without_a_setting_all_branches_are_global() -> None:
+    assert (_small(1, 1).global_views, _small(1, 1, 2).global_views, _small(3).global_views) == (2, 4, 3)
+    method = _small(2, 1)
+    views = [*_views(), *_views()[:1]]
+    method(views).loss.backward()
+    assert all(parameter.grad is not None for parameter in method.predictor.parameters())
+
+
+@pytest.mark.parametrize(
+    ("counts", "branches", "message"),
+    [
+        ((1,), None, r"two or more global views .* given 1.*branches\.0\.count=2"),
+        ((1, 4), 1, r"two or more global views .* given 1.*first branch of the views"),
+        ((1, 1), 3, r"global_branches is 3, but the views have 2 branches\. Set method\.global_branches=2"),
+    ],
+)
+def test_views_that_cannot_be_compared_are_refused(counts: tuple[int, ...], branches: int | None, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        _small(*counts, global_branches=branches)
 
 
 # ------------------------------------------------------------- student and teacher

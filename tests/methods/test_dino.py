@@ -379,6 +379,15 @@ def test_fewer_than_two_global_views_are_refused(count: int) -> None:
         DinoSpec(**SMALL).build(_plain().encoder, (count, 4), seed=0)
 
 
+def test_the_first_branch_is_global_unless_a_setting_says_more() -> None:
+    counts = [
+        DinoSpec(**SMALL, global_branches=branches).build(_plain().encoder, (2, 1, 3), seed=0)
+        for branches in (None, 1, 2, 3)
+    ]
+    assert [one.global_views for one in counts] == [2, 2, 3, 6]
+    assert {one.view_count for one in counts} == {6}
+
+
 def test_batch_normalisation_in_the_head_is_an_option() -> None:
     norms = [
         m for m in dino_head(8, 6, 4, 9, torch.Generator(), batch_norm=True).modules() if isinstance(m, nn.BatchNorm1d)

@@ -9,12 +9,14 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Literal
 
+import torch
 from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
 from terrasieve.methods.base import Method, MethodSpec, StepOutput
 from terrasieve.methods.collapse import feature_std
+from terrasieve.methods.multi_crop import count_views
 from terrasieve.models.backbone import Encoder
 from terrasieve.models.heads import mlp_head
 from terrasieve.models.layers import pass_views, split_batchnorm
@@ -40,6 +42,8 @@ class ByolSpec(MethodSpec):
         output: Length of the vectors that projector and predictor give.
         momentum: Share of itself that the teacher keeps at each step, 0 to 1, at the start of the run.
         momentum_end: The same share at the end of the run, reached on a cosine; null keeps ``momentum`` constant.
+        global_branches: How many branches of the views, from the first, are global; all others are local, which the
+            teacher does not see. Null takes all: Grill et al. and Jain et al. know no local views.
     """
 
     name: Literal["byol"] = "byol"
@@ -47,16 +51,22 @@ class ByolSpec(MethodSpec):
     output: int = Field(default=256, ge=1)
     momentum: float = Field(default=0.9, ge=0, le=1)
     momentum_end: float | None = Field(default=None, ge=0, le=1)
+    global_branches: int | None = Field(default=None, ge=1)
 
     citations = (_RS_BYOL,)
 
     def build(self, encoder: Encoder, views: Sequence[int], seed: int) -> Byol:
-        """BYOL around an encoder; see :meth:`MethodSpec.build`."""
+        """BYOL around an encoder; see :meth:`MethodSpec.build`.
+
+        Raises:
+            ConfigError: There are fewer than two global views, or fewer branches than ``global_branches``.
+        """
+        counts = count_views("BYOL", views, self.global_branches or len(views))
         # A stream of its own: the encoder may have been drawn with the same seed.
         generator = torch_generator(Stream.HEAD_WEIGHTS, seed)
         projector = mlp_head(encoder.features, self.hidden, self.output, generator)
         predictor = mlp_head(self.output, self.hidden, self.output, generator)
-        return Byol(encoder, projector, predictor, self.momentum, self.momentum_end)
+        return Byol(encoder, projector, predictor, self.momentum, self.momentum_end, *counts)
 
 
 class Byol(Method):
@@ -68,12 +78,13 @@ class Byol(Method):
         predictor: Maps the student's projections ``(n, d)`` to the teacher's ``(n, d)``.
         momentum: Share of itself that the teacher keeps at each step, 0 to 1, at the start of the run.
         momentum_end: The same share at the end of the run, reached on a cosine; None keeps ``momentum`` constant.
+        global_views: Number of views that are global, at least 2; they come first.
+        local_views: Number of views that are local, 0 or more.
 
     Attributes:
         teacher: Slow copies of encoder and projector, which move in ``after_step`` only.
     """
 
-    view_count = 2
     metric_names = ("cosine", "target_std")
 
     def __init__(
@@ -83,8 +94,12 @@ class Byol(Method):
         predictor: nn.Module,
         momentum: float = 0.9,
         momentum_end: float | None = None,
+        global_views: int = 2,
+        local_views: int = 0,
     ) -> None:
         super().__init__(encoder)
+        self.global_views = global_views
+        self.view_count = global_views + local_views
         self.projector = projector
         self.predictor = predictor
         split_batchnorm(self)
@@ -100,18 +115,23 @@ class Byol(Method):
         return encoder
 
     def compare(self, views: Sequence[Tensor]) -> StepOutput:
-        """The loss of two views: each is predicted from the other, and the two losses are added.
+        """The loss of a batch: every view predicts every global view but itself.
+
+        It is twice the mean over these pairs: with two views the sum over both directions (Grill et al. 2020,
+        equation 2), and of the same size with any number of views.
 
         Args:
-            views: Two tensors ``(n, channels, height, width)``, normalised; their sizes may differ.
+            views: The global views, then the local ones, ``(n, channels, height, width)`` each, normalised; their
+                sizes may differ.
         """
         features = pass_views(self.encoder, views)
-        prediction_1, prediction_2 = pass_views(self.predictor, pass_views(self.projector, features))
-        target_1, target_2 = pass_views(self.teacher, views)
-        loss = byol_loss(prediction_1, target_2) + byol_loss(prediction_2, target_1)
+        predictions = pass_views(self.predictor, pass_views(self.projector, features))
+        targets = pass_views(self.teacher, views[: self.global_views])
+        pairs = [(i, j) for i in range(len(views)) for j in range(len(targets)) if i != j]
+        loss = torch.stack([byol_loss(predictions[i], targets[j]) for i, j in pairs]).sum() * (2 / len(pairs))
         metrics = {
             "cosine": 1 - loss.detach() / 4,
-            "target_std": (feature_std(target_1) + feature_std(target_2)) / 2,
+            "target_std": torch.stack([feature_std(target) for target in targets]).mean(),
         }
         return StepOutput(loss, metrics, features[0].detach().float())
 

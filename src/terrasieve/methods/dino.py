@@ -10,10 +10,10 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from terrasieve.errors import ConfigError
 from terrasieve.methods.base import Method, MethodSpec, StepOutput
 from terrasieve.methods.dino_loss import Centre, dino_loss, dino_targets
 from terrasieve.methods.koleo import koleo_loss
+from terrasieve.methods.multi_crop import count_views
 from terrasieve.models.backbone import Encoder
 from terrasieve.models.heads import DinoHead, dino_head
 from terrasieve.models.layers import pass_views, split_batchnorm
@@ -59,6 +59,8 @@ class DinoSpec(MethodSpec):
         freeze_last_layer: Share of the run, 0 to 1, over which the prototypes stay where they are.
         koleo: Weight, 0 or more, of the KoLeo regulariser, which is taken over the student's features of each global
             view and averaged; it compares the samples of a micro-batch on one device. 0 leaves it out.
+        global_branches: How many branches of the views, from the first, are global; all others are local. Null takes
+            the first alone.
     """
 
     name: Literal["dino"] = "dino"
@@ -75,28 +77,23 @@ class DinoSpec(MethodSpec):
     centre_momentum: float = Field(default=0.9, ge=0, lt=1)
     freeze_last_layer: float = Field(default=0.01, ge=0, le=1)
     koleo: float = Field(default=0.0, ge=0)
+    global_branches: int | None = Field(default=None, ge=1)
 
     citations = (_OCEANSAR, _DINO)
 
     def build(self, encoder: Encoder, views: Sequence[int], seed: int) -> Dino:
-        """DINO around an encoder; the views of the first branch are global, those of all others local.
+        """DINO around an encoder; see :meth:`MethodSpec.build`.
 
         Raises:
-            ConfigError: The first branch makes fewer than two views, so that no two global ones can be compared.
+            ConfigError: There are fewer than two global views, or fewer branches than ``global_branches``.
         """
-        wide, *local = views
-        if wide < 2:
-            raise ConfigError(
-                f"DINO compares two or more global views of a sample, but was given {wide}. The first branch of the "
-                "views is the global one, all others are local: set views.branches.0.count=2, or take a recipe that "
-                "was made for DINO."
-            )
+        counts = count_views("DINO", views, self.global_branches or 1)
         # A stream of its own: the encoder may have been drawn with the same seed.
         generator = torch_generator(Stream.HEAD_WEIGHTS, seed)
         head = dino_head(
             encoder.features, self.hidden, self.bottleneck, self.prototypes, generator, batch_norm=self.batch_norm
         )
-        return Dino(encoder, head, self, wide, sum(local))
+        return Dino(encoder, head, self, counts.global_views, counts.local_views)
 
 
 class Dino(Method):
