@@ -278,8 +278,7 @@ def _follow(location: Sequence[int | str], root: type[BaseModel]) -> tuple[list[
     at: list[type[BaseModel]] = [root]
     below = at
     for part in location:
-        named = [model for model in below if "name" in model.model_fields]
-        if variant := [model for model in named if model.model_fields["name"].default == part]:
+        if variant := [model for model in below if part in (model.__name__, _default_name(model))]:
             below = variant  # pydantic names the variant, users do not
             continue
         keys.append(str(part))
@@ -288,6 +287,10 @@ def _follow(location: Sequence[int | str], root: type[BaseModel]) -> tuple[list[
             fields = [model.model_fields[part] for model in at if part in model.model_fields]
             below = [inner for field in fields for inner in _models_in(field.annotation)]
     return keys, at
+
+
+def _default_name(model: type[BaseModel]) -> Any:
+    return model.model_fields["name"].default if "name" in model.model_fields else None
 
 
 def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:

@@ -176,6 +176,12 @@ def _curation(config: RunConfig, archive: Archive, samples: int) -> Curation | N
             f"curation.inputs names {len(inputs)} inputs, but the feature bank holds one vector a sample. Name one, or "
             "take curation.features=clean."
         )
+    if banked and any(len(pick.alternatives) > 1 for pick in config.views.branches[0].picks):
+        raise ConfigError(
+            f"The feature bank holds what the first view shows, but view {config.views.branches[0].name!r} draws its "
+            "sensor at random, so that samples would be sorted by their sensor. Take curation.features=clean, or let "
+            "the first view show one sensor."
+        )
     resolved = resolve_inputs(inputs[:1] if banked else inputs, archive.sensors, config.model.channels)
     size = config.views.branches[0].size
     return Curation(spec if spec.size else spec.model_copy(update={"size": size}), resolved)

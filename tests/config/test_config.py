@@ -48,7 +48,8 @@ OCEAN = {f"oceansar-1-{backbone}" for backbone in ("resnet50", "vits16", "vits8"
 
 
 def test_the_shipped_recipes_are_the_papers_and_small_ones() -> None:
-    small = {"rs-byol-1-small", "rs-byol-1-ms-only-small", "rs-byol-3-small", "dino-small", "oceansar-small"}
+    rs_byol = {f"rs-byol-{name}-small" for name in ("1", "1-ms-only", "1-mixed", "3")}
+    small = {*rs_byol, "dino-small", "oceansar-small"}
     assert set(recipe_names()) >= PAPER | OCEAN | small
 
 
@@ -303,6 +304,7 @@ def test_cycles_are_named(tmp_path: Path) -> None:
         ("views.branches.*.augmentation.blurr=0.5", "views.branches.1.augmentation.blurr", "blur"),
         ("views.branches.optical.sise=32", "views.branches.0.sise", "size"),
         ("views.branches.*.picks.0.band=rgb", "views.branches.0.picks.0.band", "bands"),
+        ("views.branches.0.picks=[{one_of: [], weigths: []}]", "views.branches.0.picks.0.weigths", "weights"),
         ("model.nmae=resnet18", "model.nmae", "name"),
         ("method.momentum_ends=1", "method.momentum_ends", "momentum_end"),
     ],

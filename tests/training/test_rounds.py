@@ -492,6 +492,15 @@ def test_a_bank_of_several_inputs_is_refused(archive: Archive, plain_config: Mak
         make_job(config, archive, tmp_path)
 
 
+def test_a_bank_of_a_first_view_that_draws_its_sensor_is_refused(
+    archive: Archive, plain_config: MakeConfig, tmp_path: Path
+) -> None:
+    drawn = "views.branches.0.picks=[{one_of: [{sensor: optical}, {sensor: radar}]}]"
+    config = plain_config(drawn, "curation.features=bank")
+    with pytest.raises(ConfigError, match=r"draws its sensor at random.*curation\.features=clean"):
+        make_job(config, archive, tmp_path)
+
+
 @pytest.mark.slow
 def test_a_full_disk_is_reported_and_the_checkpoint_before_the_round_goes_on(
     archive: Archive, plain_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -14,14 +14,14 @@ from scipy import stats
 from terrasieve.errors import BandError
 from terrasieve.sensors import SENSORS
 from terrasieve.views.plan import ViewPlan, ViewPlanner, draw_boxes
-from terrasieve.views.recipe import Augmentation, BandPick, ViewRecipe, ViewSpec
+from terrasieve.views.recipe import Augmentation, BandPick, OneOf, Pick, ViewRecipe, ViewSpec
 
 SENSORS_HERE = {"s2": SENSORS["s2-l2a"], "s1": SENSORS["s1"]}
 SHAPES = np.full((64, 2), 48)
 ARRAYS = ("shapes", "channels", "windows", "flips", "turns", "sigmas", "angles", "grey", "boxes")
 
 
-def view(*picks: BandPick, name: str = "one", size: int = 16, count: int = 1, **augmentation: Any) -> ViewSpec:
+def view(*picks: Pick, name: str = "one", size: int = 16, count: int = 1, **augmentation: Any) -> ViewSpec:
     return ViewSpec(name=name, picks=picks, size=size, count=count, augmentation=Augmentation(**augmentation))
 
 
@@ -117,6 +117,92 @@ def test_a_sensor_that_holds_a_part_of_its_bands_offers_only_those() -> None:
     assert ViewPlanner(recipe, sensors, 0).channels == ((("s2", "B04"), ("s2", "B03"), ("s2", "B02")),)
     with pytest.raises(BandError, match="rs-byol"):
         ViewPlanner(ViewRecipe(branches=(view(optical()),)), sensors, 0)
+
+
+# ------------------------------------------------------------- one of several sensors
+
+
+def either(count: int = 1, weights: tuple[float, ...] | None = None) -> OneOf:
+    return OneOf(one_of=(optical(count), BandPick(sensor="radar", count=count, fill=True)), weights=weights)
+
+
+@pytest.mark.parametrize(("weights", "share"), [(None, 0.5), ((3.0, 1.0), 0.75), ((0.1, 0.9), 0.1)])
+def test_sensors_are_drawn_in_the_shares_stated_and_their_bands_evenly(
+    weights: tuple[float, ...] | None, share: float
+) -> None:
+    (shown,) = bands_shown(planner(view(either(weights=weights))), np.full((20_000, 2), 8))
+    from_optical = np.char.startswith(shown[:, 0], "s2:")
+    assert stats.binomtest(int(from_optical.sum()), 20_000, share).pvalue > 0.001
+    for of_one, bands in ((shown[from_optical], 10), (shown[~from_optical], 2)):
+        _, counts = np.unique(of_one, return_counts=True)
+        assert len(counts) == bands
+        assert stats.chisquare(counts).pvalue > 0.001
+
+
+def test_all_bands_of_a_drawn_pick_are_of_its_sensor() -> None:
+    (shown,) = bands_shown(planner(view(either(3))), np.full((500, 2), 8))
+    radar = np.char.startswith(shown, "s1:")
+    assert (radar.all(axis=1) | ~radar.any(axis=1)).all()
+    assert 0.4 < radar[:, 0].mean() < 0.6
+    assert (shown[radar[:, 0], :2] == ["s1:VV", "s1:VH"]).all()
+    assert all(len(set(row)) == 3 for row in shown[~radar[:, 0]])
+
+
+def test_each_view_draws_its_own_sensor() -> None:
+    first, second = bands_shown(planner(view(either(), count=2)), np.full((4000, 2), 8))
+    both = [f"{a[:2]} {b[:2]}" for a, b in zip(first[:, 0], second[:, 0], strict=True)]
+    assert stats.chisquare(np.unique(both, return_counts=True)[1]).pvalue > 0.001
+
+
+@given(seed=st.integers(0, 2**32), weights=st.tuples(st.floats(0.01, 1), st.floats(0.01, 1)), distinct=st.booleans())
+@settings(max_examples=30, deadline=None)
+def test_no_band_is_shown_twice_where_sensors_are_drawn(
+    seed: int, weights: tuple[float, float], distinct: bool
+) -> None:
+    pair = OneOf(one_of=(optical(2, "rgb"), BandPick(sensor="radar", count=2)), weights=weights)
+    views = (view(pair, optical(1), name="a"), view(optical(3), name="b"))
+    one = planner(*views, distinct=distinct, seed=seed)
+    first, second = bands_shown(one)
+    again = bands_shown(planner(*views, distinct=distinct, seed=seed))
+    assert np.array_equal(first, again[0])
+    assert np.array_equal(second, again[1])
+    for row, other in zip(first, second, strict=True):
+        assert len({*row}) == 3
+        assert len({*other}) == 3
+        assert not distinct or len({*row, *other}) == 6
+
+
+def test_drawing_a_sensor_leaves_crops_and_augmentation_as_they_were() -> None:
+    (plain,), (drawn,) = planner(view(optical())).plan(3, SHAPES), planner(view(either())).plan(3, SHAPES)
+    assert {name for name in ARRAYS if not np.array_equal(getattr(plain, name), getattr(drawn, name))} == {"channels"}
+
+
+@pytest.mark.parametrize(
+    ("picks", "message"),
+    [
+        ((OneOf(one_of=(optical(), BandPick(sensor="radar", bands="HH"))),), "HH"),
+        ((OneOf(one_of=(optical(3), BandPick(sensor="radar", count=3))),), "only 2.*fill"),
+        ((OneOf(one_of=(optical(2, "rgb"), BandPick(sensor="radar", count=2))), optical(2, "rgb")), "may leave only 1"),
+    ],
+)
+def test_every_sensor_that_may_be_drawn_has_to_do(picks: tuple[Pick, ...], message: str) -> None:
+    with pytest.raises(BandError, match=message):
+        planner(view(*picks))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"one_of": (optical(),)}, "two or more"),
+        ({"one_of": (optical(1), optical(2))}, "counts 1, 2; give all the same"),
+        ({"one_of": (optical(), optical()), "weights": (1.0,)}, "2 picks, but 1 weights"),
+        ({"one_of": (optical(), optical()), "weights": (1.0, 0.0)}, "weights"),
+        ({"one_of": (optical(), optical()), "weights": (1.0, float("inf"))}, "weights"),
+    ],
+)
+def test_draws_that_make_no_sense_are_refused(wrong: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        OneOf(**wrong)
 
 
 # ----------------------------------------------------------------- pure function
@@ -316,7 +402,8 @@ def test_grey_is_for_three_bands_and_names_are_unique() -> None:
 
 
 def test_a_recipe_survives_the_way_through_plain_values() -> None:
-    recipe = ViewRecipe(branches=(view(optical(2, ("B02", "B03")), erase=0.7),), distinct_bands=True)
+    picks = (optical(2, ("B02", "B03")), either(weights=(1, 2)))
+    recipe = ViewRecipe(branches=(view(*picks, erase=0.7),), distinct_bands=True)
     values = recipe.model_dump(mode="json")
     assert set(values["branches"][0]["augmentation"]) == set(Augmentation.model_fields)
     assert ViewRecipe.model_validate(values) == recipe

@@ -25,7 +25,7 @@ from terrasieve.errors import BandError, SampleError
 from terrasieve.sensors import SENSORS, BandStatistics, Sensor
 from terrasieve.views.plan import ViewPlan, ViewPlanner
 from terrasieve.views.read import RawView, read_view
-from terrasieve.views.recipe import Augmentation, BandPick, ViewRecipe, ViewSpec
+from terrasieve.views.recipe import Augmentation, BandPick, OneOf, Pick, ViewRecipe, ViewSpec
 from terrasieve.views.render import Normaliser, blur_weights, render, resize_weights
 
 PLAIN = Augmentation(
@@ -231,24 +231,23 @@ def test_real_pixels_equal_torchvision_on_the_same_window(data_dir: Path) -> Non
 # --------------------------------------------------------------------- normalising
 
 
-def test_each_sample_is_normalised_by_the_statistics_of_its_own_bands() -> None:
+@pytest.mark.parametrize(
+    "picks",
+    [
+        (BandPick(sensor="s1"), BandPick(sensor="s2", bands="rs-byol", count=2)),
+        (OneOf(one_of=(BandPick(sensor="s1", count=2), BandPick(sensor="s2", bands="rs-byol", count=2))),),
+    ],
+)
+def test_each_sample_is_normalised_by_the_statistics_of_its_own_bands(picks: tuple[Pick, ...]) -> None:
     archive = FakeArchive()
-    recipe = ViewRecipe(
-        branches=(
-            ViewSpec(
-                name="mixed",
-                picks=(BandPick(sensor="s1"), BandPick(sensor="s2", bands="rs-byol", count=2)),
-                size=24,
-                augmentation=PLAIN,
-            ),
-        )
-    )
+    recipe = ViewRecipe(branches=(ViewSpec(name="mixed", picks=picks, size=24, augmentation=PLAIN),))
     planner = ViewPlanner(recipe, archive.sensors, seed=3)
     (plan,) = planner.plan(0, np.full((4, 2), 24))
     found = render(read_view(archive, range(4), plan, planner.channels[0]), normaliser_for(archive))
     assert len(np.unique(plan.channels, axis=0)) > 1
-    for row, picks in enumerate(plan.channels):
-        for place, (key, band) in enumerate(planner.channels[0][pick] for pick in picks):
+    assert {planner.channels[0][pick][0] for pick in plan.channels.ravel()} == {"s1", "s2"}
+    for row, drawn in enumerate(plan.channels):
+        for place, (key, band) in enumerate(planner.channels[0][pick] for pick in drawn):
             number = archive.sensors[key].indices([band])[0]
             every = archive.pixels[key][:, number].astype(np.float64)
             expected = (every[row] - every.mean()) / every.std()

@@ -96,11 +96,12 @@ def views_as_inputs(recipe: ViewRecipe, sensors: Mapping[str, Sensor]) -> tuple[
     """
     inputs: dict[str, EncoderInput] = {}
     for view in recipe.branches:
-        (pick, *others) = view.picks
-        key = find_sensor(sensors, pick.sensor)
-        bands = sensors[key].resolve(pick.bands)[: pick.count]
-        if not others and len(bands) == pick.count:
-            inputs.setdefault(key, EncoderInput(sensor=key, bands=bands))
+        (drawn, *others) = view.picks
+        for pick in drawn.alternatives:
+            key = find_sensor(sensors, pick.sensor)
+            bands = sensors[key].resolve(pick.bands)[: pick.count]
+            if not others and len(bands) == pick.count:
+                inputs.setdefault(key, EncoderInput(sensor=key, bands=bands))
     if not inputs:
         raise ConfigError(
             "No view is filled by the bands of one sensor, so there is no obvious input to embed the archive by. "

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from terrasieve.sensors import Sensor
 from terrasieve.streams import Stream, generator
-from terrasieve.views.recipe import BandPolicy, Channel, ViewRecipe, ViewSpec
+from terrasieve.views.band_policy import BandPolicy, Channel
+from terrasieve.views.recipe import ViewRecipe, ViewSpec
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from terrasieve.archive.protocol import Archive, Window
 from terrasieve.errors import SampleError
+from terrasieve.views.band_policy import Channel
 from terrasieve.views.plan import ViewPlan
-from terrasieve.views.recipe import Channel
 
 
 @dataclass(frozen=True)

@@ -20,10 +20,10 @@ from torch.nn import functional
 
 from terrasieve.errors import BandError, nearest
 from terrasieve.sensors import BandStatistics, Sensor
+from terrasieve.views.band_policy import Channel
 from terrasieve.views.dihedral import FLIP_COLUMNS, FLIP_ROWS, TRANSPOSE, dihedral_codes
 from terrasieve.views.plan import ViewPlan
 from terrasieve.views.read import RawView
-from terrasieve.views.recipe import Channel
 
 
 @torch.no_grad()
