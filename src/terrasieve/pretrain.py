@@ -32,6 +32,7 @@ from terrasieve.training.job import Curation, Evaluator, TrainingJob, TrainingRe
 from terrasieve.training.loop import train
 from terrasieve.training.schedules import make_timeline
 from terrasieve.training.spec import FeatureBank
+from terrasieve.views.places import Places
 from terrasieve.views.plan import ViewPlanner
 from terrasieve.views.render import Normaliser
 
@@ -97,6 +98,7 @@ def make_job(
     Raises:
         ConfigError: The archive holds fewer samples than asked for, or the views do not suit the method or backbone.
         BandError: The archive lacks a sensor or band that the views want.
+        ArchiveError: Views show other times, but the archive does not say which samples show one place.
     """
     statistics = statistics_of(archive)
     planner = ViewPlanner(config.views, archive.sensors, config.train.seed)
@@ -124,6 +126,8 @@ def make_job(
         export=export,
         evaluate=evaluate,
         curation=_curation(config, archive, len(pool)),
+        # Among the samples of the run alone: others may be held out.
+        places=Places.of(archive, pool) if any(branch.time for branch in config.views.branches) else None,
     )
 
 
@@ -176,11 +180,11 @@ def _curation(config: RunConfig, archive: Archive, samples: int) -> Curation | N
             f"curation.inputs names {len(inputs)} inputs, but the feature bank holds one vector a sample. Name one, or "
             "take curation.features=clean."
         )
-    if banked and any(len(pick.alternatives) > 1 for pick in config.views.branches[0].picks):
+    if banked and config.views.branches[0].draws_source:
         raise ConfigError(
-            f"The feature bank holds what the first view shows, but view {config.views.branches[0].name!r} draws its "
-            "sensor at random, so that samples would be sorted by their sensor. Take curation.features=clean, or let "
-            "the first view show one sensor."
+            f"The feature bank holds what the first view shows, but view {config.views.branches[0].name!r} draws the "
+            "sensor or the time at random, by which samples would be sorted. Take curation.features=clean, or let the "
+            "first view show one sensor of the sample itself."
         )
     resolved = resolve_inputs(inputs[:1] if banked else inputs, archive.sensors, config.model.channels)
     size = config.views.branches[0].size

@@ -86,6 +86,12 @@ class Stream(Enum):
     SAMPLES = Counted(Owner.RUN, "the samples that a run takes of its archive", has_index=False)
     VIEW_BANDS = Counted(Owner.RUN, "the bands that the views of a step show; the index is the step", top=1)
     VIEW = Counted(Owner.RUN, "the augmentation of one view, a part, in a step, the index", top=2, has_parts=True)
+    VIEW_TIME = Counted(
+        Owner.RUN,
+        "which time of its place a sample shows in one view, a part, in a step, the index",
+        block=2,
+        has_parts=True,
+    )
     # Both the samples that a round looks at and the seed that its curator is given, each from the beginning: they are
     # not independent, but the curator hashes its seed.
     ROUND = Counted(Owner.RUN, "what is random about a round of curation; the index is the round", block=1)

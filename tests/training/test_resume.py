@@ -171,6 +171,8 @@ def test_another_configuration_is_refused_by_key(archive: Archive, small_config:
         _pretrain(small_config("train.epochs=0.3", "train.optimiser.lr=0.1"), archive, tmp_path, resume=True)
     with pytest.raises(CheckpointError, match=r"model\.name was 'test_resnet', now 'resnet10t'"):
         _pretrain(small_config("train.epochs=0.3", "model.name=resnet10t"), archive, tmp_path, resume=True)
+    with pytest.raises(CheckpointError, match=r"configuration: views\.branches\.1\.size was 32, now 48\."):
+        _pretrain(small_config("train.epochs=0.3", "views.branches.1.size=48"), archive, tmp_path, resume=True)
 
 
 def test_a_run_that_called_its_precision_float32_goes_on(

@@ -492,12 +492,12 @@ def test_a_bank_of_several_inputs_is_refused(archive: Archive, plain_config: Mak
         make_job(config, archive, tmp_path)
 
 
-def test_a_bank_of_a_first_view_that_draws_its_sensor_is_refused(
-    archive: Archive, plain_config: MakeConfig, tmp_path: Path
+@pytest.mark.parametrize("drawn", ["picks=[{one_of: [{sensor: optical}, {sensor: radar}]}]", "time=any"])
+def test_a_bank_of_a_first_view_that_draws_its_source_is_refused(
+    archive: Archive, plain_config: MakeConfig, tmp_path: Path, drawn: str
 ) -> None:
-    drawn = "views.branches.0.picks=[{one_of: [{sensor: optical}, {sensor: radar}]}]"
-    config = plain_config(drawn, "curation.features=bank")
-    with pytest.raises(ConfigError, match=r"draws its sensor at random.*curation\.features=clean"):
+    config = plain_config(f"views.branches.0.{drawn}", "curation.features=bank")
+    with pytest.raises(ConfigError, match=r"draws the sensor or the time at random.*curation\.features=clean"):
         make_job(config, archive, tmp_path)
 
 

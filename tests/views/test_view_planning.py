@@ -18,7 +18,7 @@ from terrasieve.views.recipe import Augmentation, BandPick, OneOf, Pick, ViewRec
 
 SENSORS_HERE = {"s2": SENSORS["s2-l2a"], "s1": SENSORS["s1"]}
 SHAPES = np.full((64, 2), 48)
-ARRAYS = ("shapes", "channels", "windows", "flips", "turns", "sigmas", "angles", "grey", "boxes")
+ARRAYS = ("shapes", "channels", "windows", "flips", "turns", "sigmas", "angles", "grey", "boxes", "times")
 
 
 def view(*picks: Pick, name: str = "one", size: int = 16, count: int = 1, **augmentation: Any) -> ViewSpec:
@@ -203,6 +203,21 @@ def test_every_sensor_that_may_be_drawn_has_to_do(picks: tuple[Pick, ...], messa
 def test_draws_that_make_no_sense_are_refused(wrong: dict[str, Any], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         OneOf(**wrong)
+
+
+# --------------------------------------------------------------------------- times
+
+
+def test_a_time_is_drawn_for_each_sample_and_view_and_moves_nothing_else() -> None:
+    timed = view(optical(), count=2).model_copy(update={"time": "other"})
+    still, moving = planner(view(optical(), count=2)).plan(5, SHAPES), planner(timed).plan(5, SHAPES)
+    for before, after in zip(still, moving, strict=True):
+        assert {name for name in ARRAYS if not np.array_equal(getattr(before, name), getattr(after, name))} == {"times"}
+        assert not before.times.any()
+    assert (moving[0].times != moving[1].times).all()
+    assert (moving[0].times != planner(timed).plan(6, SHAPES)[0].times).all()
+    (many, _) = planner(timed).plan(0, np.full((4000, 2), 48))
+    assert stats.kstest(many.times, "uniform").pvalue > 0.001
 
 
 # ----------------------------------------------------------------- pure function

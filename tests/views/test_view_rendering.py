@@ -110,6 +110,7 @@ def plain_plan(samples: int, size: int, channels: int, window: tuple[int, int, i
         angles=np.zeros(samples),
         grey=np.zeros(samples, dtype=bool),
         boxes=np.zeros((samples, 4), dtype=np.int64),
+        times=np.zeros(samples),
     )
 
 

@@ -109,7 +109,8 @@ class Archive(Protocol):
         ``time`` (timestamp[us, UTC], null where unknown); ``label`` (string, null where unlabelled);
         ``split`` (string ``train``/``val``/``test``, null where none is published);
         ``crs`` (string such as ``EPSG:32632``); ``transform`` (list of six floats, the affine a-f);
-        one ``asset:<sensor>`` string per sensor. Archives may add columns.
+        one ``asset:<sensor>`` string per sensor. Archives may add columns; ``location``, where there is one, is equal
+        for samples that show one place at different times.
         """
 
 

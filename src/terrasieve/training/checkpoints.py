@@ -171,6 +171,10 @@ def _differences(stored: Any, own: Any, key: str = "") -> list[str]:
             for name in sorted({*stored, *own})
             for line in _differences(stored.get(name), own.get(name), f"{key}.{name}" if key else name)
         ]
+    if isinstance(stored, list) and isinstance(own, list) and len(stored) == len(own):
+        return [
+            line for i, pair in enumerate(zip(stored, own, strict=True)) for line in _differences(*pair, f"{key}.{i}")
+        ]
     # Curators called that precision float32 once.
     if stored == own or (key.endswith(".precision") and (stored, own) == ("float32", "32")):
         return []

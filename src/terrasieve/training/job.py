@@ -15,6 +15,7 @@ from terrasieve.embeddings.inputs import EncoderInput
 from terrasieve.methods.base import Method
 from terrasieve.models.backbone import Encoder
 from terrasieve.training.spec import CurationSpec, TrainSpec
+from terrasieve.views.places import Places
 from terrasieve.views.plan import ViewPlanner
 from terrasieve.views.render import Normaliser
 
@@ -52,6 +53,7 @@ class TrainingJob:
         export: Writes the encoder as it is after that many steps.
         evaluate: The online probe, if there is a labelled archive.
         curation: How the pool changes; None where it never does.
+        places: Which samples of the pool show one place, where views show it at other times; None where none does.
     """
 
     method: Method
@@ -66,6 +68,7 @@ class TrainingJob:
     export: Callable[[Encoder, int], None]
     evaluate: Evaluator | None = None
     curation: Curation | None = None
+    places: Places | None = None
 
 
 @dataclass(frozen=True)

@@ -68,7 +68,8 @@ def train(job: TrainingJob, fabric: Fabric, resume: bool = False) -> TrainingRes
     steps, evaluations = timeline.steps, timeline.evaluations(spec)
     rates, decays = learning_rates(spec, timeline), weight_decays(spec, steps)
     sampler = PoolSampler(job.pool, spec.batch_size, spec.seed, fabric.global_rank, fabric.world_size)
-    batches = Batches(ViewReader(job.archive, job.planner, spec.batch_size), sampler, spec.workers)
+    reader = ViewReader(job.archive, job.planner, spec.batch_size, job.places)
+    batches = Batches(reader, sampler, spec.workers)
     rounds = Rounds(job.curation, job, fabric, timeline.rounds) if job.curation else None
 
     # ---------------------------------------------------------------- what is kept and written of it

@@ -19,8 +19,10 @@ from terrasieve.archive.protocol import Archive
 from terrasieve.errors import CheckpointError, ConfigError
 from terrasieve.streams import Stream, generator
 from terrasieve.training.checkpoints import Snapshot
-from terrasieve.views.plan import ViewPlanner
+from terrasieve.views.places import Places
+from terrasieve.views.plan import ViewPlan, ViewPlanner
 from terrasieve.views.read import RawView, read_view
+from terrasieve.views.recipe import ViewSpec
 
 
 class Batch(NamedTuple):
@@ -170,21 +172,36 @@ class ViewReader(Dataset[list[RawView]]):
 
     The plan is drawn for the batch of all ranks and sliced, so that a sample's views do not depend on
     the number of ranks.
+
+    Args:
+        archive: The archive that pixels are read from.
+        planner: Plans the views of a step.
+        batch_size: Samples of a step, over all ranks.
+        places: Which samples show one place, where views show it at other times; None where none does.
     """
 
-    def __init__(self, archive: Archive, planner: ViewPlanner, batch_size: int) -> None:
+    def __init__(self, archive: Archive, planner: ViewPlanner, batch_size: int, places: Places | None = None) -> None:
         self.archive = archive
         self.planner = planner
         self.batch_size = batch_size
+        self.places = places
 
     def __getitem__(self, batch: Batch) -> list[RawView]:
         """The raw views of this rank's share of a step, in recipe order."""
-        stop = batch.start + len(batch.indices)
-        plans = self.planner.plan(batch.step, self._shapes(batch))
+        own = slice(batch.start, batch.start + len(batch.indices))
+        plans = [plan[own] for plan in self.planner.plan(batch.step, self._shapes(batch))]
         return [
-            read_view(self.archive, batch.indices, plan[batch.start : stop], channels)
-            for plan, channels in zip(plans, self.planner.channels, strict=True)
+            read_view(self.archive, self._shown(view, batch.indices, plan), plan, channels)
+            for view, plan, channels in zip(self.planner.recipe.views, plans, self.planner.channels, strict=True)
         ]
+
+    def _shown(self, view: ViewSpec, indices: NDArray[np.int64], plan: ViewPlan) -> NDArray[np.int64]:
+        if view.time is None:
+            return indices
+        assert self.places is not None, (
+            f"view {view.name} shows other times, but nobody says which samples are of a place"
+        )
+        return self.places.choose(indices, view.time, plan.times)
 
     def _shapes(self, batch: Batch) -> NDArray[np.int64]:
         """Shapes for the plan of all ranks; those of other ranks may be anything, since no draw depends on them."""

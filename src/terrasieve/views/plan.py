@@ -34,6 +34,8 @@ class ViewPlan:
         angles: ``(n,)`` free rotation counter-clockwise in degrees; 0 for none.
         grey: ``(n,)`` whether all channels show their mean.
         boxes: ``(n, 4)`` top, left, height and width of what is erased in pixels of the view; all 0 for none.
+        times: ``(n,)`` which of the acquisitions that the view may show, as a share of their number from 0 up to but
+            not including 1; 0 where the view shows the sample itself.
     """
 
     size: int
@@ -47,6 +49,7 @@ class ViewPlan:
     angles: NDArray[np.float64]
     grey: NDArray[np.bool_]
     boxes: NDArray[np.int64]
+    times: NDArray[np.float64]
 
     def __len__(self) -> int:
         """Number of samples."""
@@ -89,7 +92,8 @@ class ViewPlanner:
 
         Args:
             step: Optimiser step, from 0.
-            shapes: Height and width in pixels of each sample of all ranks, ``(n, 2)``; the same for every sensor.
+            shapes: Height and width in pixels of each sample of all ranks, ``(n, 2)``; the same for every sensor, and
+                for every acquisition of a place.
 
         Returns:
             One plan per rendered view, in the order of the recipe.
@@ -97,9 +101,16 @@ class ViewPlanner:
         # Streams of their own, so that a change of the band policy leaves crops and augmentation as they were.
         bands = self._policy.draw(generator(Stream.VIEW_BANDS, self.seed, step), len(shapes))
         return tuple(
-            _plan_view(view, generator(Stream.VIEW, self.seed, step, i), channels, shapes)
+            _plan_view(
+                view, generator(Stream.VIEW, self.seed, step, i), channels, shapes, self._times(step, i, len(shapes))
+            )
             for i, (view, channels) in enumerate(zip(self.recipe.views, bands, strict=True))
         )
+
+    def _times(self, step: int, view: int, samples: int) -> NDArray[np.float64]:
+        if self.recipe.views[view].time is None:
+            return np.zeros(samples)
+        return generator(Stream.VIEW_TIME, self.seed, step, view).random(samples)
 
 
 def draw_boxes(
@@ -139,7 +150,11 @@ def draw_boxes(
 
 
 def _plan_view(
-    view: ViewSpec, rng: np.random.Generator, channels: NDArray[np.int64], shapes: NDArray[np.int64]
+    view: ViewSpec,
+    rng: np.random.Generator,
+    channels: NDArray[np.int64],
+    shapes: NDArray[np.int64],
+    times: NDArray[np.float64],
 ) -> ViewPlan:
     # Each setting takes the same share of the stream whatever its value, so that changing one leaves what the
     # others draw as it was. That share is drawn in this order.
@@ -153,7 +168,7 @@ def _plan_view(
     erased = _happens(rng, augmentation.erase, samples)
     whole = np.full((samples, 2), view.size)
     boxes = erased[:, None] * draw_boxes(rng, whole, augmentation.erase_area, augmentation.erase_ratio)
-    return ViewPlan(view.size, view.kernel, shapes, channels, windows, flips, turns, sigmas, angles, grey, boxes)
+    return ViewPlan(view.size, view.kernel, shapes, channels, windows, flips, turns, sigmas, angles, grey, boxes, times)
 
 
 def _happens(rng: np.random.Generator, probability: float, samples: int) -> NDArray[np.bool_]:

@@ -85,7 +85,7 @@ def _read_sensor(
     if found != shape:
         raise SampleError(
             f"Sample {archive.ids[index]!s} has {found[0]}x{found[1]} pixels of sensor {sensor}, but its views are "
-            f"planned for {shape[0]}x{shape[1]}. Resample all sensors of the archive onto one grid."
+            f"planned for {shape[0]}x{shape[1]}. Resample all sensors and times of a place onto one grid."
         )
     # Copies that ``fill`` asked for are made after the read, which takes each band once.
     once = list(dict.fromkeys(bands))

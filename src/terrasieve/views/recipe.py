@@ -7,7 +7,7 @@ The variants of RS-BYOL (Jain et al. 2022) and the multi-crop of DINO (Caron et 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 
@@ -30,6 +30,10 @@ def _is_share_range(value: tuple[float, float]) -> tuple[float, float]:
 Probability = Annotated[float, Field(ge=0, le=1)]
 PositiveRange = Annotated[tuple[float, float], AfterValidator(_is_positive_range)]
 ShareRange = Annotated[tuple[float, float], AfterValidator(_is_share_range)]
+
+
+Time = Literal["other", "any"]
+"""``other``: another acquisition of a sample's place than the sample itself. ``any``: one of them all."""
 
 
 class BandPick(Spec):
@@ -159,6 +163,8 @@ class ViewSpec(Spec):
         size: Height and width of the rendered view in pixels.
         count: Number of such views of a sample, each with its own draw of bands, crop and augmentation.
         augmentation: How these views differ from the pixels read.
+        time: Which acquisition of the sample's place these views show, drawn anew for every sample and view; null shows
+            the sample itself. A place that has no other acquisition is shown as it is.
     """
 
     name: str = Field(min_length=1)
@@ -166,6 +172,7 @@ class ViewSpec(Spec):
     size: int = Field(ge=4)
     count: int = Field(default=1, ge=1)
     augmentation: Augmentation = Augmentation()
+    time: Time | None = None
 
     @model_validator(mode="after")
     def _grey_needs_three_bands(self) -> Self:
@@ -180,6 +187,11 @@ class ViewSpec(Spec):
     def channels(self) -> int:
         """Number of channels of the rendered view."""
         return sum(pick.count for pick in self.picks)
+
+    @property
+    def draws_source(self) -> bool:
+        """Whether the samples of a batch may show other sensors, or other times of their places, than each other."""
+        return self.time is not None or any(len(pick.alternatives) > 1 for pick in self.picks)
 
     @property
     def kernel(self) -> int:
