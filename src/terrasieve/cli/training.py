@@ -49,6 +49,8 @@ def pretrain(
     terrasieve pretrain rs-byol-1-small --data pairs.zarr --out runs/small --set train.epochs=10 --resume
     terrasieve pretrain dino-small --data pairs.zarr --out runs/dino --curate dynamic --set curation.keep=0.2
     terrasieve pretrain dino-small --data pairs.zarr --out runs/static --subset selection.parquet
+    terrasieve pretrain dino-small --data coast.zarr --out runs/coast --set model.init=runs/dino
+    terrasieve pretrain dino-small --data pairs.zarr --out runs/warm --set model.init=imagenet:resnet18
     ```
     """
     from terrasieve.archive.opening import open_archive

@@ -14,6 +14,7 @@ from terrasieve.archive.protocol import Archive
 from terrasieve.embeddings.inputs import EncoderInput
 from terrasieve.methods.base import Method
 from terrasieve.models.backbone import Encoder
+from terrasieve.runs import StartingWeights
 from terrasieve.training.spec import CurationSpec, TrainSpec
 from terrasieve.views.plan import ViewPlanner
 from terrasieve.views.render import Normaliser
@@ -52,6 +53,7 @@ class TrainingJob:
         export: Writes the encoder as it is after that many steps.
         evaluate: The online probe, if there is a labelled archive.
         curation: How the pool changes; None where it never does.
+        start: The pretrained weights that the method's encoder has; None where they are random.
     """
 
     method: Method
@@ -66,6 +68,7 @@ class TrainingJob:
     export: Callable[[Encoder, int], None]
     evaluate: Evaluator | None = None
     curation: Curation | None = None
+    start: StartingWeights | None = None
 
 
 @dataclass(frozen=True)
