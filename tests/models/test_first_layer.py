@@ -37,7 +37,7 @@ def kernels(channels: int) -> Tensor:
 def test_kernels_follow_their_bands_by_common_name() -> None:
     found = match_bands(picture("red", "green", "blue"), bands("B02", "B03", "B04"))
     assert found.taken == (2, 1, 0)
-    assert found.said == "by name: B02 from B, B03 from G, B04 from R"
+    assert found.said == "by name: B02 from blue, B03 from green, B04 from red"
     old = kernels(3)
     assert torch.equal(move_kernels(old, found.taken), old.flip(1))
 
@@ -68,7 +68,7 @@ def test_a_band_that_is_not_surely_the_same_takes_the_mean(old: Sequence[Band], 
 def test_a_band_without_kernels_takes_the_mean_and_is_named() -> None:
     found = match_bands(picture("red", "green", "blue"), bands("B04", "B08", "B03", "B02"))
     assert found.taken == (0, None, 1, 2)
-    assert found.said == "by name: B04 from R, B03 from G, B02 from B; B08 averaged over 3 bands"
+    assert found.said == "by name: B04 from red, B03 from green, B02 from blue; B08 averaged over 3 bands"
     old = kernels(3)
     new = move_kernels(old, found.taken)
     torch.testing.assert_close(new[:, 1], old.mean(1) * 3 / 4)

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
-from terrasieve.baselines.baseline import FORMS, RGB, BaselineSpec, parse_baseline
+from terrasieve.baselines.baseline import FORMS, BaselineSpec, parse_baseline
 from terrasieve.baselines.loading import load_baseline
 from terrasieve.baselines.timm_files import POSITIONS
 from terrasieve.baselines.weights import fill
@@ -27,13 +27,8 @@ from terrasieve.models.first_layer import (
 from terrasieve.runs import RunFolder, StartingWeights
 from terrasieve.sensors import SENSORS, Band
 
-_COLOURS = {
-    band.common_name: band.model_copy(update={"name": band.common_name})
-    for band in SENSORS["rgb8"].bands
-    if band.common_name in RGB
-}
-_KNOWN_BANDS: Mapping[str | None, Band] = {
-    **_COLOURS,
+_KNOWN_BANDS: Mapping[str, Band] = {
+    **{str(band.common_name): band for band in SENSORS["rgb8"].bands},
     **{band.name: band for sensor in ("s2-l1c", "s1") for band in SENSORS[sensor].bands},
 }
 """Bands by the names that :attr:`terrasieve.baselines.baseline.Facts.bands` gives them."""
