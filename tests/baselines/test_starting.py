@@ -19,23 +19,43 @@ from terrasieve.models.export import EncoderCard, save_encoder
 from terrasieve.models.first_layer import first_layer_keys
 from terrasieve.runs import Provenance, StartingWeights
 from terrasieve.sensors import SENSORS
+from terrasieve.views.plan import ViewPlanner
+from terrasieve.views.recipe import ViewRecipe
 
 SENSORS_HERE = {"s2": SENSORS["s2-l2a"], "s1": SENSORS["s1"]}
 RGB = ("s2:B04", "s2:B03", "s2:B02")
+BY_KIND = {"name": "all", "picks": [{"sensor": "optical", "bands": ["B02", "B04", "B03"], "count": 3}], "size": 32}
 ANY = ("s2:B02", "s2:B03", "s2:B04", "s2:B08")
 
 
-def card(*views: Sequence[str], name: str = "test_resnet", channels: int = 3, size: int | None = None) -> EncoderCard:
+def card(
+    *views: Sequence[str], name: str = "test_resnet", channels: int = 3, size: int | None = None, shuffled: bool = False
+) -> EncoderCard:
+    """The card of a run whose views pick from the bands named, in any order where they are ``shuffled``."""
+    branches = [{"name": str(i), "picks": picks(view, channels, shuffled), "size": 32} for i, view in enumerate(views)]
+    recipe = ViewRecipe.model_validate({"branches": branches})
     return EncoderCard(
         backbone=BackboneSpec(name=name, channels=channels, image_size=size),
         method="byol",
         recipe="small",
         image_size=32,
         sensors=SENSORS_HERE,
-        view_bands=tuple(tuple(view) for view in views),
+        view_bands=tuple(
+            tuple(f"{key}:{band}" for key, band in view) for view in ViewPlanner(recipe, SENSORS_HERE, 0).channels
+        ),
         statistics={},
-        provenance=Provenance(terrasieve="1.0", step=12),
+        provenance=Provenance(terrasieve="1.0", step=12, config={"views": recipe.model_dump(mode="json")}),
     )
+
+
+def picks(view: Sequence[str], channels: int, shuffled: bool) -> list[dict[str, object]]:
+    named = [label.split(":") for label in view]
+    if shuffled:
+        key = named[0][0]
+        return [{"sensor": key, "bands": [band for _, band in named], "count": 1}] * channels
+    if len(view) == channels:
+        return [{"sensor": key, "bands": band} for key, band in named]
+    return [{"sensor": named[0][0], "bands": [band for _, band in named], "count": channels}]
 
 
 def shaken(name: str, channels: int, size: int | None = None) -> Encoder:
@@ -138,6 +158,17 @@ def test_bands_of_torchgeos_weights_follow_their_names(tmp_path: Path) -> None:
     assert said.licence == "CC-BY-4.0"
 
 
+def test_bands_that_change_places_are_no_names(tmp_path: Path) -> None:
+    source = shaken("resnet18", 3)
+    save_file(source.model.state_dict(), tmp_path / "photographs.safetensors")
+    init = f"imagenet:resnet18:{tmp_path / 'photographs.safetensors'}"
+    _, said = started(init, card(RGB, name="resnet18", shuffled=True))
+    assert said.first_layer == "averaged over 3 bands"
+    save_encoder(tmp_path / "ours", source, card(RGB, name="resnet18"))
+    _, said = started(tmp_path / "ours", card(RGB, name="resnet18", shuffled=True))
+    assert said.first_layer == "averaged over 3 bands"
+
+
 # ------------------------------------------------------------------- folders of hubs
 
 
@@ -223,8 +254,12 @@ def test_a_run_of_ours_with_its_bands_in_another_order(tmp_path: Path) -> None:
 def test_a_key_of_another_archive_is_no_name_of_a_band(tmp_path: Path) -> None:
     source = shaken("test_resnet", 3)
     save_encoder(tmp_path, source, card(RGB))
-    elsewhere = card(RGB).model_copy(
-        update={"sensors": {"a:b": SENSORS["s2-rgb8"]}, "view_bands": (("a:b:B02", "a:b:B04", "a:b:B03"),)}
+    elsewhere = card(("s2:B02", "s2:B04", "s2:B03")).model_copy(
+        update={
+            "sensors": {"a:b": SENSORS["s2-rgb8"]},
+            "view_bands": (("a:b:B02", "a:b:B04", "a:b:B03"),),
+            "provenance": Provenance(config={"views": {"branches": [BY_KIND]}}),
+        }
     )
     encoder, said = started(tmp_path, elsewhere)
     assert torch.equal(first(encoder), first(source)[:, [2, 0, 1]])
@@ -235,7 +270,9 @@ def test_what_a_run_of_ours_started_from_is_not_forgotten(tmp_path: Path) -> Non
     before = StartingWeights(
         source="seco:x", name="SeCo", training="SeCo on its data set", first_layer="averaged", licence="Apache-2.0"
     )
-    old = card(RGB).model_copy(update={"provenance": Provenance(step=3, start=before)})
+    old = card(RGB).model_copy(
+        update={"provenance": Provenance(step=3, start=before, config=card(RGB).provenance.config)}
+    )
     save_encoder(tmp_path, shaken("test_resnet", 3), old)
     _, said = started(tmp_path, card(RGB))
     assert said.licence == "Apache-2.0"

@@ -91,7 +91,7 @@ def test_one_channel_is_the_sum_of_all_kernels() -> None:
     old = kernels(3)
     torch.testing.assert_close(move_kernels(old, average_channels(3, 1).taken), old.sum(1, keepdim=True))
     assert average_channels(3, 1).said == "averaged over 3 bands"
-    assert average_channels(1, 2).said == "averaged over 1 band"
+    assert average_channels(1, 2).said == "that of one band, shared by all channels"
 
 
 def test_what_is_kept_is_the_same_to_the_bit() -> None:

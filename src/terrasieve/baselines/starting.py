@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from torch import Tensor
 
 from terrasieve.baselines.baseline import FORMS, BaselineSpec, parse_baseline
@@ -26,12 +27,17 @@ from terrasieve.models.first_layer import (
 )
 from terrasieve.runs import RunFolder, StartingWeights
 from terrasieve.sensors import SENSORS, Band
+from terrasieve.views.plan import ViewPlanner
+from terrasieve.views.recipe import ViewRecipe
 
 _KNOWN_BANDS: Mapping[str, Band] = {
     **{str(band.common_name): band for band in SENSORS["rgb8"].bands},
     **{band.name: band for sensor in ("s2-l1c", "s1") for band in SENSORS[sensor].bands},
 }
 """Bands by the names that :attr:`terrasieve.baselines.baseline.Facts.bands` gives them."""
+
+_LOOKS = 64
+"""Samples whose views are looked at; that two bands change places and do so in none of them is beyond chance."""
 
 
 @dataclass(frozen=True)
@@ -165,29 +171,30 @@ def _check_network(init: str, old: Any, new: Any) -> None:
 
 def _channel_map(found: _Source, card: EncoderCard) -> ChannelMap:
     old, new, bands = found.encoder.channels, card.backbone.channels, _bands_of_channels(card)
-    if old == new and found.card is not None and _meanings(found.card) == _meanings(card):
-        return keep_channels(new, "the views show the same bands")
     if old == new == 1:
         return keep_channels(1, "one channel")
+    if old == new and found.card is not None and found.bands == bands:
+        return keep_channels(new, "the same bands" if bands else "no channel stands for one band, neither then nor now")
     if found.bands is not None and bands is not None:
         return match_bands(found.bands, bands)
-    if old == new and found.card is not None and found.bands is None and bands is None:
-        return keep_channels(new, "no channel stands for one band, neither then nor now")
     return average_channels(old, new)
 
 
 def _bands_of_channels(card: EncoderCard) -> tuple[Band, ...] | None:
-    """The one band that each channel always shows; None where a channel may show several.
+    """The one band that each channel shows in all views; None where a channel shows several, or nobody says."""
+    recipe, channels = card.provenance.config.get("views"), card.backbone.channels
+    if recipe is None or any(len(view) != channels for view in card.view_bands):
+        return None
+    # As many bands as channels may still change places; a look at a few views tells.
+    planner = ViewPlanner(ViewRecipe.model_validate(recipe), card.sensors, seed=0)
+    plans = planner.plan(0, np.full((_LOOKS, 2), card.image_size))
+    shown: list[set[Band]] = [set() for _ in range(channels)]
+    for bands, plan in zip(planner.channels, plans, strict=True):
+        for channel, positions in enumerate(plan.channels.T):
+            shown[channel] |= {_band(card, *bands[position]) for position in positions}
+    return tuple(one for bands in shown for one in bands) if all(len(bands) == 1 for bands in shown) else None
 
-    A view that shows as many different bands as it has channels is taken to show them in their order.
-    """
-    first, *others = _meanings(card) or [()]
-    alike = all(view == first for view in others)
-    return first if alike and len(first) == card.backbone.channels else None
 
-
-def _meanings(card: EncoderCard) -> list[tuple[Band, ...]]:
-    """Of each view, every band that it may show, as far as pre-training can tell one from another."""
-    # Keys of sensors may hold colons, and so may names of bands.
-    bands = {f"{key}:{band.name}": band for key, sensor in card.sensors.items() for band in sensor.bands}
-    return [tuple(bands[label] for label in view if label in bands) for view in card.view_bands]
+def _band(card: EncoderCard, key: str, name: str) -> Band:
+    sensor = card.sensors[key]
+    return sensor.bands[sensor.names.index(name)]

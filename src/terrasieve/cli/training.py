@@ -41,6 +41,9 @@ def pretrain(
     the model embeds the archive, and a fresh, balanced pool is drawn from it (`curation:` in the configuration).
     Each round is recorded in `curation/` of the run folder.
 
+    With `--set model.init=...`, training starts from pretrained weights: a run folder, a file, or what `--baseline` of
+    `terrasieve probe` takes.
+
     **Examples**
 
     ```

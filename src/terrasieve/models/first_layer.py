@@ -47,7 +47,8 @@ def average_channels(old: int, new: int) -> ChannelMap:
         old: Number of channels of the pretrained layer, 1 or more.
         new: Number of channels of the new layer, 1 or more.
     """
-    return ChannelMap((None,) * new, f"averaged over {old} band{'s' if old > 1 else ''}")
+    said = f"averaged over {old} bands" if old > 1 else "that of one band, shared by all channels"
+    return ChannelMap((None,) * new, said)
 
 
 def match_bands(old: Sequence[Band], new: Sequence[Band]) -> ChannelMap:

@@ -76,8 +76,8 @@ def starting_facts(start: StartingWeights) -> Iterator[tuple[str, str]]:
     yield "started from", f"{start.name} ({start.training}), {start.source}"
     yield "first layer", start.first_layer
     yield "licence of the weights it started from", start.licence or "unknown"
-    yield "source of these", start.citation
-    yield from (("note on these", note) for note in start.notes)
+    yield "source of the weights it started from", start.citation
+    yield from (("note on the weights it started from", note) for note in start.notes)
 
 
 def _facts(run: Run) -> Iterator[tuple[str, str]]:
