@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -97,6 +98,25 @@ def test_a_stopped_run_goes_on_to_the_same_bits(
         assert [key for key in wanted if not torch.equal(found[key], wanted[key])] == []
     rates = [group["lr"] for group in json.loads((ours / "state.json").read_text())["optimiser"]["groups"]]
     assert len(set(rates)) == 5  # a stem and four stages, the last with the heads
+
+
+def test_a_run_of_before_there_were_starting_weights_goes_on(
+    archive: Archive, small_config: MakeConfig, tmp_path: Path
+) -> None:
+    config = small_config("train.keep_checkpoints=99", "train.checkpoint_minutes=1e-9")
+    folder = run(config, archive, tmp_path / "run")
+    *_, middle, last = checkpoints(folder / "checkpoints")
+    wanted = load_file(last / "method.safetensors")
+    shutil.rmtree(last)
+    state = json.loads((middle / "state.json").read_text())
+    del state["config"]["model"]["init"], state["config"]["data"]["start"]
+    del state["config"]["train"]["optimiser"]["layer_decay"]
+    for group in state["optimiser"]["groups"]:
+        del group["lr_scale"]
+    (middle / "state.json").write_text(json.dumps(state))
+    run(config, archive, folder, resume=True)
+    found = load_file(last / "method.safetensors")
+    assert [key for key in wanted if not torch.equal(found[key], wanted[key])] == []
 
 
 def test_other_weights_are_not_gone_on_with(

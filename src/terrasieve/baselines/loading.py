@@ -69,17 +69,14 @@ def load_baseline(spec: BaselineSpec | str) -> Baseline:
 
 def _imagenet(spec: BaselineSpec) -> Baseline:
     found = published_weights(spec.need_name())
-    path = spec.file or _published_file(found.repository, found.name)
+    path = spec.file
+    if path is None and found.repository is None:
+        raise CheckpointError(f"timm publishes no weights of {found.name}; name a file: imagenet:{found.name}:<file>.")
+    path = path or _fetch(str(found.repository), WEIGHTS[0], f"imagenet:{found.name}:<file>")
     loaded = load_timm_file(found.network, path, None)
     # A file of one's own may hold other weights than those that timm states a licence of.
     facts = Facts(RGB, "supervised on ImageNet", found.citation, found.licence if spec.file is None else None)
     return Baseline(f"imagenet {found.name}", loaded.encoder, facts, loaded.sha256, loaded.notes)
-
-
-def _published_file(repository: str | None, name: str) -> Path:
-    if repository is None:
-        raise CheckpointError(f"timm publishes no weights of {name}; name a file: imagenet:{name}:<file>.")
-    return _fetch(repository, WEIGHTS[0], f"imagenet:{name}:<file>")
 
 
 def _fetch(repository: str, file: str, instead: str) -> Path:
@@ -170,20 +167,17 @@ def _oceansar(spec: BaselineSpec) -> Baseline:
 
 def _hub(spec: BaselineSpec) -> Baseline:
     name = spec.need_name()
-    folder = Path(name)
-    if not folder.is_dir():
+    if Path(name).is_dir():
+        folder, tag, citation = Path(name), None, name
+    else:
         _fetch(name, WEIGHTS[0], "hub:<folder>")
         folder = _fetch(name, CONFIG, "hub:<folder>").parent
-    network = timm_network(folder)
-    # Who else publishes a timm network need not have trained it on photographs.
-    tag = name.removeprefix("timm/")
-    if network is not None and tag != name:
+        # Who else publishes a timm network need not have trained it on photographs.
+        tag, citation = name.removeprefix("timm/") if name.startswith("timm/") else None, f"huggingface.co/{name}"
+    network, facts = timm_network(folder), Facts(None, "unknown: a model of others", citation)
+    if tag is not None:
         found = published_weights(tag)
         facts = Facts(RGB, f"as timm's tag {tag} says", found.citation, found.licence)
-    else:
-        facts = Facts(
-            None, "unknown: a model of others", str(folder) if folder == Path(name) else f"huggingface.co/{name}"
-        )
     if network is None:
         return _hugging_face_resnet(folder, f"hub {name}", facts)
     loaded = load_timm_file(network, find_weights(folder), None)

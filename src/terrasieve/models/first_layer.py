@@ -62,7 +62,8 @@ def match_bands(old: Sequence[Band], new: Sequence[Band]) -> ChannelMap:
         new: What those of the new layer show, in order.
     """
     taken = tuple(_same_band(band, old, new) for band in new)
-    matched = [_matched(band, old[i]) for band, i in zip(new, taken, strict=True) if i is not None]
+    pairs = [(band, old[i]) for band, i in zip(new, taken, strict=True) if i is not None]
+    matched = [to.name if to.name == of.name else f"{to.name} from {of.common_name}" for to, of in pairs]
     if not matched:
         return average_channels(len(old), len(new))
     rest = [band.name for band, i in zip(new, taken, strict=True) if i is None]
@@ -100,7 +101,3 @@ def _same_band(band: Band, old: Sequence[Band], new: Sequence[Band]) -> int | No
     common = [i for i, one in enumerate(old) if one.common_name is not None and one.common_name == band.common_name]
     alone = len(common) == 1 and sum(one.common_name == band.common_name for one in new) == 1
     return common[0] if alone else None
-
-
-def _matched(new: Band, old: Band) -> str:
-    return new.name if new.name == old.name else f"{new.name} from {old.common_name}"
