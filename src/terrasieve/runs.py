@@ -89,7 +89,7 @@ class StartingWeights(Record):
         name: What they are, in a few words.
         training: How they were trained, in one line.
         first_layer: Where the kernels of the first layer come from, in words.
-        citation: The source to cite.
+        citation: Papers or addresses to cite as the source of the weights.
         licence: SPDX identifier of their licence; empty where none is known.
         sha256: Hash of the weights file in hexadecimal.
         notes: What was done to the file's content to load it, a line each.

@@ -64,7 +64,7 @@ def start_from(encoder: Encoder, init: str, card: EncoderCard) -> StartingWeight
     given to the bands of the new run by :mod:`terrasieve.models.first_layer`.
 
     Args:
-        encoder: The network of the new run.
+        encoder: The network of the new run, of any initial weights; it is changed in place.
         init: Where the weights are: a run folder or encoder folder of ours, a file with a state dict of the same
             network (with ``#entry`` where it holds several), a folder of Hugging Face's, or a text form of
             :data:`terrasieve.baselines.baseline.FORMS`.

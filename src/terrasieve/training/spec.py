@@ -136,7 +136,8 @@ class AdamW(Optimising):
         weight_decay: Factor of the decoupled weight decay, 0 or more.
         weight_decay_end: The same at the end of the run, reached on a cosine (Caron et al. 2021, appendix C); null
             keeps it constant.
-        layer_decay: As of :class:`Sgd`.
+        layer_decay: Factor, above 0 and at most 1, from the learning rate of each layer of the encoder to that of the
+            layer before it, as in :class:`Sgd`; null moves all at the full rate.
     """
 
     name: Literal["adamw"] = "adamw"
@@ -341,7 +342,7 @@ def set_rates(optimiser: torch.optim.Optimizer, learning_rate: float, weight_dec
     """Use these from now on.
 
     Args:
-        optimiser: One of :func:`build_optimiser`.
+        optimiser: Its parameter groups are those that :func:`build_optimiser` makes.
         learning_rate: The whole rate, of which each parameter group takes its share.
         weight_decay: Weight decay of the groups that decay.
     """
