@@ -33,6 +33,23 @@ _REGISTRIES: Mapping[type[BaseModel], Registry[Any]] = {MethodSpec: METHODS, Cur
 """Of a field of such a type, where its variants are registered."""
 
 
+class ModelSpec(BackboneSpec):
+    """Which network is trained, and the weights that it starts from.
+
+    Attributes:
+        init: Pretrained weights that the network starts from: a run folder or encoder folder, a file with a state dict
+            of ``name``, a folder of Hugging Face's, or a text form of a baseline such as ``imagenet:resnet18``; null
+            starts from random ones. See :func:`terrasieve.baselines.starting.start_from`.
+    """
+
+    init: str | None = Field(default=None, min_length=1)
+
+    @property
+    def backbone(self) -> BackboneSpec:
+        """The network alone."""
+        return BackboneSpec.model_validate(self.model_dump(exclude={"init"}))
+
+
 class RunConfig(Spec):
     """Everything that decides what a pre-training run computes, apart from the archive's pixels.
 
@@ -42,7 +59,7 @@ class RunConfig(Spec):
         source: The publication, and which values are ours rather than published.
         samples: Train on this many samples of the archive, drawn with the run's seed; null takes all.
         views: What the method sees of a sample.
-        model: Which network is trained, and for how many bands.
+        model: Which network is trained, for how many bands, and from which weights.
         method: Which self-supervised method trains it, with the method's own settings.
         train: How long it is trained, by which optimiser, in which precision, and what is done once in a while.
         curation: How the pool is drawn anew while the model trains; null trains on all samples throughout.
@@ -53,7 +70,7 @@ class RunConfig(Spec):
     source: str
     samples: int | None = Field(default=None, ge=2)
     views: ViewRecipe
-    model: BackboneSpec
+    model: ModelSpec
     method: Annotated[SerializeAsAny[MethodSpec], variant_of(METHODS)]
     train: TrainSpec
     curation: CurationSpec | None = None

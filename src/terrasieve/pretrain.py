@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from terrasieve import __version__
 from terrasieve.archive.protocol import Archive
 from terrasieve.archive.statistics import statistics_of
+from terrasieve.baselines.starting import start_from
 from terrasieve.config import RunConfig, to_yaml
 from terrasieve.console import console
 from terrasieve.device import describe_device
@@ -25,7 +26,7 @@ from terrasieve.models.backbone import Encoder, build_encoder, check_sizes
 from terrasieve.models.export import EncoderCard, save_encoder
 from terrasieve.probes.online import OnlineKnn
 from terrasieve.probes.results import default_rows, input_row
-from terrasieve.runs import Provenance, RunFolder
+from terrasieve.runs import Provenance, RunFolder, StartingWeights
 from terrasieve.sensors import BandStatistics
 from terrasieve.streams import Stream, generator
 from terrasieve.training.job import Curation, Evaluator, TrainingJob, TrainingResult
@@ -83,6 +84,8 @@ def pretrain(
     if config.train.steps is None and (warning := config.train.schedule.warning(config.train.epochs)):
         console.print(f"[yellow]Warning:[/] {warning}", highlight=False)
     job = make_job(config, archive, folder, evaluate, subset)
+    if job.start is not None and fabric.is_global_zero:
+        console.print(str(job.start), highlight=False)
     return train(job, fabric, resume)
 
 
@@ -96,20 +99,23 @@ def make_job(
     """Everything that training needs, built from a configuration and an archive; see :func:`pretrain`.
 
     Raises:
-        ConfigError: The archive holds fewer samples than asked for, or the views do not suit the method or backbone.
+        ConfigError: The archive holds fewer samples than asked for, or the views do not suit the method or backbone, or
+            ``model.init`` names weights of another network, or none.
+        CheckpointError: The weights that ``model.init`` names cannot be read or downloaded.
         BandError: The archive lacks a sensor or band that the views want.
         ArchiveError: Views show other times, but the archive does not say which samples show one place.
     """
     statistics = statistics_of(archive)
     planner = ViewPlanner(config.views, archive.sensors, config.train.seed)
-    encoder = build_encoder(config.model, config.train.seed)
+    encoder = build_encoder(config.model.backbone, config.train.seed)
     check_sizes(encoder, {branch.name: branch.size for branch in config.views.branches})
     pool = _pool(config, np.arange(len(archive)) if subset is None else np.unique(subset))
     card = _card(config, archive, planner, statistics)
+    start = None if config.model.init is None else start_from(encoder, config.model.init, card)
 
     def export(trained: Encoder, step: int) -> None:
         hardware = describe_device(device_of(trained))
-        done = {"step": step, "samples": len(pool), "hardware": hardware}
+        done = {"step": step, "samples": len(pool), "hardware": hardware, "start": start}
         provenance = card.provenance.model_copy(update=done)
         save_encoder(RunFolder(folder).encoder, trained, card.model_copy(update={"provenance": provenance}))
 
@@ -121,9 +127,10 @@ def make_job(
         normaliser=Normaliser(archive.sensors, statistics),
         spec=config.train,
         folder=folder,
-        config=_compared_on_resume(config, archive, pool),
+        config=_compared_on_resume(config, archive, pool, start),
         resolved=to_yaml(config),
         export=export,
+        start=start,
         evaluate=evaluate,
         curation=_curation(config, archive, len(pool)),
         # Among the samples of the run alone: others may be held out.
@@ -198,7 +205,7 @@ def _card(
     statistics: Mapping[str, tuple[BandStatistics, ...]],
 ) -> EncoderCard:
     return EncoderCard(
-        backbone=config.model,
+        backbone=config.model.backbone,
         method=config.method.name,
         recipe=config.name,
         image_size=config.views.branches[0].size,
@@ -214,11 +221,14 @@ def _card(
     )
 
 
-def _compared_on_resume(config: RunConfig, archive: Archive, pool: NDArray[np.int64]) -> dict[str, Any]:
+def _compared_on_resume(
+    config: RunConfig, archive: Archive, pool: NDArray[np.int64], start: StartingWeights | None
+) -> dict[str, Any]:
     values = config.model_dump(mode="json", exclude=_MAY_DIFFER_ON_RESUME)
     data = {
         "fingerprint": archive.source.get("fingerprint"),
         "samples": len(archive),
         "pool": hashlib.sha256(pool.tobytes()).hexdigest()[:16],
+        "start": start.sha256[:16] if start else None,
     }
     return {**values, "data": data}

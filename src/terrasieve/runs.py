@@ -81,6 +81,34 @@ class RoundRecord(Record):
         )
 
 
+class StartingWeights(Record):
+    """The pretrained weights that a run started from, and what was done to make them fit.
+
+    Attributes:
+        source: The setting ``model.init`` that named them.
+        name: What they are, in a few words.
+        training: How they were trained, in one line.
+        first_layer: Where the kernels of the first layer come from, in words.
+        citation: Papers or addresses to cite as the source of the weights.
+        licence: SPDX identifier of their licence; empty where none is known.
+        sha256: Hash of the weights file in hexadecimal.
+        notes: What was done to the file's content to load it, a line each.
+    """
+
+    source: str
+    name: str
+    training: str
+    first_layer: str
+    citation: str = ""
+    licence: str = ""
+    sha256: str = ""
+    notes: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        """The weights in two lines."""
+        return f"Starting from {self.name} ({self.training}).\nFirst layer: {self.first_layer}."
+
+
 class Provenance(Record):
     """Where an encoder comes from. What is not known is not written.
 
@@ -92,6 +120,7 @@ class Provenance(Record):
         step: Optimiser steps done when it was exported.
         samples: Samples that it could learn from.
         hardware: What it was trained on, in words.
+        start: The pretrained weights that training started from; null where they were random.
     """
 
     model_config = ConfigDict(frozen=True, extra="allow")
@@ -103,6 +132,7 @@ class Provenance(Record):
     step: int | None = None
     samples: int | None = None
     hardware: str = ""
+    start: StartingWeights | None = None
 
     @model_serializer(mode="wrap")
     def _what_is_known(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:

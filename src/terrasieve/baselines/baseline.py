@@ -80,7 +80,9 @@ class Baseline:
 # ------------------------------------------------------------------------ spec
 # Which baseline is meant, in YAML or as one word on the command line.
 
-Source = Literal["imagenet", "byol-imagenet", "seco", "torchgeo", "coco-deeplabv3", "oceansar-1", "timm", "random"]
+Source = Literal[
+    "imagenet", "byol-imagenet", "seco", "torchgeo", "coco-deeplabv3", "oceansar-1", "timm", "hub", "random"
+]
 
 FORMS: Mapping[Source, str] = {
     "imagenet": "imagenet:<timm name>, which downloads, or imagenet:<timm name>:<file>",
@@ -90,11 +92,12 @@ FORMS: Mapping[Source, str] = {
     "coco-deeplabv3": "coco-deeplabv3:<file>",
     "oceansar-1": "oceansar-1:<folder>",
     "timm": "timm:<timm name>:<file> or timm:<timm name>:<file>#<entry>",
+    "hub": "hub:<owner>/<name>, which downloads, or hub:<folder>",
     "random": "random:<timm name> or random:<timm name>:<channels>",
 }
 """How each is written."""
 
-_NAMED = ("imagenet", "torchgeo", "timm", "random")
+_NAMED = ("imagenet", "torchgeo", "timm", "hub", "random")
 
 
 class BaselineSpec(Spec):
@@ -103,7 +106,8 @@ class BaselineSpec(Spec):
     Attributes:
         source: Where it comes from; decides how its file is read.
         name: A timm architecture, for ``imagenet`` with an optional tag such as ``resnet50.tv_in1k``; for ``torchgeo``
-            the weights, for example ``ResNet50_Weights.SENTINEL2_ALL_MOCO``. Null for the other sources.
+            the weights, for example ``ResNet50_Weights.SENTINEL2_ALL_MOCO``; for ``hub`` a repository on Hugging Face's
+            hub, for example ``timm/resnet18.a1_in1k``, or a folder with its files. Null for the other sources.
         file: The weights, or a folder of Hugging Face's. Null downloads for ``imagenet`` and ``torchgeo``.
         entry: For ``timm``: the entry of the file that holds the state dict, for example ``teacher``.
         channels: For ``random``: bands that it takes.
@@ -155,6 +159,8 @@ def parse_baseline(text: str) -> BaselineSpec:
         raise ConfigError(f"Baseline {text!r} does not say which; write {FORMS[source]}.")
     if source not in _NAMED:
         return BaselineSpec(source=source, file=Path(rest))
+    if source == "hub":
+        return BaselineSpec(source=source, name=rest)
     name, _, last = rest.partition(":")
     if source == "random":
         return BaselineSpec(source=source, name=name, channels=_channels(text, last))

@@ -1,4 +1,4 @@
-"""A ResNet from a Hugging Face folder as the timm network that computes the same, without transformers."""
+"""A Hugging Face folder as the timm network that computes the same, without transformers."""
 
 from __future__ import annotations
 
@@ -43,6 +43,16 @@ class ResNetConfig(BaseModel):
     downsample_in_bottleneck: Literal[False] = False
 
 
+class TimmConfig(BaseModel):
+    """The settings of a repository of timm's that decide what is computed.
+
+    Attributes:
+        architecture: Name of the timm architecture; null in repositories of other libraries.
+    """
+
+    architecture: str | None = None
+
+
 def read_config(folder: Path) -> ResNetConfig:
     """The ``config.json`` of a folder.
 
@@ -56,15 +66,32 @@ def read_config(folder: Path) -> ResNetConfig:
     try:
         return ResNetConfig.model_validate_json(path.read_bytes())
     except OSError as error:
-        raise CheckpointError(
-            f"Cannot read {path}: {error}. Name the folder that holds {CONFIG} and {WEIGHTS[0]} of one model."
-        ) from error
+        raise _no_config(path, error) from error
     except ValidationError as error:
         reasons = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
         raise CheckpointError(
             f"{path} describes a network that timm's ResNet cannot reproduce ({reasons}). "
             "Only ResNets without these settings can be loaded."
         ) from error
+
+
+def timm_network(folder: Path) -> str | None:
+    """Name of the timm architecture that the ``config.json`` of a folder states; None where it is of another library.
+
+    Args:
+        folder: Folder with the files of one model, as they lie in its repository.
+
+    Raises:
+        CheckpointError: There is no ``config.json``, or it is not JSON.
+    """
+    path = folder / CONFIG
+    try:
+        stated = TimmConfig.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise _no_config(path, error) from error
+    except ValidationError as error:
+        raise CheckpointError(f"{path} is not the description of a model: {error}. Download it again.") from error
+    return stated.architecture
 
 
 def find_weights(folder: Path) -> Path:
@@ -102,3 +129,9 @@ def build_resnet(config: ResNetConfig) -> nn.Module:
         channels=tuple(size // expansion for size in config.hidden_sizes),
     )
     return model
+
+
+def _no_config(path: Path, error: OSError) -> CheckpointError:
+    return CheckpointError(
+        f"Cannot read {path}: {error}. Name the folder that holds {CONFIG} and {WEIGHTS[0]} of one model."
+    )

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from terrasieve.baselines import state_dicts as keys
 from terrasieve.baselines.baseline import RGB, Baseline, BaselineSpec, Facts, Source, parse_baseline
-from terrasieve.baselines.hugging_face import build_resnet, find_weights, read_config
+from terrasieve.baselines.hugging_face import CONFIG, WEIGHTS, build_resnet, find_weights, read_config, timm_network
 from terrasieve.baselines.timm_files import load_timm_file, published_weights
 from terrasieve.baselines.torchgeo_weights import known_weights, listed_weights
 from terrasieve.baselines.weights import fill, find_entry, naming, read_weights
@@ -54,7 +54,7 @@ def load_baseline(spec: BaselineSpec | str) -> Baseline:
 
     Args:
         spec: The baseline's specification, or its text form (:func:`terrasieve.baselines.baseline.parse_baseline`).
-            Only ``imagenet`` and ``torchgeo`` without a file use the network.
+            Only ``imagenet`` and ``torchgeo`` without a file, and ``hub`` with a repository, use the network.
 
     Raises:
         ConfigError: There is no such baseline, its name or file is missing, or torchgeo is not installed.
@@ -69,25 +69,26 @@ def load_baseline(spec: BaselineSpec | str) -> Baseline:
 
 def _imagenet(spec: BaselineSpec) -> Baseline:
     found = published_weights(spec.need_name())
-    path = spec.file or _fetch(found.repository, found.name)
+    path = spec.file
+    if path is None and found.repository is None:
+        raise CheckpointError(f"timm publishes no weights of {found.name}; name a file: imagenet:{found.name}:<file>.")
+    path = path or _fetch(str(found.repository), WEIGHTS[0], f"imagenet:{found.name}:<file>")
     loaded = load_timm_file(found.network, path, None)
     # A file of one's own may hold other weights than those that timm states a licence of.
     facts = Facts(RGB, "supervised on ImageNet", found.citation, found.licence if spec.file is None else None)
     return Baseline(f"imagenet {found.name}", loaded.encoder, facts, loaded.sha256, loaded.notes)
 
 
-def _fetch(repository: str | None, name: str) -> Path:
+def _fetch(repository: str, file: str, instead: str) -> Path:
     # A dependency of timm, and slow to import.
     from huggingface_hub import hf_hub_download
 
-    if repository is None:
-        raise CheckpointError(f"timm publishes no weights of {name}; name a file: imagenet:{name}:<file>.")
     try:
-        return Path(hf_hub_download(repository, "model.safetensors"))
-    except OSError as error:
+        return Path(hf_hub_download(repository, file))
+    except (OSError, ValueError) as error:
         raise CheckpointError(
-            f"Cannot download model.safetensors of huggingface.co/{repository}: {error} "
-            f"Download it elsewhere and name it: imagenet:{name}:<file>."
+            f"Cannot download {file} of huggingface.co/{repository}: {error} "
+            f"Download it elsewhere and name it: {instead}."
         ) from error
 
 
@@ -159,7 +160,31 @@ def _coco_deeplabv3(spec: BaselineSpec) -> Baseline:
 
 
 def _oceansar(spec: BaselineSpec) -> Baseline:
-    folder = spec.need_file()
+    baseline = _hugging_face_resnet(spec.need_file(), "oceansar-1", OCEANSAR)
+    _check_bands(spec.need_file(), baseline.encoder, OCEANSAR)
+    return baseline
+
+
+def _hub(spec: BaselineSpec) -> Baseline:
+    name = spec.need_name()
+    if Path(name).is_dir():
+        folder, tag, citation = Path(name), None, name
+    else:
+        _fetch(name, WEIGHTS[0], "hub:<folder>")
+        folder = _fetch(name, CONFIG, "hub:<folder>").parent
+        # Who else publishes a timm network need not have trained it on photographs.
+        tag, citation = name.removeprefix("timm/") if name.startswith("timm/") else None, f"huggingface.co/{name}"
+    network, facts = timm_network(folder), Facts(None, "unknown: a model of others", citation)
+    if tag is not None:
+        found = published_weights(tag)
+        facts = Facts(RGB, f"as timm's tag {tag} says", found.citation, found.licence)
+    if network is None:
+        return _hugging_face_resnet(folder, f"hub {name}", facts)
+    loaded = load_timm_file(network, find_weights(folder), None)
+    return Baseline(f"hub {name}", loaded.encoder, facts, loaded.sha256, loaded.notes)
+
+
+def _hugging_face_resnet(folder: Path, name: str, facts: Facts) -> Baseline:
     config, path = read_config(folder), find_weights(folder)
     file = read_weights(path)
     with _generator_untouched(), naming(path):
@@ -167,8 +192,7 @@ def _oceansar(spec: BaselineSpec) -> Baseline:
         fill(model, keys.hugging_face_resnet_keys(find_entry(file.content, None).tensors), "the network of config.json")
     spare_padding(model)
     encoder = Encoder(model, config.num_channels, config.hidden_sizes[-1])
-    _check_bands(path, encoder, OCEANSAR)
-    return Baseline("oceansar-1", encoder, OCEANSAR, file.sha256, ("pooled features; a classifier is left out",))
+    return Baseline(name, encoder, facts, file.sha256, ("pooled features; a classifier is left out",))
 
 
 def _random(spec: BaselineSpec) -> Baseline:
@@ -186,6 +210,7 @@ _LOADERS: Mapping[Source, Callable[[BaselineSpec], Baseline]] = {
     "coco-deeplabv3": _coco_deeplabv3,
     "oceansar-1": _oceansar,
     "timm": _timm,
+    "hub": _hub,
     "random": _random,
 }
 

@@ -41,6 +41,9 @@ def pretrain(
     the model embeds the archive, and a fresh, balanced pool is drawn from it (`curation:` in the configuration).
     Each round is recorded in `curation/` of the run folder.
 
+    With `--set model.init=...`, training starts from pretrained weights: a run folder, a file, or what `--baseline` of
+    `terrasieve probe` takes.
+
     **Examples**
 
     ```
@@ -49,6 +52,8 @@ def pretrain(
     terrasieve pretrain rs-byol-1-small --data pairs.zarr --out runs/small --set train.epochs=10 --resume
     terrasieve pretrain dino-small --data pairs.zarr --out runs/dino --curate dynamic --set curation.keep=0.2
     terrasieve pretrain dino-small --data pairs.zarr --out runs/static --subset selection.parquet
+    terrasieve pretrain dino-small --data coast.zarr --out runs/coast --set model.init=runs/dino
+    terrasieve pretrain dino-small --data pairs.zarr --out runs/warm --set model.init=imagenet:resnet18
     ```
     """
     from terrasieve.archive.opening import open_archive

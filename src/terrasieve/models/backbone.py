@@ -11,6 +11,7 @@ import terrasieve._torchvision  # noqa: F401  (must come first: timm imports tor
 import timm  # isort: skip
 import torch
 from pydantic import Field
+from timm.models import group_parameters
 from torch import Tensor, nn
 
 from terrasieve.errors import BandError, ConfigError, nearest
@@ -125,6 +126,28 @@ def _create(spec: BackboneSpec, sized: bool, seed: int) -> nn.Module:
                 f"Choose another network, for example {COMMON[0]}."
             ) from error
     return model
+
+
+def layer_depths(encoder: Encoder) -> dict[str, int]:
+    """The depth of every parameter: that of the layer that it is part of, as timm divides the network.
+
+    Args:
+        encoder: An encoder around a timm network.
+
+    Returns:
+        Depth from 0, the first layer, upwards without gaps, by the name of the parameter in ``encoder.model``.
+
+    Raises:
+        ConfigError: timm does not say what the layers of the network are.
+    """
+    matcher: Any = getattr(encoder.model, "group_matcher", None)
+    if matcher is None:
+        raise ConfigError(
+            f"timm does not divide {type(encoder.model).__name__} into layers, so their learning rates cannot differ. "
+            f"Set train.optimiser.layer_decay=null, or choose another network, for example {COMMON[0]}."
+        )
+    depths: dict[str, int] = group_parameters(encoder.model, matcher(coarse=False), reverse=True)
+    return depths
 
 
 def check_sizes(encoder: Encoder, sizes: Mapping[str, int]) -> None:

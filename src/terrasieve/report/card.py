@@ -21,7 +21,7 @@ from terrasieve.probes.row_tables import HEADLINES, notes_of, score_table
 from terrasieve.report.answer import answer, cautions
 from terrasieve.report.citations import citation_section
 from terrasieve.report.run import Run, read_runs
-from terrasieve.report.sections.ran import statistics_table
+from terrasieve.report.sections.ran import starting_facts, statistics_table
 from terrasieve.runs import CARD, WEIGHTS
 from terrasieve.tables import MISSING, Table, escape_markdown, row_of
 from terrasieve.writing import write_text
@@ -108,13 +108,15 @@ def front_matter(run: Run, card: EncoderCard, license: str) -> dict[str, Any]:
 
 def _what(card: EncoderCard) -> str:
     channels = card.backbone.channels
+    before = card.provenance.start
+    start = f", starting from the weights of {escape_markdown(f'{before.name} ({before.training})')}" if before else ""
     views = dict.fromkeys(" or ".join(bands) for bands in card.view_bands)
     seen = f" Each channel of a training view showed one of: {escape_markdown('; '.join(views))}." if views else ""
     return (
         f"# {escape_markdown(card.recipe)}\n\n"
         f"A {escape_markdown(card.backbone.name)} encoder with {channels} input channel{'s' if channels > 1 else ''}, "
         f"trained without labels by {escape_markdown(card.method)} on views of {card.image_size} x {card.image_size} "
-        f"pixels. It turns pixels into feature vectors; it has no classification head.{seen}"
+        f"pixels{start}. It turns pixels into feature vectors; it has no classification head.{seen}"
     )
 
 
@@ -141,6 +143,8 @@ def _training_data(card: EncoderCard) -> str:
         lines.append(f"- Hardware: {escape_markdown(card.provenance.hardware)}")
     if data.get("fingerprint"):
         lines.append(f"- Fingerprint of the data: `{escape_markdown(str(data['fingerprint']))}`")
+    if (start := card.provenance.start) is not None:
+        lines += [f"- {name[0].upper()}{name[1:]}: {escape_markdown(text)}" for name, text in starting_facts(start)]
     rows = tuple(
         row_of(
             f"{key} ({sensor.name})",

@@ -14,6 +14,7 @@ from terrasieve.archive.protocol import Archive
 from terrasieve.embeddings.inputs import EncoderInput
 from terrasieve.methods.base import Method
 from terrasieve.models.backbone import Encoder
+from terrasieve.runs import StartingWeights
 from terrasieve.training.spec import CurationSpec, TrainSpec
 from terrasieve.views.places import Places
 from terrasieve.views.plan import ViewPlanner
@@ -54,6 +55,7 @@ class TrainingJob:
         evaluate: The online probe, if there is a labelled archive.
         curation: How the pool changes; None where it never does.
         places: Which samples of the pool show one place, where views show it at other times; None where none does.
+        start: The pretrained weights that the method's encoder has; None where they are random.
     """
 
     method: Method
@@ -69,6 +71,7 @@ class TrainingJob:
     evaluate: Evaluator | None = None
     curation: Curation | None = None
     places: Places | None = None
+    start: StartingWeights | None = None
 
 
 @dataclass(frozen=True)

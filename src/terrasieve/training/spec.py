@@ -16,6 +16,7 @@ from terrasieve.curation.balanced import BalancedClusters
 from terrasieve.curation.curator import CuratorSpec
 from terrasieve.curation.pacing import CurationPlan
 from terrasieve.device import TrainingPrecision
+from terrasieve.models.backbone import layer_depths
 from terrasieve.schema import Spec
 from terrasieve.training.logs import LoggerName
 from terrasieve.training.schedules import Timeline, cosine, off_boundary_warning, warm_restarts
@@ -107,6 +108,9 @@ class Sgd(Optimising):
         momentum: Momentum; RS-BYOL does not state it, 0.9 is the common value.
         weight_decay: Factor of the L2 penalty on weights, 0 or more.
         weight_decay_end: The same at the end of the run, reached on a cosine; null keeps it constant.
+        layer_decay: Factor, above 0 and at most 1, from the learning rate of each layer of the encoder to that of the
+            layer before it (Bao et al. 2022, arXiv 2106.08254); for pretrained weights. The last layer and the heads
+            move at the full rate. Null moves all at the full rate.
     """
 
     name: Literal["sgd"] = "sgd"
@@ -115,6 +119,7 @@ class Sgd(Optimising):
     momentum: float = Field(default=0.9, ge=0, lt=1)
     weight_decay: float = Field(default=1e-5, ge=0)
     weight_decay_end: float | None = Field(default=None, ge=0)
+    layer_decay: float | None = Field(default=None, gt=0, le=1)
 
     def build(self, groups: Sequence[dict[str, Any]]) -> torch.optim.Optimizer:
         """See :meth:`Optimising.build`."""
@@ -131,6 +136,8 @@ class AdamW(Optimising):
         weight_decay: Factor of the decoupled weight decay, 0 or more.
         weight_decay_end: The same at the end of the run, reached on a cosine (Caron et al. 2021, appendix C); null
             keeps it constant.
+        layer_decay: Factor, above 0 and at most 1, from the learning rate of each layer of the encoder to that of the
+            layer before it, as in :class:`Sgd`; null moves all at the full rate.
     """
 
     name: Literal["adamw"] = "adamw"
@@ -138,6 +145,7 @@ class AdamW(Optimising):
     lr_end: float = Field(default=1e-6, ge=0)
     weight_decay: float = Field(default=0.04, ge=0)
     weight_decay_end: float | None = Field(default=None, ge=0)
+    layer_decay: float | None = Field(default=None, gt=0, le=1)
 
     def build(self, groups: Sequence[dict[str, Any]]) -> torch.optim.Optimizer:
         """See :meth:`Optimising.build`."""
@@ -283,14 +291,40 @@ def build_optimiser(method: nn.Module, spec: TrainSpec) -> torch.optim.Optimizer
 
     Biases and normalisation parameters (all of one dimension) are not decayed, as is common practice;
     the papers do not state it.
+
+    Args:
+        method: What is trained; with ``layer_decay`` a method, whose ``encoder`` has layers.
+        spec: Settings of the run, of which those of the optimiser count here.
+
+    Raises:
+        ConfigError: timm does not know the layers of the encoder, whose rates are to decay.
     """
-    trainable = [p for p in method.parameters() if p.requires_grad]
+    scales = _rate_scales(method, spec.optimiser.layer_decay)
+    members: dict[tuple[float, bool], list[nn.Parameter]] = {}
+    for name, parameter in method.named_parameters():
+        if parameter.requires_grad:
+            members.setdefault((scales.get(name, 1.0), parameter.ndim > 1), []).append(parameter)
+    # From the full rate down, and of each rate those that decay first; the order by which checkpoints know them.
     groups = [
-        {"params": [p for p in trainable if p.ndim > 1], "weight_decay": spec.optimiser.weight_decay, "decays": True},
-        {"params": [p for p in trainable if p.ndim <= 1], "weight_decay": 0.0, "decays": False},
+        {
+            "params": members[scale, decays],
+            "weight_decay": spec.optimiser.weight_decay if decays else 0.0,
+            "decays": decays,
+            "lr_scale": scale,
+        }
+        for scale, decays in sorted(members, reverse=True)
     ]
-    groups = [group for group in groups if group["params"]]
     return spec.optimiser.build(groups)
+
+
+def _rate_scales(method: nn.Module, decay: float | None) -> dict[str, float]:
+    """Share of the learning rate of each parameter that has not the whole, by its name in the method."""
+    if decay is None or decay == 1:
+        return {}
+    encoder: Any = method.encoder  # nn.Module types its attributes as tensors and modules
+    depths = layer_depths(encoder)
+    deepest = max(depths.values())
+    return {f"encoder.model.{name}": decay ** (deepest - depth) for name, depth in depths.items()}
 
 
 def learning_rates(spec: TrainSpec, timeline: Timeline) -> NDArray[np.float64]:
@@ -305,8 +339,14 @@ def weight_decays(spec: TrainSpec, steps: int) -> NDArray[np.float64]:
 
 
 def set_rates(optimiser: torch.optim.Optimizer, learning_rate: float, weight_decay: float) -> None:
-    """Use these from now on: the learning rate in every parameter group, the weight decay in those that decay."""
+    """Use these from now on.
+
+    Args:
+        optimiser: Its parameter groups are those that :func:`build_optimiser` makes.
+        learning_rate: The whole rate, of which each parameter group takes its share.
+        weight_decay: Weight decay of the groups that decay.
+    """
     for group in optimiser.param_groups:
-        group["lr"] = learning_rate
+        group["lr"] = learning_rate * group["lr_scale"]
         if group["decays"]:
             group["weight_decay"] = weight_decay

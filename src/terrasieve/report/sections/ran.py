@@ -10,7 +10,7 @@ import yaml
 
 from terrasieve.report.run import Run
 from terrasieve.report.wording import day, duration, file_size
-from terrasieve.runs import Provenance
+from terrasieve.runs import Provenance, StartingWeights
 from terrasieve.tables import Table, row_of
 
 
@@ -71,6 +71,15 @@ def statistics_table(run: Run) -> Table | None:
     return Table("Normalisation of the pixels", columns, rows, align="llrr") if rows else None
 
 
+def starting_facts(start: StartingWeights) -> Iterator[tuple[str, str]]:
+    """Name and text of each fact of the pretrained weights that a run started from."""
+    yield "started from", f"{start.name} ({start.training}), {start.source}"
+    yield "first layer", start.first_layer
+    yield "licence of the weights it started from", start.licence or "unknown"
+    yield "source of the weights it started from", start.citation
+    yield from (("note on the weights it started from", note) for note in start.notes)
+
+
 def _facts(run: Run) -> Iterator[tuple[str, str]]:
     card = run.card
     if card is not None:
@@ -81,7 +90,9 @@ def _facts(run: Run) -> Iterator[tuple[str, str]]:
         yield "method and recipe", f"{card.method}, {card.recipe}"
         yield "weights SHA-256", card.weights_sha256 or "not recorded"
         yield from _source(card.provenance.data)
-        said = card.provenance.model_dump(exclude={"data", "config"})
+        if card.provenance.start is not None:
+            yield from starting_facts(card.provenance.start)
+        said = card.provenance.model_dump(exclude={"data", "config", "start"})
         yield from ((name, str(value)) for name, value in said.items())
     if run.log and "seconds" in run.log[-1]:
         yield "training took", duration(run.log[-1]["seconds"])
