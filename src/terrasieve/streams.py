@@ -92,6 +92,9 @@ class Stream(Enum):
         block=2,
         has_parts=True,
     )
+    DIRECTIONS = Counted(
+        Owner.RUN, "the directions along which a step's projections are to look normal; the index is the step", block=4
+    )
     # Both the samples that a round looks at and the seed that its curator is given, each from the beginning: they are
     # not independent, but the curator hashes its seed.
     ROUND = Counted(Owner.RUN, "what is random about a round of curation; the index is the round", block=1)

@@ -30,6 +30,21 @@ def mlp_head(inputs: int, hidden: int, outputs: int, generator: Generator) -> nn
     )
 
 
+def deep_mlp_head(inputs: int, hidden: int, outputs: int, generator: Generator) -> nn.Sequential:
+    """A perceptron of three layers: twice linear, batch normalisation and ReLU, then linear.
+
+    The projector of LeJEPA (Balestriero and LeCun 2025), which takes 2048 for ``hidden``.
+
+    Args:
+        inputs: Length of the vectors that come in.
+        hidden: Length of the vectors between the layers.
+        outputs: Length of the vectors that go out.
+        generator: Draws the initial weights, distributed as in :class:`torch.nn.Linear`.
+    """
+    first = [_linear(inputs, hidden, generator, bias=False), nn.BatchNorm1d(hidden), nn.ReLU(inplace=True)]
+    return nn.Sequential(*first, *mlp_head(hidden, hidden, outputs, generator))
+
+
 class DinoHead(nn.Module):
     """From features to outputs: the cosine with each of many prototypes (Caron et al. 2021, appendix C).
 
