@@ -1,7 +1,7 @@
 """Does an archive that prunes and rebalances itself make a better encoder? The curation study.
 
 From the train split of ``eurosat_rgb_full`` a redundant, long-tailed archive is made (``longtail.py``): 30,000 samples,
-94 % of them near-copies of water. Then one learner, LeJEPA or DINO, is trained on it for equal numbers of steps, on pools
+94 % of them near-copies of water. One learner, LeJEPA or DINO, is trained on it for equal numbers of steps, on pools
 that differ by arm:
 
 - uncurated: the whole archive;
