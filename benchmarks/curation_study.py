@@ -40,7 +40,6 @@ from rich.console import Console
 import study_overhead
 import study_radar
 import study_report
-from machine import describe
 from study_arms import run
 from study_pools import try_curators
 from study_settings import ARMS, QUICK, Learner, Settings, Split, Study
@@ -236,8 +235,8 @@ def report(
     terminal = Console(width=170)
     terminal.print(study_report.as_table(study_report.arm_rows(results), "After the last step"))
     terminal.print(study_report.as_table(study_report.gain_rows(results), "Differences, with 95 % intervals"))
-    seeds = ", ".join(map(str, arguments.seeds))
-    machine = f"{describe(arguments.seeds[0])}; precision {study.settings.precision}, one thread a run; seeds {seeds}"
+    machines = "; ".join(sorted({one["on"].rpartition("; ")[0] for runs in results.values() for one in runs}))
+    machine = f"{machines}; precision {study.settings.precision}; seeds {', '.join(map(str, arguments.seeds))}"
     print(machine)
     summary = {"learner": study.settings.learner, **summarise(results), **parts}
     figure = (DOCS / "figures" if arguments.docs else study.out) / f"curation-study-{study.settings.learner}.png"

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from machine import describe
 from study_pools import describe_pool, final_pool, make_pool
 from study_probe import StudyProbe, read_measurements
 from study_settings import DYNAMIC, RESULT, Settings, Study, class_groups
@@ -32,7 +33,8 @@ def run(study: Study, arm: str, seed: int) -> None:
     fabric = make_fabric(config.train, "cpu")
     fabric.launch()
     pretrain(config, packed, folder, fabric, resume=True, evaluate=probe, subset=pool)
-    result = {"arm": arm, "seed": seed, "steps": settings.steps, **_times(study, arm, seed, choosing)}
+    result = {"arm": arm, "seed": seed, "steps": settings.steps, "on": describe(seed)}
+    result |= _times(study, arm, seed, choosing)
     result["wall_seconds"] = round(time.monotonic() - began, 1)
     result["evaluations"] = _evaluations(folder)
     result["pool"] = describe_pool(packed, final_pool(folder, pool, len(packed)))
