@@ -80,7 +80,7 @@ def _vectors(packed: Archive, folder: Path) -> NDArray[np.float32]:
     encoder, card = load_encoder(folder)
     normaliser = Normaliser(packed.sensors, card.statistics)
     inputs = (EncoderInput.parse("s1:VH").resolve(packed.sensors),)
-    settings = EmbedSettings(size=card.image_size, precision="32")
+    settings = EmbedSettings(size=card.image_size)
     return embed_vectors(encoder, packed, inputs, normaliser, settings, np.arange(len(packed)), "radar")[:, 0]
 
 
@@ -93,15 +93,22 @@ def _compare(
     for name, pool in pools.items():
         quotas = np.bincount(balanced.leaves[pool], minlength=len(balanced.quotas))
         selection = Selection(pool, balanced.leaves, quotas, balanced.rejected, {})
-        found[name] = {"tiles": len(pool), **diagnose(vectors, selection, seed=seed).as_dict()}
+        diagnostics = diagnose(vectors, selection, seed=seed)
+        found[name] = {
+            "tiles": len(pool),
+            "effective_clusters": diagnostics.occupancy_after.effective,
+            "share_of_the_fullest": diagnostics.occupancy_after.largest,
+            "nearest_neighbour": diagnostics.nearest_neighbour,
+            "left_out_mean": diagnostics.coverage_mean,
+            "left_out_p95": diagnostics.coverage_p95,
+        }
     return {"groups": len(balanced.quotas), "pools": found}
 
 
 def _table(pools: Mapping[str, Mapping[str, Any]]) -> Table:
-    shown = Table(title="Radar tiles, seen by the uncurated run's encoder")
-    numbers = [name for name, value in next(iter(pools.values())).items() if isinstance(value, (int, float))]
-    for name in ("pool", *numbers):
+    shown = Table("pool", title="Radar tiles, seen by the uncurated run's encoder")
+    for name in next(iter(pools.values())):
         shown.add_column(name.replace("_", " "))
     for pool, values in pools.items():
-        shown.add_row(pool, *(f"{values[name]:.4g}" for name in numbers))
+        shown.add_row(pool, *("" if value is None else f"{value:.4g}" for value in values.values()))
     return shown

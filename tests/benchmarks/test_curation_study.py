@@ -8,9 +8,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from pydantic import ValidationError
 from scipy import stats
+from torch import nn
 
+from small_archives.labelled import LABELS, Labelled
 from terrasieve.errors import ConfigError
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
@@ -18,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
 import curation_study
 from study_arms import configure
 from study_pools import balance_labels
-from study_probe import draw_evenly, read_measurements, score
+from study_probe import StudyProbe, draw_evenly, read_measurements, score
 from study_report import arm_rows, as_markdown, fill_page, gain_rows, results_section, write_record
 from study_settings import ARMS, QUICK, Settings, Study
 from study_statistics import gains, interval, judge, share_of_steps, stated, summarise
@@ -155,6 +158,36 @@ def test_labels_are_drawn_evenly_from_those_offered() -> None:
     assert np.isin(drawn, offered).all()
     assert np.array_equal(drawn, draw_evenly(labels, offered, 5))
     assert np.array_equal(draw_evenly(labels, offered, None), offered)
+
+
+class _Normalised(nn.Module):
+    """A convolution and a batch normalisation with the given running mean."""
+
+    def __init__(self, mean: float) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.convolution = nn.Conv2d(1, 8, 3, bias=False)
+        self.norm = nn.BatchNorm2d(8)
+        self.norm.running_mean.fill_(mean)
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        return self.norm(self.convolution(pixels)).relu().mean(dim=(2, 3))
+
+
+def test_an_encoder_is_measured_without_its_running_statistics_and_left_as_it_is(tmp_path: Path) -> None:
+    settings = DINO.model_copy(update={"split": "test", "labels": 8})
+    groups = {"macro": LABELS[1:], "tail": LABELS[2:], "head": LABELS[:1]}
+    probe = StudyProbe(Labelled(), groups, settings, tmp_path / "record.jsonl")
+    for mean in (0.0, 5.0):
+        encoder = _Normalised(mean).train()
+        logged = probe(encoder)
+        assert torch.equal(encoder.norm.running_mean, torch.full((8,), mean))
+        assert encoder.norm.training
+    lines = (tmp_path / "record.jsonl").read_text().splitlines()
+    assert lines[0] == lines[1]
+    measured = json.loads(lines[0])
+    assert logged == {"knn_accuracy": measured["knn"]["macro"]}
+    assert list(measured["linear"]["classes"]) == list(LABELS)
 
 
 def test_a_measurement_that_was_made_again_counts_once(tmp_path: Path) -> None:
