@@ -74,7 +74,7 @@ class Settings(Spec):
     labels: int = Field(default=315, ge=2)
     scored: int | None = Field(default=None, ge=1)
     curator: tuple[str, ...] = ("levels=[400,40]", "diversity=1")
-    deduplicating: tuple[str, ...] = ("duplicates=0.8",)
+    deduplicating: tuple[str, ...] = ("duplicates=0.9",)
     warmup_steps: int = Field(default=40, ge=1)
     round_steps: int = Field(default=90, ge=1)
     inputs: tuple[str, ...] = ("s2:B04",)
