@@ -1,10 +1,10 @@
 """A redundant, long-tailed archive made of real pixels: what an archive looks like before anybody has sorted it.
 
-Of ``eurosat_rgb`` only the train split is used. Its ten classes, in an order that the seed decides, keep from ``most``
-down to ``fewest`` images on a geometric sequence. The images of the head are then joined by near-copies, shifted,
-flipped and noised, until the archive holds ``samples``. By default the head is the most frequent class alone, as open
-water is in an archive of the ocean. The other classes get no copies, so that the archive is more skewed than its
-originals.
+Of EuroSAT only the train split is used. Its ten classes, in an order that the seed decides but for the first where that
+is named, keep from ``most`` down to ``fewest`` images on a geometric sequence. The images of the head are joined by
+near-copies, shifted, flipped and noised, until the archive holds ``samples``. By default the head is the most frequent
+class alone, as open water is in an archive of the ocean. The other classes get no copies, so that the archive is more
+skewed than its originals.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ class LongTailSpec(Spec):
 
     Attributes:
         seed: Of the class order, the images kept and the copies.
+        first: Name of the most frequent class; null leaves it to the seed, as the order of the others.
         samples: Size of the archive with its copies.
         most: Originals of the most frequent class.
         fewest: Originals of the rarest class.
@@ -46,9 +47,10 @@ class LongTailSpec(Spec):
     """
 
     seed: int = Field(default=3, ge=0)
-    samples: int = Field(default=16_000, ge=1)
-    most: int = Field(default=150, ge=1)
-    fewest: int = Field(default=3, ge=1)
+    first: str | None = None
+    samples: int = Field(default=30_000, ge=1)
+    most: int = Field(default=600, ge=1)
+    fewest: int = Field(default=60, ge=1)
     head: int = Field(default=1, ge=1)
     redundancy: float = Field(default=2.0, ge=0)
     shift: int = Field(default=4, ge=0)
@@ -85,7 +87,8 @@ class LongTailArchive(BaseArchive):
         classes: Names of the classes, the most frequent first.
 
     Raises:
-        ArchiveError: The train split has too few images, or the originals alone are more than ``samples``.
+        ArchiveError: The train split has too few images, or the originals alone are more than ``samples``, or no class
+            is called ``first``.
     """
 
     def __init__(self, archive: Archive, spec: LongTailSpec) -> None:
@@ -93,7 +96,7 @@ class LongTailArchive(BaseArchive):
         self.spec = spec
         self._table = archive.table()
         members = _members(self._table)
-        self.classes = tuple(_generator(spec, _CLASSES).permutation(sorted(members)).tolist())
+        self.classes = _order(spec, sorted(members))
         self.copies = _plan(spec, [members[name] for name in self.classes])
 
     @property
@@ -192,6 +195,14 @@ def _members(table: pa.Table) -> dict[str, NDArray[np.int64]]:
     """Indices of the train split by label."""
     labels, splits = np.array(table["label"].to_pylist()), np.array(table["split"].to_pylist())
     return {name: np.flatnonzero((labels == name) & (splits == "train")) for name in np.unique(labels).tolist()}
+
+
+def _order(spec: LongTailSpec, names: list[str]) -> tuple[str, ...]:
+    """The classes, the most frequent first."""
+    if spec.first is not None and spec.first not in names:
+        raise ArchiveError(f"No class is called {spec.first!r}; first is one of {', '.join(names)}, or null.")
+    drawn = _generator(spec, _CLASSES).permutation(names).tolist()
+    return tuple(sorted(drawn, key=lambda name: name != spec.first))
 
 
 def _plan(spec: LongTailSpec, members: Sequence[NDArray[np.int64]]) -> Copies:

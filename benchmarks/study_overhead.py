@@ -12,7 +12,8 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from terrasieve.archive.protocol import Archive
+from study_settings import Study
+from terrasieve.archive.packed.reading import PackedArchive
 from terrasieve.config import load_config
 from terrasieve.curation.pacing import CurationPlan
 from terrasieve.pretrain import pretrain
@@ -23,22 +24,26 @@ _BEYOND = 0.2
 """Passes over the pool after the round, so that its last step is not the run's."""
 
 
-def run(packed: Archive, recipe: Path, settings: tuple[str, ...], out: Path, seed: int = 0) -> dict[str, float]:
+def run(study: Study, out: Path, seed: int = 0) -> dict[str, float]:
     """Train with each source of features, where that is not done yet; ``overhead_clean`` and ``overhead_bank``.
 
     Args:
-        packed: The archive.
-        recipe: Of the study.
-        settings: Of the recipe, as ``key=value``.
+        study: The study, whose archive and recipe are used.
         out: The runs' folder.
         seed: Of the runs.
     """
     plan = CurationPlan()
     assert plan.every is not None, "the default plan has rounds"
-    length = [f"train.epochs={plan.warmup + _BEYOND}", f"train.seed={seed}"]
+    settings, packed = study.settings, PackedArchive(study.store)
+    length = [
+        f"train.epochs={plan.warmup + _BEYOND}",
+        f"train.seed={seed}",
+        f"train.precision={settings.precision}",
+        *settings.recipe,
+    ]
     found = {}
     for source in SOURCES:
-        config = load_config(recipe, [*settings, *length, f"curation.features={{name: {source}}}"])
+        config = load_config(settings.recipe_file, [*length, f"curation.features={{name: {source}}}"])
         fabric = make_fabric(config.train, "cpu")
         fabric.launch()
         pretrain(config, packed, out / source, fabric, resume=True)

@@ -28,6 +28,15 @@ SETTINGS: Mapping[str, Sequence[Mapping[str, Any]]] = {
         {"diversity": -1, "precision": "float32", "iterations": 5, "resampling_steps": 0},
     ],
     "semdedup": [{"clusters": 4, "precision": "float32", "iterations": 5}],
+    "deduplicated": [
+        {
+            "levels": (9, 3),
+            "precision": "float32",
+            "iterations": 5,
+            "near_duplicates": {"clusters": 4, "precision": "float32", "iterations": 5},
+        },
+        {"duplicates": 0.9, "near_duplicates": {"precision": "float32"}, "precision": "float32"},
+    ],
     "density": [{"references": 16}],
 }
 """Settings for small archives, where the defaults are for large ones; each is tested."""

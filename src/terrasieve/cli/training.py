@@ -130,7 +130,11 @@ def curate(
     out: Annotated[Path, typer.Option("--out", "-o", help="The selection to write (Parquet).")],
     keep: Annotated[float, typer.Option(help="Share of the samples to keep, or their number where above 1.")] = 0.1,
     curator: Annotated[
-        str, typer.Option(help="`balanced` (hierarchical k-means), `random`, `semdedup`, `k-center` or `density`.")
+        str,
+        typer.Option(
+            help="`balanced` (hierarchical k-means), `deduplicated` (the same without copies), `random`, `semdedup`, "
+            "`k-center` or `density`."
+        ),
     ] = "balanced",
     settings: Annotated[
         list[str] | None,

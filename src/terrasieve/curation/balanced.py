@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from pydantic import Field, field_validator
@@ -58,20 +58,27 @@ class BalancedClusters(Curator):
         with watch.stage("read"):
             pool = candidates(vectors, keep, seed, numbers)
             keys = pool.keys(seed)
+        offered, facts = self._offer(pool, keys, keep, seed, device, watch)
         with watch.stage("fit"):
-            tree, fitted = self._fit(pool, keys, seed, device)
+            tree, fitted = self._fit(pool.part(offered), keys[offered], seed, device)
         counts = [len(centroids) for centroids in tree.centroids_]
         with watch.stage("assign"):
             leaves, distances = assign_units(tree, pool, counts[0])
         with watch.stage("draw"):
-            sizes = np.bincount(leaves, minlength=counts[0])
-            # Sizes of all rows, not of those that the tree was fitted on: quotas count what there is to draw.
+            sizes = np.bincount(leaves[offered], minlength=counts[0])
+            # Sizes of all rows offered, not of those that the tree was fitted on: quotas count what there is to draw.
             quotas = tree_quotas(sizes, tree.parents_, keep, seed)
-            chosen = draw(leaves, distances, quotas, keys, self.diversity)
-        facts = {"levels": counts, "fitted_on": fitted, "mean_squared_distance": float(distances.mean())}
+            chosen = offered[draw(leaves[offered], distances[offered], quotas, keys[offered], self.diversity)]
+        facts |= {"levels": counts, "fitted_on": fitted, "mean_squared_distance": float(distances.mean())}
         return make_selection(
             pool, chosen, curator=self, seed=seed, seconds=watch.seconds, leaves=leaves, groups=counts[0], facts=facts
         )
+
+    def _offer(
+        self, pool: Candidates, keys: Keys, keep: int, seed: int, device: str, watch: Stopwatch
+    ) -> tuple[Indices, dict[str, Any]]:
+        """Which of the finite rows clusters are fitted on and drawn from, ascending, and what to say of it: all."""
+        return np.arange(len(pool)), {}
 
     def _fit(self, pool: Candidates, keys: Keys, seed: int, device: str) -> tuple[HierarchicalKMeans, int]:
         levels = self.levels or default_levels(len(pool))

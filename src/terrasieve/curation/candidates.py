@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -69,6 +69,14 @@ class Candidates:
         for chunk in chunks(len(which), rows.shape[1] * 4):
             rows[order[chunk]] = self.unit(which[order[chunk]])
         return rows
+
+    def part(self, which: Indices) -> Candidates:
+        """Some of the finite rows, as the only ones that can be chosen.
+
+        Args:
+            which: Their positions among the finite rows, in [0, m), ascending.
+        """
+        return replace(self, rows=self.rows[which])
 
     def sample(self, keys: Keys, count: int) -> tuple[NDArray[np.float32], Keys]:
         """At most ``count`` rows chosen at random, as unit vectors, to fit clusters on, and their keys.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -69,6 +70,29 @@ class RandomPruning(Curator):
 # --------------------------------------------------------- without near duplicates
 
 
+@dataclass(frozen=True, eq=False)
+class Ranking:
+    """Rows by how similar they are to another of their cluster.
+
+    Attributes:
+        order: ``(m,)`` positions, the row least similar to any before it first.
+        similarities: ``(m,)`` each row's highest cosine with a row that stands before it in its cluster; below every
+            cosine for the first of a cluster.
+        leaves: ``(m,)`` clusters of the rows, in [0, clusters).
+        clusters: Number of clusters, at least 1.
+    """
+
+    order: Indices
+    similarities: NDArray[np.float32]
+    leaves: Indices
+    clusters: int
+
+    def epsilon(self, keep: int) -> float | None:
+        """The threshold that keeps just so many rows; None where each of them is the first of its cluster."""
+        highest = float(self.similarities[self.order[:keep][-1]])
+        return 1 - highest if highest > _FIRST else None
+
+
 class NearDuplicates(Curator):
     """Drop the rows most similar to another of their cluster: SemDeDup (Abbas et al. 2023, arXiv 2303.09540).
 
@@ -100,27 +124,36 @@ class NearDuplicates(Curator):
         with watch.stage("read"):
             pool = candidates(vectors, keep, seed, numbers)
             keys = pool.keys(seed)
-        with watch.stage("fit"):
-            means = self._fit(pool, keys, seed, device)
-        groups = len(means.centroids_)
-        with watch.stage("assign"):
-            leaves, distances = assign_units(means, pool, groups)
-        with watch.stage("compare"):
-            similarities = _similarities(pool, leaves, distances, keys, device)
-        order = np.lexsort((keys, similarities))
-        # The threshold that keeps just these rows; there is none where each of them is the first of its cluster.
-        highest = float(similarities[order[:keep][-1]])
-        facts = {"clusters": groups, "epsilon": 1 - highest if highest > _FIRST else None}
+        ranked = self.rank(pool, keys, seed, device, watch)
+        facts = {"clusters": ranked.clusters, "epsilon": ranked.epsilon(keep)}
         return make_selection(
             pool,
-            order[:keep],
+            ranked.order[:keep],
             curator=self,
             seed=seed,
             seconds=watch.seconds,
-            leaves=leaves,
-            groups=groups,
+            leaves=ranked.leaves,
+            groups=ranked.clusters,
             facts=facts,
         )
+
+    def rank(self, pool: Candidates, keys: Keys, seed: int, device: str, watch: Stopwatch) -> Ranking:
+        """Rank all rows by how similar they are to another; the first of them are worth most.
+
+        Args:
+            pool: The m finite rows.
+            keys: ``(m,)`` their random keys, which decide between equals.
+            seed: Decides where k-means begins.
+            device: The device to compute on.
+            watch: Notes the seconds of the stages ``fit``, ``assign`` and ``compare``.
+        """
+        with watch.stage("fit"):
+            means = self._fit(pool, keys, seed, device)
+        with watch.stage("assign"):
+            leaves, distances = assign_units(means, pool, len(means.centroids_))
+        with watch.stage("compare"):
+            similarities = _similarities(pool, leaves, distances, keys, device)
+        return Ranking(np.lexsort((keys, similarities)), similarities, leaves, len(means.centroids_))
 
     def _fit(self, pool: Candidates, keys: Keys, seed: int, device: str) -> KMeans:
         clusters = self.clusters or max(1, round(math.sqrt(len(pool))))
