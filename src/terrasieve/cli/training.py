@@ -177,10 +177,12 @@ def demo(
     ] = None,
     out: Annotated[Path, typer.Option(help="The run folder.")] = Path("runs/demo"),
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier demo in --out.")] = False,
-    method: Annotated[Literal["byol", "dino"], typer.Option(help="The small recipe of which method.")] = "byol",
+    method: Annotated[
+        Literal["lejepa", "byol", "dino"], typer.Option(help="The small recipe of which method.")
+    ] = "lejepa",
     ocean: Annotated[
         bool,
-        typer.Option("--ocean", help="The simulated ocean instead: DINO, curated, probed for class, waves and wind."),
+        typer.Option("--ocean", help="The simulated ocean instead: LeJEPA, curated, probed for class, waves and wind."),
     ] = False,
     curate: Curate = None,
     seed: Annotated[int, typer.Option(help="Seed of everything.")] = 0,
@@ -193,10 +195,11 @@ def demo(
 
     ```
     terrasieve demo
+    terrasieve demo --method byol
     terrasieve demo --method dino --curate dynamic
     terrasieve demo --ocean --out runs/ocean
     terrasieve demo --data ~/sentinel-samples --out runs/demo --overwrite
-    terrasieve demo --set train.epochs=1
+    terrasieve demo --set train.steps=100
     ```
     """
     from rich.console import Console

@@ -30,11 +30,12 @@ from terrasieve.report.sections.curation import rounds_table
 from terrasieve.runs import RunFolder
 from terrasieve.training.loop import make_fabric
 
-MethodName = Literal["byol", "dino"]
+MethodName = Literal["lejepa", "byol", "dino"]
 
 _SIMULATED = 3200
-_RECIPES: Mapping[MethodName, str] = {"byol": "rs-byol-1-small", "dino": "dino-small"}
+_RECIPES: Mapping[MethodName, str] = {"lejepa": "rs-lejepa-1-small", "byol": "rs-byol-1-small", "dino": "dino-small"}
 _SETTINGS = {
+    "lejepa": ("train.steps=400", "train.evaluate_steps=200"),
     "byol": ("train.epochs=4", "train.evaluate_every=2"),
     # A run of a pass or two: a warm-up in passes, or targets that soften, would leave no time to learn.
     "dino": (
@@ -45,8 +46,8 @@ _SETTINGS = {
     ),
 }
 _OCEAN = 2400
-_OCEAN_RECIPE = "oceansar-small"
-_OCEAN_SETTINGS = (*_SETTINGS["dino"], "train.steps=240", "train.evaluate_steps=120")
+_OCEAN_RECIPE = "oceansar-lejepa-small"
+_OCEAN_SETTINGS = ("train.steps=400", "train.evaluate_steps=200")
 _ROUNDS = ("curation.warmup=0.5", "curation.every=1")
 """A shorter rhythm than a long run would have, so that there is more than one round to see."""
 
@@ -58,7 +59,7 @@ def run_demo(
     overwrite: bool,
     seed: int,
     device: str,
-    method: MethodName = "byol",
+    method: MethodName = "lejepa",
     curate: CurationKind | None = None,
     settings: Sequence[str] = (),
 ) -> RenderableType:
@@ -94,7 +95,7 @@ def run_ocean_demo(
     curate: CurationKind = "dynamic",
     settings: Sequence[str] = (),
 ) -> RenderableType:
-    """The whole job on the simulated ocean: class, wave height and wind speed, from an archive sieved by DINO.
+    """The whole job on the simulated ocean: class, wave height and wind speed, from an archive sieved by LeJEPA.
 
     Args:
         out: The run folder to write.
