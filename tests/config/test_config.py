@@ -49,7 +49,8 @@ OCEAN = {f"oceansar-1-{backbone}" for backbone in ("resnet50", "vits16", "vits8"
 
 def test_the_shipped_recipes_are_the_papers_and_small_ones() -> None:
     small = {"rs-byol-1-small", "rs-byol-1-ms-only-small", "rs-byol-3-small", "dino-small", "oceansar-small"}
-    assert set(recipe_names()) >= PAPER | OCEAN | small
+    successor = {"oceansar-2-vits16", "oceansar-2-small"}
+    assert set(recipe_names()) >= PAPER | OCEAN | small | successor
 
 
 @pytest.mark.parametrize("name", recipe_names())

@@ -164,10 +164,13 @@ class DinoV2(Dino):
             (patch_targets,) = self._targets([self._teacher_patch_head(_at(taught, places))], self.patch_centre)
 
         loss = dino_loss(targets, outputs, self.spec.student_temperature)
-        ibot = ibot_loss(patch_targets, patch_outputs, torch.cat(masks), self.spec.student_temperature)
+        counts = torch.cat([mask.sum(dim=1) for mask in masks])
+        ibot = ibot_loss(patch_targets, patch_outputs, counts, self.spec.student_temperature)
         koleo = torch.stack([koleo_loss(feature) for feature in features[: self.global_views]])
         metrics = target_metrics(loss, targets) | {"ibot": ibot.detach(), "koleo": koleo.detach().mean()}
         metrics["patch_entropy"] = torch.special.entr(patch_targets).sum(dim=-1).mean()
+        if self.spec.centring == "centre":
+            metrics["centre_norm"] = self.centre.value.norm()
         total = loss + self.spec.ibot * ibot + self.spec.koleo * koleo.sum()
         return StepOutput(total, metrics, self._whole(wide[0], masks[0], features[0]))
 

@@ -6,16 +6,16 @@ from torch import Tensor
 from torch.nn import functional
 
 
-def ibot_loss(targets: Tensor, outputs: Tensor, hidden: Tensor, temperature: float) -> Tensor:
+def ibot_loss(targets: Tensor, outputs: Tensor, counts: Tensor, temperature: float) -> Tensor:
     """Cross-entropy at hidden patches: the mean over those of each image, then over all images.
 
     Images of which nothing is hidden count as 0, as in the published code of DINOv2. Thereby the loss of a batch is the
     mean over its parts, however the hidden patches are spread over these.
 
     Args:
-        targets: Of each hidden patch, in the order of ``hidden``, the teacher's distribution ``(m, prototypes)``.
+        targets: Of each hidden patch, image by image, the teacher's distribution ``(m, prototypes)``.
         outputs: What the student's head gives for the same patches, ``(m, prototypes)``.
-        hidden: Of every image and patch whether it is hidden, boolean, ``(n, patches)``, with m hidden ones in all.
+        counts: Of each image the number of hidden patches, integers ``(n,)``, m in all.
         temperature: What the student's outputs are divided by, above 0.
 
     Returns:
@@ -23,6 +23,5 @@ def ibot_loss(targets: Tensor, outputs: Tensor, hidden: Tensor, temperature: flo
     """
     log_shares = functional.log_softmax(outputs.float() / temperature, dim=-1)
     entropies = -(targets * log_shares).sum(dim=-1)
-    counts = hidden.sum(dim=1, keepdim=True)
-    weights = (1 / counts).expand_as(hidden)[hidden]
-    return (weights.to(entropies.device) * entropies).sum() / len(hidden)
+    weights = (1 / counts).repeat_interleave(counts).to(entropies.device)
+    return (weights * entropies).sum() / len(counts)

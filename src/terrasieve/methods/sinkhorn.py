@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from terrasieve.methods.ranks import largest_over_ranks, sum_over_ranks
 
@@ -23,15 +24,17 @@ def sinkhorn_targets(outputs: Tensor, temperature: Tensor | float, iterations: i
     Returns:
         Rows that sum to 1, float32, without gradient.
     """
-    scaled = outputs.float() / temperature
-    # The first scaling takes a factor of each prototype away again, so that one may be put in that keeps the
-    # exponential within range.
-    largest = scaled.amax(dim=0)
-    largest_over_ranks(largest)
-    shares = (scaled - largest).exp()
+    # Of logarithms: at a low temperature the exponential of a whole row may be 0.
+    logs = outputs.float() / temperature
     for _ in range(iterations):
-        of_prototypes = shares.sum(dim=0)
-        sum_over_ranks(of_prototypes)
-        shares = shares / of_prototypes
-        shares = shares / shares.sum(dim=1, keepdim=True)
-    return shares
+        logs = functional.log_softmax(logs - _log_of_sum(logs), dim=1)
+    return logs.exp()
+
+
+def _log_of_sum(logs: Tensor) -> Tensor:
+    """Logarithm of the sum over all rows of all processes, ``(prototypes,)``."""
+    largest = logs.amax(dim=0)
+    largest_over_ranks(largest)
+    total = (logs - largest).exp().sum(dim=0)
+    sum_over_ranks(total)
+    return largest + total.log()
