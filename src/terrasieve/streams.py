@@ -98,6 +98,12 @@ class Stream(Enum):
     # Both the samples that a round looks at and the seed that its curator is given, each from the beginning: they are
     # not independent, but the curator hashes its seed.
     ROUND = Counted(Owner.RUN, "what is random about a round of curation; the index is the round", block=1)
+    PATCH_MASKS = Counted(
+        Owner.RUN,
+        "the patches of a sample, a part, that a student does not see in a step, the index",
+        block=3,
+        has_parts=True,
+    )
     # The next two are one sequence of torch's: weights are drawn at its beginning, and so is the first dropped path.
     ENCODER_WEIGHTS = Seeded(Owner.RUN, "the initial weights of an encoder", "torch")
     TRAINING = Seeded(Owner.RUN, "whatever a network in training draws, such as the paths that it drops", "torch")

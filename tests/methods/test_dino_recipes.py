@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
+
+import terrasieve._torchvision  # noqa: F401  (must come first: timm imports torchvision)
+
+import timm  # isort: skip
 
 from terrasieve.archive.opening import open_archive
 from terrasieve.config import load_config
 from terrasieve.errors import ConfigError
 from terrasieve.methods.dino import Dino, DinoSpec
+from terrasieve.methods.dinov2 import DinoV2Spec
 from terrasieve.models.backbone import build_encoder, check_sizes
-from terrasieve.pretrain import make_job
+from terrasieve.pretrain import make_job, pretrain
+from terrasieve.training.loop import make_fabric
 from terrasieve.training.spec import AdamW, Sgd
 
 OCEANSAR = {
@@ -56,6 +64,36 @@ def test_a_job_has_the_views_of_its_recipe(name: str, tmp_path: Path) -> None:
     assert isinstance(method, Dino)
     assert (method.global_views, method.view_count) == (2, len(config.views.views))
     assert method.spec == config.method
+
+
+def test_oceansar_2_states_what_is_published_and_that_the_rest_is_not() -> None:
+    config = load_config("oceansar-2-vits16")
+    assert isinstance(config.method, DinoV2Spec)
+    assert (config.model.name, config.model.channels, config.model.registers) == ("vit_small_patch16_224", 1, 4)
+    assert config.method == DinoV2Spec(), "as the code of DINOv2 has it"
+    assert "Not published, our defaults: everything else" in config.source
+    encoder = build_encoder(config.model, seed=0)
+    check_sizes(encoder, {branch.name: branch.size for branch in config.views.branches})
+
+
+@pytest.mark.slow
+def test_the_small_recipe_of_oceansar_2_trains_and_its_encoder_loads_in_plain_timm(tmp_path: Path) -> None:
+    settings = ["train.steps=2", "train.batch_size=4", "train.schedule.warmup_steps=1", "model.name=test_vit"]
+    config = load_config("oceansar-2-small", settings, "none")
+    pretrain(config, open_archive("simulated-ocean:0:8"), tmp_path, make_fabric(config.train, "cpu"))
+    card = json.loads((tmp_path / "encoder" / "encoder.json").read_text())
+    backbone = card["backbone"]
+    plain = timm.create_model(
+        backbone["name"],
+        in_chans=backbone["channels"],
+        num_classes=0,
+        img_size=backbone["image_size"],
+        patch_size=backbone["patch_size"],
+        reg_tokens=backbone["registers"],
+    )
+    plain.load_state_dict(load_file(tmp_path / "encoder" / "encoder.safetensors"))
+    assert (card["method"], backbone["patch_size"], backbone["registers"]) == ("dinov2", 8, 1)
+    assert plain.eval()(torch.zeros(1, 1, 32, 32)).shape == (1, 64)
 
 
 def test_views_made_for_another_method_are_refused_with_the_remedy(tmp_path: Path) -> None:

@@ -32,6 +32,22 @@ def test_vit_takes_sizes_that_it_was_not_laid_out_for() -> None:
     assert encoder(torch.randn(1, 1, 48, 64)).shape == (1, 192)
 
 
+def test_patch_size_and_registers_reach_a_vit() -> None:
+    spec = BackboneSpec(name="vit_tiny_patch16_224", image_size=32, patch_size=8, registers=3)
+    vit = build_encoder(spec, seed=0).model
+    assert (vit.patch_embed.patch_size, vit.patch_embed.grid_size) == ((8, 8), (4, 4))
+    assert (vit.reg_token.shape[1], vit.pos_embed.shape[1]) == (3, 1 + 3 + 16)
+    plain = build_encoder(BackboneSpec(name="vit_tiny_patch16_224"), seed=0).model
+    assert (plain.patch_embed.patch_size, plain.reg_token) == ((16, 16), None), "the network's own"
+
+
+@pytest.mark.parametrize("settings", [{"patch_size": 8}, {"registers": 4}])
+def test_a_network_without_patches_refuses_them(settings: dict[str, int]) -> None:
+    ((name, value),) = settings.items()
+    with pytest.raises(ConfigError, match=rf"resnet18 does not take one of .*model\.{name}={value}"):
+        build_encoder(BackboneSpec(name="resnet18", **settings), seed=0)
+
+
 def test_weights_depend_on_the_seed_alone() -> None:
     spec = BackboneSpec(name="resnet18")
     one = build_encoder(spec, seed=3).state_dict()

@@ -22,6 +22,7 @@ from terrasieve.sensors import SENSORS, BandStatistics
 
 RESNET = BackboneSpec(name="resnet18", channels=2)
 VIT = BackboneSpec(name="vit_tiny_patch16_224", channels=3, image_size=32)
+REGISTERS = BackboneSpec(name="vit_tiny_patch16_224", channels=1, image_size=32, patch_size=8, registers=4)
 
 
 def _statistics(band: str) -> BandStatistics:
@@ -50,13 +51,18 @@ def _trained(spec: BackboneSpec) -> Encoder:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("spec", [RESNET, VIT], ids=["resnet", "vit"])
+@pytest.mark.parametrize("spec", [RESNET, VIT, REGISTERS], ids=["resnet", "vit", "registers"])
 def test_plain_timm_gives_the_same_features(spec: BackboneSpec, tmp_path: Path) -> None:
     encoder = _trained(spec)
     save_encoder(tmp_path, encoder, _card(spec))
     backbone = json.loads((tmp_path / "encoder.json").read_text())["backbone"]
     plain = timm.create_model(
-        backbone["name"], in_chans=backbone["channels"], num_classes=0, img_size=backbone["image_size"]
+        backbone["name"],
+        in_chans=backbone["channels"],
+        num_classes=0,
+        img_size=backbone["image_size"],
+        patch_size=backbone["patch_size"],
+        reg_tokens=backbone["registers"],
     )
     plain.load_state_dict(safetensors.torch.load_file(tmp_path / "encoder.safetensors"))
     pixels = torch.randn(4, spec.channels, 32, 32)

@@ -106,9 +106,16 @@ def test_simulated_data_are_named_and_no_dataset_is_claimed(tmp_path: Path, made
     assert "- Simulated: yes, SIMULATED data" in path.read_text(encoding="utf-8")
 
 
-def test_the_snippet_loads_the_weights(tmp_path: Path, made: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    encoder = build_encoder(BackboneSpec(name="resnet18", channels=1), seed=3).eval()
-    save_encoder(tmp_path / "encoder", encoder, made.encoder_card())
+@pytest.mark.parametrize(
+    "spec",
+    [BackboneSpec(name="resnet18"), BackboneSpec(name="test_vit", image_size=32, patch_size=8, registers=4)],
+    ids=["resnet", "vit"],
+)
+def test_the_snippet_loads_the_weights(
+    spec: BackboneSpec, tmp_path: Path, made: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder = build_encoder(spec, seed=3).eval()
+    save_encoder(tmp_path / "encoder", encoder, made.encoder_card().model_copy(update={"backbone": spec}))
     text = write_card(tmp_path).read_text(encoding="utf-8")
     code = re.search(r"```python\n(.*?)```", text, re.DOTALL)
     assert code is not None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -79,7 +79,7 @@ class DinoSpec(MethodSpec):
     koleo: float = Field(default=0.0, ge=0)
     global_branches: int | None = Field(default=None, ge=1)
 
-    citations = (_OCEANSAR, _DINO)
+    citations: ClassVar[tuple[str, ...]] = (_OCEANSAR, _DINO)
 
     def build(self, encoder: Encoder, views: Sequence[int], seed: int) -> Dino:
         """DINO around an encoder; see :meth:`MethodSpec.build`.
@@ -115,7 +115,7 @@ class Dino(Method):
             resumed run goes on alike and an accelerator need not be waited for.
     """
 
-    metric_names = ("teacher_entropy", "divergence", "centre_norm", "koleo")
+    metric_names: tuple[str, ...] = ("teacher_entropy", "divergence", "centre_norm", "koleo")
     progress: Tensor
 
     def __init__(
@@ -160,7 +160,7 @@ class Dino(Method):
                 self.centre.note(output)
         targets = [dino_targets(output, self.centre.value, self._teacher_temperature()) for output in taught]
         loss = dino_loss(targets, outputs, self.spec.student_temperature)
-        metrics = _metrics(loss, targets, self.centre.value)
+        metrics = {**target_metrics(loss, targets), "centre_norm": self.centre.value.norm()}
         if self.spec.koleo > 0:
             koleo = torch.stack([koleo_loss(feature) for feature in features[: self.global_views]]).mean()
             loss = loss + self.spec.koleo * koleo
@@ -205,12 +205,16 @@ def warmed_up(progress: Tensor, start: float, end: float, warmup: float) -> Tens
 
 
 @torch.no_grad()
-def _metrics(loss: Tensor, targets: Sequence[Tensor], centre: Tensor) -> dict[str, Tensor]:
-    """Entropy of the teacher in nats, divergence of the student from it, and length of the centre.
+def target_metrics(loss: Tensor, targets: Sequence[Tensor]) -> dict[str, Tensor]:
+    """Entropy of the teacher in nats, and divergence of the student from it.
 
     An entropy that goes to 0 or to the logarithm of the number of prototypes is one of the two ways in which DINO
     collapses, and the divergence is then 0 (Caron et al. 2021, section 5.3).
+
+    Args:
+        loss: The cross-entropy by :func:`dino_loss`.
+        targets: The teacher's distributions ``(n, prototypes)`` that it was taken of.
     """
     # Each teacher's view is in equally many pairs, so that this is the entropy's mean over pairs as well.
     entropy = torch.stack([torch.special.entr(target).sum(dim=-1).mean() for target in targets]).mean()
-    return {"teacher_entropy": entropy, "divergence": loss - entropy, "centre_norm": centre.norm()}
+    return {"teacher_entropy": entropy, "divergence": loss - entropy}

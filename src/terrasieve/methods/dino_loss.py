@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor, distributed, nn
+from torch import Tensor, nn
 from torch.nn import functional
+
+from terrasieve.methods.ranks import sum_over_ranks
 
 
 def dino_targets(outputs: Tensor, centre: Tensor, temperature: Tensor | float) -> Tensor:
@@ -89,6 +91,5 @@ class Centre(nn.Module):
         if self._noted is None:
             return
         noted, self._noted = self._noted, None
-        if distributed.is_available() and distributed.is_initialized():
-            distributed.all_reduce(noted)
+        sum_over_ranks(noted)
         self.value.lerp_(noted[:-1] / noted[-1], 1 - self.momentum)

@@ -32,12 +32,18 @@ class BackboneSpec(Spec):
         image_size: Height and width, in pixels, that a ViT's position embedding is laid out for; other sizes
             are interpolated. Null takes timm's own. Networks that take any size have none.
         drop_path: Largest rate of stochastic depth, 0 up to but not including 1 (Huang et al. 2016).
+        patch_size: Height and width, in pixels, of the patches that a ViT cuts images into; null takes the network's
+            own, which its name says.
+        registers: Number of tokens beside class and patches in which a ViT may keep what belongs to no place (Darcet
+            et al. 2024, arXiv 2309.16588); null takes the network's own, which is mostly none.
     """
 
     name: str = "resnet50"
     channels: int = Field(default=1, ge=1)
     image_size: int | None = Field(default=None, ge=1)
     drop_path: float = Field(default=0.0, ge=0, lt=1)
+    patch_size: int | None = Field(default=None, ge=1)
+    registers: int | None = Field(default=None, ge=0)
 
 
 class Encoder(nn.Module):
@@ -117,12 +123,15 @@ def _create(spec: BackboneSpec, sized: bool, seed: int) -> nn.Module:
                 # timm leaves out what is None, so that a network need not know it.
                 drop_path_rate=spec.drop_path or None,
                 img_size=spec.image_size,
+                patch_size=spec.patch_size,
+                reg_tokens=spec.registers,
                 dynamic_img_size=True if sized else None,
             )
         except TypeError as error:
             raise ConfigError(
                 f"{spec.name} does not take one of model.drop_path={spec.drop_path}, "
-                f"model.image_size={spec.image_size} or images of varying size: {error}. "
+                f"model.image_size={spec.image_size}, model.patch_size={spec.patch_size}, "
+                f"model.registers={spec.registers} or images of varying size: {error}. "
                 f"Choose another network, for example {COMMON[0]}."
             ) from error
     return model

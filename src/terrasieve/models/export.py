@@ -5,7 +5,8 @@
     model = timm.create_model(name, in_chans=channels, num_classes=0, img_size=image_size)
     model.load_state_dict(safetensors.torch.load_file("encoder.safetensors"))
 
-with ``name``, ``channels`` and ``image_size`` as under ``backbone`` in ``encoder.json``.
+with ``name``, ``channels`` and ``image_size`` as under ``backbone`` in ``encoder.json``. Where ``patch_size`` and
+``registers`` are not null there, they are timm's ``patch_size`` and ``reg_tokens``.
 """
 
 from __future__ import annotations

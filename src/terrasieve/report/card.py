@@ -162,7 +162,8 @@ def _training_data(card: EncoderCard) -> str:
 
 def _loading(run: Run, card: EncoderCard) -> str:
     backbone = card.backbone
-    size = f", img_size={backbone.image_size}" if backbone.image_size else ""
+    of_vits = {"img_size": backbone.image_size, "patch_size": backbone.patch_size, "reg_tokens": backbone.registers}
+    size = "".join(f", {name}={value}" for name, value in of_vits.items() if value is not None)
     code = [
         "import safetensors.torch",
         "import timm",
