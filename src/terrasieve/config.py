@@ -57,6 +57,8 @@ class RunConfig(Spec):
         name: What the recipe is called, in lists and on the model's card.
         description: One sentence for the list of recipes.
         source: The publication, and which values are ours rather than published.
+        differs: What the publication, or the code that belongs to it, does in another way than this recipe, a sentence
+            each; none where there is no publication to follow.
         samples: Train on this many samples of the archive, drawn with the run's seed; null takes all.
         views: What the method sees of a sample.
         model: Which network is trained, for how many bands, and from which weights.
@@ -68,6 +70,7 @@ class RunConfig(Spec):
     name: str
     description: str
     source: str
+    differs: tuple[str, ...] = ()
     samples: int | None = Field(default=None, ge=2)
     views: ViewRecipe
     model: ModelSpec

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ from terrasieve.sensors import BandStatistics
 from terrasieve.streams import Stream, generator
 from terrasieve.training.job import Curation, Evaluator, TrainingJob, TrainingResult
 from terrasieve.training.loop import train
-from terrasieve.training.schedules import make_timeline
+from terrasieve.training.schedules import Timeline, make_timeline
 from terrasieve.training.spec import FeatureBank
 from terrasieve.views.places import Places
 from terrasieve.views.plan import ViewPlanner
@@ -49,6 +50,7 @@ _MAY_DIFFER_ON_RESUME: Any = {
     },
     "description": True,
     "source": True,
+    "differs": True,
 }
 
 
@@ -60,6 +62,7 @@ def pretrain(
     *,
     resume: bool = False,
     evaluate: Evaluator | None = None,
+    evaluate_counterpart: Evaluator | None = None,
     subset: NDArray[np.int64] | None = None,
 ) -> TrainingResult:
     """Train an encoder on an archive.
@@ -73,7 +76,10 @@ def pretrain(
         folder: Folder that everything is written to; it is made where it is absent.
         fabric: Device, precision and processes; already launched.
         resume: Go on from the last checkpoint in ``folder``.
-        evaluate: Measures the encoder now and then, as :func:`online_probe` does; None measures nothing.
+        evaluate: Measures the encoder that is exported now and then, as :func:`online_probe` does; None measures
+            nothing.
+        evaluate_counterpart: Measures the other one of student and teacher at the same steps, mostly the same probe;
+            None measures the exported encoder alone.
         subset: Archive indices to learn from, for example of :func:`terrasieve.archive.selection.read_selection`; all
             when None. Curation, where the recipe has it, chooses among them.
 
@@ -81,11 +87,12 @@ def pretrain(
         ConfigError: The archive and the recipe do not fit, or the folder holds another run.
         TrainingError: See :func:`terrasieve.training.loop.train`.
     """
-    if config.train.steps is None and (warning := config.train.schedule.warning(config.train.epochs)):
-        console.print(f"[yellow]Warning:[/] {warning}", highlight=False)
-    job = make_job(config, archive, folder, evaluate, subset)
-    if job.start is not None and fabric.is_global_zero:
-        console.print(str(job.start), highlight=False)
+    job = replace(make_job(config, archive, folder, evaluate, subset), evaluate_counterpart=evaluate_counterpart)
+    if fabric.is_global_zero:
+        for warning in job.warnings:
+            console.print(f"[yellow]Warning:[/] {warning}", highlight=False)
+        if job.start is not None:
+            console.print(str(job.start), highlight=False)
     return train(job, fabric, resume)
 
 
@@ -110,6 +117,9 @@ def make_job(
     encoder = build_encoder(config.model.backbone, config.train.seed)
     check_sizes(encoder, {branch.name: branch.size for branch in config.views.branches})
     pool = _pool(config, np.arange(len(archive)) if subset is None else np.unique(subset))
+    timeline = make_timeline(len(pool), config.train, config.curation)
+    config = config.model_copy(update={"method": config.method.paced(timeline.steps, timeline.first_use)})
+    memory = config.method.memory(timeline.steps)
     card = _card(config, archive, planner, statistics)
     start = None if config.model.init is None else start_from(encoder, config.model.init, card)
 
@@ -117,7 +127,9 @@ def make_job(
         hardware = describe_device(device_of(trained))
         done = {"step": step, "samples": len(pool), "hardware": hardware, "start": start}
         provenance = card.provenance.model_copy(update=done)
-        save_encoder(RunFolder(folder).encoder, trained, card.model_copy(update={"provenance": provenance}))
+        held = None if memory is None else float(memory[step])
+        said = {"teacher_memory": held, "provenance": provenance}
+        save_encoder(RunFolder(folder).encoder, trained, card.model_copy(update=said))
 
     return TrainingJob(
         method=config.method.build(encoder, [branch.count for branch in config.views.branches], config.train.seed),
@@ -132,6 +144,8 @@ def make_job(
         export=export,
         start=start,
         evaluate=evaluate,
+        memory=memory,
+        warnings=tuple(_warnings(config, timeline)),
         curation=_curation(config, archive, len(pool)),
         # Among the samples of the run alone: others may be held out.
         places=Places.of(archive, pool) if any(branch.time for branch in config.views.branches) else None,
@@ -156,6 +170,15 @@ def online_probe(config: RunConfig, archive: Archive, wanted: str | None) -> Eva
     else:
         row = input_row(EncoderInput.parse(wanted), archive.sensors, channels)
     return OnlineKnn(archive, row.members, seed=config.train.seed)
+
+
+def _warnings(config: RunConfig, timeline: Timeline) -> Iterator[str]:
+    train = config.train
+    if train.steps is None and (said := train.schedule.warning(train.epochs)):
+        yield said
+    # Pretrained weights are nothing to forget.
+    if config.model.init is None and (said := config.method.warning(timeline.steps, timeline.first_use)):
+        yield said
 
 
 def _pool(config: RunConfig, offered: NDArray[np.int64]) -> NDArray[np.int64]:

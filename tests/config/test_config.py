@@ -154,6 +154,21 @@ def test_what_oceansar_states_is_in_its_recipes(name: str) -> None:
     assert "Not published, our" in config.source
 
 
+@pytest.mark.parametrize("name", [name for name in recipe_names() if not name.startswith("rs-lejepa")])
+def test_recipes_of_published_trainings_state_where_they_differ(name: str) -> None:
+    """Those of LeJEPA on radar and optical views follow no publication in more than the method."""
+    differs = load_config(name).differs
+    if "lejepa" not in name:
+        assert differs
+    assert all(sentence.strip().endswith(".") and "here" in sentence for sentence in differs)
+
+
+def test_the_list_of_differences_may_change_on_resume_and_is_shown() -> None:
+    config = load_config("dino-small", ["differs=[Nothing is published.]"])
+    assert config.differs == ("Nothing is published.",)
+    assert "differs:" in to_yaml(config)
+
+
 # ---------------------------------------------------------------------------- curation
 
 

@@ -263,6 +263,9 @@ OLD_RUNS = {
             *settings(*TINY_DINO, "train.steps=8", "train.batch_size=4"),
             *settings("curation.warmup=0.5", "curation.every=2", "curation.keep=0.5", "curation.curator.levels=[3]"),
             *settings("curation.features=bank", "curation.features.refresh=0.5"),
+            # As the recipe was then.
+            *settings("method.momentum=0.99", "method.teacher_memory=null"),
+            *settings("train.clip_parameter_norm=null", "train.clip_norm=3"),
         ),
     ),
 }

@@ -63,7 +63,8 @@ def test_a_job_has_the_views_of_its_recipe(name: str, tmp_path: Path) -> None:
     method = make_job(config, open_archive("simulated:0:4"), tmp_path).method
     assert isinstance(method, Dino)
     assert (method.global_views, method.view_count) == (2, len(config.views.views))
-    assert method.spec == config.method
+    # Whose momentum is lowered where the run is short.
+    assert method.spec.model_copy(update={"momentum": config.method.momentum}) == config.method
 
 
 def test_oceansar_2_states_what_is_published_and_that_the_rest_is_not() -> None:

@@ -140,6 +140,7 @@ def step(
 ) -> None:
     for micro in zip(*(view.chunk(parts) for view in views), strict=True):
         (method(list(micro)).loss / parts).backward()
+    method.before_step(progress)
     optimiser.step()
     optimiser.zero_grad()
     method.after_step(progress)
@@ -196,6 +197,36 @@ def test_whatever_is_not_trained_starts_as_a_copy_and_shares_nothing(name: str, 
 
 
 @every_method
+def test_whichever_of_student_and_teacher_is_not_exported_is_known_by_its_role(name: str) -> None:
+    method, _ = built(name, plain_encoder)
+    if method.target_encoder is method.encoder:
+        assert method.counterpart is None
+        assert spec_of(name).memory(5) is None
+        return
+    assert method.counterpart is not None
+    role, other = method.counterpart
+    assert other is {"student": method.encoder, "teacher": method.target_encoder}[role]
+    assert {id(other), id(method.exported)} == {id(method.encoder), id(method.target_encoder)}
+
+
+@every_method
+@every_backbone
+def test_the_teachers_memory_is_what_its_steps_leave_of_its_start(name: str, encoder: MakeEncoder) -> None:
+    method, _ = built(name, encoder)
+    memory, steps = spec_of(name).memory(5), 5
+    if memory is None:
+        pytest.skip("it has no teacher")
+    before = {part: p.detach().clone() for part, p in method.target_encoder.named_parameters()}
+    with torch.no_grad():
+        for parameter in method.encoder.parameters():
+            parameter.zero_()
+    for step in range(steps):
+        method.after_step((step + 1) / steps)
+        for part, parameter in method.target_encoder.named_parameters():
+            torch.testing.assert_close(parameter.detach(), float(memory[step + 1]) * before[part], rtol=1e-5, atol=1e-7)
+
+
+@every_method
 @every_backbone
 def test_gradient_flows_to_all_that_is_trained_and_to_nothing_else(name: str, encoder: MakeEncoder) -> None:
     method, counts = in_the_middle(name, encoder)
@@ -206,7 +237,7 @@ def test_gradient_flows_to_all_that_is_trained_and_to_nothing_else(name: str, en
 
 
 @every_method
-def test_only_the_students_statistics_move_before_the_step(name: str) -> None:
+def test_only_batch_statistics_move_before_the_step(name: str) -> None:
     method, counts = in_the_middle(name, resnet)
     student = {id(tensor) for tensor in trainable(method).values()} | {id(b) for b in method.encoder.buffers()}
     heads = {id(b) for m in method.modules() if isinstance(m, _BatchNorm) and m.training for b in m.buffers()}

@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations, weight_norm
 
-from terrasieve.models.teacher import Teacher, momentum_at
+from terrasieve.models.teacher import LOWEST_MOMENTUM, Teacher, lowered_momentum, momentum_at, teacher_memory
+
+STATISTICS = ("1.running_mean", "1.running_var", "1.num_batches_tracked")
 
 
 class _Gain(nn.Module):
@@ -61,7 +63,9 @@ def test_is_not_the_student() -> None:
 def test_average_equals_the_formula_in_float64(momentum: float, rounds: int) -> None:
     student = _student()
     teacher = Teacher(student)
+    statistics = {name: t.clone() for name, t in _tensors(teacher.model).items() if name in STATISTICS}
     expected = {name: t.detach().double() for name, t in _tensors(teacher.model).items() if t.is_floating_point()}
+    expected = {name: t for name, t in expected.items() if name not in STATISTICS}
     for _ in range(rounds):
         _disturb(student)
         teacher.update(student, momentum)
@@ -73,8 +77,8 @@ def test_average_equals_the_formula_in_float64(momentum: float, rounds: int) -> 
         if name in expected:
             torch.testing.assert_close(tensor.double(), expected[name], rtol=1e-6, atol=1e-6)
         else:
-            assert torch.equal(tensor, _tensors(student)[name])
-    assert {"1.running_mean", "1.running_var", "2.gain", "2.hidden"} <= expected.keys()
+            assert torch.equal(tensor, statistics[name] if name in STATISTICS else _tensors(student)[name])
+    assert {"0.weight", "1.weight", "2.gain", "2.hidden"} <= expected.keys()
 
 
 @pytest.mark.parametrize("momentum", [0.0, 1.0])
@@ -85,7 +89,9 @@ def test_average_is_exact_at_both_ends(momentum: float) -> None:
     _disturb(student)
     teacher.update(student, momentum)
     goal = student if momentum == 0 else before
-    floating = {name: t for name, t in _tensors(teacher.model).items() if t.is_floating_point()}
+    kept = {name: t for name, t in _tensors(teacher.model).items() if name in STATISTICS}
+    assert all(torch.equal(tensor, _tensors(before)[name]) for name, tensor in kept.items()), "they are its own"
+    floating = {name: t for name, t in _tensors(teacher.model).items() if t.is_floating_point() and name not in kept}
     assert all(torch.equal(tensor, _tensors(goal)[name]) for name, tensor in floating.items())
 
 
@@ -109,21 +115,30 @@ def test_gets_no_gradient() -> None:
     assert all(p.grad is None and not p.requires_grad for p in teacher.parameters())
 
 
-def test_own_batches_leave_its_buffers_alone() -> None:
+def test_batch_statistics_are_those_of_what_it_sees() -> None:
     student = _student()
-    teacher = Teacher(student).train()
-    before = copy.deepcopy(_tensors(teacher.model))
-    teacher(torch.randn(6, 4) * 100)
-    assert all(torch.equal(tensor, before[name]) for name, tensor in _tensors(teacher.model).items())
+    teacher, alone = Teacher(student).train(), copy.deepcopy(student).train()
+    for _ in range(3):
+        student(torch.randn(6, 4) * 100)
+        seen = torch.randn(6, 4) + 2
+        teacher(seen)
+        alone(seen)
+        with torch.no_grad():
+            student[0].weight.add_(1)
+        teacher.update(student, 0.9)
+        alone[0].weight.data.copy_(teacher.model[0].weight)
+    own, expected = _tensors(teacher.model), _tensors(alone)
+    assert all(torch.equal(own[name], expected[name]) for name in STATISTICS)
+    teacher.eval()(seen)
+    assert all(torch.equal(own[name], expected[name]) for name in STATISTICS), "not while it is measured"
 
 
 def test_normalises_by_the_batch_in_train_mode_and_by_the_average_in_eval_mode() -> None:
     student = _student()
     student(torch.randn(6, 4) * 3 + 1)
-    teacher = Teacher(student)
-    x = torch.randn(6, 4)
-    torch.testing.assert_close(teacher.train()(x), copy.deepcopy(student).train()(x))
+    teacher, x = Teacher(student), torch.randn(6, 4)
     torch.testing.assert_close(teacher.eval()(x), copy.deepcopy(student).eval()(x))
+    torch.testing.assert_close(teacher.train()(x), copy.deepcopy(student).train()(x))
     assert not torch.equal(teacher.train()(x), teacher.eval()(x))
 
 
@@ -165,3 +180,52 @@ def test_momentum_follows_the_papers_formula() -> None:
         expected = 1 - (1 - base) * (math.cos(math.pi * step / total) + 1) / 2
         assert momentum_at(step / total, base, 1.0) == pytest.approx(expected, abs=1e-15)
     assert momentum_at(0.37, 0.9, 0.9) == 0.9
+
+
+# ------------------------------------------------------------------------ memory
+
+
+@pytest.mark.parametrize(("start", "end"), [(0.99, 1.0), (0.9, 0.9), (0.5, 0.9)])
+def test_memory_is_what_is_left_of_a_teacher_whose_student_forgot_all(start: float, end: float) -> None:
+    student, steps = nn.Linear(1, 1, bias=False).double(), 40
+    student.weight.data.fill_(1)
+    teacher = Teacher(student)
+    student.weight.data.zero_()
+    held = [1.0]
+    for step in range(steps):
+        teacher.update(student, momentum_at((step + 1) / steps, start, end))
+        held.append(float(teacher.model.weight))
+    assert teacher_memory(start, end, steps).tolist() == pytest.approx(held, rel=1e-12)
+
+
+def test_the_recorded_case_held_a_fifth_of_its_birth() -> None:
+    memory = teacher_memory(0.99, 1.0, 300)
+    assert memory[40] == pytest.approx(0.67, abs=0.01)
+    assert memory[300] == pytest.approx(0.22, abs=0.01)
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    steps=st.integers(1, 3000),
+    share=st.floats(0, 1),
+    start=st.floats(0, 1),
+    end=st.one_of(st.none(), st.floats(0.9, 1)),
+    limit=st.floats(0.001, 1),
+)
+def test_the_momentum_is_lowered_as_far_as_needed_and_no_further(
+    steps: int, share: float, start: float, end: float | None, limit: float
+) -> None:
+    use = max(1, round(share * steps))
+
+    def held(momentum: float) -> float:
+        return float(teacher_memory(momentum, momentum if end is None else end, steps)[use])
+
+    found = lowered_momentum(start, end, steps, use, limit)
+    assert found <= start
+    if held(start) <= limit or start <= LOWEST_MOMENTUM:
+        assert found == start
+    elif found > LOWEST_MOMENTUM:
+        assert held(found) <= limit < held(min(start, found + 2e-6))
+    else:
+        assert found == LOWEST_MOMENTUM
+        assert limit < held(found + 2e-6)

@@ -78,6 +78,15 @@ def test_dino_cites_its_own_papers(tmp_path: Path, made: Any) -> None:
     assert "Pallavi" not in text
 
 
+def test_the_teachers_memory_and_the_differences_from_the_source_are_told(tmp_path: Path, made: Any) -> None:
+    config = {"differs": ["The paper *rotates* views; here they turn.", "The paper blurs."]}
+    card = made.encoder_card(config=config).model_copy(update={"teacher_memory": 0.0123})
+    made.write_encoder(tmp_path, card)
+    text = write_card(tmp_path).read_text(encoding="utf-8")
+    assert "The teacher held 1.2\u00a0% of its initial weights at the end." in text
+    assert "- The paper \\*rotates\\* views; here they turn.\n- The paper blurs." in text
+
+
 def test_what_no_file_says_is_not_said(tmp_path: Path, made: Any) -> None:
     card = made.encoder_card().model_copy(update={"provenance": Provenance(), "weights_sha256": None, "method": "own"})
     made.write_encoder(tmp_path, card)

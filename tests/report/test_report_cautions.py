@@ -80,6 +80,10 @@ def shrinking(folder: Path, made: Any) -> None:
     made.write_log(folder, made.log_rows(effective_rank=15.2, learning_rate=0.001))
 
 
+def young(folder: Path, made: Any) -> None:
+    made.write_log(folder, made.log_rows(teacher_memory=0.22, learning_rate=0.001))
+
+
 def hot(folder: Path, made: Any) -> None:
     made.write_log(folder, made.log_rows(learning_rate=0.164))
 
@@ -128,6 +132,7 @@ CASES: list[tuple[Callable[[Path, Any], None], str, str]] = [
     (constant, "serious", "feature std ended at 0.004, below the limit of 0.02"),
     (flat, "serious", "effective rank ended at 1.4, below the limit of 2"),
     (shrinking, "caution", "effective rank fell from 79 to 15.2"),
+    (young, "caution", "The teacher holds 22.0\u00a0% of its initial weights at the last step"),
     (hot, "caution", "ended at 0.164 (step 100), 91\u00a0% of its highest value"),
     (restarted, "caution", "Restarts fall at epoch 310 or 630"),
     (stopped, "caution", "stands at step 100 of 500"),

@@ -183,6 +183,27 @@ def test_training_reads_the_log(whole_run: Path) -> None:
     assert [chart.title for chart in section.more] == ["teacher entropy"]
 
 
+def test_student_and_teacher_share_a_chart_on_the_page_of_one_run(tmp_path: Path, made: Any) -> None:
+    rows = made.log_rows(student_knn_accuracy=0.51, teacher_memory=0.0134)
+    rows[4]["student_knn_accuracy"] = 0.5
+    made.write_log(tmp_path / "dino", rows)
+    made.write_log(tmp_path / "byol", made.log_rows())
+    run, other = read_runs([tmp_path / "dino", tmp_path / "byol"])
+    section = training("k", run)
+    check(section)
+    assert section is not None
+    chart = next(chart for chart in section.charts if chart.title.startswith("kNN"))
+    assert [(trace["name"], trace["y"][-1]) for trace in chart.traces] == [
+        ("exported encoder", 0.586),
+        ("student, not exported", 0.51),
+    ]
+    assert chart.layout["showlegend"]
+    assert dict(section.facts)["teacher's initial weights left"] == "1.3\u00a0%"
+    assert "teacher memory" in [chart.title for chart in section.more]
+    compared = next(chart for chart in curves("k", [run, other]) if chart.title.startswith("kNN"))
+    assert [trace["name"] for trace in compared.traces] == [run.name, other.name]
+
+
 def test_a_loss_that_is_no_number_leaves_a_gap(tmp_path: Path, made: Any) -> None:
     made.write_log(tmp_path, made.log_rows(loss="nan"))
     section = training("k", read_runs([tmp_path])[0])

@@ -166,6 +166,24 @@ def test_the_online_probe_runs_as_often_as_it_is_asked_to(
     assert seen == [job.method.encoder] * calls
 
 
+def test_student_and_teacher_are_both_probed_where_both_are_wanted(
+    archive: Archive, plain_config: MakeConfig, plain_job: MakeJob, tmp_path: Path
+) -> None:
+    job = plain_job(plain_config("train.evaluate_every=0.7"), archive, tmp_path)
+    seen: list[Encoder] = []
+
+    def evaluate(encoder: Encoder) -> Mapping[str, float]:
+        seen.append(encoder)
+        return {"knn_accuracy": len(seen) / 10}
+
+    metrics = _train(replace(job, evaluate=evaluate, evaluate_counterpart=evaluate)).metrics
+    assert seen == [job.method.exported, job.method.target_encoder] * 3
+    assert (metrics["knn_accuracy"], metrics["teacher_knn_accuracy"]) == (0.5, 0.6)
+    assert "student_knn_accuracy" not in metrics
+    with (tmp_path / "log.csv").open(newline="") as file:
+        assert [row["teacher_knn_accuracy"] for row in csv.DictReader(file)][-1] == "0.6"
+
+
 @pytest.mark.slow
 def test_the_online_probe_changes_nothing(archive: Archive, small_config: MakeConfig, tmp_path: Path) -> None:
     config = small_config("train.evaluate_every=0.3478")

@@ -8,7 +8,15 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from terrasieve.training.schedules import cosine, off_boundary_warning, restart_epochs, total_steps, warm_restarts
+from terrasieve.training.schedules import (
+    cosine,
+    make_timeline,
+    off_boundary_warning,
+    restart_epochs,
+    total_steps,
+    warm_restarts,
+)
+from terrasieve.training.spec import AdamW, Cosine, Sgd, TrainSpec, learning_rates
 
 
 def _torch_rates(make: type, steps: int, lr: float, *arguments: float) -> np.ndarray:
@@ -75,3 +83,17 @@ def test_total_steps_show_at_least_the_stated_samples(samples: int, batch: int, 
     steps = total_steps(samples, batch, epochs)
     assert steps * batch >= samples * epochs
     assert steps == 1 or (steps - 1) * batch < samples * epochs
+
+
+@pytest.mark.parametrize("optimiser", [Sgd, AdamW])
+def test_a_rate_that_is_stated_for_a_batch_scales_with_the_batch(optimiser: type[Sgd] | type[AdamW]) -> None:
+    def rates(**settings: float) -> list[float]:
+        spec = TrainSpec(
+            batch_size=64, schedule=Cosine(), optimiser=optimiser(lr=0.5, lr_end=0.01, **settings), steps=9
+        )
+        return learning_rates(spec, make_timeline(640, spec, None)).tolist()
+
+    assert rates()[0] == 0.5
+    assert rates(lr_batch=64) == rates()
+    assert rates(lr_batch=256)[0] == 0.125
+    assert rates(lr_batch=256)[-1] == pytest.approx(0.01), "the lowest rate is not for a batch"

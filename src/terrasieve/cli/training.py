@@ -70,7 +70,16 @@ def pretrain(
     evaluate = online_probe(config, open_archive(probe_data), probe_input) if probe_data else None
     fabric = make_fabric(config.train, device, devices)
     fabric.launch()
-    result = run(config, archive, out, fabric, resume=resume, evaluate=evaluate, subset=chosen)
+    result = run(
+        config,
+        archive,
+        out,
+        fabric,
+        resume=resume,
+        evaluate=evaluate,
+        evaluate_counterpart=evaluate,
+        subset=chosen,
+    )
     if fabric.is_global_zero:
         folder = RunFolder(out)
         console.print(f"Done after {result.steps} steps. Encoder: {folder.encoder}  log: {folder.log}", highlight=False)

@@ -127,7 +127,7 @@ def _run(demo: Samples, config: RunConfig, out: Path, device: str, began: float)
     fabric = make_fabric(config.train, device)
     fabric.launch()
     evaluate = online_probe(config, demo.labelled, str(demo.inputs[0]))
-    pretrain(config, packed, out, fabric, evaluate=evaluate)
+    pretrain(config, packed, out, fabric, evaluate=evaluate, evaluate_counterpart=evaluate)
 
     console.rule("3/4 embed")
     run = RunFolder(out)

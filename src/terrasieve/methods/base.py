@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple, Self
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from terrasieve.errors import ConfigError
@@ -33,8 +35,8 @@ class StepOutput(NamedTuple):
 class Method(nn.Module, ABC):
     """A self-supervised method with its student and whatever it learns from.
 
-    Per optimiser step: any number of ``forward`` and backward passes over micro-batches, the optimiser's step over
-    the parameters that require a gradient, then ``after_step`` once.
+    Per optimiser step: any number of ``forward`` and backward passes over micro-batches, ``before_step`` once, the
+    optimiser's step over the parameters that require a gradient, then ``after_step`` once.
 
     Attributes:
         encoder: The student's encoder: what training is for.
@@ -62,12 +64,28 @@ class Method(nn.Module, ABC):
     def target_encoder(self) -> Encoder:
         """The encoder that moves slowest, whose features curation sorts the archive by."""
 
+    @property
+    def counterpart(self) -> tuple[str, Encoder] | None:
+        """``student`` or ``teacher``, whichever is not exported, and its encoder; None where there is no teacher."""
+        roles = {"student": self.encoder, "teacher": self.target_encoder}
+        return next((one for one in roles.items() if one[1] is not self.exported), None)
+
     @abstractmethod
     def compare(self, views: Sequence[Tensor]) -> StepOutput:
         """The loss of views whose number is right; for subclasses to write, for ``forward`` to call.
 
         Args:
             views: One batch a view, ``(n, c, height, width)``, as many as :meth:`forward` takes.
+        """
+
+    def before_step(self, progress: float) -> None:
+        """What is done to the gradients of a step before they are clipped and taken; nothing, unless overridden.
+
+        A parameter whose gradient is set to None here stays where it is: it is not decayed, and the optimiser's state
+        knows nothing of the step.
+
+        Args:
+            progress: Share of the run that is done before this step, from 0 up to but not including 1.
         """
 
     @abstractmethod
@@ -123,6 +141,35 @@ class MethodSpec(Spec):
         Raises:
             ConfigError: The method cannot compare that many views.
         """
+
+    def memory(self, steps: int) -> NDArray[np.float64] | None:
+        """Share of its initial weights that the teacher holds before the first step and after each, ``(steps + 1,)``.
+
+        Args:
+            steps: How many optimiser steps the run has, 1 or more.
+
+        Returns:
+            None, as here, where there is no teacher.
+        """
+        return None
+
+    def paced(self, steps: int, use: int) -> Self:
+        """The same settings with those adapted that depend on the length of the run; as here, itself if there are none.
+
+        Args:
+            steps: How many optimiser steps the run has, 1 or more.
+            use: The first step after which the teacher's features are used: a round of curation, or the last step.
+        """
+        return self
+
+    def warning(self, steps: int, use: int) -> str | None:
+        """What is unusual about a run of that length, as a sentence; None, as here, where nothing is.
+
+        Args:
+            steps: How many optimiser steps the run has, 1 or more.
+            use: The first step after which the teacher's features are used: a round of curation, or the last step.
+        """
+        return None
 
 
 METHODS: Registry[MethodSpec] = Registry(

@@ -14,9 +14,10 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from terrasieve.methods.base import Method, MethodSpec, StepOutput
+from terrasieve.methods.base import Method, StepOutput
 from terrasieve.methods.collapse import feature_std
 from terrasieve.methods.multi_crop import count_views
+from terrasieve.methods.taught import TaughtSpec
 from terrasieve.models.backbone import Encoder
 from terrasieve.models.heads import mlp_head
 from terrasieve.models.layers import pass_views, split_batchnorm
@@ -33,7 +34,7 @@ _RS_BYOL = """@article{jain2022selfsupervised,
 }"""
 
 
-class ByolSpec(MethodSpec):
+class ByolSpec(TaughtSpec):
     """Settings of BYOL; the defaults are those of RS-BYOL (Jain et al. 2022, section IV-C).
 
     Attributes:
@@ -41,7 +42,6 @@ class ByolSpec(MethodSpec):
         hidden: Length between the two layers of projector and predictor.
         output: Length of the vectors that projector and predictor give.
         momentum: Share of itself that the teacher keeps at each step, 0 to 1, at the start of the run.
-        momentum_end: The same share at the end of the run, reached on a cosine; null keeps ``momentum`` constant.
         global_branches: How many branches of the views, from the first, are global; all others are local, which the
             teacher does not see. Null takes all: Grill et al. and Jain et al. know no local views.
     """
@@ -50,7 +50,6 @@ class ByolSpec(MethodSpec):
     hidden: int = Field(default=256, ge=1)
     output: int = Field(default=256, ge=1)
     momentum: float = Field(default=0.9, ge=0, le=1)
-    momentum_end: float | None = Field(default=None, ge=0, le=1)
     global_branches: int | None = Field(default=None, ge=1)
 
     citations = (_RS_BYOL,)

@@ -10,14 +10,15 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from terrasieve.methods.base import Method, MethodSpec, StepOutput
+from terrasieve.methods.base import Method, StepOutput
 from terrasieve.methods.dino_loss import Centre, dino_loss, dino_targets
 from terrasieve.methods.koleo import koleo_loss
 from terrasieve.methods.multi_crop import count_views
+from terrasieve.methods.taught import TaughtSpec
 from terrasieve.models.backbone import Encoder
 from terrasieve.models.heads import DinoHead, dino_head
 from terrasieve.models.layers import pass_views, split_batchnorm
-from terrasieve.models.teacher import Teacher, momentum_at
+from terrasieve.models.teacher import Teacher
 from terrasieve.streams import Stream, torch_generator
 
 _OCEANSAR = """@inproceedings{kerdreux2025efficient,
@@ -37,7 +38,7 @@ _DINO = """@inproceedings{caron2021emerging,
 }"""
 
 
-class DinoSpec(MethodSpec):
+class DinoSpec(TaughtSpec):
     """Settings of DINO; the defaults are those of Caron et al. 2021 (sections 3.1 and 3.2, appendix C).
 
     Shares of the run are the paper's epochs over the 100 of its shorter runs. ``freeze_last_layer`` stands in its
@@ -53,10 +54,10 @@ class DinoSpec(MethodSpec):
         teacher_temperature_start: What the teacher's outputs are divided by at the start of the run, above 0.
         teacher_temperature: What they are divided by after the warm-up, above 0.
         teacher_temperature_warmup: Share of the run, 0 to 1, over which the one goes to the other in a line.
-        momentum: Share of itself that the teacher keeps at each step, 0 to 1, at the start of the run.
-        momentum_end: The same share at the end of the run, reached on a cosine.
+        momentum_end: Share of itself that the teacher keeps at the end of the run, reached on a cosine.
         centre_momentum: Share of itself that the centre keeps at each step, 0 up to but not including 1.
-        freeze_last_layer: Share of the run, 0 to 1, over which the prototypes stay where they are.
+        freeze_last_layer: Share of the run, 0 to 1, over which the prototypes stay where they are: they get no
+            gradient and no weight decay, and the optimiser's state does not know of these steps.
         koleo: Weight, 0 or more, of the KoLeo regulariser, which is taken over the student's features of each global
             view and averaged; it compares the samples of a micro-batch on one device. 0 leaves it out.
         global_branches: How many branches of the views, from the first, are global; all others are local. Null takes
@@ -72,8 +73,7 @@ class DinoSpec(MethodSpec):
     teacher_temperature_start: float = Field(default=0.04, gt=0)
     teacher_temperature: float = Field(default=0.07, gt=0)
     teacher_temperature_warmup: float = Field(default=0.3, ge=0, le=1)
-    momentum: float = Field(default=0.996, ge=0, le=1)
-    momentum_end: float = Field(default=1.0, ge=0, le=1)
+    momentum_end: float | None = Field(default=1.0, ge=0, le=1)
     centre_momentum: float = Field(default=0.9, ge=0, lt=1)
     freeze_last_layer: float = Field(default=0.01, ge=0, le=1)
     koleo: float = Field(default=0.0, ge=0)
@@ -131,7 +131,6 @@ class Dino(Method):
         self.teacher = Teacher(self._student())
         self.centre = Centre(len(head.prototypes), spec.centre_momentum)
         self.register_buffer("progress", torch.zeros(()))
-        self._follow(0.0)
 
     @property
     def target_encoder(self) -> Encoder:
@@ -167,19 +166,26 @@ class Dino(Method):
             metrics["koleo"] = koleo.detach()
         return StepOutput(loss, metrics, features[0].detach().float())
 
+    def before_step(self, progress: float) -> None:
+        """Take the prototypes' gradient away as long as they are to stay.
+
+        After the backward pass: data-parallel training waits for a gradient of every parameter.
+
+        Args:
+            progress: Share of the run that is done before this step, from 0 up to but not including 1.
+        """
+        if progress < self.spec.freeze_last_layer:
+            self.head.prototypes.grad = None
+
     def after_step(self, progress: float) -> None:
         """Move teacher and centre, and everything that follows the run's progress.
 
         Args:
             progress: Share of the run that is done, from 0 to 1.
         """
-        self.teacher.update(self._student(), momentum_at(progress, self.spec.momentum, self.spec.momentum_end))
+        self.teacher.update(self._student(), self.spec.momentum_at(progress))
         self.centre.step()
-        self._follow(progress)
-
-    def _follow(self, progress: float) -> None:
         self.progress.fill_(progress)
-        self.head.learns.fill_(progress >= self.spec.freeze_last_layer)
 
     def _teacher_temperature(self) -> Tensor:
         spec = self.spec

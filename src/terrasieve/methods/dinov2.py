@@ -20,7 +20,7 @@ from terrasieve.methods.sinkhorn import sinkhorn_targets
 from terrasieve.models.backbone import Encoder
 from terrasieve.models.heads import DinoHead, dino_head
 from terrasieve.models.layers import pass_views
-from terrasieve.models.teacher import Teacher, momentum_at
+from terrasieve.models.teacher import Teacher
 from terrasieve.models.tokens import Tokens, hidden_patches, patch_grid, require_vit, vit_tokens
 from terrasieve.streams import Stream, torch_generator
 from terrasieve.views.recipe import ShareRange
@@ -140,7 +140,6 @@ class DinoV2(Dino):
         self.patch_head = heads[1] if len(heads) > 1 else None
         self.patch_teacher = Teacher(heads[1]) if len(heads) > 1 else None
         self.patch_centre = Centre(len(heads[-1].prototypes), spec.centre_momentum)
-        self._hold_patch_prototypes()
 
     def compare(self, views: Sequence[Tensor]) -> StepOutput:
         """The loss of a batch: DINO's, iBOT's at hidden patches, and KoLeo, each with its weight.
@@ -174,6 +173,12 @@ class DinoV2(Dino):
         total = loss + self.spec.ibot * ibot + self.spec.koleo * koleo.sum()
         return StepOutput(total, metrics, self._whole(wide[0], masks[0], features[0]))
 
+    def before_step(self, progress: float) -> None:
+        """Take the gradient of all prototypes away as long as they are to stay; see :meth:`Dino.before_step`."""
+        super().before_step(progress)
+        if self.patch_head is not None and progress < self.spec.freeze_last_layer:
+            self.patch_head.prototypes.grad = None
+
     def after_step(self, progress: float) -> None:
         """Move teachers and centres, and everything that follows the run's progress, and go on to other masks.
 
@@ -182,9 +187,7 @@ class DinoV2(Dino):
         """
         super().after_step(progress)
         if self.patch_head is not None and self.patch_teacher is not None:
-            momentum = momentum_at(progress, self.spec.momentum, self.spec.momentum_end)
-            self.patch_teacher.update(self.patch_head, momentum)
-        self._hold_patch_prototypes()
+            self.patch_teacher.update(self.patch_head, self.spec.momentum_at(progress))
         self.patch_centre.step()
         self.masks.step()
 
@@ -223,10 +226,6 @@ class DinoV2(Dino):
         if len(masked):
             embedding[masked] = self.encoder(view[masked]).float()
         return embedding
-
-    def _hold_patch_prototypes(self) -> None:
-        if self.patch_head is not None:
-            self.patch_head.learns.copy_(self.head.learns)
 
 
 def _at(views: Sequence[Tokens], places: Sequence[Tensor]) -> Tensor:

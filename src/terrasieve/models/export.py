@@ -39,6 +39,8 @@ class EncoderCard(Spec):
         sensors: Sensors of the archive that it was trained on, by key.
         view_bands: Of each view, the bands that could fill its channels, as ``sensor:band``.
         statistics: Mean, deviation and range of each sensor's bands, by which its pixels were normalised.
+        teacher_memory: Share of its initial weights that the teacher held when the encoder was written, 0 to 1; null
+            where there was no teacher, or nobody said.
         provenance: Where it comes from: data, configuration, step, versions, hardware.
         weights_sha256: SHA-256 of the weights file in hexadecimal; null before it is written.
     """
@@ -50,6 +52,7 @@ class EncoderCard(Spec):
     sensors: Mapping[str, Sensor]
     view_bands: tuple[tuple[str, ...], ...]
     statistics: Mapping[str, tuple[BandStatistics, ...]]
+    teacher_memory: float | None = Field(default=None, ge=0, le=1)
     provenance: Provenance = Field(default_factory=Provenance)
     weights_sha256: str | None = None
 

@@ -54,26 +54,24 @@ class DinoHead(nn.Module):
     Args:
         perceptron: Maps features ``(n, features)`` to the bottleneck ``(n, bottleneck)``.
         prototypes: Weights ``(prototypes, bottleneck)``, of which the directions count and the lengths do not.
-
-    Attributes:
-        learns: Boolean scalar; where it is false the prototypes get no gradient.
     """
-
-    learns: Tensor
 
     def __init__(self, perceptron: nn.Module, prototypes: Tensor) -> None:
         super().__init__()
         self.perceptron = perceptron
         self.prototypes = nn.Parameter(prototypes)
-        self.register_buffer("learns", torch.tensor(True))
+        self.register_load_state_dict_pre_hook(_leave_out_learns)  # type: ignore[no-untyped-call]  # torch leaves it so
 
     def forward(self, features: Tensor) -> Tensor:
         """Cosines ``(n, prototypes)``, -1 to 1, of features ``(n, features)``."""
         # Of full precision under autocast too: in 16 bits the unit length would be rounded away again.
         directions = functional.normalize(self.perceptron(features).to(self.prototypes.dtype), dim=-1)
-        # Not simply detached: data-parallel training waits for a gradient of every parameter, if only of zeros.
-        prototypes = torch.where(self.learns, self.prototypes, self.prototypes.detach())
-        return functional.linear(directions, functional.normalize(prototypes, dim=-1))
+        return functional.linear(directions, functional.normalize(self.prototypes, dim=-1))
+
+
+def _leave_out_learns(head: nn.Module, state: dict[str, Tensor], prefix: str, *others: object) -> None:
+    # Checkpoints of version 0.1 hold it; whether prototypes learn follows from the step.
+    state.pop(f"{prefix}learns", None)
 
 
 def dino_head(
@@ -86,7 +84,10 @@ def dino_head(
         hidden: Length of both hidden layers; 2048 in the paper.
         bottleneck: Length of what is compared with prototypes; 256 in the paper.
         prototypes: Length of the vectors that go out; 65,536 in the paper.
-        generator: Draws the initial weights, normal with a standard deviation of 0.02; biases are zero.
+        generator: Draws the initial weights: of the perceptron normal with a standard deviation of 0.02, its biases
+            zero; of the prototypes as in :class:`torch.nn.Linear`, with a standard deviation of
+            ``1 / sqrt(3 * bottleneck)``, 0.036 for 256. Lengths do not count in a forward pass, but the longer a
+            prototype, the less a step turns it.
         batch_norm: Normalise the hidden layers by the batch; the paper does without for a ViT.
     """
     perceptron = nn.Sequential(
@@ -94,7 +95,8 @@ def dino_head(
         *_hidden_layer(hidden, hidden, generator, batch_norm),
         _normal_linear(hidden, bottleneck, generator, bias=True),
     )
-    return DinoHead(perceptron, _normal((prototypes, bottleneck), generator))
+    bound = 1 / math.sqrt(bottleneck)
+    return DinoHead(perceptron, torch.empty(prototypes, bottleneck).uniform_(-bound, bound, generator=generator))
 
 
 def _hidden_layer(inputs: int, outputs: int, generator: Generator, batch_norm: bool) -> list[nn.Module]:

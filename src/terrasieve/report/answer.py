@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from terrasieve.methods.collapse import CollapseMonitor
+from terrasieve.models.teacher import MOST_MEMORY
 from terrasieve.probes.metrics import METRIC_INFO
 from terrasieve.report.grouping import Group, Verdict, difference, value_text
 from terrasieve.report.run import Run
@@ -259,11 +260,24 @@ def _test_split(run: Run) -> Iterator[Caution]:
 
 def _training(run: Run) -> Iterator[Caution]:
     yield from _loss(run)
+    yield from _memory(run)
     yield from _collapse(run)
     # A run that stands in the middle need not be annealed: one caution for one cause.
     if not (stopped := list(_unfinished(run))):
         yield from _annealing(run)
     yield from stopped
+
+
+def _memory(run: Run) -> Iterator[Caution]:
+    """Whether the teacher was what it began as, in part, when it was used last."""
+    shares = run.series("teacher_memory")[1]
+    # Pretrained weights are nothing to forget.
+    if _part(run.config, "model").get("init") is None and shares and shares[-1] > MOST_MEMORY:
+        yield Caution(
+            "caution",
+            f"The teacher holds {percent(shares[-1], 1)} of its initial weights at the last step: train for more "
+            f"steps, or set method.teacher_memory={MOST_MEMORY:g}, which fits its momentum to the length of the run.",
+        )
 
 
 def _loss(run: Run) -> Iterator[Caution]:

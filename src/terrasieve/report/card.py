@@ -22,6 +22,7 @@ from terrasieve.report.answer import answer, cautions
 from terrasieve.report.citations import citation_section
 from terrasieve.report.run import Run, read_runs
 from terrasieve.report.sections.ran import starting_facts, statistics_table
+from terrasieve.report.wording import percent
 from terrasieve.runs import CARD, WEIGHTS
 from terrasieve.tables import MISSING, Table, escape_markdown, row_of
 from terrasieve.writing import write_text
@@ -75,7 +76,7 @@ def write_card(run: Path, out: Path | None = None, license: str = "apache-2.0") 
 def card_text(run: Run, card: EncoderCard, license: str) -> str:
     """The card as Markdown with YAML front matter."""
     front = yaml.safe_dump(front_matter(run, card, license), sort_keys=False, allow_unicode=True, width=100)
-    sections = [_what(card), _limits(run), _training_data(card), _loading(run, card), _evaluation(run)]
+    sections = [_what(card), _limits(run), _training_data(card), _training(card), _loading(run, card), _evaluation(run)]
     sections += [
         _licence(license),
         citation_section(card.method, [layout for layout, _ in _sources(card.provenance.data)]),
@@ -158,6 +159,14 @@ def _training_data(card: EncoderCard) -> str:
     )
     bands = Table("", ("sensor", "band", "wavelength, µm", "pixel, m", "unit"), rows, align="llrrl")
     return "\n".join(["## Training data", "", *lines, "", bands.to_markdown()])
+
+
+def _training(card: EncoderCard) -> str:
+    """What the teacher kept of its start, and where the recipe differs from its source; empty where unknown."""
+    memory, differs = card.teacher_memory, [str(one) for one in card.provenance.config.get("differs", ())]
+    held = [f"The teacher held {percent(memory, 1)} of its initial weights at the end."] if memory is not None else []
+    listed = "\n".join(["The recipe differs from its source:", "", *(f"- {escape_markdown(one)}" for one in differs)])
+    return "\n\n".join(["## Training", *held, *([listed] if differs else [])]) if held or differs else ""
 
 
 def _loading(run: Run, card: EncoderCard) -> str:

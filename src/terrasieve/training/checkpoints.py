@@ -160,7 +160,8 @@ def _refuse_other_config(path: Path, stored: Mapping[str, Any], own: Mapping[str
     if differing:
         raise CheckpointError(
             f"{path} was written under another configuration: {'; '.join(differing)}. "
-            "Resume with the settings it was started with, or start a new run in another folder."
+            "Resume with the settings it was started with (its config.yaml serves as a recipe), or start a new run in "
+            "another folder."
         )
 
 

@@ -52,7 +52,11 @@ class TrainingJob:
         config: The resolved configuration, compared when a run is resumed.
         resolved: The whole resolved configuration as YAML, kept in the run folder as ``config.yaml``.
         export: Writes the encoder as it is after that many steps.
-        evaluate: The online probe, if there is a labelled archive.
+        evaluate: The online probe of the encoder that is exported, if there is a labelled archive.
+        evaluate_counterpart: The same of the other one of student and teacher; None leaves that one unmeasured.
+        memory: Share of its initial weights that the teacher holds before the first step and after each,
+            ``(steps + 1,)``; None where there is no teacher.
+        warnings: What is unusual about the run, a sentence each, to be said before it begins.
         curation: How the pool changes; None where it never does.
         places: Which samples of the pool show one place, where views show it at other times; None where none does.
         start: The pretrained weights that the method's encoder has; None where they are random.
@@ -69,6 +73,9 @@ class TrainingJob:
     resolved: str
     export: Callable[[Encoder, int], None]
     evaluate: Evaluator | None = None
+    evaluate_counterpart: Evaluator | None = None
+    memory: NDArray[np.float64] | None = None
+    warnings: tuple[str, ...] = ()
     curation: Curation | None = None
     places: Places | None = None
     start: StartingWeights | None = None

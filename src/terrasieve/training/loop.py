@@ -21,6 +21,7 @@ from terrasieve.methods.base import StepOutput
 from terrasieve.runs import RunFolder
 from terrasieve.streams import Stream, torch_seed
 from terrasieve.training.checkpoints import Checkpointer
+from terrasieve.training.clipping import clip_gradients
 from terrasieve.training.job import TrainingJob, TrainingResult
 from terrasieve.training.logs import TrainingDisplay, open_logs
 from terrasieve.training.meters import Meters
@@ -103,11 +104,16 @@ def train(job: TrainingJob, fabric: Fabric, resume: bool = False) -> TrainingRes
             if meters.has_unread and (last or step % spec.log_every == 0) and not stopping:
                 metrics |= {"epoch": float(timeline.epochs[step]), **meters.read(step)}
                 metrics |= rounds.read() if rounds else {}
+                metrics |= {} if job.memory is None else {"teacher_memory": float(job.memory[step])}
 
             # --- once in a while: the online probe, whose time does not count as training
             if evaluate and step in evaluations and meters.evaluated != step and not stopping:
                 with meters.stopped():
                     metrics |= evaluate(method.exported)
+                    if job.evaluate_counterpart and method.counterpart:
+                        role, other = method.counterpart
+                        found = job.evaluate_counterpart(other)
+                        metrics |= {f"{role}_{name}": value for name, value in found.items()}
                 meters.evaluated = step
 
             # --- once in a while: log it, once for each step
@@ -153,8 +159,8 @@ def train(job: TrainingJob, fabric: Fabric, resume: bool = False) -> TrainingRes
                     rounds.remember(step, sampler.micro_batch(part, spec.accumulate), output.embedding)
 
             # --- clip, step
-            if spec.clip_norm is not None:
-                fabric.clip_gradients(module, optimiser, max_norm=spec.clip_norm)
+            method.before_step(step / steps)
+            clip_gradients(fabric, module, optimiser, spec)
             set_rates(optimiser, float(rates[step]), float(decays[step]))
             optimiser.step()
             optimiser.zero_grad(set_to_none=True)

@@ -113,6 +113,11 @@ class Timeline:
         """Optimiser steps of the whole run."""
         return len(self.epochs) - 1
 
+    @property
+    def first_use(self) -> int:
+        """Steps after which what was learnt is first used: by the first round that is not the start, or at the end."""
+        return min((step for step in self.rounds if step > 0), default=self.steps)
+
     def nearest_step(self, epoch: float) -> int:
         """The step before which the number of passes done is nearest to this one."""
         return int(np.abs(self.epochs - epoch).argmin())

@@ -104,7 +104,9 @@ class Sgd(Optimising):
     Attributes:
         name: The name that chooses this optimiser in a recipe.
         lr: The highest learning rate, after the warm-up; above 0.
-        lr_end: The lowest learning rate, at the end of the schedule or of a cycle; 0 or more.
+        lr_batch: Batch size that ``lr`` is stated for, 1 or more: with another ``train.batch_size`` the highest rate
+            grows or shrinks in proportion (Goyal et al. 2017, arXiv 1706.02677). Null takes ``lr`` as it stands.
+        lr_end: The lowest learning rate, at the end of the schedule or of a cycle, whatever the batch; 0 or more.
         momentum: Momentum; RS-BYOL does not state it, 0.9 is the common value.
         weight_decay: Factor of the L2 penalty on weights, 0 or more.
         weight_decay_end: The same at the end of the run, reached on a cosine; null keeps it constant.
@@ -115,6 +117,7 @@ class Sgd(Optimising):
 
     name: Literal["sgd"] = "sgd"
     lr: float = Field(default=0.2, gt=0)
+    lr_batch: int | None = Field(default=None, ge=1)
     lr_end: float = Field(default=0.002, ge=0)
     momentum: float = Field(default=0.9, ge=0, lt=1)
     weight_decay: float = Field(default=1e-5, ge=0)
@@ -132,7 +135,8 @@ class AdamW(Optimising):
     Attributes:
         name: The name that chooses this optimiser in a recipe.
         lr: The highest learning rate, after the warm-up; above 0.
-        lr_end: The lowest learning rate, at the end of the schedule or of a cycle; 0 or more.
+        lr_batch: Batch size that ``lr`` is stated for, as in :class:`Sgd`; null takes ``lr`` as it stands.
+        lr_end: The lowest learning rate, at the end of the schedule or of a cycle, whatever the batch; 0 or more.
         weight_decay: Factor of the decoupled weight decay, 0 or more.
         weight_decay_end: The same at the end of the run, reached on a cosine (Caron et al. 2021, appendix C); null
             keeps it constant.
@@ -142,6 +146,7 @@ class AdamW(Optimising):
 
     name: Literal["adamw"] = "adamw"
     lr: float = Field(default=1e-3, gt=0)
+    lr_batch: int | None = Field(default=None, ge=1)
     lr_end: float = Field(default=1e-6, ge=0)
     weight_decay: float = Field(default=0.04, ge=0)
     weight_decay_end: float | None = Field(default=None, ge=0)
@@ -164,7 +169,9 @@ class TrainSpec(Spec):
             ``epochs``.
         batch_size: Samples of one optimiser step, over all processes and micro-batches.
         accumulate: Micro-batches that make one optimiser step; must divide ``batch_size``.
-        clip_norm: Largest norm of the whole gradient; null never clips.
+        clip_norm: Largest norm of the whole gradient, over all parameters together; null never clips it.
+        clip_parameter_norm: Largest norm of the gradient of each parameter by itself, as DINO's published code clips;
+            null never clips it. Only one of the two can be set.
         optimiser: The optimiser and its learning rates, SGD or AdamW.
         schedule: How the learning rate goes from its highest to its lowest value.
         precision: ``bf16`` and ``16`` run under autocast with float32 weights; ``auto`` is ``bf16`` where the device
@@ -187,6 +194,7 @@ class TrainSpec(Spec):
     batch_size: int = Field(default=32, ge=2)
     accumulate: int = Field(default=1, ge=1)
     clip_norm: float | None = Field(default=None, gt=0)
+    clip_parameter_norm: float | None = Field(default=None, gt=0)
     optimiser: Optimiser = Sgd()
     schedule: Schedule = WarmRestarts()
     precision: TrainingPrecision = "auto"
@@ -207,6 +215,15 @@ class TrainSpec(Spec):
             raise ValueError(
                 f"batch_size {self.batch_size} does not split into {self.accumulate} micro-batches of two or more; "
                 "set train.accumulate to a divisor of train.batch_size"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _gradients_are_clipped_once(self) -> Self:
+        if self.clip_norm is not None and self.clip_parameter_norm is not None:
+            raise ValueError(
+                f"clip_norm is {self.clip_norm:g} and clip_parameter_norm is {self.clip_parameter_norm:g}; set "
+                "train.clip_norm=null to clip each parameter, or train.clip_parameter_norm=null to clip the whole"
             )
         return self
 
@@ -329,7 +346,9 @@ def _rate_scales(method: nn.Module, decay: float | None) -> dict[str, float]:
 
 def learning_rates(spec: TrainSpec, timeline: Timeline) -> NDArray[np.float64]:
     """The learning rate of every step, shape ``(steps,)``."""
-    return spec.schedule.build(spec.optimiser.lr, spec.optimiser.lr_end, timeline)
+    stated = spec.optimiser.lr_batch
+    high = spec.optimiser.lr * (1 if stated is None else spec.batch_size / stated)
+    return spec.schedule.build(high, spec.optimiser.lr_end, timeline)
 
 
 def weight_decays(spec: TrainSpec, steps: int) -> NDArray[np.float64]:

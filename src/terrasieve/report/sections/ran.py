@@ -88,6 +88,7 @@ def _facts(run: Run) -> Iterator[tuple[str, str]]:
             f"{card.backbone.name}, {card.backbone.channels} input channel(s), from views of {card.image_size} px",
         )
         yield "method and recipe", f"{card.method}, {card.recipe}"
+        yield from (("differs from its source", str(one)) for one in card.provenance.config.get("differs", ()))
         yield "weights SHA-256", card.weights_sha256 or "not recorded"
         yield from _source(card.provenance.data)
         if card.provenance.start is not None:

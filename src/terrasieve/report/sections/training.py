@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from terrasieve.report.charts import ACCENT, Chart, Trace, axis, finite, plain
 from terrasieve.report.run import Run
-from terrasieve.report.wording import duration, number
+from terrasieve.report.wording import duration, number, percent
 
 TITLES = {
     "loss": "Loss",
@@ -19,7 +19,12 @@ TITLES = {
     "images_per_s": "Images per second",
     "pool": "Samples in the pool",
 }
+_BESIDE = {
+    "knn_accuracy": {"student_knn_accuracy": "student, not exported", "teacher_knn_accuracy": "teacher, not exported"}
+}
+"""Columns that are drawn into the chart of another one, with the names of their lines, on the page of a single run."""
 _NOT_CURVES = {"step", "epoch", "seconds", "curation_seconds", "turnover", "effective_clusters", "data_wait", *TITLES}
+_NOT_CURVES |= {column for columns in _BESIDE.values() for column in columns}
 _MOST_POINTS = 1500
 
 
@@ -76,14 +81,17 @@ def curves(key: str, runs: Sequence[Run], titles: dict[str, str] | None = None) 
 
 
 def _curve(name: str, column: str, title: str, runs: Sequence[Run], among: int) -> Chart:
-    traces = tuple(_line(run, column, i if among > 1 else None) for i, run in enumerate(runs))
+    traces = tuple(_line(run, column, i if among > 1 else None, run.name) for i, run in enumerate(runs))
+    if among == 1 and (beside := [one for one in _BESIDE.get(column, {}).items() if runs[0].series(one[0])[1]]):
+        traces = (_line(runs[0], column, None, "exported encoder"),)
+        traces += tuple(_line(runs[0], other, i, name) for i, (other, name) in enumerate(beside, 1))
     line = {"color": "var(--faint)", "width": 1, "dash": "dot"}
     mark = {"type": "line", "xref": "x", "yref": "paper", "y0": 0, "y1": 1, "line": line}
     ends = "; ".join(f"{run.name} ends at {number(run.series(column)[1][-1])}" for run in runs)
     layout = {
         "xaxis": axis("step"),
         "yaxis": axis() | ({"tickformat": ".1%"} if column == "knn_accuracy" else {}),
-        "showlegend": among > 1,
+        "showlegend": len(traces) > 1,
         "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
         "margin": {"t": 12},
         "shapes": [] if among > 1 else [mark | {"x0": one.step, "x1": one.step} for one in runs[0].rounds],
@@ -91,7 +99,7 @@ def _curve(name: str, column: str, title: str, runs: Sequence[Run], among: int) 
     return Chart(name, title, f"{title} by step: {ends}", traces, layout, 210 if among == 1 else 260)
 
 
-def _line(run: Run, column: str, position: int | None) -> Trace:
+def _line(run: Run, column: str, position: int | None, name: str) -> Trace:
     steps, values = run.series(column)
     stride = -(-len(steps) // _MOST_POINTS)
     colour = ACCENT if position is None else f"var(--class-{position % 10})"
@@ -100,7 +108,7 @@ def _line(run: Run, column: str, position: int | None) -> Trace:
     return {
         "type": "scatter",
         "mode": "lines+markers" if sparse else "lines",
-        "name": plain(run.name),
+        "name": plain(name),
         # Counted from the end, so that the last value is drawn.
         "x": finite(steps[::-1][::stride][::-1]),
         "y": finite(values[::-1][::stride][::-1]),
@@ -119,4 +127,7 @@ def _facts(run: Run) -> tuple[tuple[str, str], ...]:
     facts += [("of it curation", duration(last["curation_seconds"]))] if last.get("curation_seconds") else []
     facts += [("images per second", number(statistics.median(speeds), 3))] if speeds else []
     facts += [("last loss", number(last["loss"]))] if "loss" in last else []
+    facts += (
+        [("teacher's initial weights left", percent(last["teacher_memory"], 1))] if "teacher_memory" in last else []
+    )
     return tuple(facts)
