@@ -299,7 +299,7 @@ def test_a_constant_encoder_is_noticed(name: str) -> None:
             optimiser.step()
             method.after_step(done / 10)
             monitor.update(output.embedding)
-            monitor.check()
+            monitor.judge(monitor.measure())
 
     with pytest.raises(CollapseError, match="all inputs give nearly the same vector"):
         train()

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from terrasieve.methods.base import Method, MethodSpec, StepOutput
-from terrasieve.methods.collapse import feature_std
+from terrasieve.methods.collapse import CollapseSign, feature_std
 from terrasieve.models.backbone import Encoder
 from terrasieve.models.heads import mlp_head
 from terrasieve.models.layers import pass_views, split_batchnorm
@@ -75,6 +75,7 @@ class Byol(Method):
 
     view_count = 2
     metric_names = ("cosine", "target_std")
+    collapse_signs = (CollapseSign("the teacher projects all inputs to nearly one vector", {"target_std": (0, 0.02)}),)
 
     def __init__(
         self,
