@@ -156,8 +156,10 @@ def configure(settings: Settings, arm: str, seed: int, samples: int) -> RunConfi
     if arm.startswith("dynamic"):
         batch = load_config(RECIPE, settings.recipe).train.batch_size
         features = f"{{name: bank, refresh: {settings.refresh}}}" if arm == "dynamic-bank" else "{name: clean}"
+        warmup = settings.warmup_steps * batch / samples
         values += [
-            f"curation.warmup={settings.warmup_steps * batch / samples}",
+            # The bank has to have seen every sample.
+            f"curation.warmup={max(1, warmup) if arm == 'dynamic-bank' else warmup}",
             f"curation.every={settings.round_steps * batch / round(settings.keep * samples)}",
             f"curation.keep={settings.keep}",
             f"curation.features={features}",

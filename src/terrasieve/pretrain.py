@@ -28,6 +28,7 @@ from terrasieve.probes.results import default_rows, input_row
 from terrasieve.runs import Provenance, RunFolder
 from terrasieve.sensors import BandStatistics
 from terrasieve.streams import Stream, generator
+from terrasieve.training.checkpoints import checkpoints
 from terrasieve.training.job import Curation, Evaluator, TrainingJob, TrainingResult
 from terrasieve.training.loop import train
 from terrasieve.training.schedules import make_timeline
@@ -76,11 +77,15 @@ def pretrain(
             when None. Curation, where the recipe has it, chooses among them.
 
     Raises:
-        ConfigError: The archive and the recipe do not fit, or the folder holds another run.
+        ConfigError: The archive and the recipe do not fit, the folder holds another run, or a new run is to curate
+            from the feature bank before it has seen every sample.
         TrainingError: See :func:`terrasieve.training.loop.train`.
     """
     if config.train.steps is None and (warning := config.train.schedule.warning(config.train.epochs)):
         console.print(f"[yellow]Warning:[/] {warning}", highlight=False)
+    # A run that an older version began goes on as it was asked to.
+    if not (resume and checkpoints(RunFolder(folder).checkpoints)):
+        _check_warmup(config)
     job = make_job(config, archive, folder, evaluate, subset)
     return train(job, fabric, resume)
 
@@ -155,6 +160,15 @@ def _pool(config: RunConfig, offered: NDArray[np.int64]) -> NDArray[np.int64]:
             f"samples is {config.samples}, but the archive holds {len(offered)}. Lower it, or set samples=null for all."
         )
     return np.sort(generator(Stream.SAMPLES, config.train.seed).permutation(offered)[: config.samples])
+
+
+def _check_warmup(config: RunConfig) -> None:
+    spec = config.curation
+    if spec is not None and isinstance(spec.features, FeatureBank) and spec.warmup < 1:
+        raise ConfigError(
+            f"curation.warmup is {spec.warmup:g} passes, after which the feature bank would know only a share of the "
+            "samples. Set curation.warmup=1 or more, or take curation.features=clean, which embeds them all."
+        )
 
 
 def _curation(config: RunConfig, archive: Archive, samples: int) -> Curation | None:
