@@ -100,7 +100,7 @@ def make_job(
     """Everything that training needs, built from a configuration and an archive; see :func:`pretrain`.
 
     Raises:
-        ConfigError: The archive holds fewer samples than asked for, or the views do not suit the method or backbone.
+        ConfigError: The views do not suit the method or backbone, or the run ends before its first round of curation.
         BandError: The archive lacks a sensor or band that the views want.
     """
     statistics = statistics_of(archive)
@@ -156,9 +156,10 @@ def _pool(config: RunConfig, offered: NDArray[np.int64]) -> NDArray[np.int64]:
     if config.samples is None:
         return offered
     if config.samples > len(offered):
-        raise ConfigError(
-            f"samples is {config.samples}, but the archive holds {len(offered)}. Lower it, or set samples=null for all."
+        console.print(
+            f"samples is {config.samples:,}, and {len(offered):,} are offered: all of them are taken.", highlight=False
         )
+        return offered
     return np.sort(generator(Stream.SAMPLES, config.train.seed).permutation(offered)[: config.samples])
 
 

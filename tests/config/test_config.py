@@ -99,10 +99,17 @@ def test_what_the_paper_states_is_in_its_recipes(name: str) -> None:
     assert config.train.epochs == 400
     assert config.train.batch_size == (64 if name == "rs-byol-1-bs64" else 32)
     assert config.train.accumulate == 1
-    assert config.samples == (150_000 if name == "rs-byol-1-150k" else None)
+    assert config.samples == (150_000 if name == "rs-byol-1-150k" else 90_000)
     assert "arXiv 2205.02049" in config.source
     assert "Not published, ours" in config.source
     assert off_boundary_warning(config.train.epochs, 10, 2) is not None
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in recipe_names() if name.startswith("rs-") and name.endswith("-small")]
+)
+def test_small_recipes_take_the_whole_archive(name: str) -> None:
+    assert load_config(name).samples is None
 
 
 OPTICAL = BandPick(sensor="optical", bands="rs-byol", count=1)

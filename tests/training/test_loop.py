@@ -258,6 +258,21 @@ def test_a_batch_that_does_not_split_over_processes_and_micro_batches_is_refused
         train(job, fabric)
 
 
+@pytest.mark.parametrize(("samples", "taken"), [(None, 23), (23, 23), (7, 7), (24, 23), (90_000, 23)])
+def test_samples_are_taken_up_to_the_number_asked_for(
+    samples: int | None,
+    taken: int,
+    archive: Archive,
+    plain_config: MakeConfig,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    pool = make_job(plain_config(f"samples={'null' if samples is None else samples}"), archive, tmp_path).pool
+    assert len(np.unique(pool)) == len(pool) == taken
+    said = "all of them are taken" in capsys.readouterr().err
+    assert said == (samples is not None and samples > 23)
+
+
 # --------------------------------------------------------------------------- it stops
 
 

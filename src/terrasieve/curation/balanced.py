@@ -61,6 +61,7 @@ class BalancedClusters(Curator):
         with watch.stage("fit"):
             tree, fitted = self._fit(pool, keys, seed, device)
         counts = [len(centroids) for centroids in tree.centroids_]
+        asked = list(self.levels or default_levels(len(pool)))
         with watch.stage("assign"):
             leaves, distances = assign_units(tree, pool, counts[0])
         with watch.stage("draw"):
@@ -68,7 +69,12 @@ class BalancedClusters(Curator):
             # Sizes of all rows, not of those that the tree was fitted on: quotas count what there is to draw.
             quotas = tree_quotas(sizes, tree.parents_, keep, seed)
             chosen = draw(leaves, distances, quotas, keys, self.diversity)
-        facts = {"levels": counts, "fitted_on": fitted, "mean_squared_distance": float(distances.mean())}
+        facts = {
+            "levels": counts,
+            "levels_asked": asked,
+            "fitted_on": fitted,
+            "mean_squared_distance": float(distances.mean()),
+        }
         return make_selection(
             pool, chosen, curator=self, seed=seed, seconds=watch.seconds, leaves=leaves, groups=counts[0], facts=facts
         )

@@ -200,7 +200,7 @@ class CollapseMonitor:
 
     def _centred(self, rows: Tensor) -> Tensor:
         """Rows less the mean of the rows of their update."""
-        parts = rows.split(self._sizes) if self._sizes else [rows]
+        parts = torch.split(rows, self._sizes) if self._sizes else [rows]
         return torch.cat([part - part.mean(dim=0) for part in parts])
 
     def _explain(self, reading: CollapseReading, rows: int) -> str:

@@ -206,7 +206,8 @@ class Meters:
             shared = self.fabric.all_reduce(numbers.to(self.fabric.device), reduce_op="mean")
             assert isinstance(shared, Tensor)
             numbers = shared.cpu()
-        losses, reading, measured = numbers.split([len(self._losses), len(CollapseReading._fields), len(names)])
+        sizes = [len(self._losses), len(CollapseReading._fields), len(names)]
+        losses, reading, measured = torch.split(numbers, sizes)
         return losses.float(), CollapseReading(*reading.tolist()), dict(zip(names, measured.tolist(), strict=True))
 
     def _check_losses(self, losses: Tensor, step: int) -> None:
