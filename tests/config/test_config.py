@@ -105,6 +105,18 @@ def test_what_the_paper_states_is_in_its_recipes(name: str) -> None:
     assert off_boundary_warning(config.train.epochs, 10, 2) is not None
 
 
+@pytest.mark.parametrize("name", sorted(PAPER))
+def test_crops_and_blur_of_the_papers_recipes_are_those_of_byol(name: str) -> None:
+    """Grill et al. 2020, appendix B: one distribution of augmentations for each of the two views."""
+    views = load_config(name).views.views
+    assert [view.augmentation.blur for view in views] == [1.0, 0.1]
+    assert [view.kernel for view in views] == [23, 23]
+    for view in views:
+        assert view.augmentation.crop_scale == (0.08, 1.0)
+        assert view.augmentation.crop_ratio == (3 / 4, 4 / 3)
+        assert view.augmentation.blur_sigma == (0.1, 2.0)
+
+
 @pytest.mark.parametrize(
     "name", [name for name in recipe_names() if name.startswith("rs-") and name.endswith("-small")]
 )
