@@ -57,7 +57,7 @@ class RunConfig(Spec):
         name: What the recipe is called, in lists and on the model's card.
         description: One sentence for the list of recipes.
         source: The publication, and which values are ours rather than published.
-        samples: Train on this many samples of the archive, drawn with the run's seed; null takes all.
+        samples: Train on at most this many samples of the archive, drawn with the run's seed; null takes all.
         views: What the method sees of a sample.
         model: Which network is trained, for how many bands, and from which weights.
         method: Which self-supervised method trains it, with the method's own settings.

@@ -29,6 +29,7 @@ from terrasieve.probes.results import default_rows, input_row
 from terrasieve.runs import Provenance, RunFolder, StartingWeights
 from terrasieve.sensors import BandStatistics
 from terrasieve.streams import Stream, generator
+from terrasieve.training.checkpoints import checkpoints
 from terrasieve.training.job import Curation, Evaluator, TrainingJob, TrainingResult
 from terrasieve.training.loop import train
 from terrasieve.training.schedules import make_timeline
@@ -78,11 +79,15 @@ def pretrain(
             when None. Curation, where the recipe has it, chooses among them.
 
     Raises:
-        ConfigError: The archive and the recipe do not fit, or the folder holds another run.
+        ConfigError: The archive and the recipe do not fit, the folder holds another run, or a new run is to curate
+            from the feature bank before it has seen every sample.
         TrainingError: See :func:`terrasieve.training.loop.train`.
     """
     if config.train.steps is None and (warning := config.train.schedule.warning(config.train.epochs)):
         console.print(f"[yellow]Warning:[/] {warning}", highlight=False)
+    # A run that an older version began goes on as it was asked to.
+    if not (resume and checkpoints(RunFolder(folder).checkpoints)):
+        _check_warmup(config)
     job = make_job(config, archive, folder, evaluate, subset)
     if job.start is not None and fabric.is_global_zero:
         console.print(str(job.start), highlight=False)
@@ -99,7 +104,7 @@ def make_job(
     """Everything that training needs, built from a configuration and an archive; see :func:`pretrain`.
 
     Raises:
-        ConfigError: The archive holds fewer samples than asked for, or the views do not suit the method or backbone, or
+        ConfigError: The views do not suit the method or backbone, the run ends before its first round of curation, or
             ``model.init`` names weights of another network, or none.
         CheckpointError: The weights that ``model.init`` names cannot be read or downloaded.
         BandError: The archive lacks a sensor or band that the views want.
@@ -162,10 +167,20 @@ def _pool(config: RunConfig, offered: NDArray[np.int64]) -> NDArray[np.int64]:
     if config.samples is None:
         return offered
     if config.samples > len(offered):
-        raise ConfigError(
-            f"samples is {config.samples}, but the archive holds {len(offered)}. Lower it, or set samples=null for all."
+        console.print(
+            f"samples is {config.samples:,}, and {len(offered):,} are offered: all of them are taken.", highlight=False
         )
+        return offered
     return np.sort(generator(Stream.SAMPLES, config.train.seed).permutation(offered)[: config.samples])
+
+
+def _check_warmup(config: RunConfig) -> None:
+    spec = config.curation
+    if spec is not None and isinstance(spec.features, FeatureBank) and spec.warmup < 1:
+        raise ConfigError(
+            f"curation.warmup is {spec.warmup:g} passes, after which the feature bank would know only a share of the "
+            "samples. Set curation.warmup=1 or more, or take curation.features=clean, which embeds them all."
+        )
 
 
 def _curation(config: RunConfig, archive: Archive, samples: int) -> Curation | None:
