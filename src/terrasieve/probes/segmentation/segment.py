@@ -232,7 +232,7 @@ def segment(
 def with_pixel_floor(encoder: Encoder, card: EncoderCard, seed: int) -> tuple[Candidate, ...]:
     """A trained encoder, its own backbone untrained, and the pixels, whose bands are always joined."""
     return (
-        Candidate(card.recipe, encoder, encoder.channels),
+        Candidate(card.recipe, encoder, encoder.channels, calibrates=True),
         untrained(card.backbone, seed, device_of(encoder)),
         Candidate(PER_PIXEL, PixelValues(), 1, is_floor=True),
     )
