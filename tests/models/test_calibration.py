@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from terrasieve.models.backbone import BackboneSpec, build_encoder
 from terrasieve.models.calibration import batch_norms, calibrated, calibrated_each
 from terrasieve.models.layers import SplitBatchNorm2d
+from terrasieve.models.teacher import Teacher
 
 EPS = 1e-5
 KINDS = [nn.BatchNorm2d, SplitBatchNorm2d, BatchNormAct2d]
@@ -78,6 +79,14 @@ def test_the_network_stays_as_it_is_and_its_copy_can_be_trained_on() -> None:
     for name, parameter in found.named_parameters():
         assert torch.equal(parameter, before[name])
         assert parameter.grad is None
+
+
+def test_a_teacher_is_measured_though_its_passes_write_no_statistics() -> None:
+    model = network(nn.BatchNorm2d)
+    teacher = Teacher(model).model
+    found, expected = calibrated(teacher, pixels()), calibrated(model, pixels())
+    assert all(torch.equal(value, expected.state_dict()[name]) for name, value in found.state_dict().items())
+    assert not any(norm.track_running_stats for norm in batch_norms(found))
 
 
 def test_each_copy_has_the_statistics_of_its_own_pixels() -> None:

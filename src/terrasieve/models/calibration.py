@@ -56,8 +56,10 @@ def calibrated_each(network: Network, batches: Iterable[Sequence[Tensor]], count
         return (network,) * count
     copies = tuple(copy.deepcopy(network).eval() for _ in range(count))
     norms = [norm for one in copies for norm in batch_norms(one)]
-    momenta = [norm.momentum for norm in norms]
+    kept = [(norm.momentum, norm.track_running_stats) for norm in norms]
     for norm in norms:
+        # A teacher's are there, but no forward pass writes them.
+        norm.track_running_stats = True
         norm.reset_running_stats()
         # The plain mean over all batches, instead of one that forgets. Only these layers are in training: others, which
         # drop paths, would draw random numbers.
@@ -66,7 +68,7 @@ def calibrated_each(network: Network, batches: Iterable[Sequence[Tensor]], count
     for batch in batches:
         for one, pixels in zip(copies, batch, strict=True):
             one(pixels)
-    for norm, momentum in zip(norms, momenta, strict=True):
-        norm.momentum = momentum
+    for norm, (momentum, tracks) in zip(norms, kept, strict=True):
+        norm.momentum, norm.track_running_stats = momentum, tracks
         norm.eval()
     return copies
