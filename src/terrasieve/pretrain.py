@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from lightning_fabric import Fabric
 from numpy.typing import NDArray
+from torch import Tensor
 
 from terrasieve import __version__
 from terrasieve.archive.protocol import Archive
@@ -23,6 +24,7 @@ from terrasieve.embeddings.inputs import EncoderInput, resolve_inputs, views_as_
 from terrasieve.embeddings.stream import device_of
 from terrasieve.errors import ConfigError
 from terrasieve.models.backbone import Encoder, build_encoder, check_sizes
+from terrasieve.models.calibration import CALIBRATION_BATCH, CALIBRATION_SAMPLES, batch_norms, calibrated
 from terrasieve.models.export import EncoderCard, save_encoder
 from terrasieve.probes.online import OnlineKnn
 from terrasieve.probes.results import default_rows, input_row
@@ -32,11 +34,12 @@ from terrasieve.streams import Stream, generator
 from terrasieve.training.checkpoints import checkpoints
 from terrasieve.training.job import Curation, Evaluator, TrainingJob, TrainingResult
 from terrasieve.training.loop import train
+from terrasieve.training.pool import Batch, ViewReader
 from terrasieve.training.schedules import make_timeline
 from terrasieve.training.spec import FeatureBank
 from terrasieve.views.places import Places
 from terrasieve.views.plan import ViewPlanner
-from terrasieve.views.render import Normaliser
+from terrasieve.views.render import Normaliser, render
 
 _MAY_DIFFER_ON_RESUME: Any = {
     "train": {
@@ -118,18 +121,27 @@ def make_job(
     card = _card(config, archive, planner, statistics)
     start = None if config.model.init is None else start_from(encoder, config.model.init, card)
 
+    normaliser = Normaliser(archive.sensors, statistics)
+    # Among the samples of the run alone: others may be held out.
+    places = Places.of(archive, pool) if any(branch.time for branch in config.views.branches) else None
+
     def export(trained: Encoder, step: int) -> None:
+        crops = _training_crops(archive, pool, planner, normaliser, places, device_of(trained))
+        measured = calibrated(trained, crops)
         hardware = describe_device(device_of(trained))
         done = {"step": step, "samples": len(pool), "hardware": hardware, "start": start}
-        provenance = card.provenance.model_copy(update=done)
-        save_encoder(RunFolder(folder).encoder, trained, card.model_copy(update={"provenance": provenance}))
+        written = {
+            "provenance": card.provenance.model_copy(update=done),
+            "calibrated_on": "training crops" if batch_norms(trained) else None,
+        }
+        save_encoder(RunFolder(folder).encoder, measured, card.model_copy(update=written))
 
     return TrainingJob(
         method=config.method.build(encoder, [branch.count for branch in config.views.branches], config.train.seed),
         archive=archive,
         pool=pool,
         planner=planner,
-        normaliser=Normaliser(archive.sensors, statistics),
+        normaliser=normaliser,
         spec=config.train,
         folder=folder,
         config=_compared_on_resume(config, archive, pool, start),
@@ -138,8 +150,7 @@ def make_job(
         start=start,
         evaluate=evaluate,
         curation=_curation(config, archive, len(pool)),
-        # Among the samples of the run alone: others may be held out.
-        places=Places.of(archive, pool) if any(branch.time for branch in config.views.branches) else None,
+        places=places,
     )
 
 
@@ -181,6 +192,28 @@ def _check_warmup(config: RunConfig) -> None:
             f"curation.warmup is {spec.warmup:g} passes, after which the feature bank would know only a share of the "
             "samples. Set curation.warmup=1 or more, or take curation.features=clean, which embeds them all."
         )
+
+
+def _training_crops(
+    archive: Archive,
+    pool: NDArray[np.int64],
+    planner: ViewPlanner,
+    normaliser: Normaliser,
+    places: Places | None,
+    device: torch.device,
+) -> Iterator[Tensor]:
+    """Views of samples of a run, as its first steps would show them, in equal batches of all branches together.
+
+    Views of other sizes than the first branch's, which the card names, are left out.
+    """
+    drawn = generator(Stream.CALIBRATION, planner.seed).permutation(pool)
+    own = [i for i, view in enumerate(planner.recipe.views) if view.size == planner.recipe.views[0].size]
+    drawn = drawn[: CALIBRATION_SAMPLES // len(own)]
+    size = min(len(drawn), max(1, CALIBRATION_BATCH // len(own)))
+    reader = ViewReader(archive, planner, size, places)
+    for step in range(len(drawn) // size):
+        raws = reader[Batch(step, drawn[step * size :][:size], 0)]
+        yield torch.cat([render(raws[i], normaliser, device) for i in own])
 
 
 def _curation(config: RunConfig, archive: Archive, samples: int) -> Curation | None:

@@ -135,6 +135,7 @@ class Stream(Enum):
     ARCHIVE_SPLIT = Seeded(Owner.MEASUREMENT, "the split of samples or groups of an archive that comes without one")
     FOLDS = Seeded(Owner.MEASUREMENT, "the groups of each fold")
     BOOTSTRAP = Seeded(Owner.MEASUREMENT, "the resamples of a bootstrap interval")
+    CALIBRATION = Seeded(Owner.MEASUREMENT, "the samples whose pixels batch normalisation is measured on")
     ONLINE_PROBE = Seeded(Owner.MEASUREMENT, "the samples of the probe that runs in training")
     MLP_WEIGHTS = Seeded(Owner.MEASUREMENT, "the initial weights of an MLP probe", "torch")
     MLP_BATCHES = Seeded(Owner.MEASUREMENT, "the batches of an MLP probe", "torch")

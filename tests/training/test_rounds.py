@@ -25,7 +25,7 @@ from terrasieve.config import RunConfig
 from terrasieve.curation.balanced import BalancedClusters
 from terrasieve.curation.curator import Selection
 from terrasieve.embeddings.inputs import EncoderInput, join
-from terrasieve.embeddings.stream import EmbedSettings, embed_batches
+from terrasieve.embeddings.stream import EmbedSettings, calibrated_encoders, embed_batches
 from terrasieve.errors import ConfigError, CurationError
 from terrasieve.methods.byol import Byol
 from terrasieve.models.backbone import Encoder
@@ -114,7 +114,9 @@ def test_a_pool_is_chosen_by_the_slow_encoders_clean_features(
         given.append(np.array(vectors))
         settings = EmbedSettings(size=32, batch_size=4)
         inputs = [EncoderInput.parse("s2:B02"), EncoderInput.parse("s1:VV")]
-        found = embed_batches(job.method.target_encoder, archive, inputs, job.normaliser, settings)
+        shown = (archive, inputs, job.normaliser, settings)
+        encoders = calibrated_encoders(job.method.target_encoder, *shown, job.pool, job.spec.seed)
+        found = embed_batches(encoders, *shown)
         expected.append(join(np.concatenate([vectors for _, vectors in found])))
         return choose(curator, vectors, keep, seed, device, numbers)
 
@@ -391,12 +393,12 @@ for features in ("clean", "bank"):
         result = train(plain_job_with_rounds(plain_job, config, open_archive(sys.argv[1]), folder), fabric)
     assert result.steps == 9
 
-# With batch normalisation, whose running statistics each process has of its own batches.
+# With batch normalisation, which every process measures on the same samples.
 seen, embed = [], round_features.embed_batches
 
-def noted(encoder, *rest):
-    seen.append([buffer.double().sum().item() for buffer in encoder.buffers()])
-    return embed(encoder, *rest)
+def noted(encoders, *rest):
+    seen.append([buffer.double().sum().item() for encoder in encoders for buffer in encoder.buffers()])
+    return embed(encoders, *rest)
 
 round_features.embed_batches = noted
 for features in ("clean", "bank"):

@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field, ValidationError
 from safetensors import SafetensorError
@@ -39,6 +40,8 @@ class EncoderCard(Spec):
         sensors: Sensors of the archive that it was trained on, by key.
         view_bands: Of each view, the bands that could fill its channels, as ``sensor:band``.
         statistics: Mean, deviation and range of each sensor's bands, by which its pixels were normalised.
+        calibrated_on: What the statistics of batch normalisation were measured on, ``training crops``; null where they
+            are the running ones of training, or there are none.
         provenance: Where it comes from: data, configuration, step, versions, hardware.
         weights_sha256: SHA-256 of the weights file in hexadecimal; null before it is written.
     """
@@ -50,6 +53,7 @@ class EncoderCard(Spec):
     sensors: Mapping[str, Sensor]
     view_bands: tuple[tuple[str, ...], ...]
     statistics: Mapping[str, tuple[BandStatistics, ...]]
+    calibrated_on: Literal["training crops"] | None = None
     provenance: Provenance = Field(default_factory=Provenance)
     weights_sha256: str | None = None
 

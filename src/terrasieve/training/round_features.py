@@ -15,7 +15,7 @@ from torch import Tensor
 
 from terrasieve.console import track
 from terrasieve.embeddings.inputs import join
-from terrasieve.embeddings.stream import EmbedSettings, embed_batches
+from terrasieve.embeddings.stream import EmbedSettings, calibrated_encoders, embed_batches
 from terrasieve.errors import CurationError
 from terrasieve.models.backbone import Encoder
 from terrasieve.runs import RunFolder
@@ -100,13 +100,10 @@ class RoundFeatures:
     def _embed(self, encoder: Encoder, samples: NDArray[np.int64]) -> NDArray[np.float32]:
         """Vectors ``(n, d)`` of samples, each process embedding every so-manieth batch into one mapped file.
 
-        The batches do not depend on the number of processes, and so neither do the vectors.
+        Batch normalisation is measured on candidates of the round, for each input, by every process alike. Neither that
+        nor the batches depend on the number of processes, and so neither do the vectors.
         """
         spec, ranks = self.curation.spec, self.fabric.world_size
-        if ranks > 1:
-            # Running statistics are of each process's own batches; as in training, those of the first one count.
-            for buffer in encoder.buffers():
-                torch.distributed.broadcast(buffer, 0)
         path = RunFolder(self.job.folder).curation / ".features.npy"
         shape = (len(samples), len(self.curation.inputs) * encoder.features)
         if self.fabric.is_global_zero:
@@ -117,9 +114,9 @@ class RoundFeatures:
         own = [samples[block * spec.batch_size :][: spec.batch_size] for block in blocks]
         settings = EmbedSettings(size=spec.size, batch_size=spec.batch_size)
         if own:
-            batches = embed_batches(
-                encoder, self.job.archive, self.curation.inputs, self.job.normaliser, settings, np.concatenate(own)
-            )
+            shown_as = (self.job.archive, self.curation.inputs, self.job.normaliser, settings)
+            encoders = calibrated_encoders(encoder, *shown_as, self.job.pool, self.job.spec.seed)
+            batches = embed_batches(encoders, *shown_as, np.concatenate(own))
             shown = track(batches, "curate: embed (batches)", total=len(own)) if self.fabric.is_global_zero else batches
             for block, (_, found) in zip(blocks, shown, strict=True):
                 vectors[block * spec.batch_size :][: len(found)] = join(found)
