@@ -7,7 +7,8 @@ shown as B04, B03 and B02 joined, the ocean as VV. Accuracy on the test split of
 
 * ``*_statistics_knn``, ``*_statistics_linear``: the kNN and the logistic probe on image statistics of the bands.
 * ``land_bands_statistics_*``: the same on B02, B03, B04, B08, B11, VV and VH together.
-* ``*_supervised``: a ResNet18 trained from scratch on the train split, by the protocol ``end-to-end``.
+* ``*_supervised``: seven convolutions trained from scratch on the train split, by the protocol ``end-to-end``. They
+  keep every second pixel at first, where a ResNet18 keeps every fourth and takes more epochs to see thin lines.
 * ``ocean_swh_statistics``, ``ocean_wind_statistics``: R2 of ridge regression on the statistics.
 
 ``--quick`` takes 1,500 samples a world and fewer epochs, which is not enough for the network to converge.
@@ -21,10 +22,13 @@ import argparse
 import json
 import tempfile
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import torch
+from torch import nn
 
 from machine import describe
 from terrasieve.archive.opening import open_archive
@@ -34,7 +38,7 @@ from terrasieve.archive.protocol import Archive
 from terrasieve.console import console
 from terrasieve.embeddings.inputs import EncoderInput
 from terrasieve.embeddings.stream import EmbedSettings
-from terrasieve.models.backbone import BackboneSpec, build_encoder
+from terrasieve.models.backbone import Encoder
 from terrasieve.parallel import spare_cores
 from terrasieve.probes.compare import ProbeTask, embed_candidate, measure_probe, prepare
 from terrasieve.probes.finetune import EndToEndSettings, train_end_to_end
@@ -47,6 +51,11 @@ from terrasieve.simulation.sea import SimulatedOceanSpec
 RGB, VV = EncoderInput(sensor="s2", bands=("B04", "B03", "B02")), EncoderInput(sensor="s1", bands=("VV",))
 OPTICAL = EncoderInput(sensor="s2", bands=("B02", "B03", "B04", "B08", "B11"))
 RADAR = EncoderInput(sensor="s1", bands=("VV", "VH"))
+
+WIDTHS = (24, 32, 64, 64, 128, 128, 192)
+"""Channels after each convolution of the network."""
+WAVES = (("swh", "swh"), ("wind", "wind_speed"))
+"""Targets of the ocean besides the class: short names and columns."""
 
 
 class Effort(NamedTuple):
@@ -62,7 +71,7 @@ def main() -> None:
     arguments.add_argument("--quick", action="store_true", help="fewer samples and epochs")
     arguments.add_argument("--seed", type=int, default=0, help="of the samples, the weights and the probes")
     given = arguments.parse_args()
-    effort = Effort(1500, 4) if given.quick else Effort(4000, 12)
+    effort = Effort(1500, 6) if given.quick else Effort(4000, 20)
     console.print(describe(given.seed), highlight=False)
     land = SimulatedSpec(seed=given.seed, samples=effort.samples, zipf=0, redundancy=0)
     ocean = SimulatedOceanSpec(seed=given.seed, samples=effort.samples, zipf=0)
@@ -81,10 +90,6 @@ def main() -> None:
             found[f"{name}_supervised"] = supervised(task, shown, effort.epochs)
             console.print(found, highlight=False)
     print(json.dumps({key: round(value, 4) for key, value in found.items()}))
-
-
-WAVES = (("swh", "swh"), ("wind", "wind_speed"))
-"""Targets of the ocean besides the class: short names and columns."""
 
 
 def task_of(archive: Archive, inputs: Sequence[EncoderInput], seed: int, target: str = "label") -> ProbeTask:
@@ -118,10 +123,21 @@ def waves(archive: Archive, target: str, seed: int) -> float:
 
 
 def supervised(task: ProbeTask, shown: EncoderInput, epochs: int) -> float:
-    """Accuracy of a ResNet18 that saw the train split and its labels alone."""
-    encoder = build_encoder(BackboneSpec(name="resnet18", channels=len(shown.bands)), task.seed)
-    settings = EndToEndSettings(epochs=epochs)
-    return train_end_to_end("resnet18", encoder, InputRow((shown,)), task, settings).row.metrics["accuracy"]
+    """Accuracy of a small network that saw the train split and its labels alone."""
+    settings = EndToEndSettings(epochs=epochs, learning_rate=3e-3, weight_decay=0.05)
+    network = small_network(len(shown.bands), task.seed)
+    return train_end_to_end("seven convolutions", network, InputRow((shown,)), task, settings).row.metrics["accuracy"]
+
+
+def small_network(channels: int, seed: int) -> Encoder:
+    """Seven convolutions of 3 by 3, the first and every other one of stride 2, each normalised; untrained."""
+    layers: list[nn.Module] = []
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        for position, (before, after) in enumerate(pairwise((channels, *WIDTHS))):
+            stride = 2 if position % 2 == 0 else 1
+            layers += [nn.Conv2d(before, after, 3, stride, 1, bias=False), nn.BatchNorm2d(after), nn.ReLU()]
+    return Encoder(nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten()), channels, WIDTHS[-1])
 
 
 if __name__ == "__main__":

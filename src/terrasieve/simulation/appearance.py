@@ -16,11 +16,11 @@ from terrasieve.simulation.imaging import OPTICAL_BLUR, RADAR_BLUR
 from terrasieve.simulation.matching import Target, draw_target, match
 from terrasieve.simulation.signatures import spectra
 
-_CONTRAST, _RADAR_CONTRAST = (0.22, 0.35), (2.5, 4.0)
+_CONTRAST, _RADAR_CONTRAST = (0.32, 0.45), (3.0, 4.0)
 """Least and greatest standard deviation of the logarithm of reflectance, and of sigma0 in dB."""
 _BAND_SIGMA = 0.1
 """Standard deviation by which the logarithms of brightness and of contrast differ from band to band."""
-_COLOUR = 0.35
+_COLOUR = 0.25
 """Share of the logarithm of a colour's distance from the mean of all covers that is kept."""
 _VV, _CROSS = (-12.0, -9.0), (5.5, 7.5)
 """Sigma0 of a scene in VV, and how far below it VH is, in dB."""

@@ -33,9 +33,9 @@ def draw_form(cover: str, rng: np.random.Generator, cells: Cells) -> Field:
 
 
 def _fields(rng: np.random.Generator, cells: Cells) -> Field:
-    """Parcels, each of one tone and with the stripes of sowing in a direction of its own, 3 to 6 pixels apart."""
+    """Parcels, each of one tone and with the stripes of sowing in a direction of its own, 4 to 8 pixels apart."""
     size, count = len(cells), cells.max() + 1
-    angle, period = rng.uniform(0, np.pi, count), rng.uniform(3, 6, count)
+    angle, period = rng.uniform(0, np.pi, count), rng.uniform(4, 8, count)
     # Whole waves across the scene, so that stripes meet at its edges.
     waves_y, waves_x = np.round(size / period * np.stack([np.sin(angle), np.cos(angle)])).astype(np.float32)
     y, x = np.mgrid[:size, :size].astype(np.float32) / size
@@ -60,7 +60,7 @@ def _crowns(rng: np.random.Generator, cells: Cells) -> Field:
 
 def _plantation(rng: np.random.Generator, cells: Cells) -> Field:
     """Points on a square lattice, as trees are planted."""
-    across, down = _square_lattice(rng, len(cells), rng.uniform(5, 6.5))
+    across, down = _square_lattice(rng, len(cells), rng.uniform(6, 8))
     points: Field = np.exp(1.2 * (np.cos(2 * np.pi * across) + np.cos(2 * np.pi * down)))
     return points
 

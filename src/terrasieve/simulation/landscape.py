@@ -16,7 +16,7 @@ from terrasieve.simulation.fields import Field, random_field
 from terrasieve.simulation.forms import draw_form
 from terrasieve.simulation.signatures import COVERS
 
-_MAIN_SHARE = (0.72, 0.98)
+_MAIN_SHARE = (0.8, 0.98)
 """Share of a scene that its main cover is laid on; roads and rivers take a little of it again."""
 _PARCEL_PIXELS = (7.0, 20.0)
 _NAMES = [cover.name for cover in COVERS]

@@ -20,9 +20,9 @@ from terrasieve.simulation.fields import Field
 
 _OCTAVES = 6
 """Places in the spectrum at which a power is drawn: 1, 2, 4, ... cycles a picture, and on to the highest."""
-_OCTAVE_SIGMA = 0.5
+_OCTAVE_SIGMA = 0.35
 """Standard deviation by which the logarithm of the power at each of these leaves the power law."""
-_SKEW_SIGMA, _TAIL_SIGMA = 0.25, 0.15
+_SKEW_SIGMA, _TAIL_SIGMA = 0.35, 0.2
 _FLOOR = 1e-3
 """Power that a ring of the spectrum has at least, of the mean of all: what is not there is not made of rounding."""
 

@@ -52,7 +52,7 @@ _GAIN_SIGMA = 1.2
 """Standard deviation of a vignette's gain, in dB."""
 _CONTRAST, _CONTRAST_SIGMA, _CONTRASTS = 1.6, 0.2, (1.2, 4.0)
 """Contrast of a vignette over that of its waves alone, the spread of its logarithm, and its bounds in dB."""
-_SLOPES = (0.8, 1.6)
+_SLOPES = (0.6, 1.8)
 """Slope of the power spectral density, see :func:`terrasieve.simulation.matching.match`."""
 _GRAIN = np.float32(0.3)
 """Standard deviation in dB."""
