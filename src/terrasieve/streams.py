@@ -118,11 +118,13 @@ class Stream(Enum):
     LAND_DAY = Counted(Owner.LAND, "the day of a scene", top=5)
     LAND_JITTER = Counted(Owner.LAND, "the days between a sample and its scene", top=6)
     LAND_CLOUDS = Counted(Owner.LAND, "whether a sample has clouds", top=7)
+    LAND_APPEARANCE = Counted(Owner.LAND, "colours, contrast and spectra of a scene", top=8)
     SEA_CONDITIONS = Counted(Owner.SEA, "phenomenon, wind, waves, place and time of a vignette", top=0)
     SEA_WAVES = Counted(Owner.SEA, "the phases of the waves", top=1)
     SEA_SCENERY = Counted(Owner.SEA, "what the phenomenon looks like", top=2)
     SEA_SPECKLE = Counted(Owner.SEA, "the speckle", top=3)
     SEA_SPLIT = Counted(Owner.SEA, "the split of a vignette", top=4)
+    SEA_CALIBRATION = Counted(Owner.SEA, "level, contrast and spectrum of a vignette", top=5)
 
     # ---------------------------------------------------------------- a selection
     # These two are one sequence: the first numbers become the multipliers of a hash, or decide which rows are compared.
