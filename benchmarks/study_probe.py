@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import copy
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from study_settings import Settings
 from terrasieve.archive.protocol import Archive
@@ -20,11 +19,13 @@ from terrasieve.embeddings.inputs import EncoderInput, join
 from terrasieve.embeddings.stream import (
     EmbedSettings,
     RawBatch,
+    device_of,
     embed_batch,
     inference_copy,
     prepare_batch,
     read_batches,
 )
+from terrasieve.models.calibration import calibrated
 from terrasieve.probes.knn import KnnProbe
 from terrasieve.probes.linear.logistic import LogisticProbe
 from terrasieve.probes.splits import make_splits
@@ -70,7 +71,7 @@ class StudyProbe:
 
     def __call__(self, encoder: nn.Module) -> Mapping[str, float]:
         """Measure, write the record, and give the run's log the kNN accuracy, averaged over all but the head."""
-        frozen = inference_copy(self._calibrated(encoder), self._settings.precision)
+        frozen = [inference_copy(calibrated(encoder, self._pixels(encoder)), self._settings.precision)] * len(BANDS)
         train, scored = (np.concatenate([self._embed(frozen, batch) for batch in batches]) for batches in self._batches)
         measured = {
             name: score(probe.fit(train, self._labels[0]).predict(scored), self._labels[1], self._classes, self._groups)
@@ -80,22 +81,12 @@ class StudyProbe:
             file.write(json.dumps(measured) + "\n")
         return {"knn_accuracy": measured["knn"]["macro"]}
 
-    @torch.no_grad()
-    def _calibrated(self, encoder: nn.Module) -> nn.Module:
-        """A copy whose batch normalisation has the statistics of labelled images."""
-        calibrated = copy.deepcopy(encoder).eval()
-        norms = [module for module in calibrated.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
-        for norm in norms:
-            norm.reset_running_stats()
-            # The plain mean over all batches, instead of one that forgets.
-            norm.momentum = None
-            norm.train()
-        for batch in self._batches[0][:CALIBRATION_BATCHES] if norms else []:
-            device = next(calibrated.parameters()).device
-            calibrated(torch.cat(prepare_batch(batch, self._inputs, self._normaliser, None, device)))
-        return calibrated
+    def _pixels(self, encoder: nn.Module) -> Iterator[Tensor]:
+        """Labelled images, all bands together, on the encoder's device."""
+        for batch in self._batches[0][:CALIBRATION_BATCHES]:
+            yield torch.cat(prepare_batch(batch, self._inputs, self._normaliser, None, device_of(encoder)))
 
-    def _embed(self, frozen: nn.Module, batch: RawBatch) -> NDArray[np.float32]:
+    def _embed(self, frozen: Sequence[nn.Module], batch: RawBatch) -> NDArray[np.float32]:
         return join(embed_batch(frozen, batch, self._inputs, self._normaliser, self._settings))
 
 

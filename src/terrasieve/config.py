@@ -59,7 +59,7 @@ class RunConfig(Spec):
         source: The publication, and which values are ours rather than published.
         differs: What the publication, or the code that belongs to it, does in another way than this recipe, a sentence
             each; none where there is no publication to follow.
-        samples: Train on this many samples of the archive, drawn with the run's seed; null takes all.
+        samples: Train on at most this many samples of the archive, drawn with the run's seed; null takes all.
         views: What the method sees of a sample.
         model: Which network is trained, for how many bands, and from which weights.
         method: Which self-supervised method trains it, with the method's own settings.

@@ -8,8 +8,9 @@ from pathlib import Path
 
 from terrasieve import __version__
 from terrasieve.archive.selection import write_selection
+from terrasieve.console import console
 from terrasieve.curation.curator import Curator, Selection
-from terrasieve.curation.diagnostics import Diagnostics, diagnose
+from terrasieve.curation.diagnostics import Diagnostics, cautions, diagnose
 from terrasieve.embeddings.vectors import open_vectors
 from terrasieve.errors import CurationError
 from terrasieve.tables import MISSING, Table, row_of
@@ -54,6 +55,8 @@ def curate(
             )
         selection = curator.select(source.vectors, max(1, round(keep * count if keep <= 1 else keep)), seed, device)
         diagnostics = diagnose(source.vectors, selection, labels=source.labels, seed=seed)
+        for caution in cautions(source.vectors, selection):
+            console.print(f"[yellow]Warning:[/] {caution}", highlight=False)
         provenance = {
             **selection.provenance,
             "vectors": str(vectors.resolve()),

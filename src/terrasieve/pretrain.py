@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from lightning_fabric import Fabric
 from numpy.typing import NDArray
+from torch import Tensor
 
 from terrasieve import __version__
 from terrasieve.archive.protocol import Archive
@@ -24,19 +25,22 @@ from terrasieve.embeddings.inputs import EncoderInput, resolve_inputs, views_as_
 from terrasieve.embeddings.stream import device_of
 from terrasieve.errors import ConfigError
 from terrasieve.models.backbone import Encoder, build_encoder, check_sizes
+from terrasieve.models.calibration import CALIBRATION_BATCH, CALIBRATION_SAMPLES, batch_norms, calibrated
 from terrasieve.models.export import EncoderCard, save_encoder
 from terrasieve.probes.online import OnlineKnn
 from terrasieve.probes.results import default_rows, input_row
 from terrasieve.runs import Provenance, RunFolder, StartingWeights
 from terrasieve.sensors import BandStatistics
 from terrasieve.streams import Stream, generator
+from terrasieve.training.checkpoints import checkpoints
 from terrasieve.training.job import Curation, Evaluator, TrainingJob, TrainingResult
 from terrasieve.training.loop import train
+from terrasieve.training.pool import Batch, ViewReader
 from terrasieve.training.schedules import Timeline, make_timeline
 from terrasieve.training.spec import FeatureBank
 from terrasieve.views.places import Places
 from terrasieve.views.plan import ViewPlanner
-from terrasieve.views.render import Normaliser
+from terrasieve.views.render import Normaliser, render
 
 _MAY_DIFFER_ON_RESUME: Any = {
     "train": {
@@ -84,9 +88,13 @@ def pretrain(
             when None. Curation, where the recipe has it, chooses among them.
 
     Raises:
-        ConfigError: The archive and the recipe do not fit, or the folder holds another run.
+        ConfigError: The archive and the recipe do not fit, the folder holds another run, or a new run is to curate
+            from the feature bank before it has seen every sample.
         TrainingError: See :func:`terrasieve.training.loop.train`.
     """
+    # A run that an older version began goes on as it was asked to.
+    if not (resume and checkpoints(RunFolder(folder).checkpoints)):
+        _check_warmup(config)
     job = replace(make_job(config, archive, folder, evaluate, subset), evaluate_counterpart=evaluate_counterpart)
     if fabric.is_global_zero:
         for warning in job.warnings:
@@ -106,7 +114,7 @@ def make_job(
     """Everything that training needs, built from a configuration and an archive; see :func:`pretrain`.
 
     Raises:
-        ConfigError: The archive holds fewer samples than asked for, or the views do not suit the method or backbone, or
+        ConfigError: The views do not suit the method or backbone, the run ends before its first round of curation, or
             ``model.init`` names weights of another network, or none.
         CheckpointError: The weights that ``model.init`` names cannot be read or downloaded.
         BandError: The archive lacks a sensor or band that the views want.
@@ -123,20 +131,28 @@ def make_job(
     card = _card(config, archive, planner, statistics)
     start = None if config.model.init is None else start_from(encoder, config.model.init, card)
 
+    normaliser = Normaliser(archive.sensors, statistics)
+    # Among the samples of the run alone: others may be held out.
+    places = Places.of(archive, pool) if any(branch.time for branch in config.views.branches) else None
+
     def export(trained: Encoder, step: int) -> None:
+        crops = _training_crops(archive, pool, planner, normaliser, places, device_of(trained))
+        measured = calibrated(trained, crops)
         hardware = describe_device(device_of(trained))
         done = {"step": step, "samples": len(pool), "hardware": hardware, "start": start}
-        provenance = card.provenance.model_copy(update=done)
-        held = None if memory is None else float(memory[step])
-        said = {"teacher_memory": held, "provenance": provenance}
-        save_encoder(RunFolder(folder).encoder, trained, card.model_copy(update=said))
+        written = {
+            "teacher_memory": None if memory is None else float(memory[step]),
+            "provenance": card.provenance.model_copy(update=done),
+            "calibrated_on": "training crops" if batch_norms(trained) else None,
+        }
+        save_encoder(RunFolder(folder).encoder, measured, card.model_copy(update=written))
 
     return TrainingJob(
         method=config.method.build(encoder, [branch.count for branch in config.views.branches], config.train.seed),
         archive=archive,
         pool=pool,
         planner=planner,
-        normaliser=Normaliser(archive.sensors, statistics),
+        normaliser=normaliser,
         spec=config.train,
         folder=folder,
         config=_compared_on_resume(config, archive, pool, start),
@@ -147,8 +163,7 @@ def make_job(
         memory=memory,
         warnings=tuple(_warnings(config, timeline)),
         curation=_curation(config, archive, len(pool)),
-        # Among the samples of the run alone: others may be held out.
-        places=Places.of(archive, pool) if any(branch.time for branch in config.views.branches) else None,
+        places=places,
     )
 
 
@@ -185,10 +200,42 @@ def _pool(config: RunConfig, offered: NDArray[np.int64]) -> NDArray[np.int64]:
     if config.samples is None:
         return offered
     if config.samples > len(offered):
-        raise ConfigError(
-            f"samples is {config.samples}, but the archive holds {len(offered)}. Lower it, or set samples=null for all."
+        console.print(
+            f"samples is {config.samples:,}, and {len(offered):,} are offered: all of them are taken.", highlight=False
         )
+        return offered
     return np.sort(generator(Stream.SAMPLES, config.train.seed).permutation(offered)[: config.samples])
+
+
+def _check_warmup(config: RunConfig) -> None:
+    spec = config.curation
+    if spec is not None and isinstance(spec.features, FeatureBank) and spec.warmup < 1:
+        raise ConfigError(
+            f"curation.warmup is {spec.warmup:g} passes, after which the feature bank would know only a share of the "
+            "samples. Set curation.warmup=1 or more, or take curation.features=clean, which embeds them all."
+        )
+
+
+def _training_crops(
+    archive: Archive,
+    pool: NDArray[np.int64],
+    planner: ViewPlanner,
+    normaliser: Normaliser,
+    places: Places | None,
+    device: torch.device,
+) -> Iterator[Tensor]:
+    """Views of samples of a run, as its first steps would show them, in equal batches of all branches together.
+
+    Views of other sizes than the first branch's, which the card names, are left out.
+    """
+    drawn = generator(Stream.CALIBRATION, planner.seed).permutation(pool)
+    own = [i for i, view in enumerate(planner.recipe.views) if view.size == planner.recipe.views[0].size]
+    drawn = drawn[: CALIBRATION_SAMPLES // len(own)]
+    size = min(len(drawn), max(1, CALIBRATION_BATCH // len(own)))
+    reader = ViewReader(archive, planner, size, places)
+    for step in range(len(drawn) // size):
+        raws = reader[Batch(step, drawn[step * size :][:size], 0)]
+        yield torch.cat([render(raws[i], normaliser, device) for i in own])
 
 
 def _curation(config: RunConfig, archive: Archive, samples: int) -> Curation | None:

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from terrasieve.archive.protocol import Archive
 from terrasieve.baselines.loading import load_baseline
 from terrasieve.embeddings.inputs import EncoderInput
-from terrasieve.embeddings.stream import EmbedSettings, device_of
+from terrasieve.embeddings.stream import EmbedSettings, calibrated_encoders, device_of
 from terrasieve.explain.explaining import explain
 from terrasieve.explain.record import write_explanation
 from terrasieve.models.backbone import Encoder
@@ -182,8 +182,10 @@ def _fine_tuned(
 
 def _explain(encoder: Encoder, card: EncoderCard, probed: Probed, folder: Path) -> None:
     task, shown = probed.task, probed.embedded.shown[-1]
+    # Pictures pass the first member's encoder alone: of several members, only their vectors are looked at.
+    looked_at = (task.archive, shown.row.members[:1], task.normaliser, task.settings, task.splits.train, task.seed)
     explanation = explain(
-        encoder,
+        calibrated_encoders(encoder, *looked_at)[0],
         card.recipe,
         task.archive,
         shown.row,

@@ -118,11 +118,13 @@ class Stream(Enum):
     LAND_DAY = Counted(Owner.LAND, "the day of a scene", top=5)
     LAND_JITTER = Counted(Owner.LAND, "the days between a sample and its scene", top=6)
     LAND_CLOUDS = Counted(Owner.LAND, "whether a sample has clouds", top=7)
+    LAND_APPEARANCE = Counted(Owner.LAND, "colours, contrast and spectra of a scene", top=8)
     SEA_CONDITIONS = Counted(Owner.SEA, "phenomenon, wind, waves, place and time of a vignette", top=0)
     SEA_WAVES = Counted(Owner.SEA, "the phases of the waves", top=1)
     SEA_SCENERY = Counted(Owner.SEA, "what the phenomenon looks like", top=2)
     SEA_SPECKLE = Counted(Owner.SEA, "the speckle", top=3)
     SEA_SPLIT = Counted(Owner.SEA, "the split of a vignette", top=4)
+    SEA_CALIBRATION = Counted(Owner.SEA, "level, contrast and spectrum of a vignette", top=5)
 
     # ---------------------------------------------------------------- a selection
     # These two are one sequence: the first numbers become the multipliers of a hash, or decide which rows are compared.
@@ -135,6 +137,7 @@ class Stream(Enum):
     ARCHIVE_SPLIT = Seeded(Owner.MEASUREMENT, "the split of samples or groups of an archive that comes without one")
     FOLDS = Seeded(Owner.MEASUREMENT, "the groups of each fold")
     BOOTSTRAP = Seeded(Owner.MEASUREMENT, "the resamples of a bootstrap interval")
+    CALIBRATION = Seeded(Owner.MEASUREMENT, "the samples whose pixels batch normalisation is measured on")
     ONLINE_PROBE = Seeded(Owner.MEASUREMENT, "the samples of the probe that runs in training")
     MLP_WEIGHTS = Seeded(Owner.MEASUREMENT, "the initial weights of an MLP probe", "torch")
     MLP_BATCHES = Seeded(Owner.MEASUREMENT, "the batches of an MLP probe", "torch")

@@ -20,15 +20,17 @@ from terrasieve.archive.quality.limits import QualityLimits, check
 from terrasieve.errors import BandError, ConfigError, SampleError
 from terrasieve.ocean.cmod5n import cmod5n
 from terrasieve.ocean.viewing import INCIDENCE, incidences
-from terrasieve.simulation.conditions import PHENOMENA, draw_conditions, outline, phenomenon_shares
+from terrasieve.simulation.conditions import PHENOMENA, WINDS, draw_conditions, outline, phenomenon_shares
 from terrasieve.simulation.scenery import draw_scenery
 from terrasieve.simulation.sea import (
     PIXEL,
     SimulatedOceanArchive,
     SimulatedOceanSpec,
+    calibrated,
     sea_surface,
     sigma0,
 )
+from terrasieve.streams import Stream, generator
 
 NAMES = [phenomenon.name for phenomenon in PHENOMENA]
 
@@ -124,9 +126,7 @@ def test_the_table_tells_what_was_drawn() -> None:
     assert table.loc[ice, ["swh", "wind_speed"]].isna().all(axis=None)
     assert table.loc[~ice, ["swh", "wind_speed"]].notna().all(axis=None)
     assert table["swh"].dropna().between(0.02, 14).all()
-    for phenomenon in PHENOMENA:
-        if not phenomenon.covered:
-            assert table.loc[table["label"] == phenomenon.name, "wind_speed"].between(*phenomenon.winds).all()
+    assert table.loc[~ice, "wind_speed"].between(*WINDS).all()
     assert set(table["split"]) == {"train", "val", "test"}
     assert table["id"].is_unique
     assert table["time"].between("2016-01-01", "2021-01-02").all()
@@ -195,14 +195,21 @@ def test_mean_sigma0_follows_cmod5n() -> None:
         assert sigma0(spec, index).mean() == pytest.approx(expected, rel=0.02)
 
 
-def test_pixels_are_sigma0_detrended() -> None:
+def test_pixels_are_what_was_calibrated() -> None:
     quiet = {"looks": 1e8, "nesz": -100.0, "zipf": 0.0}
     archive = _archive(**quiet)
     for index in range(8):
-        local = incidences(archive.table()["incidence"][index].as_py(), 32, PIXEL)
-        np.testing.assert_allclose(
-            archive.read(index, "s1")[0] * cmod5n(10, 45, local), sigma0(archive.spec, index), rtol=1e-3, atol=1e-6
-        )
+        np.testing.assert_allclose(archive.read(index, "s1")[0], calibrated(archive.spec, index), rtol=1e-3)
+
+
+def test_calibration_keeps_order_of_wind_and_sea_state_within_its_errors() -> None:
+    spec = _spec(zipf=0, samples=300)
+    table = SimulatedOceanArchive(spec).table().to_pydict()
+    decibels = np.array([10 * np.log10(calibrated(spec, index)) for index in range(300)])
+    for target, statistic, least in (("wind_speed", decibels.mean((1, 2)), 0.3), ("swh", decibels.std((1, 2)), 0.2)):
+        values = np.array(table[target], dtype=float)
+        known = np.isfinite(values)
+        assert least < stats.spearmanr(values[known], statistic[known]).statistic < 0.85
 
 
 @pytest.mark.parametrize("looks", [4.0, 100.0])
@@ -226,7 +233,8 @@ def test_noise_fluctuates_without_a_mean() -> None:
 def test_sea_ice_shows_no_wind_and_no_waves() -> None:
     spec = _spec(zipf=0)
     for index in _of(SimulatedOceanArchive(spec), "sea ice")[:3]:
-        assert not sea_surface(spec, index).elevation().any()
+        ice = draw_scenery("sea ice", spec.size, 0.0, generator(Stream.SEA_SCENERY, spec.seed, index)).cover
+        np.testing.assert_array_equal(sigma0(spec, index), ice)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -256,14 +264,19 @@ def test_streaks_lie_along_the_wind(heading: float) -> None:
 
 
 def test_a_low_wind_area_is_dark_and_an_iceberg_bright() -> None:
-    archive = _archive(zipf=0, size=64)
+    spec = _spec(zipf=0, size=64)
+    archive = SimulatedOceanArchive(spec)
     contrast = {
-        name: np.median([_range(archive.read(i, "s1")) for i in _of(archive, name)[:8]])
-        for name in ("low wind area", "iceberg", "pure ocean waves")
+        name: np.median([_range(sigma0(spec, i)) for i in _of(archive, name)[:8]])
+        for name in ("low wind area", "pure ocean waves")
     }
     assert contrast["low wind area"] > 3 * contrast["pure ocean waves"]
-    peaks = [archive.read(i, "s1").max() / np.median(archive.read(i, "s1")) for i in _of(archive, "iceberg")[:8]]
+    peaks = [sigma0(spec, i).max() / np.median(sigma0(spec, i)) for i in _of(archive, "iceberg")[:8]]
     assert np.median(peaks) > 3
+    # Spots stay the brightest after calibration.
+    for index in _of(archive, "iceberg")[:8]:
+        brightest = np.argsort(sigma0(spec, index), axis=None)[-5:]
+        assert np.median(stats.rankdata(calibrated(spec, index))[brightest]) > 0.98 * 64**2
 
 
 def _range(pixels: NDArray[np.float32]) -> float:
@@ -275,14 +288,14 @@ def _range(pixels: NDArray[np.float32]) -> float:
 
 
 @pytest.mark.slow
-def test_simple_statistics_tell_classes_waves_and_wind_better_than_chance() -> None:
+def test_simple_statistics_tell_waves_and_wind_better_than_chance_but_hardly_classes() -> None:
     archive = _archive(zipf=0, samples=500, size=48)
     table = archive.table()
     described = np.stack([_describe(archive.read(i, "s1")[0], table["incidence"][i].as_py()) for i in range(500)])
     labels = np.array(table["label"].to_pylist())
     probe = make_pipeline(StandardScaler(), LogisticRegression(C=0.3, max_iter=500)).fit(described[:350], labels[:350])
-    assert probe.score(described[350:], labels[350:]) > 0.3
-    for target, least in (("swh", 0.15), ("wind_speed", 0.3)):
+    assert 0.1 < probe.score(described[350:], labels[350:]) < 0.6
+    for target, least in (("swh", 0.15), ("wind_speed", 0.15)):
         values = np.array(table[target].to_pylist(), dtype=float)
         known = np.flatnonzero(np.isfinite(values))
         train, test = known[known < 350], known[known >= 350]

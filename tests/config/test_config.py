@@ -101,10 +101,29 @@ def test_what_the_paper_states_is_in_its_recipes(name: str) -> None:
     assert config.train.epochs == 400
     assert config.train.batch_size == (64 if name == "rs-byol-1-bs64" else 32)
     assert config.train.accumulate == 1
-    assert config.samples == (150_000 if name == "rs-byol-1-150k" else None)
+    assert config.samples == (150_000 if name == "rs-byol-1-150k" else 90_000)
     assert "arXiv 2205.02049" in config.source
     assert "Not published, ours" in config.source
     assert off_boundary_warning(config.train.epochs, 10, 2) is not None
+
+
+@pytest.mark.parametrize("name", sorted(PAPER))
+def test_crops_and_blur_of_the_papers_recipes_are_those_of_byol(name: str) -> None:
+    """Grill et al. 2020, appendix B: one distribution of augmentations for each of the two views."""
+    views = load_config(name).views.views
+    assert [view.augmentation.blur for view in views] == [1.0, 0.1]
+    assert [view.kernel for view in views] == [23, 23]
+    for view in views:
+        assert view.augmentation.crop_scale == (0.08, 1.0)
+        assert view.augmentation.crop_ratio == (3 / 4, 4 / 3)
+        assert view.augmentation.blur_sigma == (0.1, 2.0)
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in recipe_names() if name.startswith("rs-") and name.endswith("-small")]
+)
+def test_small_recipes_take_the_whole_archive(name: str) -> None:
+    assert load_config(name).samples is None
 
 
 OPTICAL = BandPick(sensor="optical", bands="rs-byol", count=1)

@@ -12,9 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from terrasieve.curation.balanced import BalancedClusters
 from terrasieve.curation.candidates import unit_rows
 from terrasieve.curation.curator import Selection
-from terrasieve.curation.diagnostics import Occupancy, diagnose, occupancy
+from terrasieve.curation.diagnostics import Occupancy, cautions, diagnose, occupancy
 from terrasieve.curation.peers import RandomPruning
 from terrasieve.errors import CurationError
 
@@ -157,3 +158,19 @@ def test_sampling_reads_no_more_rows_than_it_compares() -> None:
 def test_vectors_and_labels_must_be_the_selections_own(rows: int, labels: Any, message: str) -> None:
     with pytest.raises(CurationError, match=message):
         diagnose(_vectors(rows), _selection([0] * 10, [1]), labels=labels)
+
+
+def test_vectors_of_one_number_are_cautioned_of() -> None:
+    vectors = _vectors(200)[:, :1]
+    told = cautions(vectors, RandomPruning().select(vectors, 20, 0))
+    assert len(told) == 1
+    assert "hold one number each" in told[0]
+
+
+@pytest.mark.parametrize(("distinct", "cautioned"), [(200, False), (25, False), (5, True)])
+def test_far_fewer_clusters_than_were_asked_for_are_cautioned_of(distinct: int, cautioned: bool) -> None:
+    vectors = np.tile(_vectors(distinct), (200 // distinct, 1))
+    told = cautions(vectors, BalancedClusters(levels=(20, 4)).select(vectors, 40, 0))
+    assert len(told) == cautioned
+    if cautioned:
+        assert "Of 20 clusters that were asked for, 5 hold samples" in told[0]

@@ -418,3 +418,16 @@ def test_batch_normalisation_in_the_head_is_an_option() -> None:
     ]
     assert len(norms) == 2
     assert not [m for m in _plain().head.modules() if isinstance(m, nn.BatchNorm1d)]
+
+
+@pytest.mark.parametrize(
+    ("entropy", "divergence", "shown"),
+    [(0.001, 0.001, 0), (1.0, 1e-4, 1), (0.5, 0.001, None), (0.001, 0.3, None), (0.999, 0.3, None)],
+)
+def test_either_collapse_is_one_of_entropy_and_divergence_together(
+    entropy: float, divergence: float, shown: int | None
+) -> None:
+    """Caron et al. 2021, section 5.3; entropies are shares of the highest."""
+    method = _backbone()
+    metrics = {"teacher_entropy": entropy * math.log(len(method.head.prototypes)), "divergence": divergence}
+    assert [sign.is_shown(metrics) for sign in method.collapse_signs] == [shown == 0, shown == 1]

@@ -365,10 +365,19 @@ def test_a_constant_encoder_is_noticed(name: str) -> None:
             optimiser.step()
             method.after_step(done / 10)
             monitor.update(output.embedding)
-            monitor.check()
+            monitor.judge(monitor.measure())
 
     with pytest.raises(CollapseError, match="all inputs give nearly the same vector"):
         train()
+
+
+@every_method
+def test_an_untrained_method_shows_no_sign_of_collapse(name: str) -> None:
+    method, counts = built(name, plain_encoder)
+    metrics = {key: float(value) for key, value in method(views_of(counts, n=16)).metrics.items()}
+    for sign in method.collapse_signs:
+        assert set(sign.ranges) <= set(method.metric_names)
+        assert not sign.is_shown(metrics)
 
 
 # ------------------------------------------------------------------------------ wrong use

@@ -106,11 +106,13 @@ PLACES = {
     "LAND_DAY": ([3, 7], [0, 0, 0, 5]),
     "LAND_JITTER": ([3, 7], [0, 0, 0, 6]),
     "LAND_CLOUDS": ([3, 7], [0, 0, 0, 7]),
+    "LAND_APPEARANCE": ([3, 7], [0, 0, 0, 8]),
     "SEA_CONDITIONS": ([3, 7], [0, 0, 0, 0]),
     "SEA_WAVES": ([3, 7], [0, 0, 0, 1]),
     "SEA_SCENERY": ([3, 7], [0, 0, 0, 2]),
     "SEA_SPECKLE": ([3, 7], [0, 0, 0, 3]),
     "SEA_SPLIT": ([3, 7], [0, 0, 0, 4]),
+    "SEA_CALIBRATION": ([3, 7], [0, 0, 0, 5]),
     "SELECTION_KEYS": ([3, 0], [0, 0, 0, 0]),
     "SELECTION_DIAGNOSTICS": ([3, 0], [0, 0, 0, 0]),
 }

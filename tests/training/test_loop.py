@@ -24,6 +24,7 @@ from terrasieve.config import RunConfig
 from terrasieve.errors import CollapseError, ConfigError, NonFiniteError
 from terrasieve.methods.base import StepOutput
 from terrasieve.methods.byol import Byol
+from terrasieve.methods.collapse import CollapseSign
 from terrasieve.models.backbone import Encoder
 from terrasieve.pretrain import make_job, online_probe
 from terrasieve.training.checkpoints import checkpoints
@@ -259,7 +260,10 @@ def test_two_ranks_equal_one_process_and_stop_together(
     train_plain(plain_config(), archive, tmp_path / "one")
     torch.testing.assert_close(_final(tmp_path / "two"), _final(tmp_path / "one"), rtol=1e-5, atol=1e-6)
     assert _steps_on_disk(tmp_path / "stopped") == [2]
-    assert len((tmp_path / "two" / "log.csv").read_text().splitlines()) == 1 + STEPS // 2
+    two, one = _rows(tmp_path / "two"), _rows(tmp_path / "one")
+    assert len(two) == len(one) == STEPS // 2
+    for name in ("loss", "cosine"):
+        assert [float(row[name]) for row in two] == pytest.approx([float(row[name]) for row in one], rel=1e-4)
 
 
 def test_a_batch_that_does_not_split_over_processes_and_micro_batches_is_refused(
@@ -270,6 +274,21 @@ def test_a_batch_that_does_not_split_over_processes_and_micro_batches_is_refused
     monkeypatch.setattr(Fabric, "world_size", property(lambda fabric: 4))
     with pytest.raises(ConfigError, match=r"batch_size 8 does not split over .* micro-batches"):
         train(job, fabric)
+
+
+@pytest.mark.parametrize(("samples", "taken"), [(None, 23), (23, 23), (7, 7), (24, 23), (90_000, 23)])
+def test_samples_are_taken_up_to_the_number_asked_for(
+    samples: int | None,
+    taken: int,
+    archive: Archive,
+    plain_config: MakeConfig,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    pool = make_job(plain_config(f"samples={'null' if samples is None else samples}"), archive, tmp_path).pool
+    assert len(np.unique(pool)) == len(pool) == taken
+    said = "all of them are taken" in capsys.readouterr().err
+    assert said == (samples is not None and samples > 23)
 
 
 # --------------------------------------------------------------------------- it stops
@@ -353,11 +372,60 @@ def test_a_healthy_encoder_is_not_taken_for_collapsed(
     assert _train(make_job(small_config(*limits), archive, tmp_path)).metrics["effective_rank"] > 2
 
 
+class _Counts(Byol):
+    """Gives the number of the forward pass as a metric."""
+
+    metric_names = ("number",)
+    passes = 0
+
+    def compare(self, views: Sequence[Tensor]) -> StepOutput:
+        self.passes += 1
+        return super().compare(views)._replace(metrics={"number": torch.tensor(float(self.passes))})
+
+
+def test_the_log_holds_means_over_micro_batches_and_steps(
+    archive: Archive, plain_config: MakeConfig, plain_job: MakeJob, tmp_path: Path
+) -> None:
+    job = plain_job(plain_config("train.accumulate=2", "train.log_every=2"), archive, tmp_path)
+    job.method.__class__ = _Counts
+    _train(job)
+    assert [float(row["number"]) for row in _rows(tmp_path)] == [2.5, 6.5, 10.5]
+
+
+class _Agrees(Byol):
+    """Shows a metric that means collapse."""
+
+    metric_names = ("agreement",)
+    collapse_signs = (CollapseSign("both agree", {"agreement": (0.9, 1)}),)
+
+    def compare(self, views: Sequence[Tensor]) -> StepOutput:
+        return super().compare(views)._replace(metrics={"agreement": torch.tensor(0.95)})
+
+
+def test_a_sign_of_collapse_is_told_and_the_run_goes_on(
+    archive: Archive,
+    plain_config: MakeConfig,
+    plain_job: MakeJob,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    job = plain_job(plain_config("train.log_every=1"), archive, tmp_path)
+    job.method.__class__ = _Agrees
+    assert _train(job).steps == STEPS
+    said = " ".join(capsys.readouterr().err.split())
+    assert said.count("step 3: the method may have collapsed: both agree (agreement 0.95, in 3 readings running)") == 1
+    assert said.count("may have collapsed") == 1
+
+
+def _rows(folder: Path) -> list[dict[str, str]]:
+    with (folder / "log.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
 @pytest.mark.slow
 def test_the_log_holds_what_the_method_measured(archive: Archive, small_config: MakeConfig, tmp_path: Path) -> None:
     result = _train(make_job(small_config("train.log_every=1", "train.accumulate=1"), archive, tmp_path))
-    with (tmp_path / "log.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
+    rows = _rows(tmp_path)
     assert len(rows) == result.steps
     for row in rows:
         assert float(row["cosine"]) == pytest.approx(1 - float(row["loss"]) / 4, abs=1e-6)

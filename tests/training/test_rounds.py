@@ -25,11 +25,13 @@ from terrasieve.config import RunConfig
 from terrasieve.curation.balanced import BalancedClusters
 from terrasieve.curation.curator import Selection
 from terrasieve.embeddings.inputs import EncoderInput, join
-from terrasieve.embeddings.stream import EmbedSettings, embed_batches
+from terrasieve.embeddings.stream import EmbedSettings, calibrated_encoders, embed_batches
 from terrasieve.errors import ConfigError, CurationError
 from terrasieve.methods.byol import Byol
 from terrasieve.models.backbone import Encoder
 from terrasieve.pretrain import make_job, pretrain
+from terrasieve.training import round_features
+from terrasieve.training.ageing import as_of_today
 from terrasieve.training.checkpoints import checkpoints
 from terrasieve.training.job import TrainingJob, TrainingResult
 from terrasieve.training.loop import make_fabric, train
@@ -112,7 +114,9 @@ def test_a_pool_is_chosen_by_the_slow_encoders_clean_features(
         given.append(np.array(vectors))
         settings = EmbedSettings(size=32, batch_size=4)
         inputs = [EncoderInput.parse("s2:B02"), EncoderInput.parse("s1:VV")]
-        found = embed_batches(job.method.target_encoder, archive, inputs, job.normaliser, settings)
+        shown = (archive, inputs, job.normaliser, settings)
+        encoders = calibrated_encoders(job.method.target_encoder, *shown, job.pool, job.spec.seed)
+        found = embed_batches(encoders, *shown)
         expected.append(join(np.concatenate([vectors for _, vectors in found])))
         return choose(curator, vectors, keep, seed, device, numbers)
 
@@ -186,7 +190,13 @@ def test_the_bank_holds_what_training_last_computed_of_each_sample() -> None:
     assert memory.seen().tolist() == [1, 3]
     torch.testing.assert_close(memory.vectors[1].float(), torch.tensor([0.6, 0.8]), atol=1e-3, rtol=0)
     assert memory.vectors[3].tolist() == [0, -1]
-    assert memory.stalest(3).tolist() == [0, 1, 2], "never seen first, then the oldest"
+    memory.renew(np.array([1]), torch.tensor([[0.0, 1.0]]).half())
+    memory.update(1, np.array([7]), torch.tensor([[1.0, 0.0]]))
+    assert memory.state_dict()["bank.steps"].tolist() == [-1, 1, 1, 1]
+    assert memory.state_dict()["bank.rounds"].tolist() == [False, True, False, False]
+    assert memory.ages.tolist() == [-1, 3, 1, 1], "features from rounds are of an age of their own"
+    memory.update(2, np.array([5]), torch.tensor([[1.0, 0.0]]))
+    assert not memory.state_dict()["bank.rounds"].any()
 
 
 def test_a_sample_that_a_batch_holds_twice_keeps_its_last_features() -> None:
@@ -207,7 +217,7 @@ def test_a_sample_that_a_batch_holds_twice_keeps_its_last_features() -> None:
 
 
 @pytest.mark.parametrize("accumulate", [1, 2])
-def test_the_bank_is_filled_by_training_and_refreshed_where_stale(
+def test_the_bank_is_filled_by_training_and_renewed_at_every_age(
     accumulate: int,
     archive: Archive,
     plain_config: MakeConfig,
@@ -215,57 +225,66 @@ def test_the_bank_is_filled_by_training_and_refreshed_where_stale(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    updates: list[tuple[int, list[int], int]] = []
-    note = FeatureMemory.update
+    trained: list[list[int]] = []
+    renewed: list[tuple[list[int], list[int]]] = []
+    note, renew = FeatureMemory.update, FeatureMemory.renew
 
     def update(memory: FeatureMemory, step: int, indices: NDArray[np.int64], vectors: torch.Tensor) -> None:
-        updates.append((step, indices.tolist(), len(vectors)))
+        assert len(indices) == len(vectors)
+        trained.append(indices.tolist())
         note(memory, step, indices, vectors)
 
+    def from_round(memory: FeatureMemory, rows: NDArray[np.int64], vectors: torch.Tensor) -> None:
+        assert len(rows) == len(vectors)
+        renewed.append((rows.tolist(), memory.ages.tolist()))
+        renew(memory, rows, vectors)
+
     monkeypatch.setattr(FeatureMemory, "update", update)
+    monkeypatch.setattr(FeatureMemory, "renew", from_round)
     bank = ("curation.features=bank", "curation.features.refresh=0.2", f"train.accumulate={accumulate}")
     _train(plain_job_with_rounds(plain_job, plain_config(*ROUNDS, *bank), archive, tmp_path))
-    assert all(len(indices) == vectors for _, indices, vectors in updates)
-    trained = [indices for _, indices, _ in updates if len(indices) == 8 // accumulate]
-    assert len(trained) == 9 * accumulate
+    assert [len(indices) for indices in trained] == [8 // accumulate] * 9 * accumulate
     assert sorted(list(itertools.chain.from_iterable(trained))[:SAMPLES]) == list(range(SAMPLES))
-    refreshed = [indices for _, indices, _ in updates if len(indices) == 5]
-    assert len(refreshed) == 3
-    # Before the third round, the oldest features are of samples that nothing reached since the first pass.
-    since = itertools.chain.from_iterable(trained[3 * accumulate : 7 * accumulate])
-    old = set(range(SAMPLES)) - set(since) - set(refreshed[0]) - set(refreshed[1])
-    assert len(set(refreshed[2]) & old) == min(5, len(old)) > 0
+    assert len(renewed) == 3
+    for rows, ages in renewed:
+        assert len(set(rows)) == len(rows) == 16, "as many as an estimate needs, where the share is of fewer"
+        assert {ages[row] for row in rows} >= {age for age in ages if ages.count(age) > 1}, "some of every age"
+    assert len({tuple(rows) for rows, _ in renewed}) == 3, "each round draws anew"
     assert [sum(record["group_sizes"]) for record in _records(tmp_path)] == [SAMPLES] * 3
 
 
-def test_a_bank_that_has_seen_too_little_embeds_what_the_pool_lacks(
-    archive: Archive, plain_config: MakeConfig, plain_job: MakeJob, tmp_path: Path
+@pytest.mark.slow
+def test_a_run_that_began_with_a_short_warm_up_goes_on_with_what_its_bank_lacks_embedded(
+    archive: Archive, plain_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     few = ("curation.features=bank", "curation.features.refresh=0", "curation.warmup=0.3", "curation.keep=0.8")
-    _train(plain_job_with_rounds(plain_job, plain_config(*ROUNDS, *few), archive, tmp_path))
+    config = plain_config(*ROUNDS, *few)
+    with pytest.raises(ConfigError, match=r"warmup is 0\.3 passes.*warmup=1 or more.*curation\.features=clean"):
+        _pretrain(config, archive, tmp_path)
+    with monkeypatch.context() as patch:
+        _stop_in_round(1, patch)
+        with pytest.raises(KeyboardInterrupt):
+            _train(make_job(config, archive, tmp_path))
+    _pretrain(config, archive, tmp_path, resume=True)
     assert {len(pool) for pool in _pools(tmp_path, archive)} == {18}
 
 
 def test_bank_features_are_those_of_the_step(
     archive: Archive, plain_config: MakeConfig, plain_job: MakeJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The row of a sample is the embedding of that sample's view, in every micro-batch."""
+    """The row of a sample is the embedding of that sample's view, in every micro-batch, until it is renewed."""
     job = plain_job_with_rounds(
         plain_job,
         plain_config(*ROUNDS, "curation.features=bank", "curation.features.refresh=0", "train.accumulate=2"),
         archive,
         tmp_path,
     )
-    given: list[NDArray[Any]] = []
-    choose = BalancedClusters.select
-
-    def select(
-        curator: BalancedClusters, vectors: NDArray[Any], keep: int, seed: int, device: str = "cpu", numbers: Any = None
-    ) -> Selection:
-        given.append(np.array(vectors, dtype=np.float32))
-        return choose(curator, vectors, keep, seed, device, numbers)
-
-    monkeypatch.setattr(BalancedClusters, "select", select)
+    given: list[torch.Tensor] = []
+    monkeypatch.setattr(
+        round_features,
+        "as_of_today",
+        lambda vectors, *rest: (given.append(vectors.clone()), as_of_today(vectors, *rest))[1],
+    )
     seen: list[tuple[Batch, torch.Tensor]] = []
     compare = type(job.method).compare
     pending: list[Batch] = []
@@ -283,7 +302,7 @@ def test_bank_features_are_those_of_the_step(
     for micro, (batch, embedding) in enumerate(seen[:6]):
         part = batch.indices[(micro % 2) * 4 :][:4]
         expected.update(zip(part.tolist(), torch.nn.functional.normalize(embedding, dim=1).numpy(), strict=True))
-    np.testing.assert_allclose(given[0], np.stack([expected[i] for i in range(SAMPLES)]), atol=1e-3)
+    np.testing.assert_allclose(given[0].float(), np.stack([expected[i] for i in range(SAMPLES)]), atol=1e-3)
 
 
 # ------------------------------------------------------------------------- interrupted
@@ -374,12 +393,12 @@ for features in ("clean", "bank"):
         result = train(plain_job_with_rounds(plain_job, config, open_archive(sys.argv[1]), folder), fabric)
     assert result.steps == 9
 
-# With batch normalisation, whose running statistics each process has of its own batches.
+# With batch normalisation, which every process measures on the same samples.
 seen, embed = [], round_features.embed_batches
 
-def noted(encoder, *rest):
-    seen.append([buffer.double().sum().item() for buffer in encoder.buffers()])
-    return embed(encoder, *rest)
+def noted(encoders, *rest):
+    seen.append([buffer.double().sum().item() for encoder in encoders for buffer in encoder.buffers()])
+    return embed(encoders, *rest)
 
 round_features.embed_batches = noted
 for features in ("clean", "bank"):

@@ -139,7 +139,7 @@ def runs(named: Sequence[str], device: torch.device) -> list[Entry]:
         first = next((entry for entry in found if entry.candidate.name == name), None)
         if first is not None and first.backbone != card.backbone:
             raise ConfigError(f"Two runs are called {name!r}, but have different backbones; write NAME=FOLDER.")
-        candidate = Candidate(name, encoder.to(device), encoder.channels)
+        candidate = Candidate(name, encoder.to(device), encoder.channels, calibrates=True)
         found.append(Entry(candidate, (seen[name],), card.backbone))
         seen[name] += 1
     return found

@@ -35,7 +35,10 @@ def embed(
     ] = None,
     statistics: Annotated[
         Literal["encoder", "archive"],
-        typer.Option(help="Standardise as in training, or by the archive's own statistics (other stretch or unit)."),
+        typer.Option(
+            help="Standardise pixels, and normalise in the network, as in training or by the archive's own statistics "
+            "(other stretch or unit)."
+        ),
     ] = "encoder",
     size: Size = None,
     batch_size: Annotated[int, typer.Option(help="Samples per forward pass.")] = 256,
@@ -52,11 +55,14 @@ def embed(
     terrasieve embed runs/first --data EuroSAT_RGB --input s2:rgb --statistics archive --out rgb.parquet
     ```
     """
+    import numpy as np
+
     from terrasieve.archive.opening import open_archive
     from terrasieve.cli.app import resumable
     from terrasieve.device import pick_device
     from terrasieve.embeddings import EmbedSettings, EncoderInput, normaliser_for, write_embeddings
     from terrasieve.embeddings.embedding_file import write_collection
+    from terrasieve.embeddings.stream import calibrated_encoders
     from terrasieve.models.export import load_encoder
     from terrasieve.probes.results import default_rows, input_row
 
@@ -68,15 +74,16 @@ def embed(
     console.print(
         f"Inputs: {', '.join(map(str, members))}; standardised by the {statistics}'s statistics", highlight=False
     )
+    encoder = encoder.to(pick_device(device))
+    settings = EmbedSettings(size=size, batch_size=batch_size)
+    normaliser = normaliser_for(statistics, card, archive, members)
+    shown = (archive, members, normaliser, settings)
     with resumable():
         written = write_embeddings(
             out,
-            encoder.to(pick_device(device)),
+            calibrated_encoders(encoder, *shown, np.arange(len(archive)), 0) if statistics == "archive" else encoder,
             card,
-            archive,
-            members,
-            normaliser_for(statistics, card, archive, members),
-            EmbedSettings(size=size, batch_size=batch_size),
+            *shown,
         )
     console.print(f"Embeddings: {written}  STAC: {write_collection(written)}", highlight=False)
 

@@ -62,6 +62,7 @@ class BalancedClusters(Curator):
         with watch.stage("fit"):
             tree, fitted = self._fit(pool.part(offered), keys[offered], seed, device)
         counts = [len(centroids) for centroids in tree.centroids_]
+        asked = list(self.levels or default_levels(len(offered)))
         with watch.stage("assign"):
             leaves, distances = assign_units(tree, pool, counts[0])
         with watch.stage("draw"):
@@ -69,7 +70,12 @@ class BalancedClusters(Curator):
             # Sizes of all rows offered, not of those that the tree was fitted on: quotas count what there is to draw.
             quotas = tree_quotas(sizes, tree.parents_, keep, seed)
             chosen = offered[draw(leaves[offered], distances[offered], quotas, keys[offered], self.diversity)]
-        facts |= {"levels": counts, "fitted_on": fitted, "mean_squared_distance": float(distances.mean())}
+        facts |= {
+            "levels": counts,
+            "levels_asked": asked,
+            "fitted_on": fitted,
+            "mean_squared_distance": float(distances.mean()),
+        }
         return make_selection(
             pool, chosen, curator=self, seed=seed, seconds=watch.seconds, leaves=leaves, groups=counts[0], facts=facts
         )

@@ -16,6 +16,10 @@ from terrasieve.curation.keys import chunks
 from terrasieve.errors import CurationError
 from terrasieve.streams import Stream, generator
 
+_FAR_FEWER = 0.5
+"""Share of the clusters asked for below which those with samples are called far fewer; k-means fills nearly all of
+those that distinct vectors allow."""
+
 
 @dataclass(frozen=True)
 class Occupancy:
@@ -129,6 +133,29 @@ def diagnose(
         classes_before=before,
         classes_after=after,
     )
+
+
+def cautions(vectors: Vectors, selection: Selection) -> list[str]:
+    """What makes a selection worth little whatever its curator, a sentence each.
+
+    Args:
+        vectors: ``(n, d)`` floats that the selection was made from.
+        selection: The rows that were chosen of them.
+    """
+    found = []
+    if vectors.shape[1] == 1:
+        found.append(
+            "The vectors hold one number each: of unit length they are 1 or -1, so that curation sees two kinds of "
+            "samples at most. Give vectors of an encoder, before any head."
+        )
+    asked = selection.provenance.get("levels_asked")
+    filled = len(np.unique(selection.leaves[selection.leaves >= 0]))
+    if asked and filled < _FAR_FEWER * asked[0]:
+        found.append(
+            f"Of {asked[0]:,} clusters that were asked for, {filled:,} hold samples: most vectors are copies of each "
+            "other. Ask for fewer clusters, or see whether the encoder has collapsed."
+        )
+    return found
 
 
 def occupancy(counts: NDArray[Any]) -> Occupancy:

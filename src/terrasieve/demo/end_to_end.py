@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 from rich.console import Group, RenderableType
 from rich.text import Text
 
@@ -17,7 +18,8 @@ from terrasieve.config import CurationKind, RunConfig, load_config
 from terrasieve.console import console
 from terrasieve.demo.samples import Samples, real_samples, simulated_ocean_samples, simulated_samples
 from terrasieve.device import pick_device
-from terrasieve.embeddings import EncoderInput, normaliser_for, write_embeddings
+from terrasieve.embeddings import EmbedSettings, EncoderInput, normaliser_for, write_embeddings
+from terrasieve.embeddings.stream import calibrated_encoders
 from terrasieve.errors import ConfigError
 from terrasieve.models.export import load_encoder
 from terrasieve.parallel import spare_cores
@@ -136,7 +138,9 @@ def _run(demo: Samples, config: RunConfig, out: Path, device: str, began: float)
     inputs = [EncoderInput.parse(text) for text in demo.inputs]
     shown = input_row(inputs[-1], demo.labelled.sensors, encoder.channels).members
     normaliser = normaliser_for("archive", card, demo.labelled, shown)
-    write_embeddings(run.embeddings, encoder, card, demo.labelled, shown, normaliser)
+    settings, everything = EmbedSettings(), np.arange(len(demo.labelled))
+    encoders = calibrated_encoders(encoder, demo.labelled, shown, normaliser, settings, everything, config.train.seed)
+    write_embeddings(run.embeddings, encoders, card, demo.labelled, shown, normaliser, settings)
 
     console.rule("4/4 probe")
     plan = ProbePlan(inputs=tuple(inputs), targets=tuple(demo.targets), seed=config.train.seed)

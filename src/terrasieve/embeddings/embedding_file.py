@@ -41,7 +41,7 @@ ROWS_PER_PART = 8192
 
 def write_embeddings(
     path: str | Path,
-    encoder: Encoder,
+    encoder: Encoder | Sequence[Encoder],
     card: EncoderCard,
     archive: Archive,
     inputs: Sequence[EncoderInput],
@@ -60,7 +60,9 @@ def write_embeddings(
 
     Args:
         path: GeoParquet file to write; its unfinished parts lie in ``<path>.parts``.
-        encoder: Runs on the device that it is on.
+        encoder: Runs on the device that it is on. One for all inputs, or one for each, whose batch normalisation is
+            measured on the archive, as :func:`terrasieve.embeddings.stream.calibrated_encoders` gives them; the file
+            says which.
         card: What the encoder was trained with, which goes into the provenance.
         archive: Archive that the samples are read from.
         inputs: What the encoder is shown, each with as many bands as it has channels.
@@ -76,13 +78,17 @@ def write_embeddings(
         SampleError: A sample cannot be read, or samples differ in size and no size is set.
         WriteError: The file or a part cannot be written.
     """
-    settings = (settings or EmbedSettings()).on(device_of(encoder))
-    resolved = resolve_inputs(inputs, archive.sensors, encoder.channels)
+    first = encoder if isinstance(encoder, Encoder) else encoder[0]
+    settings = (settings or EmbedSettings()).on(device_of(first))
+    resolved = resolve_inputs(inputs, archive.sensors, first.channels)
     samples = sample_columns(archive.table())
     order = hilbert_order(samples, np.arange(len(samples)) if indices is None else indices)
     if not order.size:
         raise ArchiveError(f"There is no sample to embed into {path}; look at the archive with `terrasieve info`.")
-    facts = provenance(card, archive, resolved, normaliser, settings)
+    facts = {
+        **provenance(card, archive, resolved, normaliser, settings),
+        **({} if first is encoder else {"batch_norms": "measured on the archive, for each input"}),
+    }
     per_part = max(1, rows_per_part // settings.batch_size)
     # In bytes of one order and width, so that every machine finds the same hash.
     rows_sha256 = hashlib.sha256(order.astype("<i8").tobytes()).hexdigest()

@@ -7,7 +7,7 @@ by the statistics of the archive that the encoder was trained on, or of the one 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -24,9 +24,11 @@ from terrasieve.console import track
 from terrasieve.device import Precision, resolve_precision
 from terrasieve.embeddings.inputs import EncoderInput, bands_by_sensor
 from terrasieve.errors import BandError, SampleError
+from terrasieve.models.calibration import CALIBRATION_BATCH, CALIBRATION_SAMPLES, Network, batch_norms, calibrated_each
 from terrasieve.models.export import EncoderCard
 from terrasieve.parallel import read_ahead
 from terrasieve.schema import Spec
+from terrasieve.streams import Stream, generator
 from terrasieve.views.render import Normaliser
 
 BATCHES_AHEAD = 2
@@ -86,8 +88,85 @@ def inference_copy(encoder: nn.Module, precision: Precision) -> nn.Module:
     return frozen
 
 
+def inference_copies(encoders: Sequence[nn.Module], precision: Precision) -> list[nn.Module]:
+    """Of each encoder what :func:`inference_copy` gives; one that occurs again is copied once."""
+    copies = {one: inference_copy(one, precision) for one in dict.fromkeys(encoders)}
+    return [copies[one] for one in encoders]
+
+
+def calibrated_encoders(
+    encoder: Network,
+    archive: Archive,
+    inputs: Sequence[EncoderInput],
+    normaliser: Normaliser,
+    settings: EmbedSettings,
+    indices: NDArray[np.int64],
+    seed: int,
+) -> tuple[Network, ...]:
+    """An encoder for each input, whose batch normalisation has the statistics of that input's pixels.
+
+    Up to :data:`terrasieve.models.calibration.CALIBRATION_SAMPLES` samples are measured. An encoder without batch
+    normalisation is given back for every input, and nothing is read.
+
+    Args:
+        encoder: Any encoder, on the device that it is to run on; it stays as it is.
+        archive: Archive that the samples are read from.
+        inputs: Resolved inputs; each fills the encoder's channels.
+        normaliser: Standardises each band by its statistics before the encoder sees it.
+        settings: Size and precision; the batch size does not matter here.
+        indices: Samples to draw from, whose labels do not matter; fewer than two measure nothing.
+        seed: Seed of the draw, 0 or more.
+
+    Raises:
+        SampleError: A sample cannot be read, or samples differ in size and no size is set.
+    """
+    if not batch_norms(encoder) or len(indices) < 2:
+        return (encoder,) * len(inputs)
+    # In an order of no meaning: batches of one class each would not have the variance of all.
+    drawn = generator(Stream.CALIBRATION, seed).permutation(indices)[:CALIBRATION_SAMPLES]
+    sized = settings.model_copy(update={"batch_size": calibration_batch(len(drawn))})
+    return calibrated_on(encoder, read_batches(archive, inputs, drawn, sized), inputs, normaliser, settings)
+
+
+def calibrated_on(
+    encoder: Network,
+    batches: Iterable[RawBatch],
+    inputs: Sequence[EncoderInput],
+    normaliser: Normaliser,
+    settings: EmbedSettings,
+) -> tuple[Network, ...]:
+    """Like :func:`calibrated_encoders`, on samples that are read already.
+
+    Args:
+        encoder: Any encoder, on the device that it is to run on; it stays as it is.
+        batches: At least one, of samples in an order of no meaning; those shorter than the first are left out, because
+            every batch counts the same.
+        inputs: The inputs that the batches were read for.
+        normaliser: Standardises each band by its statistics before the encoder sees it.
+        settings: Size and precision.
+    """
+    device = device_of(encoder)
+    prepared = (prepare_batch(batch, inputs, normaliser, settings.size, device) for batch in _as_long(batches))
+    with torch.autocast(device.type, dtype=torch.bfloat16, enabled=settings.on(device).precision == "bf16"):
+        return calibrated_each(encoder, prepared, len(inputs))
+
+
+def calibration_batch(samples: int) -> int:
+    """Length of equal batches of so many samples, which leave out less than a sample a batch; at least 1."""
+    return max(1, samples // max(1, -(-samples // CALIBRATION_BATCH)))
+
+
+def _as_long(batches: Iterable[RawBatch]) -> Iterator[RawBatch]:
+    """The batches that are as long as the first."""
+    length: int | None = None
+    for batch in batches:
+        length = length or len(batch.indices)
+        if len(batch.indices) == length:
+            yield batch
+
+
 def embed_batches(
-    encoder: nn.Module,
+    encoder: nn.Module | Sequence[nn.Module],
     archive: Archive,
     inputs: Sequence[EncoderInput],
     normaliser: Normaliser,
@@ -97,7 +176,8 @@ def embed_batches(
     """Embed samples in order; each sample is read once, whatever the number of inputs.
 
     Args:
-        encoder: Maps ``(n, channels, height, width)`` to ``(n, features)``; runs on the device it is on.
+        encoder: Maps ``(n, channels, height, width)`` to ``(n, features)``; runs on the device it is on. One for all
+            inputs, or one for each, as :func:`calibrated_encoders` gives them.
         archive: Archive that the samples are read from.
         inputs: Resolved inputs; each fills the encoder's channels.
         normaliser: Standardises each band by its statistics before the encoder sees it.
@@ -112,13 +192,15 @@ def embed_batches(
     """
     settings = settings or EmbedSettings()
     order = np.arange(len(archive)) if indices is None else np.asarray(indices, dtype=np.int64)
-    frozen = inference_copy(encoder, settings.precision)
+    frozen = inference_copies(
+        [encoder] * len(inputs) if isinstance(encoder, nn.Module) else encoder, settings.precision
+    )
     for batch in read_ahead(read_batches(archive, inputs, order, settings), depth=BATCHES_AHEAD):
         yield batch.indices, embed_batch(frozen, batch, inputs, normaliser, settings)
 
 
 def embed_vectors(
-    encoder: nn.Module,
+    encoder: nn.Module | Sequence[nn.Module],
     archive: Archive,
     inputs: Sequence[EncoderInput],
     normaliser: Normaliser,
@@ -140,7 +222,7 @@ def device_of(encoder: nn.Module) -> torch.device:
 
 @torch.inference_mode()
 def embed_batch(
-    frozen: nn.Module,
+    frozen: Sequence[nn.Module],
     batch: RawBatch,
     inputs: Sequence[EncoderInput],
     normaliser: Normaliser,
@@ -149,16 +231,19 @@ def embed_batch(
     """Vectors ``(n, inputs, features)`` of samples that were read for these inputs.
 
     Args:
-        frozen: Encoder as :func:`inference_copy` gives it.
+        frozen: For each input an encoder as :func:`inference_copies` gives them.
         batch: Samples as :func:`read_batches` gives them.
         inputs: Resolved inputs; each fills the encoder's channels.
         normaliser: Standardises each band by its statistics before the encoder sees it.
         settings: Size that pixels are resized to, and precision; the batch size does not matter here.
     """
-    device = device_of(frozen)
+    device = device_of(frozen[0])
     prepared = prepare_batch(batch, inputs, normaliser, settings.size, device)
     with torch.autocast(device.type, dtype=torch.bfloat16, enabled=settings.on(device).precision == "bf16"):
-        vectors = [frozen(pixels.contiguous(memory_format=torch.channels_last)).float() for pixels in prepared]
+        vectors = [
+            encoder(pixels.contiguous(memory_format=torch.channels_last)).float()
+            for encoder, pixels in zip(frozen, prepared, strict=True)
+        ]
     return np.asarray(torch.stack(vectors, dim=1).cpu().numpy(), dtype=np.float32)
 
 

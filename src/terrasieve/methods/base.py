@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from terrasieve.errors import ConfigError
+from terrasieve.methods.collapse import CollapseSign
 from terrasieve.models.backbone import Encoder
 from terrasieve.registry import Registry
 from terrasieve.schema import Spec
@@ -42,12 +43,14 @@ class Method(nn.Module, ABC):
         encoder: The student's encoder: what training is for.
         view_count: How many views of a sample ``forward`` wants.
         metric_names: What ``StepOutput.metrics`` may hold; the columns of the log beside the loss.
+        collapse_signs: What the metrics show when the method has collapsed, of which a run warns.
         mixes_samples: Whether the loss compares the samples of a micro-batch with each other, so that it is not the
             mean over its micro-batches even where no batch normalisation mixes them.
     """
 
     view_count: int
     metric_names: tuple[str, ...] = ()
+    collapse_signs: tuple[CollapseSign, ...] = ()
     mixes_samples: bool = False
 
     def __init__(self, encoder: Encoder) -> None:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from terrasieve.methods.base import Method, StepOutput
-from terrasieve.methods.collapse import feature_std
+from terrasieve.methods.collapse import CollapseSign, feature_std
 from terrasieve.methods.multi_crop import count_views
 from terrasieve.methods.taught import TaughtSpec
 from terrasieve.models.backbone import Encoder
@@ -85,6 +85,7 @@ class Byol(Method):
     """
 
     metric_names = ("cosine", "target_std")
+    collapse_signs = (CollapseSign("the teacher projects all inputs to nearly one vector", {"target_std": (0, 0.02)}),)
 
     def __init__(
         self,

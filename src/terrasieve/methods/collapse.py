@@ -6,7 +6,7 @@ A joint-embedding loss is smallest at exactly that point, so a falling loss says
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -52,21 +52,42 @@ def effective_rank(features: Tensor) -> Tensor:
     rows = features.detach().double()
     if len(rows) < 2:
         return rows.new_zeros(())
-    centred = rows - rows.mean(dim=0)
+    return _rank(rows - rows.mean(dim=0), float(rows.norm()))
+
+
+def _rank(centred: Tensor, scale: float) -> Tensor:
+    """The rank of rows that are centred, of which those that were not had this norm in all."""
     # Its eigenvalues are the squared singular values; of both products the smaller has all that are not 0.
-    gram = centred @ centred.T if len(rows) < rows.shape[1] else centred.T @ centred
+    gram = centred @ centred.T if len(centred) < centred.shape[1] else centred.T @ centred
     values = torch.linalg.eigvalsh(gram).clamp(min=0).sqrt()
-    values = values[values > torch.finfo(torch.float32).eps * rows.norm()]
+    values = values[values > torch.finfo(torch.float32).eps * scale]
     shares = values / values.sum()
-    return torch.special.entr(shares).sum().exp() if len(values) else rows.new_zeros(())
+    return torch.special.entr(shares).sum().exp() if len(values) else centred.new_zeros(())
+
+
+class CollapseSign(NamedTuple):
+    """What the metrics of a method show when it has collapsed in a way that the embedding need not show.
+
+    Attributes:
+        meaning: What has happened, as the end of a sentence that begins with "the method may have collapsed".
+        ranges: Of each metric that tells, its lowest and highest value in that state; all have to lie within.
+    """
+
+    meaning: str
+    ranges: Mapping[str, tuple[float, float]]
+
+    def is_shown(self, metrics: Mapping[str, float]) -> bool:
+        """Whether every metric that tells is among these and lies in its range."""
+        return all(name in metrics and low <= metrics[name] <= high for name, (low, high) in self.ranges.items())
 
 
 class CollapseReading(NamedTuple):
     """What the monitor saw.
 
     Attributes:
-        std: :func:`feature_std`, 0 to 1.
-        rank: :func:`effective_rank`, from 1 to the length of the vectors; 0 where all are equal.
+        std: :func:`feature_std` within updates, 0 to about 1; NaN where the rows hold NaN or infinity.
+        rank: :func:`effective_rank` within updates, from 1 to the length of the vectors; 0 where the rows of each
+            update are all equal; NaN where the rows hold NaN or infinity.
     """
 
     std: float
@@ -76,25 +97,43 @@ class CollapseReading(NamedTuple):
 class CollapseMonitor:
     """Watches the embeddings of the last images and stops a run that collapsed.
 
+    Rows are compared with those of the same update only: an encoder that gives one vector for all inputs, and another
+    one after each step, has collapsed as well, though its vectors of several steps vary.
+
     The default limits separate two states that lie far apart. On single bands of Sentinel-1 and Sentinel-2, untrained
     ResNet18, ResNet50 and ViT-Tiny show a feature std of 0.2 to 0.8 and an effective rank above 60, and ResNet18
     stays there while BYOL trains it; a collapsed network shows rounding, or one direction. Limits near the ideal
     (1 and ``d``) would stop healthy runs, whose features are never spread evenly.
 
+    The signs of a method warn and do not stop: an untrained head may show them for a while and then learn.
+
     Args:
         min_std: Feature standard deviation, 0 to 1, below which a reading is bad.
         min_rank: Effective rank, 1 up to the number of features, below which a reading is bad.
-        patience: Number of bad readings in a row that stop the run; a single one may be chance.
+        patience: Number of bad readings in a row that stop the run, and of readings in a row that show a sign before
+            it is told; a single one may be chance.
         capacity: Number of rows that are kept and measured together, at least 2.
+        signs: What the method's metrics show when it has collapsed.
     """
 
-    def __init__(self, min_std: float = 0.02, min_rank: float = 2.0, patience: int = 3, capacity: int = 512) -> None:
+    def __init__(
+        self,
+        min_std: float = 0.02,
+        min_rank: float = 2.0,
+        patience: int = 3,
+        capacity: int = 512,
+        signs: Sequence[CollapseSign] = (),
+    ) -> None:
         self.min_std = min_std
         self.min_rank = min_rank
         self.patience = patience
         self.capacity = capacity
+        self.signs = tuple(signs)
         self._ring = torch.empty(0, 0)
+        # Of the updates whose rows are kept, the oldest first, how many of them are.
+        self._sizes: list[int] = []
         self._bad_readings = 0
+        self._shown = [0] * len(self.signs)
 
     def update(self, embedding: Tensor) -> None:
         """Keep these rows and drop the oldest; stays on their device, so that nothing waits for it.
@@ -105,27 +144,64 @@ class CollapseMonitor:
         rows = embedding.detach().float()
         kept = torch.cat([self._ring.to(rows.device), rows]) if len(self._ring) else rows.clone()
         self._ring = kept[-self.capacity :]
+        self._sizes.append(len(rows))
+        surplus = len(kept) - len(self._ring)
+        while surplus >= self._sizes[0]:
+            surplus -= self._sizes.pop(0)
+        self._sizes[0] -= surplus
 
-    def check(self) -> CollapseReading:
-        """Measure the rows that are kept; fewer than 32 are measured, but not judged.
+    def measure(self) -> CollapseReading:
+        """The variety of the rows that are kept."""
+        rows = self._ring.cpu()
+        if not torch.isfinite(rows).all():
+            return CollapseReading(math.nan, math.nan)
+        unit, free = self._centred(functional.normalize(rows, dim=-1)), len(rows) - len(self._sizes)
+        # Each update took its own mean away, and with it one row's worth of variety.
+        std = unit.square().sum(dim=0).div(max(1, free)).sqrt().sum() / math.sqrt(max(1, rows.shape[1]))
+        return CollapseReading(float(std), float(_rank(self._centred(rows.double()), float(rows.double().norm()))))
+
+    def judge(self, reading: CollapseReading) -> None:
+        """Stop the run for what was measured, or let it go on; below 32 rows nothing is judged.
+
+        Args:
+            reading: What :meth:`measure` gave, here or on average over processes.
 
         Raises:
             CollapseError: The reading is bad, and so were the ``patience - 1`` before it.
             NonFiniteError: A row holds NaN or infinity.
         """
-        rows = self._ring.cpu()
-        if not torch.isfinite(rows).all():
+        if math.isnan(reading.std):
             raise NonFiniteError(
                 "The embedding holds NaN or infinite values: the weights diverged. Lower the learning rate, clip the "
                 "gradient, or train in float32; then go on from the checkpoint before."
             )
-        reading = CollapseReading(float(feature_std(rows)), float(effective_rank(rows)))
         bad = reading.std < self.min_std or reading.rank < self.min_rank
-        if len(rows) >= min(_ENOUGH_ROWS, self.capacity):
+        if len(self._ring) >= min(_ENOUGH_ROWS, self.capacity):
             self._bad_readings = self._bad_readings + 1 if bad else 0
         if self._bad_readings >= self.patience:
-            raise CollapseError(self._explain(reading, len(rows)))
-        return reading
+            raise CollapseError(self._explain(reading, len(self._ring)))
+
+    def warnings(self, metrics: Mapping[str, float]) -> list[str]:
+        """A sentence for each sign that was shown ``patience`` times running; told once, until it has gone and come.
+
+        Args:
+            metrics: The method's metrics by name, each a mean over the steps since the last call.
+        """
+        told = []
+        for i, sign in enumerate(self.signs):
+            self._shown[i] = self._shown[i] + 1 if sign.is_shown(metrics) else 0
+            if self._shown[i] == self.patience:
+                seen = ", ".join(f"{name} {metrics[name]:.4g}" for name in sign.ranges)
+                told.append(
+                    f"the method may have collapsed: {sign.meaning} ({seen}, in {self.patience} readings running). "
+                    "If that does not pass, start again with a lower learning rate or a slower teacher."
+                )
+        return told
+
+    def _centred(self, rows: Tensor) -> Tensor:
+        """Rows less the mean of the rows of their update."""
+        parts = torch.split(rows, self._sizes) if self._sizes else [rows]
+        return torch.cat([part - part.mean(dim=0) for part in parts])
 
     def _explain(self, reading: CollapseReading, rows: int) -> str:
         kind = "all inputs give nearly the same vector" if reading.std < self.min_std else "it varies along a line"
@@ -137,10 +213,13 @@ class CollapseMonitor:
         )
 
     def state_dict(self) -> dict[str, Any]:
-        """``ring``, a tensor ``(rows, d)``, oldest first, and ``bad_readings``, a number."""
-        return {"ring": self._ring, "bad_readings": self._bad_readings}
+        """``ring``, a tensor ``(rows, d)``, oldest first; numbers and lists of numbers under the other names."""
+        return {"ring": self._ring, "sizes": self._sizes, "bad_readings": self._bad_readings, "shown": self._shown}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from what :meth:`state_dict` gave."""
         self._ring = state["ring"].clone()
+        # Older checkpoints know neither updates nor signs.
+        self._sizes = list(state.get("sizes", [len(self._ring)] if len(self._ring) else []))
         self._bad_readings = int(state["bad_readings"])
+        self._shown = list(state.get("shown", [0] * len(self.signs)))

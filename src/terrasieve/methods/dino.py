@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from collections.abc import Sequence
 from typing import ClassVar, Literal
@@ -11,6 +12,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from terrasieve.methods.base import Method, StepOutput
+from terrasieve.methods.collapse import CollapseSign
 from terrasieve.methods.dino_loss import Centre, dino_loss, dino_targets
 from terrasieve.methods.koleo import koleo_loss
 from terrasieve.methods.multi_crop import count_views
@@ -130,6 +132,7 @@ class Dino(Method):
         split_batchnorm(self)
         self.teacher = Teacher(self._student())
         self.centre = Centre(len(head.prototypes), spec.centre_momentum)
+        self.collapse_signs = _collapse_signs(len(head.prototypes))
         self.register_buffer("progress", torch.zeros(()))
 
     @property
@@ -208,6 +211,25 @@ def warmed_up(progress: Tensor, start: float, end: float, warmup: float) -> Tens
     """
     share = (progress / warmup).clamp(max=1) if warmup > 0 else torch.ones_like(progress)
     return start + (end - start) * share
+
+
+def _collapse_signs(prototypes: int) -> tuple[CollapseSign, CollapseSign]:
+    """The two ways in which DINO collapses (Caron et al. 2021, section 5.3).
+
+    The entropy alone does not tell: that of an untrained teacher may lie near the logarithm of the number of
+    prototypes, but its student does not agree with it.
+    """
+    most, agreed = math.log(prototypes), (-math.inf, 0.01)
+    return (
+        CollapseSign(
+            "the teacher gives all inputs the same prototype",
+            {"teacher_entropy": (0, 0.01 * most), "divergence": agreed},
+        ),
+        CollapseSign(
+            "the teacher gives all inputs every prototype alike",
+            {"teacher_entropy": (0.99 * most, math.inf), "divergence": agreed},
+        ),
+    )
 
 
 @torch.no_grad()

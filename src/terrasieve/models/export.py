@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field, ValidationError
 from safetensors import SafetensorError
@@ -41,6 +42,8 @@ class EncoderCard(Spec):
         statistics: Mean, deviation and range of each sensor's bands, by which its pixels were normalised.
         teacher_memory: Share of its initial weights that the teacher held when the encoder was written, 0 to 1; null
             where there was no teacher, or nobody said.
+        calibrated_on: What the statistics of batch normalisation were measured on, ``training crops``; null where they
+            are the running ones of training, or there are none.
         provenance: Where it comes from: data, configuration, step, versions, hardware.
         weights_sha256: SHA-256 of the weights file in hexadecimal; null before it is written.
     """
@@ -53,6 +56,7 @@ class EncoderCard(Spec):
     view_bands: tuple[tuple[str, ...], ...]
     statistics: Mapping[str, tuple[BandStatistics, ...]]
     teacher_memory: float | None = Field(default=None, ge=0, le=1)
+    calibrated_on: Literal["training crops"] | None = None
     provenance: Provenance = Field(default_factory=Provenance)
     weights_sha256: str | None = None
 

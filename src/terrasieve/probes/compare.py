@@ -14,7 +14,7 @@ from terrasieve.archive.statistics import measure
 from terrasieve.console import progress_bar
 from terrasieve.draws import stratified_subset
 from terrasieve.embeddings.inputs import EncoderInput, bands_by_sensor, join
-from terrasieve.embeddings.stream import EmbedSettings, embed_vectors
+from terrasieve.embeddings.stream import EmbedSettings, calibrated_encoders, embed_vectors
 from terrasieve.errors import ConfigError
 from terrasieve.probes.metrics import BOOTSTRAP
 from terrasieve.probes.models import Candidate, Showing, check_names, showing
@@ -145,7 +145,8 @@ def describe_data(archive: Archive, splits: Splits, settings: EmbedSettings) -> 
     return (
         f"{describe_source(archive.source)}, {what}, {size}, "
         f"split {splits.origin}, {len(splits.train)}/{len(splits.val)}/{len(splits.test)} samples, "
-        f"pixels standardised per band on train; {BOOTSTRAP}"
+        f"pixels standardised per band on train, batch norms of runs and random init measured there per input; "
+        f"{BOOTSTRAP}"
     )
 
 
@@ -157,9 +158,9 @@ def embed_candidate(candidate: Candidate, inputs: Sequence[EncoderInput], task: 
         SampleError: A sample cannot be read, or samples differ in size and no size is set.
     """
     shown = tuple(showing(candidate, one, task.archive.sensors) for one in inputs)
-    plain = _embed(candidate.name, candidate.model, [one.row for one in shown if not one.note], task)
+    plain = _embed(candidate, candidate.model, [one.row for one in shown if not one.note], task)
     # A copied band passes through another network than the bands as they are.
-    copied = {one.row: _embed(candidate.name, one.model, [one.row], task) for one in shown if one.note}
+    copied = {one.row: _embed(candidate, one.model, [one.row], task) for one in shown if one.note}
     return Embedded(candidate, shown, plain, copied)
 
 
@@ -180,21 +181,16 @@ def fit_probes(embedded: Embedded, task: ProbeTask) -> list[Measured]:
 
 
 def _embed(
-    name: str, model: nn.Module, rows: Sequence[InputRow], task: ProbeTask
+    candidate: Candidate, model: nn.Module, rows: Sequence[InputRow], task: ProbeTask
 ) -> dict[EncoderInput, NDArray[np.float32]]:
     """Vectors of the train, validation and test samples, in that order, by input."""
     members = distinct_members(rows)
     if not members:
         return {}
-    vectors = embed_vectors(
-        model,
-        task.archive,
-        members,
-        task.normaliser,
-        task.settings,
-        used_samples(task.splits),
-        f"embed: {name}",
-    )
+    splits, shown = task.splits, (task.archive, members, task.normaliser, task.settings)
+    # Of the train split alone, as the normaliser.
+    encoder = calibrated_encoders(model, *shown, splits.train, task.seed) if candidate.calibrates else model
+    vectors = embed_vectors(encoder, *shown, used_samples(splits), f"embed: {candidate.name}")
     return {member: vectors[:, position] for position, member in enumerate(members)}
 
 

@@ -34,6 +34,8 @@ class Candidate:
         channels: Bands that it takes. One that takes a single band sees the bands of a larger input one by one.
         bands: What its channels mean, in order, as band names or common names; None where any bands will do.
         is_floor: Whether it is there for a trained encoder to beat it.
+        calibrates: Whether its batch normalisation is measured on the pixels at hand, for each input; a network that
+            others published keeps the statistics that it came with.
     """
 
     name: str
@@ -41,6 +43,7 @@ class Candidate:
     channels: int
     bands: tuple[str, ...] | None = None
     is_floor: bool = False
+    calibrates: bool = False
 
     @property
     def repeats(self) -> bool:
@@ -106,7 +109,7 @@ def fits(candidate: Candidate, wanted: EncoderInput, sensors: Mapping[str, Senso
 def with_floors(encoder: Encoder, card: EncoderCard, seed: int) -> tuple[Candidate, ...]:
     """A trained encoder, its own backbone untrained, and image statistics, which see the bands as it does."""
     return (
-        Candidate(card.recipe, encoder, encoder.channels),
+        Candidate(card.recipe, encoder, encoder.channels, calibrates=True),
         untrained(card.backbone, seed, device_of(encoder)),
         image_statistics(encoder.channels),
     )
@@ -152,7 +155,8 @@ def untrained(backbone: BackboneSpec, seed: int, device: torch.device) -> Candid
         seed: Seed of the weights.
         device: The device that it is to run on.
     """
-    return Candidate(RANDOM_INIT, build_encoder(backbone, seed).to(device), backbone.channels, is_floor=True)
+    encoder = build_encoder(backbone, seed).to(device)
+    return Candidate(RANDOM_INIT, encoder, backbone.channels, is_floor=True, calibrates=True)
 
 
 def image_statistics(channels: int) -> Candidate:

@@ -5,13 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 from torch import nn
 
 from terrasieve.archive.protocol import Archive
 from terrasieve.archive.statistics import measure
 from terrasieve.embeddings.inputs import EncoderInput, bands_by_sensor, join
-from terrasieve.embeddings.stream import EmbedSettings, embed_batch, inference_copy, read_batches
+from terrasieve.embeddings.stream import (
+    EmbedSettings,
+    calibrated_on,
+    calibration_batch,
+    embed_batch,
+    inference_copies,
+    read_batches,
+)
 from terrasieve.probes.knn import KnnProbe
 from terrasieve.probes.metrics import accuracy, confusion_matrix
 from terrasieve.probes.splits import make_splits
@@ -22,7 +28,8 @@ from terrasieve.views.render import Normaliser
 class OnlineKnn:
     """kNN accuracy of the current encoder; leaves its mode, its layout and every random state as they are.
 
-    The subset is drawn once; its pixels are read once and kept. The vectors of several inputs are joined.
+    The subset is drawn once; its pixels are read once and kept. Batch normalisation is measured on the train part, for
+    each input. The vectors of several inputs are joined.
 
     Args:
         archive: The labelled archive that the subset is drawn from.
@@ -51,15 +58,18 @@ class OnlineKnn:
         self.settings = settings or EmbedSettings()
         splits = make_splits(archive.table(), seed)
         rng = generator(Stream.ONLINE_PROBE, seed)
-        chosen = [_draw(splits.train, train, rng), _draw(splits.val, test, rng)]
+        # In the order of the draw, so that batches of the train part are alike in their statistics.
+        chosen = [rng.permutation(splits.train)[:train], rng.permutation(splits.val)[:test]]
         self._labels = [splits.labels[part] for part in chosen]
         statistics = measure(archive, sensors=list(bands_by_sensor(self.inputs)), indices=chosen[0])
         self._normaliser = Normaliser(archive.sensors, statistics)
-        self._batches = [list(read_batches(archive, self.inputs, part, self.settings)) for part in chosen]
+        equal = self.settings.model_copy(update={"batch_size": calibration_batch(len(chosen[0]))})
+        self._batches = [list(read_batches(archive, self.inputs, part, equal)) for part in chosen]
 
     def __call__(self, encoder: nn.Module) -> Mapping[str, float]:
         """The accuracy as ``{"knn_accuracy": 0 to 1}``, computed on the device that the encoder is on."""
-        frozen = inference_copy(encoder, self.settings.precision)
+        calibrated = calibrated_on(encoder, self._batches[0], self.inputs, self._normaliser, self.settings)
+        frozen = inference_copies(calibrated, self.settings.precision)
         train, test = (
             join(
                 np.concatenate([embed_batch(frozen, one, self.inputs, self._normaliser, self.settings) for one in part])
@@ -68,7 +78,3 @@ class OnlineKnn:
         )
         probe = KnnProbe().fit(train, self._labels[0])
         return {"knn_accuracy": float(accuracy(confusion_matrix(self._labels[1], probe.predict(test))))}
-
-
-def _draw(indices: NDArray[np.int64], count: int, generator: np.random.Generator) -> NDArray[np.int64]:
-    return np.sort(generator.permutation(indices)[:count])

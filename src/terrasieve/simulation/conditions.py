@@ -2,7 +2,8 @@
 
 Names are those of Wang et al. 2019, "A labelled ocean SAR imagery dataset of ten geophysical phenomena from Sentinel-1
 wave mode", Geosci. Data J. 6, doi:10.1002/gdj3.73. Order and ranges are ours: frequent phenomena first, as far as the
-literature tells (Wang et al. 2020, Remote Sens. Environ. 237), winds as the phenomena are known to need.
+literature tells (Wang et al. 2020, Remote Sens. Environ. 237). Wind and waves are drawn alike for all phenomena, though
+in nature some need weak winds and others strong ones: here the weather must not tell what there is to see.
 """
 
 from __future__ import annotations
@@ -25,30 +26,26 @@ class Phenomenon:
 
     Attributes:
         name: The label of its vignettes.
-        winds: Lowest and highest wind speed at 10 m that it occurs at, in m/s.
-        swell: Chance that a swell runs through it.
         polar: It occurs at high latitudes only.
         covered: Ice hides the water: no waves, and no wind that a radar could tell.
     """
 
     name: str
-    winds: tuple[float, float]
-    swell: float = 0.6
     polar: bool = False
     covered: bool = False
 
 
 PHENOMENA = (
-    Phenomenon("pure ocean waves", (4.0, 18.0), swell=1.0),
-    Phenomenon("micro convective cells", (4.0, 14.0)),
-    Phenomenon("wind streaks", (6.0, 18.0)),
-    Phenomenon("low wind area", (1.5, 4.5)),
-    Phenomenon("rain cells", (3.0, 11.0)),
-    Phenomenon("biological slicks", (2.0, 6.0)),
-    Phenomenon("atmospheric front", (4.0, 12.0)),
-    Phenomenon("sea ice", (3.0, 16.0), swell=0.0, polar=True, covered=True),
-    Phenomenon("iceberg", (3.0, 12.0), polar=True),
-    Phenomenon("oceanic front", (3.0, 10.0)),
+    Phenomenon("pure ocean waves"),
+    Phenomenon("micro convective cells"),
+    Phenomenon("wind streaks"),
+    Phenomenon("low wind area"),
+    Phenomenon("rain cells"),
+    Phenomenon("biological slicks"),
+    Phenomenon("atmospheric front"),
+    Phenomenon("sea ice", polar=True, covered=True),
+    Phenomenon("iceberg", polar=True),
+    Phenomenon("oceanic front"),
 )
 """The most frequent first; the position is the rank."""
 
@@ -56,6 +53,8 @@ PHENOMENA = (
 
 # Shape without unit, scale in m/s.
 _WEIBULL_SHAPE, _WEIBULL_SCALE = 2.2, 8.5
+WINDS = (3.0, 16.0)
+"""Lowest and highest wind speed at 10 m, in m/s: the same for all phenomena, so that the wind does not tell which."""
 # Distance in m over which the wind has blown: that decides how far its waves have grown.
 _FETCH = (30e3, 1500e3)
 # Median in m, standard deviation of the logarithm, and what is cut off on either side.
@@ -85,7 +84,7 @@ class Conditions:
         incidence: Angle of incidence in its middle, in degrees.
         wind_speed: Mean over the vignette at 10 m, in m/s.
         wind_direction: That the wind comes from, relative to the antenna's look, in degrees; 0 is upwind.
-        waves: The wind sea and, where there is one, a swell; empty under ice.
+        waves: The wind sea and a swell, of open water; ice hides them.
         longitude: Of the middle, in degrees; ``latitude`` likewise.
         heading: That the satellite flies to, in degrees clockwise from north.
         time: When it was acquired, in UTC.
@@ -110,7 +109,7 @@ class Conditions:
     @property
     def swh(self) -> float | None:
         """Significant wave height of all waves together, in m; None under ice."""
-        return significant_height(self.waves) if self.waves else None
+        return None if self.phenomenon.covered else significant_height(self.waves)
 
     @property
     def known_wind(self) -> float | None:
@@ -127,8 +126,8 @@ def phenomenon_shares(zipf: float) -> NDArray[np.float64]:
 def draw_conditions(rng: np.random.Generator, zipf: float) -> Conditions:
     """Conditions of a vignette.
 
-    Winds follow the Weibull distribution of the open ocean (Monahan 2006, J. Climate 19: shape about 2.2), within what
-    the phenomenon occurs at; swells are log-normal in height; the fetch of the wind sea is log-uniform.
+    Winds follow the Weibull distribution of the open ocean (Monahan 2006, J. Climate 19: shape about 2.2), within
+    :data:`WINDS`; swells are log-normal in height; the fetch of the wind sea is log-uniform.
 
     Args:
         rng: The vignette's own generator, untouched.
@@ -138,10 +137,10 @@ def draw_conditions(rng: np.random.Generator, zipf: float) -> Conditions:
     mode = "WV1" if rng.random() < 0.5 else "WV2"
     incidence = INCIDENCE[mode] + float(rng.uniform(-_BEAM_JITTER, _BEAM_JITTER))
     # The inverse of the distribution function, between its values at the least and the greatest wind allowed.
-    low, high = (1 - math.exp(-((speed / _WEIBULL_SCALE) ** _WEIBULL_SHAPE)) for speed in seen.winds)
+    low, high = (1 - math.exp(-((speed / _WEIBULL_SCALE) ** _WEIBULL_SHAPE)) for speed in WINDS)
     speed = float(_WEIBULL_SCALE * (-math.log1p(-rng.uniform(low, high))) ** (1 / _WEIBULL_SHAPE))
     direction = float(rng.uniform(-180, 180))
-    waves = _draw_waves(rng, seen, speed, math.radians(180 + direction))
+    waves = _draw_waves(rng, speed, math.radians(180 + direction))
     longitude, latitude = _draw_place(rng, seen.polar)
     heading, hour = _ASCENDING if rng.random() < 0.5 else _DESCENDING
     # 15 degrees of longitude are an hour: that makes universal time of the local one.
@@ -168,15 +167,9 @@ def outline(longitude: float, latitude: float, heading: float, side: float) -> b
     return bytes(shapely.to_wkb(shapely.polygons(ring)))
 
 
-def _draw_waves(
-    rng: np.random.Generator, seen: Phenomenon, wind_speed: float, blows_to: float
-) -> tuple[WaveSystem, ...]:
-    if seen.covered:
-        return ()
+def _draw_waves(rng: np.random.Generator, wind_speed: float, blows_to: float) -> tuple[WaveSystem, ...]:
     fetch = float(np.exp(rng.uniform(*np.log(_FETCH))))
     sea = wind_sea(wind_speed, blows_to, fetch)
-    if rng.random() >= seen.swell:
-        return (sea,)
     period = float(rng.uniform(*_SWELL_PERIOD))
     # Waves of deep water are g T^2 / (2 pi) long.
     steepest = _STEEPEST_SWELL * GRAVITY * period**2 / (2 * math.pi)

@@ -9,13 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from terrasieve.sensors import SENSORS
-from terrasieve.simulation.landscape import Field, Landscape, random_field, transfer
+from terrasieve.simulation.fields import Field, random_field
+from terrasieve.simulation.landscape import Landscape
 from terrasieve.simulation.signatures import CLOUD, COVERS, spectra
 
 _BANDS = SENSORS["s2-l2a"].bands
 _WAVELENGTHS = np.array([band.wavelength_um for band in _BANDS], dtype=np.float32)
-# Width of each band's pixels, in pixels of 10 m.
-_PIXELS = np.array([band.gsd / 10 for band in _BANDS], dtype=np.float32)
 # Reflectance of each cover at state 0 and 1, shape ``(bands, covers)``, and other properties by cover.
 _LOW, _HIGH = (np.ascontiguousarray(each.T) for each in spectra())
 _SEASONS = np.array([c.season for c in COVERS], dtype=np.float32)
@@ -24,7 +23,11 @@ _SIGMA0_HIGH = np.array([[c.vv[1] for c in COVERS], [c.vh[1] for c in COVERS]], 
 _INCIDENCE = np.array([c.incidence for c in COVERS], dtype=np.float32)
 _WEATHER = np.array([c.weather for c in COVERS])
 _BLUR = 0.55
-"""Standard deviation of the point spread function, in pixels of the band."""
+"""Standard deviation of the point spread function, in pixels of the band: a fifth is left at its Nyquist frequency."""
+OPTICAL_BLUR = tuple(_BLUR * band.gsd / 10 for band in _BANDS)
+"""The same of each band of ``s2-l2a``, in pixels of 10 m."""
+RADAR_BLUR = _BLUR
+"""The same of Sentinel-1."""
 _DIFFUSE = 0.2
 """Share of the light that comes from the sky and reaches every slope alike."""
 _REFERENCE = 0.1
@@ -54,28 +57,57 @@ def green(day: float) -> float:
     return 0.5 - 0.5 * math.cos(2 * math.pi * (day - 15) / 365)
 
 
-def see_optical(ground: Landscape, settings: OpticalSettings, rng: np.random.Generator) -> NDArray[np.uint16]:
-    """Bottom-of-atmosphere reflectance, times 10,000.
+@dataclass(frozen=True)
+class Sun:
+    """Where the sun stands, in radians.
 
-    Surface reflectance times texture, lit by a sun whose height follows the season; the imperfect
-    atmospheric correction leaves a gain and a haze; clouds and their shadows; the point spread function, wider
-    for bands of 20 and 60 m, which mixes the covers at edges; shot noise.
+    Attributes:
+        height: Over the horizon.
+        azimuth: Clockwise from north.
+    """
+
+    height: float
+    azimuth: float
+
+
+def draw_sun(day: float, rng: np.random.Generator) -> Sun:
+    """The sun in mid-morning, as high as the season lets it rise."""
+    return Sun(math.radians(22 + 38 * green(day) + rng.uniform(-3, 3)), math.radians(rng.uniform(145, 170)))
+
+
+def light_up(ground: Landscape, day: float, sun: Sun) -> Field:
+    """Reflectance of a landscape as it is lit: that of its covers in their season, times texture and illumination.
+
+    Returns:
+        Shape ``(12, size, size)`` in the band order of ``s2-l2a``, above 0.
+    """
+    state = _seasonal_state(ground, day)
+    surface = _LOW[:, ground.cover] + state * (_HIGH - _LOW)[:, ground.cover]
+    # ``brightness`` is a logarithm, so that texture never makes reflectance negative.
+    lit: Field = surface * np.exp(ground.brightness) * _illumination(ground, sun)
+    return lit
+
+
+def see_optical(lit: Field, settings: OpticalSettings, sun: Sun, rng: np.random.Generator) -> NDArray[np.uint16]:
+    """Bottom-of-atmosphere reflectance, times 10,000, of a landscape in the light.
+
+    Clouds and their shadows; the gain and the haze that an imperfect atmospheric correction leaves; shot noise.
+
+    Args:
+        lit: Reflectance as lit and as sharp as each band sees it, shape ``(12, size, size)``.
+        settings: Circumstances of the acquisition.
+        sun: Where shadows of clouds fall from.
+        rng: Generator of everything that an acquisition adds.
 
     Returns:
         Shape ``(12, size, size)`` in the band order of ``s2-l2a``, 1 to 20,000: never 0, the nodata value.
     """
-    sun_height = math.radians(22 + 38 * green(settings.day) + rng.uniform(-3, 3))
-    sun_azimuth = math.radians(rng.uniform(145, 170))
-    state = _seasonal_state(ground, settings.day)
-    surface = _LOW[:, ground.cover] + state * (_HIGH - _LOW)[:, ground.cover]
-    # ``brightness`` is a logarithm, so that texture never makes reflectance negative.
-    lit = surface * np.exp(ground.brightness) * _illumination(ground, sun_height, sun_azimuth)
     if settings.cloud_cover > 0:
-        lit = _add_clouds(lit, settings.cloud_cover, sun_height, sun_azimuth, rng)
+        lit = _add_clouds(lit, settings.cloud_cover, sun, rng)
     gain = math.exp(rng.normal(0, 0.06))
     # Path reflectance of aerosol falls with wavelength to the power -1.3 (Angstrom's exponent).
     haze = float(rng.uniform(0, 0.012)) * (_WAVELENGTHS / np.float32(0.49)) ** np.float32(-1.3)
-    seen = _blur(lit, _PIXELS) * gain + haze.astype(np.float32)[:, None, None]
+    seen = lit * gain + haze.astype(np.float32)[:, None, None]
     # Photons are counted, so the noise's variance grows with the signal.
     noise = np.sqrt(np.maximum(seen, 0) * _REFERENCE) / settings.snr
     noisy = seen + noise * rng.standard_normal(seen.shape, dtype=np.float32)
@@ -83,11 +115,8 @@ def see_optical(ground: Landscape, settings: OpticalSettings, rng: np.random.Gen
     return counts
 
 
-def see_radar(ground: Landscape, day: float, looks: float, rng: np.random.Generator) -> NDArray[np.float32]:
-    """Backscatter sigma0 in dB.
-
-    Sigma0 of the cover and its state, changed by local incidence and by the weather; mixed at edges; the
-    instrument's noise added; speckled, each polarisation on its own.
+def scatter_back(ground: Landscape, day: float, rng: np.random.Generator) -> Field:
+    """Backscatter sigma0 in dB of a landscape: that of its covers and their state, changed by incidence and weather.
 
     Returns:
         Shape ``(2, size, size)``: VV, VH.
@@ -98,10 +127,23 @@ def see_radar(ground: Landscape, day: float, looks: float, rng: np.random.Genera
     state = _seasonal_state(ground, day)
     decibels: Field = _SIGMA0_LOW[:, ground.cover] + state * (_SIGMA0_HIGH - _SIGMA0_LOW)[:, ground.cover]
     decibels += weather[ground.cover] + ground.roughness + _INCIDENCE[ground.cover] * tilt
-    # Decibels vary; what mixes at edges and adds up with the noise is power.
-    power: Field = np.exp(decibels * np.float32(math.log(10) / 10))
-    seen = np.maximum(_blur(power, np.ones(2, dtype=np.float32)), np.float32(0)) + _NOISE_FLOOR
-    return 10 * np.log10(np.maximum(speckle(seen, looks, rng), 1e-4))
+    return decibels
+
+
+def see_radar(decibels: Field, looks: float, rng: np.random.Generator) -> NDArray[np.float32]:
+    """What the instrument makes of backscatter: its noise is added, and both are speckled.
+
+    Args:
+        decibels: Sigma0 as sharp as it is seen, shape ``(2, size, size)``.
+        looks: Equivalent number of looks.
+        rng: Generator of the speckle, of each polarisation on its own.
+
+    Returns:
+        Sigma0 in dB, shape ``(2, size, size)``.
+    """
+    # Decibels vary; what adds up with the noise is power.
+    power: Field = np.exp(decibels * np.float32(math.log(10) / 10)) + _NOISE_FLOOR
+    return 10 * np.log10(np.maximum(speckle(power, looks, rng), 1e-4))
 
 
 def speckle(intensity: Field, looks: float, rng: np.random.Generator) -> Field:
@@ -122,37 +164,28 @@ def _seasonal_state(ground: Landscape, day: float) -> Field:
     return ground.state * (1 - _SEASONS[ground.cover] * np.float32(1 - green(day)))
 
 
-def _illumination(ground: Landscape, sun_height: float, sun_azimuth: float) -> Field:
+def _illumination(ground: Landscape, sun: Sun) -> Field:
     """Light on a slope relative to flat ground: Lambert's cosine law for the direct part, the rest diffuse.
 
     Azimuth is counted clockwise from north; rows run south and columns east.
     """
-    east, south = math.sin(sun_azimuth), -math.cos(sun_azimuth)
+    east, south = math.sin(sun.azimuth), -math.cos(sun.azimuth)
     normal = np.sqrt(1 + ground.slope_x**2 + ground.slope_y**2)
-    towards = math.sin(sun_height) - math.cos(sun_height) * (east * ground.slope_x + south * ground.slope_y)
-    direct = np.maximum(towards / normal, 0) / math.sin(sun_height)
+    towards = math.sin(sun.height) - math.cos(sun.height) * (east * ground.slope_x + south * ground.slope_y)
+    direct = np.maximum(towards / normal, 0) / math.sin(sun.height)
     light: Field = (1 - _DIFFUSE) * direct + _DIFFUSE
     return light
 
 
-def _add_clouds(lit: Field, cover: float, sun_height: float, sun_azimuth: float, rng: np.random.Generator) -> Field:
+def _add_clouds(lit: Field, cover: float, sun: Sun, rng: np.random.Generator) -> Field:
     """Clouds over exactly a share ``cover`` of the pixels, thicker inwards, and their shadows away from the sun."""
     size = lit.shape[-1]
     field = random_field(rng, size, size / 14) + 0.15 * random_field(rng, size, 1.5)
     edge = float(np.quantile(field, 1 - cover))
     opacity = (0.95 * np.clip((field - edge) / 0.5, 0, 1)).astype(np.float32)
     # A cloud 300 to 1,500 m high throws its shadow so many pixels away, and round the edge: the landscape is periodic.
-    reach = min(rng.uniform(300, 1500) / math.tan(sun_height) / 10, size / 3)
-    shift = (round(reach * math.cos(sun_azimuth)), round(-reach * math.sin(sun_azimuth)))
+    reach = min(rng.uniform(300, 1500) / math.tan(sun.height) / 10, size / 3)
+    shift = (round(reach * math.cos(sun.azimuth)), round(-reach * math.sin(sun.azimuth)))
     shaded: Field = lit * (1 - np.float32(0.7) * np.roll(opacity, shift, (0, 1)))
     bright = np.array(CLOUD, dtype=np.float32)[:, None, None] * (1 + np.float32(0.1) * field)
     return shaded * (1 - opacity) + bright * opacity
-
-
-def _blur(image: Field, pixels: Field) -> Field:
-    """Gaussian point spread function; modulation is about a fifth at the Nyquist frequency of each band."""
-    size = image.shape[-1]
-    by_width = {width: transfer(size, _BLUR * width) for width in set(pixels.tolist())}
-    filters = np.stack([by_width[width] for width in pixels.tolist()])
-    blurred = np.fft.irfft2(np.fft.rfft2(image) * filters, s=(size, size))
-    return blurred.astype(np.float32, copy=False)

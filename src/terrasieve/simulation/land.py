@@ -1,7 +1,8 @@
 """The simulated archive: co-registered Sentinel-2, Sentinel-1 and land cover for people who have none at hand.
 
 Nothing in it was measured. It is made to have what curation and pre-training have to cope with: a long-tailed
-distribution of covers, near-copies, seasons, clouds, noise and speckle.
+distribution of covers, near-copies, seasons, clouds, noise and speckle. Its classes differ in form and share their
+colours, as those of real archives do.
 """
 
 from __future__ import annotations
@@ -20,14 +21,15 @@ from terrasieve.archive.footprints import corners, outlines
 from terrasieve.archive.layout import DataSet
 from terrasieve.console import track
 from terrasieve.sensors import SENSORS, Sensor
-from terrasieve.simulation.imaging import OpticalSettings, see_optical, see_radar
+from terrasieve.simulation.appearance import Appearance, draw_appearance
+from terrasieve.simulation.imaging import OpticalSettings, draw_sun, light_up, scatter_back, see_optical, see_radar
 from terrasieve.simulation.landscape import Landscape, main_cover, make_landscape
 from terrasieve.simulation.signatures import COVERS
 from terrasieve.simulation.simulated import Simulation, SimulationSpec, drawn_split
 from terrasieve.streams import Stream, generator
 
 _SENSORS = {"s2": SENSORS["s2-l2a"], "s1": SENSORS["s1"], "land_cover": SENSORS["land-cover"]}
-_GENERATOR = 1
+_GENERATOR = 2
 """Raised whenever the same settings give other pixels than before."""
 _CACHED = 32
 """Scenes and images that stay in memory: views of one sample are read soon after each other."""
@@ -177,13 +179,22 @@ def _ground(spec: SimulatedSpec, scene: int) -> Landscape:
 
 
 @lru_cache(maxsize=_CACHED)
+def _appearance(spec: SimulatedSpec, scene: int) -> Appearance:
+    return draw_appearance(generator(Stream.LAND_APPEARANCE, spec.seed, scene))
+
+
+@lru_cache(maxsize=_CACHED)
 def _render(spec: SimulatedSpec, index: int, sensor: str) -> NDArray[Any]:
     view = _view(spec, index)
     ground = _ground(spec, view.scene).roll(view.rows, view.columns)
     if sensor == "land_cover":
         return ground.cover[None]
-    day = _day(spec, index, view.scene)
+    day, appearance = _day(spec, index, view.scene), _appearance(spec, view.scene)
     if sensor == "s1":
-        return see_radar(ground, day, spec.looks, generator(Stream.LAND_RADAR, spec.seed, index))
+        rng = generator(Stream.LAND_RADAR, spec.seed, index)
+        return see_radar(appearance.radar(scatter_back(ground, day, rng)), spec.looks, rng)
     clouds = spec.cloud_cover if generator(Stream.LAND_CLOUDS, spec.seed, index).random() < spec.cloudy else 0.0
-    return see_optical(ground, OpticalSettings(day, spec.snr, clouds), generator(Stream.LAND_OPTICAL, spec.seed, index))
+    rng = generator(Stream.LAND_OPTICAL, spec.seed, index)
+    sun = draw_sun(day, rng)
+    lit = appearance.optical(light_up(ground, day, sun))
+    return see_optical(lit, OpticalSettings(day, spec.snr, clouds), sun, rng)

@@ -12,15 +12,15 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
+from terrasieve.simulation.fields import Field, random_field
+from terrasieve.simulation.forms import draw_form
 from terrasieve.simulation.signatures import COVERS
 
-_MAIN_SHARE = (0.72, 0.98)
+_MAIN_SHARE = (0.8, 0.98)
 """Share of a scene that its main cover is laid on; roads and rivers take a little of it again."""
 _PARCEL_PIXELS = (7.0, 20.0)
 _NAMES = [cover.name for cover in COVERS]
 _ROAD, _RIVER = _NAMES.index("urban"), _NAMES.index("water")
-
-Field = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Landscape:
     Attributes:
         cover: Positions in ``COVERS``, uint8.
         state: State of the cover, 0 to 1, in midsummer.
-        brightness: Logarithm of the texture's factor on reflectance.
+        brightness: Logarithm of the factor on reflectance that the covers' forms make.
         roughness: Deviation of sigma0 from place to place, dB.
         slope_y: Rise of the ground a metre towards increasing rows.
         slope_x: Rise of the ground a metre towards increasing columns.
@@ -71,35 +71,18 @@ def make_landscape(rng: np.random.Generator, size: int, zipf: float) -> Landscap
     main = main_cover(rng, zipf)
     cells = _voronoi(rng, size)
     cover = _lay_lines(rng, _lay_covers(rng, main, cells, zipf), main)
+    form = np.zeros((size, size), dtype=np.float32)
+    for number in np.unique(cover):
+        form += np.where(cover == number, draw_form(COVERS[number].name, rng, cells), 0)
     height = random_field(rng, size, size / 6) * float(rng.gamma(1.5, 4.0))
     return Landscape(
         cover=cover,
-        state=_states(rng, cover, cells),
-        brightness=_brightness(rng, cover, cells),
-        roughness=_by_cover([c.roughness for c in COVERS])[cover] * random_field(rng, size, 0.8),
+        state=_states(rng, cover, form),
+        brightness=_by_cover([c.texture for c in COVERS])[cover] * form,
+        roughness=_by_cover([c.roughness for c in COVERS])[cover] * form,
         slope_y=_slope(height, 0),
         slope_x=_slope(height, 1),
     )
-
-
-def random_field(rng: np.random.Generator, size: int, length: float) -> Field:
-    """A periodic Gaussian random field of mean 0 and standard deviation 1.
-
-    White noise, filtered by a Gaussian; the correlation falls to ``exp(-1/4)`` at ``length`` pixels.
-    """
-    spectrum = np.fft.rfft2(rng.standard_normal((size, size), dtype=np.float32)) * transfer(size, length)
-    # Without its constant term the field has mean 0; the standard deviation is set below.
-    spectrum[0, 0] = 0
-    field: Field = np.fft.irfft2(spectrum, s=(size, size)).astype(np.float32)
-    field /= max(float(field.std()), 1e-6)
-    return field
-
-
-def transfer(size: int, sigma: float) -> Field:
-    """Transfer function of a periodic Gaussian blur of ``sigma`` pixels, laid out as ``numpy.fft.rfft2`` is."""
-    squared = np.fft.fftfreq(size)[:, None] ** 2 + np.fft.rfftfreq(size)[None, :] ** 2
-    response: Field = np.exp(-2 * np.pi**2 * sigma**2 * squared).astype(np.float32)
-    return response
 
 
 def _slope(height: Field, axis: int) -> Field:
@@ -163,36 +146,11 @@ def _cell_means(field: Field, cells: NDArray[np.int64]) -> Field:
     return means
 
 
-def _states(rng: np.random.Generator, cover: NDArray[np.uint8], cells: NDArray[np.int64]) -> Field:
-    """One state a parcel for covers that come in parcels, slow change for the others."""
-    size = len(cover)
-    in_parcels = rng.random(cells.max() + 1, dtype=np.float32)[cells]
-    smooth = 1 / (1 + np.exp(-(1.2 * random_field(rng, size, size / 8) + float(rng.normal()))))
-    parcelled = np.array([c.pattern == "parcel" for c in COVERS])[cover]
-    states: Field = np.where(parcelled, in_parcels, smooth).astype(np.float32)
+def _states(rng: np.random.Generator, cover: NDArray[np.uint8], form: Field) -> Field:
+    """States that go with the form, about a middle that changes slowly from place to place."""
+    slow = 0.5 * random_field(rng, len(cover), len(cover) / 8) + float(rng.normal())
+    states: Field = (1 / (1 + np.exp(-(0.8 * form + slow)))).astype(np.float32)
     return states
-
-
-def _brightness(rng: np.random.Generator, cover: NDArray[np.uint8], cells: NDArray[np.int64]) -> Field:
-    size = len(cover)
-    texture = np.zeros((size, size), dtype=np.float32)
-    for number in np.unique(cover):
-        each = COVERS[number]
-        texture += np.where(cover == number, each.texture * random_field(rng, size, each.grain), 0)
-    brightness: Field = texture + _by_cover([c.rows for c in COVERS])[cover] * _rows(rng, cells)
-    return brightness
-
-
-def _rows(rng: np.random.Generator, cells: NDArray[np.int64]) -> Field:
-    """Stripes 3 to 6 pixels apart, in a direction of its own for each parcel; whole waves fit the scene."""
-    size = len(cells)
-    count = cells.max() + 1
-    angle, period = rng.uniform(0, np.pi, count), rng.uniform(3, 6, count)
-    # Whole waves across the scene, so that stripes meet at its edges.
-    waves_y, waves_x = np.round(size / period * np.stack([np.sin(angle), np.cos(angle)])).astype(np.float32)
-    y, x = np.mgrid[:size, :size].astype(np.float32) / size
-    stripes: Field = np.sqrt(np.float32(2)) * np.sin(2 * np.pi * (waves_y[cells] * y + waves_x[cells] * x))
-    return stripes
 
 
 def _by_cover(values: list[float]) -> Field:

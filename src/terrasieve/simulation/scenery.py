@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from terrasieve.simulation.landscape import Field, random_field
+from terrasieve.simulation.fields import Field, nearest_sites, random_field
 
 Values = NDArray[np.floating]
 
@@ -72,9 +72,10 @@ def _waves(size: int, heading: float, rng: np.random.Generator) -> Scenery:
 
 
 def _cells(size: int, heading: float, rng: np.random.Generator) -> Scenery:
-    """Convection: a net of gusty walls around calmer cells."""
-    walls = np.exp(-((random_field(rng, size, size / rng.uniform(14, 22)) / 0.45) ** 2))
-    return _scenery(size, wind=1 + float(rng.uniform(0.25, 0.5)) * walls)
+    """Convection: a net of gusty walls around calmer cells, all of about one size."""
+    _, first, second = nearest_sites(rng, size, int(rng.integers(5, 8)), jitter=0.25)
+    walls = np.exp(-(((second - first) / float(rng.uniform(1.6, 2.4))) ** 2))
+    return _scenery(size, wind=1 + float(rng.uniform(0.6, 1.0)) * walls)
 
 
 def _streaks(size: int, heading: float, rng: np.random.Generator) -> Scenery:
@@ -83,73 +84,72 @@ def _streaks(size: int, heading: float, rng: np.random.Generator) -> Scenery:
     down, across = np.fft.fftfreq(size)[:, None], np.fft.rfftfreq(size)[None, :]
     lengthwise = across * math.cos(along) + down * math.sin(along)
     crosswise = np.abs(down * math.cos(along) - across * math.sin(along))
-    spacing = float(rng.uniform(size / 10, size / 5))
+    spacing = float(rng.uniform(size / 9, size / 5))
     # Wavelengths near the spacing across the stripes, and hardly a change along them.
-    response = np.exp(-(((crosswise * spacing - 1) / 0.25) ** 2) - 0.5 * (2 * np.pi * lengthwise * size / 5) ** 2)
+    response = np.exp(-(((crosswise * spacing - 1) / 0.25) ** 2) - 0.5 * (2 * np.pi * lengthwise * size / 4) ** 2)
     stripes = np.fft.irfft2(np.fft.rfft2(rng.standard_normal((size, size))) * response, s=(size, size))
     stripes /= max(float(stripes.std()), 1e-9)
-    return _scenery(size, wind=(1 + float(rng.uniform(0.06, 0.14)) * stripes).astype(np.float32))
+    return _scenery(size, wind=(1 + float(rng.uniform(0.2, 0.3)) * stripes).astype(np.float32))
 
 
 def _calm(size: int, heading: float, rng: np.random.Generator) -> Scenery:
     """Patches where the wind does not reach what ripples need."""
-    field = random_field(rng, size, size / 7)
+    field = random_field(rng, size, size / 9)
     edge = float(np.quantile(field, rng.uniform(0.35, 0.65)))
-    return _scenery(size, wind=0.12 + 0.88 * _sigmoid((field - edge) / 0.15))
+    return _scenery(size, wind=0.12 + 0.88 * _sigmoid((field - edge) / 0.08))
 
 
 def _rain(size: int, heading: float, rng: np.random.Generator) -> Scenery:
     """Downdraughts: a disc of gusts with a sharp edge, and a core that rain brightens or damps."""
     wind, core = np.ones((size, size), dtype=np.float32), np.zeros((size, size), dtype=np.float32)
     for _ in range(int(rng.integers(1, 4))):
-        radius = float(rng.uniform(size / 9, size / 4.5))
-        distance = _distance(size, rng.uniform(0.2, 0.8, 2) * size) + 0.15 * radius * random_field(rng, size, size / 12)
+        radius = float(rng.uniform(size / 8, size / 5))
+        distance = _distance(size, rng.uniform(0.2, 0.8, 2) * size)
         # Air that falls in the middle runs outwards: it is calm there and gusty at the edge.
-        gusts = _sigmoid((radius - distance) / (0.06 * radius)) * (0.4 + 0.6 * np.clip(distance / radius, 0, 1))
-        wind += float(rng.uniform(0.4, 0.8)) * gusts
-        core += float(rng.choice([-5.0, 4.0])) * np.exp(-((distance / (0.4 * radius)) ** 2))
+        wind += float(rng.uniform(0.6, 1.0)) * np.exp(-(((distance - radius) / (0.12 * radius)) ** 2))
+        core += float(rng.choice([-5.0, 4.0])) * _sigmoid((0.45 * radius - distance) / 0.7)
     return _scenery(size, wind=wind, gain=_from_decibels(core))
 
 
 def _slicks(size: int, heading: float, rng: np.random.Generator) -> Scenery:
-    """Films drawn out into threads by currents: dark where the sum of two fields is near one of a few levels."""
-    field = random_field(rng, size, size / 9) + 0.35 * random_field(rng, size, size / 24)
+    """Films drawn out into threads by currents: dark where a field is near one of a few levels."""
+    field = random_field(rng, size, size / 9) + 0.25 * random_field(rng, size, size / 20)
+    steepness = np.hypot(*np.gradient(field)) + 0.02
     damping = np.zeros((size, size), dtype=np.float32)
-    for level in rng.uniform(-1.2, 1.2, int(rng.integers(2, 5))):
-        damping += np.exp(-(((field - level) / rng.uniform(0.06, 0.14)) ** 2))
-    return _scenery(size, gain=_from_decibels(-float(rng.uniform(4, 8)) * np.minimum(damping, 1)))
+    for level in rng.uniform(-1.2, 1.2, int(rng.integers(3, 6))):
+        # A distance in pixels, so that threads are of one width.
+        damping += np.exp(-(((field - level) / steepness / 1.1) ** 2))
+    return _scenery(size, gain=_from_decibels(-float(rng.uniform(6, 10)) * np.minimum(damping, 1)))
 
 
 def _air_front(size: int, heading: float, rng: np.random.Generator) -> Scenery:
     """A step of the wind along a gently curved line, gustiest at the line."""
-    distance = _line(size, size / 16, rng) / (size / 25)
-    step = float(rng.uniform(0.2, 0.4)) * np.tanh(distance)
-    return _scenery(size, wind=1 + step + float(rng.uniform(0.1, 0.3)) * np.exp(-(distance**2)))
+    distance = _line(size, size / 24, rng)
+    step = float(rng.uniform(0.4, 0.6)) * np.tanh(distance / 1.5)
+    return _scenery(size, wind=1 + step)
 
 
 def _sea_front(size: int, heading: float, rng: np.random.Generator) -> Scenery:
     """A meandering, thin, bright or dark line where currents meet, hardly a step across it."""
-    distance = _line(size, size / 7, rng) / (size / 64)
-    line = float(rng.choice([-1, 1])) * float(rng.uniform(2.0, 4.0)) * np.exp(-((distance / 1.2) ** 2))
-    step = float(rng.uniform(0.2, 0.6)) * np.tanh(distance / 4)
-    return _scenery(size, gain=_from_decibels(line + step))
+    distance = _line(size, size / 8, rng)
+    line = float(rng.choice([-1, 1])) * float(rng.uniform(5, 8)) * np.exp(-((distance / 1.4) ** 2))
+    return _scenery(size, gain=_from_decibels(line))
 
 
 def _ice(size: int, heading: float, rng: np.random.Generator) -> Scenery:
-    """Floes of several brightnesses with ridges, parted by leads of dark, calm water or thin ice."""
-    floes = random_field(rng, size, size / rng.uniform(10, 20))
-    level = float(rng.uniform(-15, -9)) + float(rng.uniform(1, 2)) * np.sign(floes) * np.minimum(np.abs(floes), 1)
-    texture = float(rng.uniform(0.5, 1.5)) * random_field(rng, size, 1.0)
-    leads = np.exp(-((random_field(rng, size, size / 8) / 0.07) ** 2))
-    return _scenery(size, cover=_from_decibels(level + texture - float(rng.uniform(4, 8)) * leads))
+    """Floes of several brightnesses, parted by leads of dark, calm water or thin ice."""
+    nearest, first, second = nearest_sites(rng, size, int(rng.integers(4, 7)), jitter=1.0)
+    floes = 2.5 * rng.standard_normal(nearest.max() + 1).astype(np.float32)[nearest]
+    leads = np.exp(-(((second - first) / 1.2) ** 2))
+    return _scenery(size, cover=_from_decibels(-12 + floes - 6 * leads))
 
 
 def _bergs(size: int, heading: float, rng: np.random.Generator) -> Scenery:
-    """A few spots of 50 to some 250 m, 6 to 13 dB brighter than the sea."""
+    """A few spots of 50 to some 250 m, brighter than the sea."""
     brightness = np.zeros((size, size), dtype=np.float32)
-    for _ in range(int(rng.integers(1, 6))):
+    for _ in range(int(rng.integers(3, 9))):
         distance = _distance(size, rng.uniform(0.08, 0.92, 2) * size)
-        brightness = np.where(distance <= rng.uniform(0.75, 2.5), np.float32(rng.uniform(6, 13)), brightness)
+        brightness = np.where(distance <= rng.uniform(1.2, 2.6), np.float32(rng.uniform(9, 13)), brightness)
     return _scenery(size, gain=_from_decibels(brightness))
 
 

@@ -2,7 +2,8 @@
 
 Nothing in it was measured. Waves are drawn from spectra and imaged as a synthetic aperture radar would image them
 (:mod:`terrasieve.ocean`), on a sea whose brightness follows CMOD5.N; the classes are simple pictures of the ten
-phenomena of TenGeoP-SARwv (:mod:`terrasieve.simulation.scenery`).
+phenomena of TenGeoP-SARwv (:mod:`terrasieve.simulation.scenery`), which differ in form and not in statistics
+(:mod:`terrasieve.simulation.matching`).
 """
 
 from __future__ import annotations
@@ -19,12 +20,13 @@ from pydantic import Field
 from terrasieve.archive.layout import DataSet
 from terrasieve.console import track
 from terrasieve.ocean.bunching import wave_image
-from terrasieve.ocean.cmod5n import cmod5n, detrend
+from terrasieve.ocean.cmod5n import REFERENCE_DIRECTION, REFERENCE_WIND, cmod5n, detrend
 from terrasieve.ocean.viewing import incidences
 from terrasieve.ocean.waves import Grid, Surface, draw_surface
 from terrasieve.sensors import SENSORS, Sensor
 from terrasieve.simulation.conditions import PHENOMENA, Conditions, draw_conditions, outline
 from terrasieve.simulation.imaging import speckle
+from terrasieve.simulation.matching import draw_target, match
 from terrasieve.simulation.scenery import draw_scenery
 from terrasieve.simulation.simulated import Simulation, SimulationSpec, drawn_split
 from terrasieve.streams import Stream, generator
@@ -39,11 +41,21 @@ CELLS = 4
 FLOOR = 1e-5
 """Lowest value of a pixel: below what the radar can tell from noise, and a number whose logarithm exists."""
 
-_GENERATOR = 1
+_GENERATOR = 2
 """Raised whenever the same settings give other pixels than before."""
 _CACHED = 32
 """Vignettes that stay in memory."""
 _SHOW_PROGRESS_FROM = 20_000
+_LEVEL_KEPT = 0.4
+"""Share of the wind's decibels that the calibration of each vignette leaves: level alone does not give the wind."""
+_GAIN_SIGMA = 1.2
+"""Standard deviation of a vignette's gain, in dB."""
+_CONTRAST, _CONTRAST_SIGMA, _CONTRASTS = 1.6, 0.2, (1.2, 4.0)
+"""Contrast of a vignette over that of its waves alone, the spread of its logarithm, and its bounds in dB."""
+_SLOPES = (0.6, 1.8)
+"""Slope of the power spectral density, see :func:`terrasieve.simulation.matching.match`."""
+_GRAIN = np.float32(0.3)
+"""Standard deviation in dB."""
 
 
 class SimulatedOceanSpec(SimulationSpec):
@@ -81,8 +93,8 @@ class SimulatedOceanSpec(SimulationSpec):
 class SimulatedOceanArchive(Simulation[SimulatedOceanSpec]):
     """Vignettes that are computed when they are read: ``s1`` (s1-wv), sigma0 divided by that of a moderate wind.
 
-    What is divided by is CMOD5.N at the local incidence; see :func:`terrasieve.ocean.cmod5n.detrend`. The latest
-    vignettes read stay in memory.
+    What is divided by is CMOD5.N at the local incidence; see :func:`terrasieve.ocean.cmod5n.detrend`. Then each
+    vignette is calibrated on its own; see :func:`calibrated`. The latest vignettes read stay in memory.
 
     Args:
         spec: Seed, number and size of the vignettes, and what the radar adds.
@@ -159,10 +171,45 @@ def sigma0(spec: SimulatedOceanSpec, index: int) -> NDArray[np.float32]:
     )
     local = incidences(known.incidence, spec.size, PIXEL)
     sea = cmod5n(known.wind_speed * scenery.wind, known.wind_direction, local) * scenery.gain
-    if known.waves:
-        # Waves tilt and bunch the surface: their image has mean 1 and changes brightness, not its level.
-        sea *= wave_image(sea_surface(spec, index), known.incidence, CELLS)
+    # Waves tilt and bunch the surface: their image has mean 1 and changes brightness, not its level.
+    sea *= _wave_image(spec, index)
     return np.where(scenery.cover > 0, scenery.cover, sea).astype(np.float32)
+
+
+def calibrated(spec: SimulatedOceanSpec, index: int) -> NDArray[np.float32]:
+    """Detrended backscatter of a vignette as it is shown: matched, without noise and speckle; shape ``(size, size)``.
+
+    Whatever the phenomenon, a vignette has the level that the mean wind gives an even sea, and a contrast in proportion
+    to that of its waves alone, both within an error of calibration; the slope of its spectrum is drawn. So these tell
+    of wind and waves, and not of the phenomenon.
+
+    Args:
+        spec: Settings of the archive.
+        index: Position of the vignette in it, from 0.
+
+    Returns:
+        Linear, about 1 at moderate wind, positive.
+    """
+    known, rng = _conditions_of(spec, index), generator(Stream.SEA_CALIBRATION, spec.seed, index)
+    local = incidences(known.incidence, spec.size, PIXEL)
+    even = _decibels(detrend(cmod5n(known.wind_speed, known.wind_direction, local), local)).mean()
+    level = _LEVEL_KEPT * even + rng.normal(0, _GAIN_SIGMA)
+    waves = _decibels(_wave_image(spec, index)).std()
+    contrast = np.clip(_CONTRAST * waves * rng.lognormal(0, _CONTRAST_SIGMA), *_CONTRASTS)
+    decibels = _decibels(detrend(sigma0(spec, index), local))
+    # What a phenomenon leaves even gets a grain, as ranks and rings need something to work on.
+    decibels += _GRAIN * rng.standard_normal(decibels.shape, dtype=np.float32)
+    shown = level + contrast * match(decibels, draw_target(rng, _SLOPES))
+    return np.asarray(10 ** (shown / 10), dtype=np.float32)
+
+
+def _decibels(power: NDArray[np.floating]) -> NDArray[np.float32]:
+    return np.asarray(10 * np.log10(np.maximum(power, FLOOR)), dtype=np.float32)
+
+
+@lru_cache(maxsize=_CACHED)
+def _wave_image(spec: SimulatedOceanSpec, index: int) -> NDArray[np.float32]:
+    return wave_image(sea_surface(spec, index), _conditions_of(spec, index).incidence, CELLS)
 
 
 def _conditions_of(spec: SimulatedOceanSpec, index: int) -> Conditions:
@@ -173,7 +220,8 @@ def _conditions_of(spec: SimulatedOceanSpec, index: int) -> Conditions:
 def _render(spec: SimulatedOceanSpec, index: int) -> NDArray[np.float32]:
     local = incidences(_conditions_of(spec, index).incidence, spec.size, PIXEL)
     noise = np.float32(10 ** (spec.nesz / 10))
+    shown = calibrated(spec, index) * cmod5n(REFERENCE_WIND, REFERENCE_DIRECTION, local)
     # Noise is speckled with the signal; its mean is then taken out again, as processing does.
-    received = speckle(sigma0(spec, index) + noise, spec.looks, generator(Stream.SEA_SPECKLE, spec.seed, index))
+    received = speckle((shown + noise).astype(np.float32), spec.looks, generator(Stream.SEA_SPECKLE, spec.seed, index))
     seen: NDArray[np.float32] = np.maximum(detrend(received - noise, local), FLOOR).astype(np.float32)
     return seen[None]

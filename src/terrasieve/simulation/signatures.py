@@ -40,18 +40,17 @@ class Cover:
     """One class of the land-cover map.
 
     A pixel's *state*, 0 to 1, moves it from ``low`` to ``high``: from a bare to a full-grown field, from clear to
-    turbid water. Classes overlap in colour on purpose; texture and backscatter tell them apart.
+    turbid water. These colours tell covers apart within a scene; between scenes they do not, as each scene gets
+    colours of its own (:mod:`terrasieve.simulation.appearance`).
 
     Attributes:
         name: The label of scenes that show it most.
-        pattern: Whether it comes in parcels with straight edges, each of one state, or changes smoothly.
+        pattern: Whether it ends at the straight edges of parcels or at smooth shores.
         low: Shares of the materials at state 0; they sum to 1 (linear mixing; Keshava and Mustard 2002,
             "Spectral unmixing", IEEE Signal Processing Magazine 19(1)).
         high: Shares at state 1.
         season: How far winter pulls the state to 0, 0 to 1.
-        texture: Relative standard deviation of brightness from pixel to pixel.
-        grain: Correlation length of that texture in pixels.
-        rows: Relative amplitude of the stripes that sowing or planting leaves.
+        texture: Relative standard deviation of brightness, as the form of the cover makes it.
         vv: Backscatter sigma0 in VV at 38 degrees of incidence, dB, at states 0 and 1.
         vh: The same in VH.
         incidence: Change of sigma0 with incidence, dB a degree.
@@ -65,8 +64,6 @@ class Cover:
     high: Mapping[str, float]
     season: float
     texture: float
-    grain: float
-    rows: float
     vv: tuple[float, float]
     vh: tuple[float, float]
     incidence: float
@@ -81,9 +78,7 @@ COVERS: tuple[Cover, ...] = (
         low={"bright soil": 0.5, "dark soil": 0.4, "dry plants": 0.1},
         high={"crop": 0.9, "dark soil": 0.1},
         season=0.8,
-        texture=0.05,
-        grain=4.0,
-        rows=0.06,
+        texture=0.3,
         vv=(-13.0, -9.5),
         vh=(-21.5, -15.5),
         incidence=-0.15,
@@ -96,9 +91,7 @@ COVERS: tuple[Cover, ...] = (
         low={"dry plants": 0.45, "dark soil": 0.25, "broad leaves": 0.3},
         high={"broad leaves": 0.95, "dark soil": 0.05},
         season=0.8,
-        texture=0.14,
-        grain=1.2,
-        rows=0.0,
+        texture=0.3,
         vv=(-9.5, -8.5),
         vh=(-15.0, -13.5),
         incidence=-0.08,
@@ -111,9 +104,7 @@ COVERS: tuple[Cover, ...] = (
         low={"dry plants": 0.6, "dark soil": 0.2, "grass": 0.2},
         high={"grass": 0.8, "crop": 0.2},
         season=0.5,
-        texture=0.06,
-        grain=6.0,
-        rows=0.0,
+        texture=0.3,
         vv=(-13.0, -10.5),
         vh=(-20.5, -17.0),
         incidence=-0.13,
@@ -126,9 +117,7 @@ COVERS: tuple[Cover, ...] = (
         low={"needles": 0.75, "dark soil": 0.15, "dry plants": 0.1},
         high={"needles": 0.9, "broad leaves": 0.1},
         season=0.1,
-        texture=0.18,
-        grain=0.9,
-        rows=0.0,
+        texture=0.3,
         vv=(-10.0, -9.0),
         vh=(-15.5, -14.5),
         incidence=-0.08,
@@ -141,9 +130,7 @@ COVERS: tuple[Cover, ...] = (
         low={"dark soil": 0.9, "dry plants": 0.1},
         high={"bright soil": 1.0},
         season=0.0,
-        texture=0.08,
-        grain=3.0,
-        rows=0.0,
+        texture=0.3,
         vv=(-15.0, -12.0),
         vh=(-24.0, -21.0),
         incidence=-0.2,
@@ -156,9 +143,7 @@ COVERS: tuple[Cover, ...] = (
         low={"clear water": 1.0},
         high={"turbid water": 0.9, "clear water": 0.1},
         season=0.0,
-        texture=0.03,
-        grain=8.0,
-        rows=0.0,
+        texture=0.3,
         vv=(-18.5, -17.5),
         vh=(-26.5, -25.5),
         incidence=-0.35,
@@ -171,9 +156,7 @@ COVERS: tuple[Cover, ...] = (
         low={"asphalt": 0.6, "concrete": 0.1, "grass": 0.3},
         high={"concrete": 0.6, "asphalt": 0.3, "bright soil": 0.1},
         season=0.1,
-        texture=0.32,
-        grain=0.6,
-        rows=0.0,
+        texture=0.3,
         vv=(-6.5, -3.0),
         vh=(-13.5, -10.0),
         incidence=-0.05,
@@ -186,9 +169,7 @@ COVERS: tuple[Cover, ...] = (
         low={"dry plants": 0.5, "bright soil": 0.4, "grass": 0.1},
         high={"broad leaves": 0.45, "dry plants": 0.25, "dark soil": 0.3},
         season=0.3,
-        texture=0.15,
-        grain=2.0,
-        rows=0.0,
+        texture=0.3,
         vv=(-12.5, -10.5),
         vh=(-19.0, -16.5),
         incidence=-0.11,
@@ -201,9 +182,7 @@ COVERS: tuple[Cover, ...] = (
         low={"turbid water": 0.6, "grass": 0.2, "dark soil": 0.2},
         high={"grass": 0.7, "broad leaves": 0.1, "clear water": 0.2},
         season=0.5,
-        texture=0.12,
-        grain=3.0,
-        rows=0.0,
+        texture=0.3,
         vv=(-15.0, -9.5),
         vh=(-22.0, -17.5),
         incidence=-0.15,
@@ -216,9 +195,7 @@ COVERS: tuple[Cover, ...] = (
         low={"snow": 0.6, "dark soil": 0.4},
         high={"snow": 1.0},
         season=0.0,
-        texture=0.04,
-        grain=5.0,
-        rows=0.0,
+        texture=0.3,
         vv=(-15.0, -12.0),
         vh=(-22.5, -19.5),
         incidence=-0.18,

@@ -74,7 +74,7 @@ def train(job: TrainingJob, fabric: Fabric, resume: bool = False) -> TrainingRes
     rounds = Rounds(job.curation, job, fabric, timeline.rounds) if job.curation else None
 
     # ---------------------------------------------------------------- what is kept and written of it
-    meters = Meters(spec, rates, fabric.device)
+    meters = Meters(spec, rates, fabric, method.collapse_signs)
     parts = (sampler, meters, rounds) if rounds else (sampler, meters)
     checkpointer = Checkpointer(job, fabric, method, optimiser, parts)
     torch.manual_seed(torch_seed(Stream.TRAINING, spec.seed))

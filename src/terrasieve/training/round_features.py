@@ -15,10 +15,11 @@ from torch import Tensor
 
 from terrasieve.console import track
 from terrasieve.embeddings.inputs import join
-from terrasieve.embeddings.stream import EmbedSettings, embed_batches
+from terrasieve.embeddings.stream import EmbedSettings, calibrated_encoders, embed_batches
 from terrasieve.errors import CurationError
 from terrasieve.models.backbone import Encoder
 from terrasieve.runs import RunFolder
+from terrasieve.training.ageing import PAIRS, as_of_today, spread_over_ages
 from terrasieve.training.job import Curation, TrainingJob
 from terrasieve.training.spec import CleanPass, FeatureBank
 
@@ -72,36 +73,37 @@ class RoundFeatures:
                 samples = np.sort(generator.permutation(samples)[:count])
             return Features(self._embed(self.job.method.target_encoder, samples), samples)
         assert self.memory is not None
-        self._refresh(self.memory, source.refresh)
-        seen = self.memory.seen()
-        vectors = self.memory.vectors.numpy()
-        whole = len(seen) == len(vectors)
-        return Features(vectors if whole else vectors[seen], self.job.pool[seen])
+        self.memory.settle()
+        return self._remembered(self.memory, source.refresh, generator)
 
-    def _refresh(self, memory: FeatureMemory, share: float) -> None:
-        """Embed anew what was seen longest ago."""
-        memory.settle()
-        # Before training has seen as many samples as the pool is to have, the missing ones are embedded.
-        missing = self.curation.spec.pool_size(len(memory.candidates)) - len(memory.seen())
-        rows = memory.stalest(max(round(share * len(memory.candidates)), missing))
-        if not len(rows):
-            return
-        # By the student, as in training, so that old and new features are of one space.
-        fresh = self._embed(self.job.method.encoder, memory.candidates[rows])
-        step = int(memory.steps.max())
-        memory.update(step, memory.candidates[rows], torch.from_numpy(np.array(fresh)))
-        memory.settle()
+    def _remembered(self, memory: FeatureMemory, share: float, generator: np.random.Generator) -> Features:
+        """What the bank holds, as today's encoder would give it; some of each age are embedded anew for that."""
+        seen, n = memory.seen(), len(memory.candidates)
+        # A run that an older version began may have seen fewer samples than the pool is to hold.
+        missing = max(0, self.curation.spec.pool_size(n) - len(seen))
+        unseen = np.setdiff1d(np.arange(n), seen)[:missing]
+        count = min(len(seen), max(round(share * n), PAIRS))
+        renewed = spread_over_ages(memory.ages[seen], count, generator)
+        rows = np.concatenate([seen[renewed], unseen])
+        # By the student, as in training.
+        embedded = torch.from_numpy(np.array(self._embed(self.job.method.encoder, memory.candidates[rows])))
+        fresh = torch.nn.functional.normalize(embedded, dim=1).half()
+        today = fresh[:count]
+        if count < len(seen):
+            old = memory.vectors[torch.from_numpy(seen)]
+            today = as_of_today(old, memory.ages[seen], renewed, today, self.fabric.device)
+        memory.renew(rows, fresh)
+        found = np.concatenate([seen, unseen])
+        order = np.argsort(found)
+        return Features(torch.cat([today, fresh[count:]])[order].numpy(), self.job.pool[found[order]])
 
     def _embed(self, encoder: Encoder, samples: NDArray[np.int64]) -> NDArray[np.float32]:
         """Vectors ``(n, d)`` of samples, each process embedding every so-manieth batch into one mapped file.
 
-        The batches do not depend on the number of processes, and so neither do the vectors.
+        Batch normalisation is measured on candidates of the round, for each input, by every process alike. Neither that
+        nor the batches depend on the number of processes, and so neither do the vectors.
         """
         spec, ranks = self.curation.spec, self.fabric.world_size
-        if ranks > 1:
-            # Running statistics are of each process's own batches; as in training, those of the first one count.
-            for buffer in encoder.buffers():
-                torch.distributed.broadcast(buffer, 0)
         path = RunFolder(self.job.folder).curation / ".features.npy"
         shape = (len(samples), len(self.curation.inputs) * encoder.features)
         if self.fabric.is_global_zero:
@@ -112,9 +114,9 @@ class RoundFeatures:
         own = [samples[block * spec.batch_size :][: spec.batch_size] for block in blocks]
         settings = EmbedSettings(size=spec.size, batch_size=spec.batch_size)
         if own:
-            batches = embed_batches(
-                encoder, self.job.archive, self.curation.inputs, self.job.normaliser, settings, np.concatenate(own)
-            )
+            shown_as = (self.job.archive, self.curation.inputs, self.job.normaliser, settings)
+            encoders = calibrated_encoders(encoder, *shown_as, self.job.pool, self.job.spec.seed)
+            batches = embed_batches(encoders, *shown_as, np.concatenate(own))
             shown = track(batches, "curate: embed (batches)", total=len(own)) if self.fabric.is_global_zero else batches
             for block, (_, found) in zip(blocks, shown, strict=True):
                 vectors[block * spec.batch_size :][: len(found)] = join(found)
@@ -154,16 +156,22 @@ class FeatureMemory:
     Args:
         candidates: Archive indices of the samples that may get a vector, ``(n,)``, ascending.
         features: How many numbers a vector has.
+
+    Attributes:
+        vectors: ``(n, features)``, float16, of unit length.
+        steps: ``(n,)``, the step that computed each of them; :data:`NEVER` where none did.
+        rounds: ``(n,)``, whether a round embedded the sample since training last showed it.
     """
 
     def __init__(self, candidates: NDArray[np.int64], features: int) -> None:
         self.candidates = candidates
         self.vectors = torch.zeros(len(candidates), features, dtype=torch.float16)
         self.steps = torch.full((len(candidates),), NEVER, dtype=torch.int64)
+        self.rounds = torch.zeros(len(candidates), dtype=torch.bool)
         self._waiting: list[tuple[int, NDArray[np.int64], Tensor]] = []
 
     def update(self, step: int, indices: NDArray[np.int64], vectors: Tensor) -> None:
-        """Note the features of samples.
+        """Note the features of samples that a step of training computed.
 
         Args:
             step: The step that computed them.
@@ -182,12 +190,26 @@ class FeatureMemory:
             rows = torch.from_numpy(np.searchsorted(self.candidates, indices[last]))
             self.vectors[rows] = vectors.cpu()[torch.from_numpy(last)]
             self.steps[rows] = step
+            self.rounds[rows] = False
         self._waiting.clear()
 
-    def stalest(self, count: int) -> NDArray[np.int64]:
-        """Rows of the samples that were seen longest ago or never, ascending."""
-        rows = np.argsort(self.steps.numpy(), kind="stable")[:count]
-        return np.sort(rows)
+    def renew(self, rows: NDArray[np.int64], vectors: Tensor) -> None:
+        """Take features from a round, whose views are not augmented, as those of the last step that was noted.
+
+        Args:
+            rows: Rows of the samples, ``(n,)``, each once.
+            vectors: ``(n, features)``, float16 of unit length, on the CPU.
+        """
+        index = torch.from_numpy(rows)
+        self.vectors[index] = vectors
+        self.steps[index] = self.steps.max()
+        self.rounds[index] = True
+
+    @property
+    def ages(self) -> NDArray[np.int64]:
+        """``(n,)`` numbers that order rows by the step of their features, those from rounds after all others."""
+        steps: NDArray[np.int64] = self.steps.numpy()
+        return steps + np.where(self.rounds.numpy(), steps.max() + 1, 0)
 
     def seen(self) -> NDArray[np.int64]:
         """Rows of the samples that have a vector."""
@@ -196,9 +218,11 @@ class FeatureMemory:
     def state_dict(self) -> dict[str, Tensor]:
         """Everything that a resumed run needs."""
         self.settle()
-        return {"bank.vectors": self.vectors, "bank.steps": self.steps}
+        return {"bank.vectors": self.vectors, "bank.steps": self.steps, "bank.rounds": self.rounds}
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Continue where ``state`` was taken."""
         self.vectors.copy_(state["bank.vectors"])
         self.steps.copy_(state["bank.steps"])
+        # Older checkpoints do not tell features from rounds from others.
+        self.rounds.copy_(state.get("bank.rounds", torch.zeros_like(self.rounds)))

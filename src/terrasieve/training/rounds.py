@@ -12,7 +12,7 @@ from torch import Tensor
 from terrasieve.archive.selection import write_selection
 from terrasieve.console import Stopwatch, console
 from terrasieve.curation.curator import Selection
-from terrasieve.curation.diagnostics import Diagnostics, diagnose
+from terrasieve.curation.diagnostics import Diagnostics, cautions, diagnose
 from terrasieve.errors import CurationError
 from terrasieve.runs import RoundRecord, RunFolder
 from terrasieve.streams import Stream, generator
@@ -141,6 +141,8 @@ class Rounds:
         with watch.stage("diagnose"):
             previous = np.flatnonzero(np.isin(features.samples, pool)) if self.done else None
             diagnostics = diagnose(features.vectors, selection, previous, seed=seed)
+        for caution in cautions(features.vectors, selection):
+            console.print(f"[yellow]Warning:[/] {caution}", highlight=False)
         chosen = features.samples[selection.indices]
         self._record(step, chosen, selection, diagnostics, watch)
         return chosen, _logged(chosen, diagnostics)

@@ -246,16 +246,19 @@ class CleanPass(Spec):
 class FeatureBank(Spec):
     """The last features that training itself computed of each sample, by the student, from its first view.
 
-    They cost nothing, but each saw one random crop (and band) through weights of another step.
+    They cost nothing, but each saw one random crop (and band) through weights of another step. What the weights have
+    changed since is estimated from samples of every age that are embedded anew
+    (:mod:`terrasieve.training.ageing`), so that the age of features does not decide what is drawn. A new run needs a
+    warm-up of a whole pass, after which every sample has features.
 
     Attributes:
         name: The name that chooses this source in a recipe.
-        refresh: Share of the archive, the oldest features first, that is embedded anew before each round; more where
-            fewer samples have features than the pool is to hold.
+        refresh: Share of the archive that is embedded anew before each round, 16 samples at least; the more, the
+            closer the estimate.
     """
 
     name: Literal["bank"] = "bank"
-    refresh: float = Field(default=0.1, ge=0, le=1)
+    refresh: float = Field(default=0.2, ge=0, le=1)
 
 
 Features = Annotated[CleanPass | FeatureBank, Field(discriminator="name")]

@@ -5,6 +5,7 @@ It sees feature maps of a frozen encoder, or the pixels themselves; it is fitted
 
 from __future__ import annotations
 
+import copy
 from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,11 +19,13 @@ from torch.nn import functional
 
 from terrasieve.baselines.baseline import Repeated
 from terrasieve.device import Precision
-from terrasieve.embeddings.stream import device_of, inference_copy
+from terrasieve.embeddings.stream import calibration_batch, device_of, inference_copy
 from terrasieve.models.backbone import Encoder
+from terrasieve.models.calibration import CALIBRATION_SAMPLES, batch_norms, calibrated_each
 from terrasieve.models.dense import dense_encoder, sample_maps
 from terrasieve.probes.probe import StatesProtocol
 from terrasieve.probes.segmentation.pixel_metrics import IGNORE
+from terrasieve.streams import Stream, generator
 
 
 class FeatureMaps(nn.Module):
@@ -39,6 +42,15 @@ class FeatureMaps(nn.Module):
     @abstractmethod
     def forward(self, pixels: Tensor) -> Tensor:
         """Maps ``(n, features, rows, columns)`` of standardised pixels ``(n, parts, channels, height, width)``."""
+
+    def measured(self, pixels: Tensor, seed: int) -> FeatureMaps:
+        """These maps with batch normalisation measured on images, for each part; the same ones where there is none.
+
+        Args:
+            pixels: Standardised images ``(n, parts, channels, height, width)``.
+            seed: Seed of the draw among them, 0 or more.
+        """
+        return self
 
     def at(self, maps: Tensor, places: Tensor) -> Tensor:
         """Bilinear values ``(n, features, a, b)`` of such maps at places ``(n or 1, a, b, 2)``, in pixels."""
@@ -64,19 +76,39 @@ class EncoderMaps(FeatureMaps):
         self.features = dense.features
         self.copies = copies
         self.precision = precision
-        self.dense = inference_copy(dense, precision)
+        # One for all parts, or one for each.
+        self.dense = nn.ModuleList([inference_copy(dense, precision)])
+
+    def measured(self, pixels: Tensor, seed: int) -> FeatureMaps:
+        """See :meth:`FeatureMaps.measured`."""
+        if not batch_norms(self) or len(pixels) < 2:
+            return self
+        order = generator(Stream.CALIBRATION, seed).permutation(len(pixels))[:CALIBRATION_SAMPLES]
+        size = calibration_batch(len(order))
+        rows = (order[start : start + size] for start in range(0, len(order) - size + 1, size))
+        shown = ([self._shown(part) for part in pixels[batch].unbind(1)] for batch in rows)
+        found = copy.copy(self)
+        # A copy of the module's table alone: both hold the same layers until this one is given its own.
+        found._modules = dict(self._modules)
+        with self._autocast():
+            found.dense = nn.ModuleList(calibrated_each(self.dense[0], shown, pixels.shape[1]))
+        return found
+
+    def _shown(self, part: Tensor) -> Tensor:
+        pixels = part.to(device_of(self)).repeat(1, self.copies, 1, 1)
+        return pixels.contiguous(memory_format=torch.channels_last)
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(device_of(self).type, dtype=torch.bfloat16, enabled=self.precision == "bf16")
 
     @torch.no_grad()
     def forward(self, pixels: Tensor) -> Tensor:
         """See :meth:`FeatureMaps.forward`; computed and returned on the encoder's device."""
-        device = device_of(self)
-        parts = pixels.shape[1]
-        shown = pixels.flatten(0, 1).to(device).repeat(1, self.copies, 1, 1)
-        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=self.precision == "bf16"):
-            maps: Tensor = self.dense(shown.contiguous(memory_format=torch.channels_last)).float()
-        if parts == 1:
-            return maps
-        return functional.normalize(maps, dim=1).reshape(len(pixels), -1, *maps.shape[-2:])
+        parts = pixels.unbind(1)
+        encoders = list(self.dense) * (len(parts) // len(self.dense))
+        with self._autocast():
+            maps = [encoder(self._shown(part)).float() for encoder, part in zip(encoders, parts, strict=True)]
+        return maps[0] if len(maps) == 1 else torch.cat([functional.normalize(one, dim=1) for one in maps], dim=1)
 
 
 class PixelValues(FeatureMaps):

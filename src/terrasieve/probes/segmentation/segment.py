@@ -145,10 +145,11 @@ def _measure(
         bar.update(bar.task_ids[0], note=f"{what}: {note}")
 
     train = LabelledImages(images[0], task.labels.of(fold.train), len(task.labels.classes))
-    probe = cell.probe.fit(cell.maps, train, report)
+    maps = cell.maps.measured(images[0], task.seed) if cell.candidate.calibrates else cell.maps
+    probe = cell.probe.fit(maps, train, report)
     report("predict")
     truth = task.labels.of(fold.test)
-    predicted = probe.predict(cell.maps, images[1], (truth.shape[1], truth.shape[2]))
+    predicted = probe.predict(maps, images[1], (truth.shape[1], truth.shape[2]))
     places = np.searchsorted(np.unique(task.folds.groups), task.folds.groups[fold.test])
     for place, true, found in zip(places, truth, predicted, strict=True):
         tally[place] += pixel_confusion(true, found, len(task.labels.classes))
@@ -232,7 +233,7 @@ def segment(
 def with_pixel_floor(encoder: Encoder, card: EncoderCard, seed: int) -> tuple[Candidate, ...]:
     """A trained encoder, its own backbone untrained, and the pixels, whose bands are always joined."""
     return (
-        Candidate(card.recipe, encoder, encoder.channels),
+        Candidate(card.recipe, encoder, encoder.channels, calibrates=True),
         untrained(card.backbone, seed, device_of(encoder)),
         Candidate(PER_PIXEL, PixelValues(), 1, is_floor=True),
     )

@@ -101,7 +101,8 @@ def _describe(archive: Archive, labels: LabelMaps, folds: Folds, settings: Embed
         f"{describe_source(archive.source)}, {labels.sensor} of {len(labels.classes)} classes "
         f"({', '.join(labels.classes)}; left out: {', '.join(labels.left_out) or 'none'}), {size}, ResNet maps at "
         f"stride {stride}, {folds.origin}, fitted on {trained} and tested on {len(tested)} images in all, pixels "
-        f"standardised per band on each fold's train images; {describe_bootstrap(units, folds.unit)}"
+        f"standardised per band on each fold's train images, batch norms of runs and random init measured there "
+        f"per input; {describe_bootstrap(units, folds.unit)}"
     )
 
 
