@@ -128,6 +128,7 @@ def make_job(
     timeline = make_timeline(len(pool), config.train, config.curation)
     config = config.model_copy(update={"method": config.method.paced(timeline.steps, timeline.first_use)})
     memory = config.method.memory(timeline.steps)
+    curation = _curation(config, archive, len(pool))
     card = _card(config, archive, planner, statistics)
     start = None if config.model.init is None else start_from(encoder, config.model.init, card)
 
@@ -162,7 +163,7 @@ def make_job(
         evaluate=evaluate,
         memory=memory,
         warnings=tuple(_warnings(config, timeline)),
-        curation=_curation(config, archive, len(pool)),
+        curation=curation,
         places=places,
     )
 
