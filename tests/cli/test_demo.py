@@ -13,7 +13,7 @@ from rich.console import Console, RenderableType
 from terrasieve.demo import end_to_end as demo
 from terrasieve.errors import ConfigError
 
-TINY = ["model.name=test_resnet", "train.epochs=1", "train.batch_size=16", "train.log_every=2"]
+TINY = ["model.name=test_resnet", "train.steps=10", "train.batch_size=16", "train.log_every=2"]
 
 
 def run(out: Path, data: Path | None = None, *, overwrite: bool = False) -> RenderableType:
@@ -33,9 +33,9 @@ def test_it_packs_trains_embeds_and_probes_simulated_data(tmp_path: Path, monkey
     closing = printed(run(out))
     assert "SIMULATED" in closing
     assert f"Report: {out / 'report.html'}" in "".join(closing.split("\n"))
-    assert all(column in closing for column in ("rs-byol-1-small", "random init", "image statistics"))
+    assert all(column in closing for column in ("rs-lejepa-1-small", "random init", "image statistics"))
     rows = json.loads((out / "probe.json").read_text())
-    assert {row["model"] for row in rows} == {"rs-byol-1-small", "random init", "image statistics"}
+    assert {row["model"] for row in rows} == {"rs-lejepa-1-small", "random init", "image statistics"}
     assert len(geopandas.read_parquet(out / "embeddings.parquet")) == 80
     assert "SIMULATED" in (out / "report.html").read_text()
     assert not [path.name for path in out.iterdir() if path.suffix in (".png", ".md")]
@@ -68,7 +68,7 @@ def test_the_ocean_is_sieved_and_probed_for_class_waves_and_wind(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(demo, "_OCEAN", 240)
-    settings = [*TINY[:1], "train.batch_size=32", "method.prototypes=32", "train.steps=16", "train.evaluate_steps=8"]
+    settings = [*TINY[:1], "train.batch_size=32", "train.steps=16", "train.evaluate_steps=8"]
     made = demo.run_ocean_demo(
         tmp_path, overwrite=True, seed=0, device="cpu", settings=[*settings, "curation.curator.levels=[12]"]
     )
@@ -76,7 +76,7 @@ def test_the_ocean_is_sieved_and_probed_for_class_waves_and_wind(
     assert "SIMULATED" in closing
     rows = json.loads((tmp_path / "probe.json").read_text())
     measured = {(row["target"], row["probe"], row["model"]) for row in rows}
-    models = ("oceansar-small", "random init", "image statistics")
+    models = ("oceansar-lejepa-small", "random init", "image statistics")
     linear = {"label": "logistic", "swh": "ridge", "wind_speed": "ridge"}
     assert measured == {
         (target, probe, m) for target, name in linear.items() for probe in ("kNN", name) for m in models
