@@ -71,7 +71,7 @@ def main() -> None:
     arguments.add_argument("--quick", action="store_true", help="fewer samples and epochs")
     arguments.add_argument("--seed", type=int, default=0, help="of the samples, the weights and the probes")
     given = arguments.parse_args()
-    effort = Effort(1500, 6) if given.quick else Effort(4000, 20)
+    effort = Effort(1500, 6) if given.quick else Effort(3000, 16)
     console.print(describe(given.seed), highlight=False)
     land = SimulatedSpec(seed=given.seed, samples=effort.samples, zipf=0, redundancy=0)
     ocean = SimulatedOceanSpec(seed=given.seed, samples=effort.samples, zipf=0)
