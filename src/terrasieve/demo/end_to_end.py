@@ -37,7 +37,7 @@ MethodName = Literal["lejepa", "byol", "dino"]
 _SIMULATED = 3200
 _RECIPES: Mapping[MethodName, str] = {"lejepa": "rs-lejepa-1-small", "byol": "rs-byol-1-small", "dino": "dino-small"}
 _SETTINGS = {
-    "lejepa": ("train.steps=400", "train.evaluate_steps=200"),
+    "lejepa": ("train.steps=1000", "train.evaluate_steps=500"),
     "byol": ("train.epochs=4", "train.evaluate_every=2"),
     # A run of a pass or two: a warm-up in passes, or targets that soften, would leave no time to learn.
     "dino": (

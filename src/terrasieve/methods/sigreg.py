@@ -37,7 +37,7 @@ def sigreg(vectors: Tensor, directions: Tensor) -> Tensor:
         if distributed.is_available() and distributed.is_initialized():
             processes = distributed.get_world_size()
             # Differentiable: each process's vectors move the mean over all.
-            found = across.all_reduce(found) / processes  # type: ignore[no-untyped-call]
+            found = across.all_reduce(found) / processes  # type: ignore[no-untyped-call]  # torch leaves it so
         distance = (found[0] - normal).square() + found[1].square()
         # Twice the integral over positive frequencies, since the integrand is even.
         integral = 2 * torch.trapezoid(distance * normal, dx=HIGHEST / (KNOTS - 1), dim=-1)
