@@ -18,9 +18,9 @@ from terrasieve.archive.quality.limits import QualityLimits, check
 from terrasieve.errors import BandError, SampleError
 from terrasieve.sensors import SENSORS
 from terrasieve.simulation.fields import random_field
-from terrasieve.simulation.forms import draw_form
 from terrasieve.simulation.imaging import OpticalSettings, draw_sun, light_up, scatter_back, see_optical, speckle
 from terrasieve.simulation.land import SimulatedArchive, SimulatedSpec
+from terrasieve.simulation.land_forms import draw_form
 from terrasieve.simulation.landscape import Landscape, cover_shares, make_landscape
 from terrasieve.simulation.signatures import COVERS, MATERIALS
 from terrasieve.streams import Owner, Stream, generator

@@ -143,7 +143,7 @@ def calibrated_on(
             every batch counts the same.
         inputs: The inputs that the batches were read for.
         normaliser: Standardises each band by its statistics before the encoder sees it.
-        settings: Size and precision.
+        settings: Size that pixels are resized to, and precision in which they pass.
     """
     device = device_of(encoder)
     prepared = (prepare_batch(batch, inputs, normaliser, settings.size, device) for batch in _as_long(batches))

@@ -30,7 +30,7 @@ def count_views(method: str, views: Sequence[int], global_branches: int) -> Mult
     """Global and local views, from the views of each branch.
 
     Args:
-        method: What errors call the method.
+        method: Name by which errors call the method.
         views: How many views of a sample each branch of the recipe makes, in their order.
         global_branches: How many branches, from the first, are global; 1 or more.
 

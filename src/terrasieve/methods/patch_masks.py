@@ -52,7 +52,7 @@ class PatchMasks(nn.Module):
         """Masks of the next samples of this step.
 
         Args:
-            samples: How many samples there are.
+            samples: Number of samples in this micro-batch.
             grids: Rows and columns of patches of each view.
 
         Returns:

@@ -50,7 +50,7 @@ def calibrated_each(network: Network, batches: Iterable[Sequence[Tensor]], count
     Args:
         network: The network, which stays as it is; one without batch normalisation is given back ``count`` times.
         batches: At least one; each holds a batch of pixels for each copy.
-        count: How many copies.
+        count: Number of copies, 1 or more.
     """
     if not batch_norms(network):
         return (network,) * count

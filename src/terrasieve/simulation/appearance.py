@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from terrasieve.simulation.equal_statistics import PictureStatistics, draw_target, match
 from terrasieve.simulation.fields import Field
 from terrasieve.simulation.imaging import OPTICAL_BLUR, RADAR_BLUR
-from terrasieve.simulation.matching import Target, draw_target, match
 from terrasieve.simulation.signatures import spectra
 
 _CONTRAST, _RADAR_CONTRAST = (0.32, 0.45), (3.0, 4.0)
@@ -25,7 +25,7 @@ _COLOUR = 0.25
 _VV, _CROSS = (-12.0, -9.0), (5.5, 7.5)
 """Sigma0 of a scene in VV, and how far below it VH is, in dB."""
 _SLOPES = (1.2, 1.8)
-"""Slope of the power spectral density, see :func:`terrasieve.simulation.matching.match`."""
+"""Slope of the power spectral density, see :func:`terrasieve.simulation.equal_statistics.match`."""
 
 
 @dataclass(frozen=True)
@@ -46,8 +46,8 @@ class Appearance:
     contrast: Field
     sigma0: Field
     radar_contrast: Field
-    optical_targets: tuple[Target, ...]
-    radar_targets: tuple[Target, ...]
+    optical_targets: tuple[PictureStatistics, ...]
+    radar_targets: tuple[PictureStatistics, ...]
 
     def optical(self, lit: Field) -> Field:
         """Reflectance with the form of ``lit``, shape ``(12, size, size)``, in the colours of this scene."""

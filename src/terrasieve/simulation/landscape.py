@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from terrasieve.simulation.fields import Field, random_field
-from terrasieve.simulation.forms import draw_form
+from terrasieve.simulation.land_forms import draw_form
 from terrasieve.simulation.signatures import COVERS
 
 _MAIN_SHARE = (0.8, 0.98)

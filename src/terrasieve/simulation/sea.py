@@ -3,7 +3,7 @@
 Nothing in it was measured. Waves are drawn from spectra and imaged as a synthetic aperture radar would image them
 (:mod:`terrasieve.ocean`), on a sea whose brightness follows CMOD5.N; the classes are simple pictures of the ten
 phenomena of TenGeoP-SARwv (:mod:`terrasieve.simulation.scenery`), which differ in form and not in statistics
-(:mod:`terrasieve.simulation.matching`).
+(:mod:`terrasieve.simulation.equal_statistics`).
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from terrasieve.ocean.viewing import incidences
 from terrasieve.ocean.waves import Grid, Surface, draw_surface
 from terrasieve.sensors import SENSORS, Sensor
 from terrasieve.simulation.conditions import PHENOMENA, Conditions, draw_conditions, outline
+from terrasieve.simulation.equal_statistics import draw_target, match
 from terrasieve.simulation.imaging import speckle
-from terrasieve.simulation.matching import draw_target, match
 from terrasieve.simulation.scenery import draw_scenery
 from terrasieve.simulation.simulated import Simulation, SimulationSpec, drawn_split
 from terrasieve.streams import Stream, generator
@@ -53,7 +53,7 @@ _GAIN_SIGMA = 1.2
 _CONTRAST, _CONTRAST_SIGMA, _CONTRASTS = 1.6, 0.2, (1.2, 4.0)
 """Contrast of a vignette over that of its waves alone, the spread of its logarithm, and its bounds in dB."""
 _SLOPES = (0.6, 1.8)
-"""Slope of the power spectral density, see :func:`terrasieve.simulation.matching.match`."""
+"""Slope of the power spectral density, see :func:`terrasieve.simulation.equal_statistics.match`."""
 _GRAIN = np.float32(0.3)
 """Standard deviation in dB."""
 

@@ -38,7 +38,7 @@ def spread_over_ages(ages: NDArray[np.int64], count: int, generator: np.random.G
     Args:
         ages: ``(n,)`` numbers by which rows are ordered; rows of one age come in random order.
         count: How many rows, from 0 to n.
-        generator: Decides that order.
+        generator: Draws the order of the samples of one age.
 
     Returns:
         ``(count,)`` rows, ascending.

@@ -17,7 +17,7 @@ Channel = tuple[str, str]
 
 
 @dataclass(frozen=True)
-class _Choice:
+class _Drawn:
     """Bands of one sensor that may fill the channels of a pick.
 
     Attributes:
@@ -55,7 +55,7 @@ class _Slot:
     view: int
     name: str
     columns: slice
-    choices: tuple[_Choice, ...]
+    choices: tuple[_Drawn, ...]
     shares: tuple[float, ...]
 
 
@@ -142,7 +142,7 @@ def _slots(index: int, view: ViewSpec, sensors: Mapping[str, Sensor]) -> Iterato
         start += pick.count
 
 
-def _resolve(pick: BandPick, view: str, sensors: Mapping[str, Sensor]) -> _Choice:
+def _resolve(pick: BandPick, view: str, sensors: Mapping[str, Sensor]) -> _Drawn:
     key = find_sensor(sensors, pick.sensor)
     pool = tuple((key, band) for band in sensors[key].resolve(pick.bands))
     if not pool:
@@ -153,7 +153,7 @@ def _resolve(pick: BandPick, view: str, sensors: Mapping[str, Sensor]) -> _Choic
             "Lower count, widen bands, or set fill to true to repeat some at random."
         )
     count = min(pick.count, len(pool))
-    return _Choice(pool, count, pick.count - count)
+    return _Drawn(pool, count, pick.count - count)
 
 
 def _listed(pool: Sequence[Channel]) -> str:

@@ -28,7 +28,7 @@ _FLOOR = 1e-3
 
 
 @dataclass(frozen=True)
-class Target:
+class PictureStatistics:
     """Statistics that a picture is to have.
 
     Attributes:
@@ -46,16 +46,16 @@ class Target:
     blur: float = 0.0
 
 
-def draw_target(rng: np.random.Generator, slopes: tuple[float, float], blur: float = 0.0) -> Target:
+def draw_target(rng: np.random.Generator, slopes: tuple[float, float], blur: float = 0.0) -> PictureStatistics:
     """Statistics at random.
 
     Args:
         rng: Generator that they are drawn from.
         slopes: Least and greatest slope.
-        blur: See :class:`Target`.
+        blur: See :class:`PictureStatistics`.
     """
     octaves = rng.normal(0, _OCTAVE_SIGMA, _OCTAVES)
-    return Target(
+    return PictureStatistics(
         slope=float(rng.uniform(*slopes)),
         octaves=tuple(octaves.tolist()),
         skew=float(rng.normal(0, _SKEW_SIGMA)),
@@ -64,7 +64,7 @@ def draw_target(rng: np.random.Generator, slopes: tuple[float, float], blur: flo
     )
 
 
-def match(picture: Field, target: Target) -> Field:
+def match(picture: Field, target: PictureStatistics) -> Field:
     """A picture with the same form, and statistics that say nothing of it.
 
     Values become normal, in their order; then each ring of spatial frequency takes the power wanted; then the values,
@@ -94,7 +94,7 @@ def distribute(picture: Field, values: Field) -> Field:
     return given.reshape(picture.shape)
 
 
-def shape_spectrum(picture: Field, target: Target) -> Field:
+def shape_spectrum(picture: Field, target: PictureStatistics) -> Field:
     """Give each ring of the spectrum, one cycle a picture wide, the power wanted, whatever it had; the mean goes."""
     rings = _rings(len(picture))
     spectrum = np.fft.rfft2(picture)

@@ -15,12 +15,12 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from terrasieve.probes.models import ImageStatistics
+from terrasieve.simulation.equal_statistics import PictureStatistics, distribute, draw_target, match, shape_spectrum
 from terrasieve.simulation.land import SimulatedSpec
-from terrasieve.simulation.matching import Target, distribute, draw_target, match, shape_spectrum
 from terrasieve.simulation.sea import SimulatedOceanSpec
 
 COUNT, TRAIN = 600, 420
-PLAIN = Target(slope=1.5, octaves=(0.0,) * 6, skew=0.0, tail=1.0)
+PLAIN = PictureStatistics(slope=1.5, octaves=(0.0,) * 6, skew=0.0, tail=1.0)
 
 
 class World(NamedTuple):
@@ -95,7 +95,7 @@ def _slope(picture: NDArray[np.floating]) -> float:
 def test_a_spectrum_takes_the_slope_whatever_it_was(slope: float) -> None:
     rng = np.random.default_rng(3)
     for picture in (rng.standard_normal((64, 64)), np.cumsum(np.cumsum(rng.standard_normal((64, 64)), 0), 1)):
-        target = Target(**{**vars(PLAIN), "slope": slope})
+        target = PictureStatistics(**{**vars(PLAIN), "slope": slope})
         assert _slope(shape_spectrum(picture.astype(np.float32), target)) == pytest.approx(-slope, abs=0.1)
         assert _slope(match(picture.astype(np.float32), target)) == pytest.approx(-slope, abs=0.3)
 
