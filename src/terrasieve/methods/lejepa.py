@@ -7,7 +7,7 @@ distributed normally in every direction keeps them from collapsing, so that one 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from terrasieve.methods.base import Method, MethodSpec, StepOutput
 from terrasieve.methods.multi_crop import MultiCrop, count_views
 from terrasieve.methods.sigreg import sigreg
+from terrasieve.methods.step_seed import StepSeed
 from terrasieve.models.backbone import Encoder
 from terrasieve.models.heads import deep_mlp_head
 from terrasieve.models.layers import pass_views, split_batchnorm
@@ -76,13 +77,11 @@ class Lejepa(Method):
         seed: The run's seed, which decides the directions of every step.
 
     Attributes:
-        draws: The seed, and the number of optimiser steps that are done, ``(2,)``: what decides the directions of a
-            step; a part of the state, so that a resumed run goes on alike.
+        step_seed: What decides the directions of a step.
     """
 
     metric_names = ("invariance", "sigreg")
     mixes_samples = True
-    draws: Tensor
 
     def __init__(self, encoder: Encoder, projector: nn.Module, spec: LejepaSpec, counts: MultiCrop, seed: int) -> None:
         super().__init__(encoder)
@@ -91,11 +90,7 @@ class Lejepa(Method):
         self.global_views = counts.global_views
         self.view_count = sum(counts)
         split_batchnorm(self)
-        # Seeds go up to 2**64 - 1, for which torch has no type that moves between devices.
-        self.register_buffer("draws", torch.from_numpy(np.array([seed, 0], dtype=np.uint64).view(np.int64)))
-        # Beside the buffer the same on the CPU: to read the buffer is to wait for an accelerator.
-        self._draws = (seed, 0)
-        self.register_load_state_dict_post_hook(_read_draws)  # type: ignore[no-untyped-call]  # torch left it so
+        self.step_seed = StepSeed(seed)
 
     @property
     def target_encoder(self) -> Encoder:
@@ -123,13 +118,11 @@ class Lejepa(Method):
         Args:
             progress: Share of the run that is done, from 0 to 1; it does not matter.
         """
-        seed, step = self._draws
-        self._draws = (seed, step + 1)
-        self.draws[1] += 1
+        self.step_seed.advance()
 
     def _directions(self, like: Tensor) -> Tensor:
         """Unit vectors ``(d, slices)``, the same in all micro-batches and processes of a step."""
-        draws = generator(Stream.DIRECTIONS, *self._draws)
+        draws = generator(Stream.DIRECTIONS, *self.step_seed.words)
         drawn = draws.standard_normal((like.shape[1], self.spec.slices), dtype=np.float32)
         unit = torch.from_numpy(drawn / np.linalg.norm(drawn, axis=0))
         return unit.to(like.device, non_blocking=True)
@@ -147,9 +140,3 @@ def agreement(projections: Sequence[Tensor], global_views: int) -> Tensor:
     """
     together = torch.stack(list(projections))
     return (together - together[:global_views].mean(dim=0)).square().mean()
-
-
-def _read_draws(method: nn.Module, _: Any) -> None:
-    assert isinstance(method, Lejepa)
-    seed, step = method.draws.cpu().numpy().view(np.uint64).tolist()
-    method._draws = (seed, step)

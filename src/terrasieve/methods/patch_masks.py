@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from terrasieve.methods.ranks import own_rank
+from terrasieve.methods.step_seed import StepSeed
 from terrasieve.streams import Stream, generator
 
 _SMALLEST = 4
@@ -33,18 +34,14 @@ class PatchMasks(nn.Module):
         ratio: Lowest and highest share of a masked view's patches that are hidden; at least one is.
 
     Attributes:
-        place: The seed and the number of steps made, integers of shape ``(2,)``; a part of the state, so that a run
-            that goes on has the masks that it would have had.
+        step_seed: What decides the masks of a step.
     """
-
-    place: Tensor
 
     def __init__(self, seed: int, share: float = 0.5, ratio: tuple[float, float] = (0.1, 0.5)) -> None:
         super().__init__()
         self.share = share
         self.ratio = ratio
-        # A seed may have 64 bits, of which the tensor takes the highest for a sign.
-        self.register_buffer("place", torch.from_numpy(np.array([seed, 0], dtype=np.uint64).view(np.int64)))
+        self.step_seed = StepSeed(seed)
         # No part of the state: checkpoints are taken between steps.
         self._shown = 0
 
@@ -60,10 +57,9 @@ class PatchMasks(nn.Module):
         """
         masks = [np.zeros((samples, *grid), dtype=np.bool_) for grid in grids]
         masked_views = max(1, round(self.share * len(grids)))
-        seed, step = (number % 2**64 for number in self.place.tolist())
         first = (own_rank() << 32) + self._shown
         for sample in range(samples):
-            drawing = generator(Stream.PATCH_MASKS, seed, step, first + sample)
+            drawing = generator(Stream.PATCH_MASKS, *self.step_seed.words, first + sample)
             for view in drawing.permutation(len(grids))[:masked_views]:
                 hide_blocks(masks[view][sample], self._count(masks[view][sample].size, drawing), drawing)
         self._shown += samples
@@ -71,7 +67,7 @@ class PatchMasks(nn.Module):
 
     def step(self) -> None:
         """Go on to the next step."""
-        self.place[1] += 1
+        self.step_seed.advance()
         self._shown = 0
 
     def _count(self, patches: int, drawing: np.random.Generator) -> int:
