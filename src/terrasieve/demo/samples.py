@@ -67,7 +67,7 @@ def real_samples(data: Path, seed: int) -> Samples:
 
 
 def simulated_samples(seed: int, count: int, store: Path) -> Samples:
-    """Simulated pairs, and half as many simulated samples with a class.
+    """Simulated pairs, and half as many samples with every cover equally frequent and no near-copies to measure on.
 
     Args:
         seed: Seed of the samples to learn from; the labelled ones have the next.
@@ -75,7 +75,8 @@ def simulated_samples(seed: int, count: int, store: Path) -> Samples:
         store: Where the labelled samples are packed: probes read each several times, and simulating one takes longer
             than reading it.
     """
-    pack(open_archive(SimulatedSpec(seed=seed + 1, samples=count // 2)), store, workers=spare_cores())
+    measured = SimulatedSpec(seed=seed + 1, samples=count // 2, zipf=0, redundancy=0)
+    pack(open_archive(measured), store, workers=spare_cores())
     return Samples(
         open_archive(SimulatedSpec(seed=seed, samples=count)),
         PackedArchive(store),

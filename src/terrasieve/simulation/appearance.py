@@ -16,15 +16,15 @@ from terrasieve.simulation.fields import Field
 from terrasieve.simulation.imaging import OPTICAL_BLUR, RADAR_BLUR
 from terrasieve.simulation.signatures import spectra
 
-_CONTRAST, _RADAR_CONTRAST = (0.32, 0.45), (3.0, 4.0)
+_CONTRAST, _RADAR_CONTRAST = (0.365, 0.405), (3.35, 3.65)
 """Least and greatest standard deviation of the logarithm of reflectance, and of sigma0 in dB."""
-_BAND_SIGMA = 0.1
+_BAND_SIGMA = 0.03
 """Standard deviation by which the logarithms of brightness and of contrast differ from band to band."""
-_COLOUR = 0.25
+_COLOUR = 0.08
 """Share of the logarithm of a colour's distance from the mean of all covers that is kept."""
-_VV, _CROSS = (-12.0, -9.0), (5.5, 7.5)
+_VV, _CROSS = (-11.0, -10.0), (6.2, 6.8)
 """Sigma0 of a scene in VV, and how far below it VH is, in dB."""
-_SLOPES = (1.2, 1.8)
+_SLOPES = (1.4, 1.6)
 """Slope of the power spectral density, see :func:`terrasieve.simulation.equal_statistics.match`."""
 
 

@@ -1,10 +1,10 @@
 """What keeps statistics from telling classes apart: spectra and values of one family, whatever a picture shows.
 
 Simulated classes that differ in brightness, contrast or graininess can be told by numbers that know nothing of form. So
-the pictures of all classes are brought to one family of radial power spectra and to one of distributions of values, and
+the pictures of all classes are brought to one family of power over octaves and to one of distributions of values, and
 which member of them a picture gets is drawn without a look at its class. What is left is where things are: orientation,
-edges, cells, lines, points and their arrangement, which a spectrum holds in its phases and in its dependence on
-direction.
+edges, cells, lines, points and their arrangement, which a spectrum holds in its phases, in its dependence on direction
+and in its peaks.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from terrasieve.simulation.fields import Field
 
 _OCTAVES = 6
 """Places in the spectrum at which a power is drawn: 1, 2, 4, ... cycles a picture, and on to the highest."""
-_OCTAVE_SIGMA = 0.35
+_OCTAVE_SIGMA = 0.1
 """Standard deviation by which the logarithm of the power at each of these leaves the power law."""
-_SKEW_SIGMA, _TAIL_SIGMA = 0.35, 0.2
+_SKEW_SIGMA, _TAIL_SIGMA = 0.1, 0.06
 _FLOOR = 1e-3
-"""Power that a ring of the spectrum has at least, of the mean of all: what is not there is not made of rounding."""
+"""Energy that an octave is taken to have at least, as a share of the mean of all."""
 
 
 @dataclass(frozen=True)
@@ -67,9 +67,9 @@ def draw_target(rng: np.random.Generator, slopes: tuple[float, float], blur: flo
 def match(picture: Field, target: PictureStatistics) -> Field:
     """A picture with the same form, and statistics that say nothing of it.
 
-    Values become normal, in their order; then each ring of spatial frequency takes the power wanted; then the values,
-    again in their order, take the distribution wanted, which changes the spectrum little. Phases, and how the power of
-    a ring is spread over directions, stay nearly as they were.
+    Values become normal, in their order; then each octave of spatial frequency takes the power wanted and the values,
+    again in their order, the distribution wanted, twice in turn. Phases, and how the power of an octave is spread over
+    frequencies and directions, stay nearly as they were.
 
     Args:
         picture: Shape ``(size, size)``; not constant.
@@ -80,8 +80,12 @@ def match(picture: Field, target: PictureStatistics) -> Field:
     """
     normal = _values(picture.size)
     values = np.sinh((np.arcsinh(normal) + target.skew) * target.tail)
-    shaped = shape_spectrum(distribute(picture, normal), target)
-    return distribute(shaped, (values - values.mean()) / values.std())
+    values = (values - values.mean()) / values.std()
+    matched = distribute(picture, normal)
+    # Each of the two takes a little of what the other gave.
+    for _ in range(2):
+        matched = distribute(shape_spectrum(matched, target), values)
+    return matched
 
 
 def distribute(picture: Field, values: Field) -> Field:
@@ -95,16 +99,27 @@ def distribute(picture: Field, values: Field) -> Field:
 
 
 def shape_spectrum(picture: Field, target: PictureStatistics) -> Field:
-    """Give each ring of the spectrum, one cycle a picture wide, the power wanted, whatever it had; the mean goes."""
+    """Give each octave of the spectrum the power wanted, whatever it had, and leave its peaks inside; the mean goes.
+
+    Octaves are those of spatial frequency, centred on 1, 2, 4, ... cycles a picture. Between two of them the gain goes
+    over smoothly, so that a lattice keeps the one frequency that makes it a lattice.
+    """
     rings = _rings(len(picture))
+    count = np.bincount(rings.ravel())
     spectrum = np.fft.rfft2(picture)
-    power = np.bincount(rings.ravel(), (np.abs(spectrum) ** 2).ravel()) / np.bincount(rings.ravel())
-    logs = np.log2(np.maximum(np.arange(len(power)), 1))
-    wanted = np.exp(np.interp(logs, range(_OCTAVES), target.octaves) - target.slope * np.log(2) * logs)
-    wanted[0] = 0
-    gain = np.sqrt(wanted / np.maximum(power, _FLOOR * power[1:].mean()))
+    energy = np.bincount(rings.ravel(), (np.abs(spectrum) ** 2).ravel())
+    frequency = np.arange(len(count))
+    logs = np.log2(np.maximum(frequency, 1))
+    wanted = count * np.exp(np.interp(logs, range(_OCTAVES), target.octaves) - target.slope * np.log(2) * logs)
+    energy[0] = wanted[0] = 0
+    octave = np.rint(logs).astype(np.int64)
+    held, due = np.bincount(octave, energy), np.bincount(octave, wanted)
+    # The floor: what is not there is not made of rounding.
+    octave_gains = 0.5 * np.log(due / np.maximum(held, _FLOOR * held.mean()))
+    gain = np.exp(np.interp(logs, range(len(held)), octave_gains))
+    gain[0] = 0
     # The values come last: blurred after it, a distribution would tell again how fine a picture is.
-    gain *= np.exp(-2 * (np.pi * target.blur * np.arange(len(power)) / len(picture)) ** 2)
+    gain *= np.exp(-2 * (np.pi * target.blur * frequency / len(picture)) ** 2)
     return np.fft.irfft2(spectrum * gain[rings], s=picture.shape).astype(np.float32)
 
 

@@ -29,7 +29,7 @@ from terrasieve.simulation.simulated import Simulation, SimulationSpec, drawn_sp
 from terrasieve.streams import Stream, generator
 
 _SENSORS = {"s2": SENSORS["s2-l2a"], "s1": SENSORS["s1"], "land_cover": SENSORS["land-cover"]}
-_GENERATOR = 2
+_GENERATOR = 3
 """Raised whenever the same settings give other pixels than before."""
 _CACHED = 32
 """Scenes and images that stay in memory: views of one sample are read soon after each other."""

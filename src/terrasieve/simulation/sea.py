@@ -41,7 +41,7 @@ CELLS = 4
 FLOOR = 1e-5
 """Lowest value of a pixel: below what the radar can tell from noise, and a number whose logarithm exists."""
 
-_GENERATOR = 2
+_GENERATOR = 3
 """Raised whenever the same settings give other pixels than before."""
 _CACHED = 32
 """Vignettes that stay in memory."""
@@ -52,7 +52,7 @@ _GAIN_SIGMA = 1.2
 """Standard deviation of a vignette's gain, in dB."""
 _CONTRAST, _CONTRAST_SIGMA, _CONTRASTS = 1.6, 0.2, (1.2, 4.0)
 """Contrast of a vignette over that of its waves alone, the spread of its logarithm, and its bounds in dB."""
-_SLOPES = (0.6, 1.8)
+_SLOPES = (1.0, 1.4)
 """Slope of the power spectral density, see :func:`terrasieve.simulation.equal_statistics.match`."""
 _GRAIN = np.float32(0.3)
 """Standard deviation in dB."""
