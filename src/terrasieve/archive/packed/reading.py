@@ -15,14 +15,17 @@ import pyarrow.parquet as pq
 import zarr
 from numpy.typing import NDArray
 from pydantic import field_validator
+from zarr.abc.store import Store
 from zarr.codecs import BytesCodec, Endian
 from zarr.core.buffer import default_buffer_prototype
 from zarr.core.metadata import ArrayV3Metadata
+from zarr.storage import FsspecStore, LocalStore
 
 from terrasieve.archive.layout import ArchiveSpec
-from terrasieve.archive.packed.store import CATALOGUE, parse_manifest, zarrs_config
+from terrasieve.archive.packed.store import CATALOGUE, GROUP, parse_manifest, zarrs_config
 from terrasieve.archive.protocol import BaseArchive, Window
 from terrasieve.archive.quality.suspicion import Suspicion
+from terrasieve.archive.zarr_codecs import check_codecs, parse_metadata
 from terrasieve.errors import ArchiveError, SampleError
 from terrasieve.sensors import Sensor
 
@@ -75,8 +78,8 @@ class PackedArchive(BaseArchive):
     def __init__(self, root: str | Path) -> None:
         self.root = str(root) if "://" in str(root) else Path(root).resolve()
         self.spec = PackedSpec(root=self.root)
-        group = _open_group(self.root)
-        self.manifest = parse_manifest(group.attrs, self.root)
+        group, attributes = _open_group(self.root)
+        self.manifest = parse_manifest(attributes, self.root)
         self.statistics = self.manifest.statistics
         self.suspicions = tuple(Suspicion.parse(one) for one in self.manifest.suspicions)
         arrays = {key: _array(group, key, self.root) for key in self.manifest.sensors}
@@ -211,20 +214,48 @@ class _ZarrArray:
     def _array(self) -> zarr.Array[ArrayV3Metadata]:
         if self._opened is None or self._process != os.getpid():
             with zarr.config.set(zarrs_config()):
-                self._opened = _array(_open_group(self._root), self._key, self._root)
+                self._opened = _array(_open_group(self._root)[0], self._key, self._root)
             self._process = os.getpid()
         return self._opened
 
 
-def _open_group(root: str | Path) -> zarr.Group:
+def _open_group(root: str | Path) -> tuple[zarr.Group, Mapping[str, Any]]:
+    """The group of a store and its attributes; nothing is parsed by zarr that was not checked before."""
     try:
-        return zarr.open_group(root, mode="r", zarr_format=3)
+        store = (
+            LocalStore(root, read_only=True) if isinstance(root, Path) else FsspecStore.from_url(root, read_only=True)
+        )
+        attributes = _checked(store, GROUP, root).get("attributes")
+        # The arrays' own metadata, which is checked when they are opened, not the copy of it in that of the group.
+        group = zarr.open_group(store, mode="r", zarr_format=3, use_consolidated=False)
     except (OSError, ValueError) as error:
         raise ArchiveError(f"{root} is not a packed store: {error}. Make one with terrasieve pack.") from error
+    return group, attributes if isinstance(attributes, Mapping) else {}
+
+
+def _checked(store: Store, name: str, root: str | Path) -> Mapping[str, Any]:
+    """Metadata that names no codec which might run code.
+
+    Raises:
+        ArchiveError: It does, or is damaged or absent.
+    """
+    found = zarr.core.sync.sync(store.get(name, default_buffer_prototype()))
+    if found is None:
+        raise ArchiveError(f"{root} is not a packed store: it has no {name}. Make one with terrasieve pack.")
+    try:
+        metadata = parse_metadata(found.to_bytes(), f"{root}/{name}")
+        check_codecs(metadata, f"{root}/{name}")
+    except SampleError as error:
+        raise ArchiveError(str(error)) from error
+    return metadata
 
 
 def _array(group: zarr.Group, key: str, root: str | Path) -> zarr.Array[ArrayV3Metadata]:
-    array = group.get(key)
+    try:
+        _checked(group.store, f"{key}/{GROUP}", root)
+        array = group.get(key)
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise ArchiveError(f"{root}/{key}/{GROUP} is damaged: {error}. Fetch or pack the store again.") from error
     if not isinstance(array, zarr.Array):
         raise ArchiveError(f"{root} declares a sensor {key!r} but has no array of that name; pack the archive again.")
     return array
@@ -245,8 +276,8 @@ def _read_catalogue(root: str | Path) -> pa.Table:
     try:
         if isinstance(root, Path):
             return pq.read_table(root / CATALOGUE)
-        store_path = _open_group(root).store_path / CATALOGUE
-        found = zarr.core.sync.sync(store_path.get(default_buffer_prototype()))
+        store = FsspecStore.from_url(root, read_only=True)
+        found = zarr.core.sync.sync(store.get(CATALOGUE, default_buffer_prototype()))
         if found is None:
             raise FileNotFoundError(CATALOGUE)
         return pq.read_table(io.BytesIO(found.to_bytes()))
