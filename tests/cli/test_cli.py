@@ -95,6 +95,7 @@ SURFACE = {
     "bench": set(),
     "bench rs-byol": {*BENCH, "--small", "--seeds"},
     "bench oceansar": {*BENCH, "--target"},
+    "verify": {"STORE"},
     "collocate": {"DATA", "TARGETS", "--out", "--columns", "--max-km", "--max-minutes"},
     "wv": set(),
     "wv ingest": {

@@ -19,7 +19,8 @@ from terrasieve.archive.protocol import Archive, source_place
 from terrasieve.archive.quality.audit import Audit, Auditor, audit
 from terrasieve.archive.quality.limits import QualityLimits, QualityReport, Quarantine
 from terrasieve.archive.quality.suspicion import Suspicion, suspicions_path, write_suspicions
-from terrasieve.errors import ArchiveError, TooManyBadSamplesError
+from terrasieve.archive.zarr_codecs import parse_metadata
+from terrasieve.errors import ArchiveError, SampleError, TooManyBadSamplesError
 
 FORMAT = 1
 """Version of the metadata; catalogues of another one are refused."""
@@ -174,10 +175,10 @@ def read_catalogue(path: Path) -> Catalogue:
     """
     try:
         table = pq.read_table(path)
-        stored = json.loads((table.schema.metadata or {}).get(KEY.encode(), b"null"))
-    except (OSError, ValueError, pa.ArrowException) as error:
+        stored = parse_metadata((table.schema.metadata or {}).get(KEY.encode(), b"{}"), path)
+    except (OSError, ValueError, pa.ArrowException, SampleError) as error:
         raise ArchiveError(f"{path} cannot be read as Parquet: {error}. Run terrasieve index again.") from error
-    if not isinstance(stored, dict) or not {"spec", "source"} <= set(stored) or "id" not in table.column_names:
+    if not {"spec", "source"} <= set(stored) or "id" not in table.column_names:
         raise ArchiveError(f"{path} is not a catalogue: its metadata has no {KEY!r}. Make one with terrasieve index.")
     if stored.get("format") != FORMAT:
         raise ArchiveError(f"{path} has format {stored.get('format')}, this version reads {FORMAT}; index it again.")

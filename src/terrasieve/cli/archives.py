@@ -1,4 +1,4 @@
-"""Commands about archives: index, info, pack, collocate."""
+"""Commands about archives: index, info, pack, verify, collocate."""
 
 from __future__ import annotations
 
@@ -146,6 +146,26 @@ def pack(
         report = pack_archive(archive, out, compress=compress, max_bad=max_bad, limits=limits, workers=readers)
     console.print(f"Packed: {report.summary()} {report.bytes / 1e6:,.1f} MB", highlight=False)
     warn(report.suspicions)
+
+
+@app.command()
+def verify(
+    store: Annotated[str, typer.Argument(help="A packed store: its folder, or a URL.", show_default=False)],
+) -> None:
+    """Read every pixel of a packed store and compare it with what was packed.
+
+    After a copy, or before a long run, this finds chunks that were damaged, changed or exchanged, links to other
+    files, and tables of samples that are not those packed.
+
+    **Examples**
+
+    ```
+    terrasieve verify pairs.zarr
+    ```
+    """
+    from terrasieve.archive.packed.verifying import verify as verify_store
+
+    console.print(f"Verified: {verify_store(store).summary()}", highlight=False)
 
 
 @app.command()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import hashlib
 import json
 import shutil
 from collections.abc import Iterator, Mapping
@@ -34,11 +33,13 @@ from terrasieve.archive.packed.store import (
     check_fits,
     create_arrays,
     digest,
+    digest_bytes,
     open_arrays,
     parse_manifest,
     plan_arrays,
     publish,
     read_attributes,
+    refuse_links,
     trim,
     write_coordinates,
 )
@@ -53,8 +54,8 @@ from terrasieve.archive.quality.limits import (
 )
 from terrasieve.archive.quality.suspicion import Suspicion, suspicions_path, write_suspicions
 from terrasieve.archive.statistics import StreamingStatistics
-from terrasieve.console import progress_bar
-from terrasieve.errors import ArchiveError
+from terrasieve.console import progress_bar, track_many
+from terrasieve.errors import ArchiveError, SampleError
 from terrasieve.parallel import PART, map_processes
 from terrasieve.writing import write_text
 
@@ -192,6 +193,20 @@ class _Packing:
             if not progress.kept:
                 create_arrays(out, archive.sensors, layout, len(archive))
             self.arrays = open_arrays(out, layout)
+        self._check_written()
+
+    def _check_written(self) -> None:
+        """Refuse to go on from chunks that are not as they were written."""
+        for key, digests in self.progress.digests.items():
+            for number, expected in enumerate(track_many(digests, f"Verifying {key}")):
+                start, end = (min(n * self.progress.chunk, self.progress.kept) for n in (number, number + 1))
+                with _writing(self.out):
+                    pixels = np.ascontiguousarray(self.arrays[key][start:end])
+                if digest_bytes(pixels.data) != expected:
+                    raise ArchiveError(
+                        f"{self.out}: chunk {number} of {key!r} was changed since it was written. Remove the store, or "
+                        "pack again with --overwrite."
+                    )
 
     def run(self, workers: int) -> None:
         """Fill and write chunks until the archive is read to its end."""
@@ -220,12 +235,12 @@ class _Packing:
         kept = np.delete(np.arange(len(self.archive)), list(progress.rejected))
         table = self.table.take(pa.array(kept))
         suspicions = self.collector.conclude(self.table)
-        manifest = self._manifest(suspicions)
         with _writing(self.out):
             trim(self.arrays, progress.kept)
             write_coordinates(self.out, self.archive.sensors, table["id"].to_pylist())
             write_geoparquet(table, self.out / CATALOGUE, {})
             write_suspicions(suspicions, suspicions_path(self.out))
+            manifest = self._manifest(suspicions)
             publish(self.out, manifest)
             (self.out / PROGRESS).unlink()
         return manifest
@@ -282,7 +297,7 @@ class _Packing:
             # The rest of the last chunk is padding that ``trim`` cuts off; what an earlier chunk left is no part of it.
             buffer[filled:] = 0
             self.arrays[key][start : start + len(buffer)] = buffer
-            digests[key] = (*digests[key], hashlib.blake2b(buffer[:filled].data, digest_size=16).hexdigest())
+            digests[key] = (*digests[key], digest_bytes(buffer[:filled].data))
         self.progress = after.model_copy(update={"digests": digests})
         # Last of all: what it says is written is written, whatever happens from here on.
         write_text(self.out / PROGRESS, json.dumps(self.progress.model_dump()))
@@ -301,6 +316,7 @@ class _Packing:
             request=self.progress.request,
             assets=digest(assets),
             chunks=self.progress.digests,
+            catalogue=digest_bytes((self.out / CATALOGUE).read_bytes()),
             suspicions=tuple(one.summary() for one in suspicions),
         )
 
@@ -337,6 +353,11 @@ def _resume(out: Path, request: str) -> PackingProgress | None:
             f"{out} is the half of a store of another archive, or with other options; remove it or choose another "
             "--out."
         )
+    if progress is not None:
+        try:
+            refuse_links(out)
+        except SampleError as error:
+            raise ArchiveError(str(error)) from error
     return progress
 
 

@@ -19,11 +19,12 @@ from typing import Any, Final, Literal, Self
 import numpy as np
 import zarr
 from numpy.typing import NDArray
-from pydantic import ValidationError
+from pydantic import Field, ValidationError, model_validator
 from zarr.codecs import BloscCodec, BloscShuffle
 
 from terrasieve.archive.protocol import Archive, source_place
 from terrasieve.archive.quality.limits import FlawError, Problem, QualityLimits, check
+from terrasieve.archive.zarr_codecs import parse_metadata
 from terrasieve.errors import ArchiveError, SampleError
 from terrasieve.schema import Spec
 from terrasieve.sensors import BandStatistics, Sensor
@@ -57,6 +58,7 @@ class Manifest(Spec):
         request: Digest of that archive and of the options.
         assets: Digest of the list of source files.
         chunks: By key, the BLAKE2b digest of each chunk's pixels as they were before compression.
+        catalogue: BLAKE2b digest of the file of the samples' table; None in stores of earlier versions.
         suspicions: What may spoil a run on the samples, one mapping each as ``Suspicion.summary`` gives it.
     """
 
@@ -64,15 +66,23 @@ class Manifest(Spec):
     complete: Literal[True] = True
     version: str
     simulated: bool
-    samples: int
-    rejected: int
-    sensors: Mapping[str, Sensor]
+    samples: int = Field(ge=1)
+    rejected: int = Field(ge=0)
+    sensors: Mapping[str, Sensor] = Field(min_length=1)
     statistics: Mapping[str, tuple[BandStatistics, ...]]
     source: Mapping[str, Any]
     request: str
     assets: str
     chunks: Mapping[str, tuple[str, ...]]
+    catalogue: str | None = None
     suspicions: tuple[Mapping[str, Any], ...] = ()
+
+    @model_validator(mode="after")
+    def _of_the_sensors(self) -> Self:
+        bands = {key: len(sensor.bands) for key, sensor in self.sensors.items()}
+        if {key: len(each) for key, each in self.statistics.items()} != bands or self.chunks.keys() != bands.keys():
+            raise ValueError("statistics and digests of chunks are not those of the sensors' bands")
+        return self
 
     @property
     def fingerprint(self) -> str:
@@ -130,10 +140,10 @@ class PackingProgress(Spec):
             ArchiveError: The file is damaged.
         """
         try:
-            return cls.model_validate(json.loads(path.read_text(encoding="utf-8")))
+            return cls.model_validate(parse_metadata(path.read_bytes(), path))
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, ValidationError) as error:
+        except (OSError, ValueError, SampleError) as error:
             raise ArchiveError(f"{path} cannot be read: {error}. Remove {path.parent} and pack again.") from error
 
 
@@ -145,6 +155,40 @@ def digest(parts: Iterable[str]) -> str:
         # Between them, so that "a", "bc" and "ab", "c" differ.
         state.update(b"\0")
     return state.hexdigest()
+
+
+def digest_bytes(data: bytes | memoryview) -> str:
+    """BLAKE2b of a buffer: the pixels of a chunk in row-major order, or the content of a file."""
+    return hashlib.blake2b(data, digest_size=16).hexdigest()
+
+
+def refuse_link(path: Path, root: Path) -> None:
+    """Refuse a file of a store that is a link or lies behind one: it would show, or write to, another place.
+
+    Args:
+        path: The file, which need not be there.
+        root: Folder of the store, which may be a link itself.
+
+    Raises:
+        SampleError: It is.
+    """
+    if os.path.realpath(path) != os.path.join(os.path.realpath(root), path.relative_to(root)):
+        raise FlawError(
+            Problem.UNREADABLE,
+            f"{path} is a link, or lies behind one, and is not read. Put the file itself there if you trust it.",
+        )
+
+
+def refuse_links(root: Path) -> None:
+    """Refuse a store that has a link anywhere within; every folder of it is looked at.
+
+    Raises:
+        SampleError: It has one.
+    """
+    for folder, folders, files in os.walk(root):
+        for name in (*folders, *files):
+            if os.path.islink(os.path.join(folder, name)):
+                refuse_link(Path(folder, name), root)
 
 
 def parse_manifest(attributes: Mapping[str, Any], root: object) -> Manifest:
@@ -174,10 +218,10 @@ def read_attributes(root: Path) -> Mapping[str, Any]:
     """
     path = root / GROUP
     try:
-        attributes: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))["attributes"]
+        attributes: Mapping[str, Any] = parse_metadata(path.read_bytes(), path)["attributes"]
     except FileNotFoundError as error:
         raise ArchiveError(f"{root} is not a packed store: there is no {path}. Make one with pack.") from error
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, KeyError, SampleError) as error:
         raise ArchiveError(f"{path} cannot be read: {error}. Pack the archive again.") from error
     return attributes
 
