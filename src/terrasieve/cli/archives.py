@@ -119,11 +119,15 @@ def pack(
     max_nodata: MaxNodata = 0.05,
     layout: LayoutName = None,
     harmonise: Harmonise = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Remove the store that is there, whole or half, and pack anew.")
+    ] = False,
     workers: Workers = None,
 ) -> None:
     """Pack an archive into one store that training reads by band and window.
 
-    Run the same command again to go on after an interruption.
+    Run the same command again to go on after an interruption. Where files or labels have changed since, it says so and
+    packs them with `--overwrite`.
 
     **Examples**
 
@@ -143,8 +147,11 @@ def pack(
         archive = _without_offset(archive, readers)
     limits = QualityLimits(max_nodata=max_nodata)
     with resumable():
-        report = pack_archive(archive, out, compress=compress, max_bad=max_bad, limits=limits, workers=readers)
-    console.print(f"Packed: {report.summary()} {report.bytes / 1e6:,.1f} MB", highlight=False)
+        report = pack_archive(
+            archive, out, compress=compress, max_bad=max_bad, limits=limits, overwrite=overwrite, workers=readers
+        )
+    did = "Already packed: nothing to do." if report.done_before else "Packed:"
+    console.print(f"{did} {report.summary()} {report.bytes / 1e6:,.1f} MB", highlight=False)
     warn(report.suspicions)
 
 

@@ -23,13 +23,12 @@ from zarr.core.metadata import ArrayV3Metadata
 from zarr.storage import FsspecStore, LocalStore
 
 from terrasieve.archive.layout import ArchiveSpec
+from terrasieve.archive.packed.integrity import digest_bytes, refuse_link
 from terrasieve.archive.packed.store import (
     CATALOGUE,
     GROUP,
     Manifest,
-    digest_bytes,
     parse_manifest,
-    refuse_link,
     zarrs_config,
 )
 from terrasieve.archive.protocol import BaseArchive, Window

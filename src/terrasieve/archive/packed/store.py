@@ -17,13 +17,16 @@ from pathlib import Path
 from typing import Any, Final, Literal, Self
 
 import numpy as np
+import pyarrow as pa
 import zarr
 from numpy.typing import NDArray
 from pydantic import Field, ValidationError, model_validator
 from zarr.codecs import BloscCodec, BloscShuffle
 
+from terrasieve.archive.footprints import write_geoparquet
+from terrasieve.archive.packed.integrity import digest_bytes
 from terrasieve.archive.protocol import Archive, source_place
-from terrasieve.archive.quality.limits import FlawError, Problem, QualityLimits, check
+from terrasieve.archive.quality.limits import FlawError, Problem, QualityLimits, Quarantine, Rejection, check
 from terrasieve.archive.zarr_codecs import parse_metadata
 from terrasieve.errors import ArchiveError, SampleError
 from terrasieve.schema import Spec
@@ -59,6 +62,8 @@ class Manifest(Spec):
         assets: Digest of the list of source files.
         chunks: By key, the BLAKE2b digest of each chunk's pixels as they were before compression.
         catalogue: BLAKE2b digest of the file of the samples' table; None in stores of earlier versions.
+        sources: Digest of the files and the table that it was packed from, see ``source_state``; None in stores of
+            earlier versions.
         suspicions: What may spoil a run on the samples, one mapping each as ``Suspicion.summary`` gives it.
     """
 
@@ -75,6 +80,7 @@ class Manifest(Spec):
     assets: str
     chunks: Mapping[str, tuple[str, ...]]
     catalogue: str | None = None
+    sources: str | None = None
     suspicions: tuple[Mapping[str, Any], ...] = ()
 
     @model_validator(mode="after")
@@ -112,6 +118,7 @@ class PackingProgress(Spec):
 
     Attributes:
         request: Digest of the archive and the options; another archive or option must not go on from here.
+        sources: Digest of the files and the table that it is packed from; None where an earlier version began.
         arrays: Layouts by sensor key.
         chunk: Number of samples in a chunk.
         position: Samples of the archive that were read.
@@ -123,6 +130,7 @@ class PackingProgress(Spec):
     """
 
     request: str
+    sources: str | None = None
     arrays: Mapping[str, ArrayLayout]
     chunk: int
     position: int = 0
@@ -155,40 +163,6 @@ def digest(parts: Iterable[str]) -> str:
         # Between them, so that "a", "bc" and "ab", "c" differ.
         state.update(b"\0")
     return state.hexdigest()
-
-
-def digest_bytes(data: bytes | memoryview) -> str:
-    """BLAKE2b of a buffer: the pixels of a chunk in row-major order, or the content of a file."""
-    return hashlib.blake2b(data, digest_size=16).hexdigest()
-
-
-def refuse_link(path: Path, root: Path) -> None:
-    """Refuse a file of a store that is a link or lies behind one: it would show, or write to, another place.
-
-    Args:
-        path: The file, which need not be there.
-        root: Folder of the store, which may be a link itself.
-
-    Raises:
-        SampleError: It is.
-    """
-    if os.path.realpath(path) != os.path.join(os.path.realpath(root), path.relative_to(root)):
-        raise FlawError(
-            Problem.UNREADABLE,
-            f"{path} is a link, or lies behind one, and is not read. Put the file itself there if you trust it.",
-        )
-
-
-def refuse_links(root: Path) -> None:
-    """Refuse a store that has a link anywhere within; every folder of it is looked at.
-
-    Raises:
-        SampleError: It has one.
-    """
-    for folder, folders, files in os.walk(root):
-        for name in (*folders, *files):
-            if os.path.islink(os.path.join(folder, name)):
-                refuse_link(Path(folder, name), root)
 
 
 def parse_manifest(attributes: Mapping[str, Any], root: object) -> Manifest:
@@ -276,31 +250,37 @@ def is_reserved(key: str) -> bool:
     return key == "id" or key.startswith(("band_", ".")) or "/" in key
 
 
-def plan_arrays(archive: Archive, limits: QualityLimits) -> dict[str, ArrayLayout]:
+def plan_arrays(archive: Archive, limits: QualityLimits, quarantine: Quarantine) -> dict[str, ArrayLayout]:
     """Layouts by sensor key, after the archive's first good sample.
 
     Args:
         archive: Samples are read in order, up to the first that is good.
         limits: How much may be missing from a sample that is good.
+        quarantine: Lists all samples where none is good; otherwise it is left as it is.
 
     Raises:
         ArchiveError: No sample is good, or a sensor's key is one of the store's own names.
     """
     if reserved := [key for key in archive.sensors if is_reserved(key)]:
         raise ArchiveError(f"A packed store cannot have a sensor with the key {reserved[0]!r}; give it another.")
-    reason: SampleError | str = "it is empty."
+    flaws: list[Rejection] = []
     for index in range(len(archive)):
+        pixels = {}
         try:
-            pixels = {key: archive.read(index, key) for key in archive.sensors}
             for key, sensor in archive.sensors.items():
+                pixels[key] = archive.read(index, key)
                 check(pixels[key], sensor, limits)
         except SampleError as error:
-            reason = error
+            asset = next(iter(archive.files(np.array([index]))), "")
+            flaws.append(Rejection.from_error(str(archive.ids[index]), key, str(asset), error))
             continue
         return {
             key: ArrayLayout(dtype=values.dtype.newbyteorder("<").str, shape=values.shape)
             for key, values in pixels.items()
         }
+    quarantine.extend(flaws)
+    quarantine.write()
+    reason = f"{flaws[-1].reason} All are listed in {quarantine.path}." if flaws else "it is empty."
     raise ArchiveError(f"{source_place(archive.source)} has no good sample: {reason}")
 
 
@@ -396,6 +376,29 @@ def publish(out: Path, manifest: Manifest) -> None:
         # Consolidated metadata is not in the text of Zarr 3 yet; readers that do not know it ignore it.
         warnings.simplefilter("ignore")
         zarr.consolidate_metadata(out, zarr_format=3)
+    _write_manifest(out, manifest)
+
+
+def replace_catalogue(out: Path, table: pa.Table) -> None:
+    """Put another table in the place of that of a finished store; a kill leaves one of the two, and a store that opens.
+
+    Args:
+        out: Folder of the store.
+        table: A row for each sample, in the store's order; columns as ``Archive.table``, and more.
+
+    Raises:
+        ArchiveError: It is no finished store.
+        WriteError: The system refused it.
+    """
+    manifest = parse_manifest(read_attributes(out), out)
+    # Without a digest in between, as no file can change in the very moment that another does.
+    _write_manifest(out, manifest.model_copy(update={"catalogue": None}))
+    write_geoparquet(table, out / CATALOGUE, {})
+    digest_of_it = digest_bytes((out / CATALOGUE).read_bytes())
+    _write_manifest(out, manifest.model_copy(update={"catalogue": digest_of_it}))
+
+
+def _write_manifest(out: Path, manifest: Manifest) -> None:
     group = json.loads((out / GROUP).read_text(encoding="utf-8"))
     group["attributes"] = {**group["attributes"], KEY: manifest.model_dump(mode="json")}
     write_text(out / GROUP, json.dumps(group))

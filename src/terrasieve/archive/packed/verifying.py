@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import zarr
 
+from terrasieve.archive.packed.integrity import digest_bytes, refuse_links
 from terrasieve.archive.packed.reading import PackedArchive
-from terrasieve.archive.packed.store import digest_bytes, refuse_links
 from terrasieve.console import track_many
 from terrasieve.errors import ArchiveError, SampleError
 
