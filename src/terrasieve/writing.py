@@ -125,7 +125,7 @@ def clear_partials(folder: Path, names: str = "*") -> None:
 
 @contextmanager
 def _written(paths: Sequence[Path]) -> Iterator[list[Path]]:
-    partials = [_partial_name(path) for path in paths]
+    partials = [hidden_name(path, "partial") for path in paths]
     at = paths[0]
     try:
         for path, partial in zip(paths, partials, strict=True):
@@ -148,9 +148,15 @@ def _written(paths: Sequence[Path]) -> Iterator[list[Path]]:
             _remove(partial)
 
 
-def _partial_name(path: Path) -> Path:
+def hidden_name(path: Path, purpose: str) -> Path:
+    """The name beside a file or folder under which something is kept only while it is being made.
+
+    Args:
+        path: The file or folder that is being made.
+        purpose: What is kept there, such as ``partial`` or ``lock``; it ends the name.
+    """
     name = path.name.encode()[:_LONGEST_NAME].decode(errors="ignore")
-    return path.with_name(f".{name}.partial")
+    return path.with_name(f".{name}.{purpose}")
 
 
 def _remove(path: Path) -> None:

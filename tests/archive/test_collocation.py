@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import h5netcdf
+import h5py
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -284,6 +285,24 @@ def test_wrong_files_are_named(tmp_path: Path, name: str, text: str, message: st
     (tmp_path / name).write_text(text)
     with pytest.raises(ArchiveError, match=message):
         read_targets(tmp_path / name, ["swh"], ALWAYS)
+
+
+@pytest.mark.parametrize("name", ["swh", "deep/down"])
+def test_netcdf_that_leads_to_another_file_is_refused(tmp_path: Path, name: str) -> None:
+    along = {"time": ("row", np.array(["2020-01-01"], "M8[ns]")), "lat": ("row", [1.0]), "lon": ("row", [2.0])}
+    xarray.Dataset(along).to_netcdf(tmp_path / "t.nc", engine="h5netcdf")
+    with h5netcdf.legacyapi.Dataset(tmp_path / "other.nc", "w") as file:
+        file.createDimension("row", 1)
+    with h5py.File(tmp_path / "t.nc", "a") as file:
+        file[name] = h5py.ExternalLink(str(tmp_path / "other.nc"), "/row")
+    with pytest.raises(ArchiveError, match=rf"t\.nc has an external link at '{name}'"):
+        read_targets(tmp_path / "t.nc", ["swh"], ALWAYS)
+
+
+def test_another_format_under_the_suffix_of_netcdf_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "t.nc").write_text("GRIB")
+    with pytest.raises(ArchiveError, match=r"t\.nc is neither NetCDF 3 nor NetCDF 4"):
+        read_targets(tmp_path / "t.nc", ["swh"], ALWAYS)
 
 
 def test_an_absent_file_is_named(tmp_path: Path) -> None:

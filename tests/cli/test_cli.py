@@ -42,6 +42,7 @@ SURFACE = {
         "--max-nodata",
         "--layout",
         "--harmonise",
+        "--overwrite",
         "--workers",
         *SCENES,
     },
@@ -95,6 +96,7 @@ SURFACE = {
     "bench": set(),
     "bench rs-byol": {*BENCH, "--small", "--seeds"},
     "bench oceansar": {*BENCH, "--target"},
+    "verify": {"STORE"},
     "collocate": {"DATA", "TARGETS", "--out", "--columns", "--max-km", "--max-minutes"},
     "wv": set(),
     "wv ingest": {
@@ -107,6 +109,7 @@ SURFACE = {
         "--polarisation",
         "--compress",
         "--max-bad",
+        "--overwrite",
         "--workers",
     },
     "curate": {"VECTORS", "--out", "-o", "--keep", "--curator", "--set", "--seed", "--device"},

@@ -17,6 +17,7 @@ from terrasieve.archive.layouts.so2sat import CLASSES, S1, S2, So2SatArchive, So
 from terrasieve.archive.opening import open_archive, recognise
 from terrasieve.archive.protocol import Window
 from terrasieve.archive.quality.limits import QualityLimits, check
+from terrasieve.archive.readers.hdf5 import Hdf5Reader
 from terrasieve.errors import ArchiveError, SampleError
 from terrasieve.sensors import RS_BYOL_BANDS, SENSORS
 
@@ -158,3 +159,35 @@ def test_pickling_and_forking_keep_what_is_read(published: Path) -> None:
     np.testing.assert_array_equal(pickle.loads(pickle.dumps(archive)).read(4, "s1"), expected)
     with ProcessPoolExecutor(1, mp_context=get_context("fork")) as pool:
         np.testing.assert_array_equal(pool.submit(archive.read, 4, "s1").result(timeout=60), expected)
+
+
+@pytest.mark.parametrize("kind", ["external link", "external raw storage", "virtual data set"])
+@pytest.mark.parametrize("name", ["sen2", "deep/down"])
+def test_a_file_that_would_have_others_read_is_refused(published: Path, tmp_path: Path, kind: str, name: str) -> None:
+    shape = (5, 32, 32, 10)
+    with h5py.File(tmp_path / "private.h5", "w") as file:
+        file["x"] = np.full(shape, 0.4242)
+    (tmp_path / "private.bin").write_bytes(bytes(8 * int(np.prod(shape))))
+    with h5py.File(published / "training.h5", "a") as file:
+        file.pop(name, None)
+        if kind == "external link":
+            file[name] = h5py.ExternalLink(str(tmp_path / "private.h5"), "/x")
+        elif kind == "external raw storage":
+            raw = [(str(tmp_path / "private.bin"), 0, h5py.h5f.UNLIMITED)]
+            file.create_dataset(name, shape, "f8", external=raw)
+        else:
+            values = h5py.VirtualLayout(shape, "f8")
+            values[:] = h5py.VirtualSource(str(tmp_path / "private.h5"), "x", shape)
+            file.create_virtual_dataset(name, values)
+    with pytest.raises(ArchiveError, match=rf"training\.h5 has .*{kind} at '{name}'"):
+        opened(published)
+    with pytest.raises(SampleError, match="by which other files would be read"):
+        Hdf5Reader(published, S2, "sen2", (32, 32)).read("training.h5#0", [0], None)
+
+
+def test_links_within_a_file_are_followed(published: Path) -> None:
+    with h5py.File(published / "training.h5", "a") as file:
+        expected = file["sen2"][0].transpose(2, 0, 1)
+        file.move("sen2", "within/sen2")
+        file["sen2"] = h5py.SoftLink("/within/sen2")
+    np.testing.assert_array_equal(opened(published).read(0, "s2"), expected)

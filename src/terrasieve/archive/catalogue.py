@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -19,7 +20,9 @@ from terrasieve.archive.protocol import Archive, source_place
 from terrasieve.archive.quality.audit import Audit, Auditor, audit
 from terrasieve.archive.quality.limits import QualityLimits, QualityReport, Quarantine
 from terrasieve.archive.quality.suspicion import Suspicion, suspicions_path, write_suspicions
-from terrasieve.errors import ArchiveError, TooManyBadSamplesError
+from terrasieve.archive.source_state import files_state, source_state
+from terrasieve.archive.zarr_codecs import parse_metadata
+from terrasieve.errors import ArchiveError, SampleError, TooManyBadSamplesError
 
 FORMAT = 1
 """Version of the metadata; catalogues of another one are refused."""
@@ -49,6 +52,8 @@ class Catalogue:
         spec: How to open the archive, as it is written in YAML.
         source: The archive's provenance when it was indexed.
         suspicions: What was suspected then, without the lists of ids; None where only headers were read.
+        files: State of the listed samples' files then, as ``files_state`` gives it; None in catalogues of earlier
+            versions.
     """
 
     path: Path
@@ -56,12 +61,13 @@ class Catalogue:
     spec: Mapping[str, Any]
     source: Mapping[str, Any]
     suspicions: tuple[Suspicion, ...] | None = None
+    files: str | None = None
 
     def restrict(self, archive: Archive) -> CataloguedArchive:
         """The archive's samples that the catalogue lists, in the catalogue's order and with its table.
 
         Raises:
-            ArchiveError: A listed sample is no longer in the archive.
+            ArchiveError: A listed sample is no longer in the archive, or a file of one has changed since.
         """
         return CataloguedArchive(archive, self)
 
@@ -74,7 +80,7 @@ class CataloguedArchive(SubsetArchive):
         catalogue: Its column ``id`` names the samples and their order.
 
     Raises:
-        ArchiveError: A listed sample is no longer in the archive.
+        ArchiveError: A listed sample is no longer in the archive, or a file of one has changed since.
     """
 
     _not_pickled = SubsetArchive._not_pickled | {"_rows"}
@@ -89,6 +95,11 @@ class CataloguedArchive(SubsetArchive):
                 f"first being {lost[0]!r}. Restore the files, or run terrasieve index again."
             )
         super().__init__(archive, [position[name] for name in wanted])
+        if catalogue.files not in (None, files_state(self)):
+            raise ArchiveError(
+                f"{catalogue.path} is out of date: files of {source_place(archive.source)} have changed since it was "
+                "written. Run terrasieve index again."
+            )
         self.suspicions = catalogue.suspicions
         self._path = catalogue.path
         self._rows = _without_bbox(catalogue.table)
@@ -114,7 +125,7 @@ def index_archive(
 
     Memory holds the pixels of one sample for each process, and of the others a row of the table. A run that was
     interrupted goes on when the same call is made again, from a journal beside ``out`` that is removed at the end, and
-    comes to the same result.
+    comes to the same result; it begins anew where a file or the table has changed since.
 
     Args:
         archive: Archive of which every sample is checked.
@@ -135,15 +146,18 @@ def index_archive(
     limits = limits or QualityLimits()
     found = Audit() if depth == "headers" else _audit(Auditor(archive, table, limits), quarantine, out, spec, workers)
     good = [index for index in range(len(archive)) if index not in found.bad]
-    if not good:
-        raise ArchiveError(f"{source_place(archive.source)} has no good sample; see {quarantine.path}.")
     quarantine.write()
+    if not good:
+        _journal_of(out).unlink(missing_ok=True)
+        raise ArchiveError(f"{source_place(archive.source)} has no good sample; see {quarantine.path}.")
     if found.suspicions is None:
         # One of an earlier run would tell of samples as nobody looked at them now.
         suspicions_path(out).unlink(missing_ok=True)
     else:
         write_suspicions(found.suspicions, suspicions_path(out))
     write_catalogue(archive, table.take(pa.array(good)), found.suspicions, out)
+    # Last of all: a run that is killed before need not read the pixels again.
+    _journal_of(out).unlink(missing_ok=True)
     lost = quarantine.bad, quarantine.counts
     return IndexReport(out, quarantine.path, len(good), *lost, found.suspicions, suspicions_path(out))
 
@@ -160,7 +174,14 @@ def write_catalogue(archive: Archive, rows: pa.Table, suspicions: Sequence[Suspi
     Raises:
         ArchiveError: The archive cannot say how it is opened.
     """
-    provenance = {"format": FORMAT, "spec": archive.spec.model_dump(mode="json"), "source": dict(archive.source)}
+    position = {name: index for index, name in enumerate(archive.ids.tolist())}
+    listed = np.array([position[name] for name in rows["id"].to_pylist()], dtype=np.int64)
+    provenance = {
+        "format": FORMAT,
+        "spec": archive.spec.model_dump(mode="json"),
+        "source": dict(archive.source),
+        "files": files_state(archive, listed),
+    }
     if suspicions is not None:
         provenance["suspicions"] = [one.summary() for one in suspicions]
     write_geoparquet(rows, out, {KEY: provenance})
@@ -174,10 +195,10 @@ def read_catalogue(path: Path) -> Catalogue:
     """
     try:
         table = pq.read_table(path)
-        stored = json.loads((table.schema.metadata or {}).get(KEY.encode(), b"null"))
-    except (OSError, ValueError, pa.ArrowException) as error:
+        stored = parse_metadata((table.schema.metadata or {}).get(KEY.encode(), b"{}"), path)
+    except (OSError, ValueError, pa.ArrowException, SampleError) as error:
         raise ArchiveError(f"{path} cannot be read as Parquet: {error}. Run terrasieve index again.") from error
-    if not isinstance(stored, dict) or not {"spec", "source"} <= set(stored) or "id" not in table.column_names:
+    if not {"spec", "source"} <= set(stored) or "id" not in table.column_names:
         raise ArchiveError(f"{path} is not a catalogue: its metadata has no {KEY!r}. Make one with terrasieve index.")
     if stored.get("format") != FORMAT:
         raise ArchiveError(f"{path} has format {stored.get('format')}, this version reads {FORMAT}; index it again.")
@@ -186,7 +207,12 @@ def read_catalogue(path: Path) -> Catalogue:
         suspicions = None if kept is None else tuple(Suspicion.parse(one) for one in kept)
     except (TypeError, ValueError, KeyError) as error:
         raise ArchiveError(f"{path} has damaged metadata: {error}. Run terrasieve index again.") from error
-    return Catalogue(path=path, table=table, spec=stored["spec"], source=stored["source"], suspicions=suspicions)
+    spec, source, files = stored["spec"], stored["source"], stored.get("files")
+    return Catalogue(path=path, table=table, spec=spec, source=source, suspicions=suspicions, files=files)
+
+
+def _journal_of(out: Path) -> Path:
+    return out.with_name(f".{out.name}.journal")
 
 
 def _without_bbox(rows: pa.Table) -> pa.Table:
@@ -197,8 +223,8 @@ def _audit(auditor: Auditor, quarantine: Quarantine, out: Path, spec: Mapping[st
     archive, limits = auditor.archive, auditor.limits
     described = json.dumps([limits.model_dump(), spec, dict(archive.source)], sort_keys=True, default=str)
     # All that the result depends on: a journal of another archive or other limits is not taken up.
-    request = digest([described, *archive.ids.tolist()])
-    journal = out.with_name(f".{out.name}.journal")
+    request = digest([described, source_state(archive, auditor.table), *archive.ids.tolist()])
+    journal = _journal_of(out)
     try:
         return audit(auditor, quarantine, journal, request, workers)
     except TooManyBadSamplesError:

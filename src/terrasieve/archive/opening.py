@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -17,7 +16,8 @@ from terrasieve.archive.packed.reading import PackedArchive, PackedSpec
 from terrasieve.archive.packed.store import GROUP, KEY
 from terrasieve.archive.protocol import Archive
 from terrasieve.archive.scenes.survey import Edge, ScenesSpec, SensorFolder
-from terrasieve.errors import ArchiveError, ConfigError
+from terrasieve.archive.zarr_codecs import parse_metadata
+from terrasieve.errors import ArchiveError, ConfigError, SampleError
 from terrasieve.sensors import SENSORS
 
 _SURE = 0.2
@@ -150,8 +150,8 @@ def _recognise_one(folder: Path) -> ArchiveSpec:
 def _is_packed(folder: Path) -> bool:
     """Whether the folder's Zarr group has the attribute of a packed store; an unfinished store counts."""
     try:
-        return KEY in json.loads((folder / GROUP).read_text(encoding="utf-8"))["attributes"]
-    except (OSError, ValueError, KeyError):
+        return KEY in parse_metadata((folder / GROUP).read_bytes(), folder / GROUP)["attributes"]
+    except (OSError, TypeError, KeyError, SampleError):
         return False
 
 

@@ -102,6 +102,13 @@ class Archive(Protocol):
             SampleError: The pixels cannot be read, or the window leaves the sample.
         """
 
+    def files(self, indices: NDArray[np.int64]) -> Iterable[Path]:
+        """The local files that the pixels of some samples are read from, in any order; none where there is no file.
+
+        Args:
+            indices: Samples, each 0 to ``len(self) - 1``.
+        """
+
     def table(self) -> pa.Table:
         """One row a sample, in index order.
 
@@ -159,6 +166,10 @@ class BaseArchive(ABC):
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    def files(self, indices: NDArray[np.int64]) -> Iterable[Path]:
+        """See ``Archive.files``; none, unless a subclass reads from files."""
+        return ()
 
     @final
     def shape(self, index: int, sensor: str) -> tuple[int, int]:
@@ -273,6 +284,10 @@ class WrapperArchive(BaseArchive):
 
     def __len__(self) -> int:
         return len(self.archive)
+
+    def files(self, indices: NDArray[np.int64]) -> Iterable[Path]:
+        """Those of the same samples of the archive within."""
+        return self.archive.files(indices)
 
     def table(self) -> pa.Table:
         """That of the archive within."""

@@ -14,6 +14,7 @@ import numpy as np
 from torch import nn
 
 from terrasieve import __version__
+from terrasieve.archive.source_state import source_state
 from terrasieve.console import console
 from terrasieve.errors import ArchiveError
 from terrasieve.probes.compare import ProbeTask
@@ -95,6 +96,7 @@ def task_key(task: ProbeTask) -> dict[str, Any]:
         "version": __version__,
         "data": task.data,
         "fingerprint": task.archive.source.get("fingerprint"),
+        "sources": source_state(task.archive, task.archive.table()),
         "samples": hashlib.sha256(samples.tobytes()).hexdigest(),
         "probes": [str(probe.protocol) for probe in task.probes],
         "train_shares": list(task.train_shares),

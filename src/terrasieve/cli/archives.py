@@ -1,4 +1,4 @@
-"""Commands about archives: index, info, pack, collocate."""
+"""Commands about archives: index, info, pack, verify, collocate."""
 
 from __future__ import annotations
 
@@ -119,11 +119,15 @@ def pack(
     max_nodata: MaxNodata = 0.05,
     layout: LayoutName = None,
     harmonise: Harmonise = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Remove the store that is there, whole or half, and pack anew.")
+    ] = False,
     workers: Workers = None,
 ) -> None:
     """Pack an archive into one store that training reads by band and window.
 
-    Run the same command again to go on after an interruption.
+    Run the same command again to go on after an interruption. Where files or labels have changed since, it says so and
+    packs them with `--overwrite`.
 
     **Examples**
 
@@ -143,9 +147,32 @@ def pack(
         archive = _without_offset(archive, readers)
     limits = QualityLimits(max_nodata=max_nodata)
     with resumable():
-        report = pack_archive(archive, out, compress=compress, max_bad=max_bad, limits=limits, workers=readers)
-    console.print(f"Packed: {report.summary()} {report.bytes / 1e6:,.1f} MB", highlight=False)
+        report = pack_archive(
+            archive, out, compress=compress, max_bad=max_bad, limits=limits, overwrite=overwrite, workers=readers
+        )
+    did = "Already packed: nothing to do." if report.done_before else "Packed:"
+    console.print(f"{did} {report.summary()} {report.bytes / 1e6:,.1f} MB", highlight=False)
     warn(report.suspicions)
+
+
+@app.command()
+def verify(
+    store: Annotated[str, typer.Argument(help="A packed store: its folder, or a URL.", show_default=False)],
+) -> None:
+    """Read every pixel of a packed store and compare it with what was packed.
+
+    After a copy, or before a long run, this finds chunks that were damaged, changed or exchanged, links to other
+    files, and tables of samples that are not those packed.
+
+    **Examples**
+
+    ```
+    terrasieve verify pairs.zarr
+    ```
+    """
+    from terrasieve.archive.packed.verifying import verify as verify_store
+
+    console.print(f"Verified: {verify_store(store).summary()}", highlight=False)
 
 
 @app.command()

@@ -42,6 +42,9 @@ def wv_ingest(
     polarisation: Annotated[Literal["vv", "hh"], typer.Option(help="Which vignettes.")] = "vv",
     compress: Annotated[bool, typer.Option("--compress", help="Compress, for storage and remote reading.")] = False,
     max_bad: MaxBad = 0.01,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Remove the store that is there, whole or half, and pack anew.")
+    ] = False,
     workers: Workers = None,
 ) -> None:
     """Calibrate vignettes, average them to 50 m and pack them into one store.
@@ -66,6 +69,7 @@ def wv_ingest(
     )
     readers = spare_cores() if workers is None else workers
     with resumable():
-        report = ingest(archive, out, compress=compress, max_bad=max_bad, workers=readers)
-    console.print(f"Packed: {report.summary()}", highlight=False)
+        report = ingest(archive, out, compress=compress, max_bad=max_bad, overwrite=overwrite, workers=readers)
+    did = "Already packed: nothing to do." if report.packed.done_before else "Packed:"
+    console.print(f"{did} {report.summary()}", highlight=False)
     warn(report.packed.suspicions)

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from terrasieve.archive.footprints import with_bbox, with_metadata
 from terrasieve.archive.protocol import Archive, source_name
+from terrasieve.archive.source_state import source_state
 from terrasieve.archive.stac.publishing import collection_of
 from terrasieve.console import track
 from terrasieve.embeddings.inputs import EncoderInput, resolve_inputs
@@ -35,6 +36,8 @@ from terrasieve.models.export import EncoderCard
 from terrasieve.views.render import Normaliser
 from terrasieve.writing import write_text, write_whole
 
+SOURCES = "sources"
+"""What the plan of unfinished parts calls the state of the archive's files and table."""
 ROWS_PER_PART = 8192
 """About how many samples are lost when a run is killed; a part holds whole batches."""
 
@@ -81,7 +84,8 @@ def write_embeddings(
     first = encoder if isinstance(encoder, Encoder) else encoder[0]
     settings = (settings or EmbedSettings()).on(device_of(first))
     resolved = resolve_inputs(inputs, archive.sensors, first.channels)
-    samples = sample_columns(archive.table())
+    table = archive.table()
+    samples = sample_columns(table)
     order = hilbert_order(samples, np.arange(len(samples)) if indices is None else indices)
     if not order.size:
         raise ArchiveError(f"There is no sample to embed into {path}; look at the archive with `terrasieve info`.")
@@ -92,7 +96,8 @@ def write_embeddings(
     per_part = max(1, rows_per_part // settings.batch_size)
     # In bytes of one order and width, so that every machine finds the same hash.
     rows_sha256 = hashlib.sha256(order.astype("<i8").tobytes()).hexdigest()
-    parts = Parts.resume(Path(path), {**facts, "batches_per_part": per_part, "rows_sha256": rows_sha256})
+    plan = {**facts, "batches_per_part": per_part, "rows_sha256": rows_sha256}
+    parts = Parts.resume(Path(path), {**plan, SOURCES: source_state(archive, table)})
     # Parts hold whole batches, so what is left begins with a batch, as it would have without the stop.
     left = order[len(parts.paths()) * per_part * settings.batch_size :]
     batches = embed_batches(encoder, archive, resolved, normaliser, settings, left)
@@ -157,7 +162,14 @@ class Parts:
             return parts
         # Both from JSON, which makes lists of tuples.
         old, new = json.loads(written.read_text(encoding="utf-8")), json.loads(text)
+        # Parts of an earlier version do not say what they were read from.
+        old.setdefault(SOURCES, new.get(SOURCES))
         changed = sorted(key for key in {**old, **new} if old.get(key) != new.get(key))
+        if changed == [SOURCES]:
+            raise ConfigError(
+                f"{parts.folder} holds parts of an embedding whose files or labels have changed since. Delete the "
+                "folder to begin anew."
+            )
         if changed:
             raise ConfigError(
                 f"{parts.folder} holds parts of another embedding; it differs in {', '.join(changed)}. "

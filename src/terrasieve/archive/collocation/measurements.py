@@ -16,7 +16,8 @@ from pyarrow import csv
 
 from terrasieve.archive.collocation.grids import is_grid, near_cells
 from terrasieve.archive.collocation.points import Points, Reach
-from terrasieve.errors import ArchiveError, nearest
+from terrasieve.archive.readers.hdf5 import refuse_indirection, require_h5py
+from terrasieve.errors import ArchiveError, SampleError, nearest
 
 NAMES: Mapping[str, tuple[str, ...]] = {
     "time": ("time", "datetime", "timestamp", "valid_time"),
@@ -100,6 +101,7 @@ def _read_netcdf(path: Path, columns: Sequence[str], reach: Reach) -> pa.Table:
     except ImportError as error:
         raise ArchiveError(f"{path} needs xarray: pip install 'terrasieve[netcdf]'.") from error
     try:
+        _refuse_foreign_files(path)
         with xarray.open_dataset(path) as dataset:
             known = [str(name) for name in dataset.variables]
             names = {wanted: _find(wanted, known, path) for wanted in NAMES}
@@ -122,6 +124,25 @@ def _read_netcdf(path: Path, columns: Sequence[str], reach: Reach) -> pa.Table:
             f"{path} cannot be read as NetCDF: {error}. Where an engine is missing: pip install 'terrasieve[netcdf]'."
         ) from error
     return pa.Table.from_pandas(frame[[*dict.fromkeys([*chosen, *names.values()])]], preserve_index=False)
+
+
+def _refuse_foreign_files(path: Path) -> None:
+    """Refuse what has other files read, or is no NetCDF though it is called so: xarray guesses by many formats.
+
+    Raises:
+        ArchiveError: It is, or h5py is missing.
+    """
+    with path.open("rb") as file:
+        if file.read(3) == b"CDF":  # the older format, which holds all of its values itself
+            return
+    h5py = require_h5py()
+    if not h5py.is_hdf5(path):
+        raise ArchiveError(f"{path} is neither NetCDF 3 nor NetCDF 4. Fetch or export it again.")
+    try:
+        with h5py.File(path, "r") as opened:
+            refuse_indirection(opened, path)
+    except SampleError as error:
+        raise ArchiveError(str(error)) from error
 
 
 def _within(dataset: Any, name: str, span: tuple[int, int]) -> Any:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -61,6 +62,10 @@ class SeasonViews(WrapperArchive):
 
     def __len__(self) -> int:
         return len(self._seasons)
+
+    def files(self, indices: NDArray[np.int64]) -> Iterable[Path]:
+        """Those of every season of the locations."""
+        return self.archive.files(self._seasons[indices].ravel())
 
     def table(self) -> pa.Table:
         """The rows of each location's first season, with the files and the time of every season."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -45,6 +46,10 @@ class SubsetArchive(WrapperArchive):
 
     def __len__(self) -> int:
         return len(self.indices)
+
+    def files(self, indices: NDArray[np.int64]) -> Iterable[Path]:
+        """Those of the chosen samples."""
+        return self.archive.files(self.indices[indices])
 
     def table(self) -> pa.Table:
         """The chosen rows of the whole archive's table."""

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import errno
-import hashlib
 import json
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from glob import escape
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -22,10 +20,17 @@ from terrasieve import __version__
 from terrasieve.archive.derived.subset import SubsetArchive
 from terrasieve.archive.footprints import write_geoparquet
 from terrasieve.archive.journal import Journal
+from terrasieve.archive.packed.integrity import digest_bytes
+from terrasieve.archive.packed.resuming import (
+    changed_sources,
+    explain_writing,
+    finished_manifest,
+    remove_store,
+    request_of,
+    resumed_progress,
+)
 from terrasieve.archive.packed.store import (
     CATALOGUE,
-    FORMAT,
-    GROUP,
     PROGRESS,
     ArrayLayout,
     Manifest,
@@ -35,10 +40,8 @@ from terrasieve.archive.packed.store import (
     create_arrays,
     digest,
     open_arrays,
-    parse_manifest,
     plan_arrays,
     publish,
-    read_attributes,
     trim,
     write_coordinates,
 )
@@ -52,11 +55,12 @@ from terrasieve.archive.quality.limits import (
     Rejection,
 )
 from terrasieve.archive.quality.suspicion import Suspicion, suspicions_path, write_suspicions
+from terrasieve.archive.source_state import source_state
 from terrasieve.archive.statistics import StreamingStatistics
-from terrasieve.console import progress_bar
+from terrasieve.console import progress_bar, track_many
 from terrasieve.errors import ArchiveError
 from terrasieve.parallel import PART, map_processes
-from terrasieve.writing import write_text
+from terrasieve.writing import clear_partials, write_text
 
 FINDINGS = "findings.jsonl"
 """Findings at the samples of an unfinished store, grown by every chunk and removed at the end."""
@@ -66,7 +70,6 @@ _BEST_COMPRESSION = 0.2
 """Share of its size that compressed imagery takes at the very least."""
 _PART_BYTES = 4 * 2**20
 """Of pixels that a reader process sends at once."""
-_DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 @dataclass(frozen=True)
@@ -75,12 +78,14 @@ class PackReport(QualityReport):
 
     Attributes:
         bytes: Size of the store's files.
+        done_before: Whether the store was already whole, so that there was nothing to do.
         suspicions: What may spoil a run without stopping it, without the lists of ids; all are in
             ``<out>.suspicions.json``.
     """
 
     bytes: int
     suspicions: tuple[Suspicion, ...] = ()
+    done_before: bool = False
 
 
 def pack(
@@ -91,13 +96,15 @@ def pack(
     indices: ArrayLike | None = None,
     max_bad: float = 0.01,
     limits: QualityLimits | None = None,
+    overwrite: bool = False,
     workers: int = 0,
 ) -> PackReport:
     """Write the good samples of an archive as one packed store.
 
     Every sample is read once and checked; those not fit for use are listed in ``<out>.quarantine.csv``. A run
     that was interrupted in any way goes on when the same call is made again, and its store, statistics
-    included, equals that of an uninterrupted run. A finished store is left as it is.
+    included, equals that of an uninterrupted run. A finished store is left as it is. Neither is gone on from where a
+    file that is read, or what is known of the samples, has changed since.
 
     Args:
         archive: What to pack. All samples must have the size and type of the first good one.
@@ -106,28 +113,34 @@ def pack(
         indices: Samples to pack, in this order, shape ``(n,)``; all when None.
         max_bad: Highest share of samples that may be rejected, 0 to 1.
         limits: What a sample may lack; the defaults of ``QualityLimits`` when None.
+        overwrite: Whether a store that is there, finished or not, is removed and packed anew.
         workers: Reader processes; 0 reads in this one. The store is the same.
 
     Raises:
-        ArchiveError: ``out`` holds something else or the half of another store, the disk is full, or no
-            sample is good.
+        ArchiveError: ``out`` holds something else or the half of another store, files have changed since it was
+            packed or begun, the disk is full, or no sample is good.
         TooManyBadSamplesError: More than ``max_bad`` are bad; mend them or allow more, and run again.
     """
     chosen = archive if indices is None else SubsetArchive(archive, indices)
     limits = limits or QualityLimits()
-    request = _request(chosen, compress, limits)
+    request = request_of(chosen, compress, limits)
     quarantine = Quarantine.begin(out.with_name(f"{out.name}.quarantine.csv"), len(chosen), chosen.rejected, max_bad)
-    done = _finished(out, request)
+    if overwrite:
+        remove_store(out)
+    clear_partials(out.parent, escape(out.name))
+    sources = source_state(chosen, chosen.table())
+    done = finished_manifest(out, request, sources)
+    done_before = done is not None
     if done is None:
-        progress = _resume(out, request) or _begin(chosen, out, request, limits)
+        progress = resumed_progress(out, request, sources) or _begin(chosen, out, request, sources, quarantine, limits)
         packing = _Packing(chosen, out, limits, progress, quarantine, compress)
         packing.run(workers)
         done = packing.finish()
-        quarantine.write()
     (out / FINDINGS).unlink(missing_ok=True)
     size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
     suspicions = tuple(Suspicion.parse(one) for one in done.suspicions)
-    return PackReport(out, quarantine.path, done.samples, done.rejected, quarantine.counts, size, suspicions)
+    lost = done.rejected, quarantine.counts
+    return PackReport(out, quarantine.path, done.samples, *lost, size, suspicions, done_before)
 
 
 _Sample: TypeAlias = tuple[dict[str, NDArray[Any]], list[Rejection], Finding | None]
@@ -188,10 +201,24 @@ class _Packing:
         # Before a byte is written, not when the disk is full hours later.
         _check_space(out, progress, len(archive), compress)
         layout = StoreLayout(progress.arrays, progress.chunk, compress)
-        with _writing(out):
+        with explain_writing(out):
             if not progress.kept:
                 create_arrays(out, archive.sensors, layout, len(archive))
             self.arrays = open_arrays(out, layout)
+        self._check_written()
+
+    def _check_written(self) -> None:
+        """Refuse to go on from chunks that are not as they were written."""
+        for key, digests in self.progress.digests.items():
+            for number, expected in enumerate(track_many(digests, f"Verifying {key}")):
+                start, end = (min(n * self.progress.chunk, self.progress.kept) for n in (number, number + 1))
+                with explain_writing(self.out):
+                    pixels = np.ascontiguousarray(self.arrays[key][start:end])
+                if digest_bytes(pixels.data) != expected:
+                    raise ArchiveError(
+                        f"{self.out}: chunk {number} of {key!r} was changed since it was written. Remove the store, or "
+                        "pack again with --overwrite."
+                    )
 
     def run(self, workers: int) -> None:
         """Fill and write chunks until the archive is read to its end."""
@@ -211,21 +238,25 @@ class _Packing:
                 after, found = self._fill(buffers, samples, bar, task)
                 # Before the pixels: a chunk without findings would stay so, one that is not written is read anew.
                 findings.write({"from": self.progress.position, "found": found})
-                with _writing(self.out):
+                with explain_writing(self.out):
                     self._write(buffers, after)
 
     def finish(self) -> Manifest:
         """Trim the arrays to the samples kept, and turn the folder into a finished store."""
         progress = self.progress
+        if progress.sources not in (None, source_state(self.archive, self.table)):
+            raise changed_sources(self.out, "while it was packed")
         kept = np.delete(np.arange(len(self.archive)), list(progress.rejected))
         table = self.table.take(pa.array(kept))
         suspicions = self.collector.conclude(self.table)
-        manifest = self._manifest(suspicions)
-        with _writing(self.out):
+        with explain_writing(self.out):
             trim(self.arrays, progress.kept)
             write_coordinates(self.out, self.archive.sensors, table["id"].to_pylist())
             write_geoparquet(table, self.out / CATALOGUE, {})
             write_suspicions(suspicions, suspicions_path(self.out))
+            manifest = self._manifest(suspicions)
+            # Before the store counts as finished: nothing would write the list afterwards.
+            self.quarantine.write()
             publish(self.out, manifest)
             (self.out / PROGRESS).unlink()
         return manifest
@@ -282,7 +313,7 @@ class _Packing:
             # The rest of the last chunk is padding that ``trim`` cuts off; what an earlier chunk left is no part of it.
             buffer[filled:] = 0
             self.arrays[key][start : start + len(buffer)] = buffer
-            digests[key] = (*digests[key], hashlib.blake2b(buffer[:filled].data, digest_size=16).hexdigest())
+            digests[key] = (*digests[key], digest_bytes(buffer[:filled].data))
         self.progress = after.model_copy(update={"digests": digests})
         # Last of all: what it says is written is written, whatever happens from here on.
         write_text(self.out / PROGRESS, json.dumps(self.progress.model_dump()))
@@ -299,61 +330,31 @@ class _Packing:
             statistics={key: sums.result(sensors[key].names) for key, sums in self.sums.items()},
             source=dict(source),
             request=self.progress.request,
+            sources=self.progress.sources,
             assets=digest(assets),
             chunks=self.progress.digests,
+            catalogue=digest_bytes((self.out / CATALOGUE).read_bytes()),
             suspicions=tuple(one.summary() for one in suspicions),
         )
 
 
-def _request(archive: Archive, compress: bool, limits: QualityLimits) -> str:
-    options = {"format": FORMAT, "compress": compress, "limits": limits.model_dump()}
-    sensors = {key: sensor.model_dump(mode="json") for key, sensor in archive.sensors.items()}
-    described = json.dumps([options, sensors, dict(archive.source)], sort_keys=True, default=str)
-    return digest([described, *archive.ids.tolist()])
-
-
-def _finished(out: Path, request: str) -> Manifest | None:
-    """The manifest of a store that this very call finished before; None where there is work to do.
-
-    Raises:
-        ArchiveError: The folder holds something that packing must not touch.
-    """
-    if not out.exists() or (out / PROGRESS).exists() or (out.is_dir() and not any(out.iterdir())):
-        return None
-    if not (out / GROUP).is_file():
-        raise ArchiveError(f"{out} exists and is not a packed store; choose another --out.")
-    manifest = parse_manifest(read_attributes(out), out)
-    if manifest.request != request:
-        raise ArchiveError(
-            f"{out} is a finished store of another archive, or with other options; remove it or choose another --out."
-        )
-    return manifest
-
-
-def _resume(out: Path, request: str) -> PackingProgress | None:
-    progress = PackingProgress.read(out / PROGRESS)
-    if progress is not None and progress.request != request:
-        raise ArchiveError(
-            f"{out} is the half of a store of another archive, or with other options; remove it or choose another "
-            "--out."
-        )
-    return progress
-
-
-def _begin(archive: Archive, out: Path, request: str, limits: QualityLimits) -> PackingProgress:
+def _begin(
+    archive: Archive, out: Path, request: str, sources: str, quarantine: Quarantine, limits: QualityLimits
+) -> PackingProgress:
     """The record of a store that nothing is written to yet, shaped after the archive's first good sample."""
-    arrays = plan_arrays(archive, limits)
+    arrays = plan_arrays(archive, limits, quarantine)
     longest = max(1, CHUNK_BYTES // max(layout.sample_bytes for layout in arrays.values()))
     # As many chunks as the bound asks for, but of even length: less of the last one is padding.
     chunks = -(-len(archive) // longest)
     progress = PackingProgress(
         request=request,
+        sources=sources,
         arrays=arrays,
         chunk=-(-len(archive) // chunks),
         sums={key: StreamingStatistics(layout.shape[0]).state() for key, layout in arrays.items()},
         digests=dict.fromkeys(arrays, ()),
     )
-    with _writing(out):
+    with explain_writing(out):
         out.mkdir(parents=True, exist_ok=True)
         write_text(out / PROGRESS, json.dumps(progress.model_dump()))
     return progress
@@ -369,16 +370,3 @@ def _check_space(out: Path, progress: PackingProgress, samples: int, compress: b
             f"{out} needs {needed / 1e9:,.2f} GB more and its disk has {free / 1e9:,.2f} GB free. Make room and run "
             "the same command again, or choose another --out."
         )
-
-
-@contextmanager
-def _writing(out: Path) -> Iterator[None]:
-    """Say what to do about an error of the file system; zarrs reports them as RuntimeError."""
-    try:
-        yield
-    except (OSError, RuntimeError) as error:
-        if getattr(error, "errno", None) in _DISK_FULL or f"os error {errno.ENOSPC}" in str(error):
-            raise ArchiveError(
-                f"The disk is full, {out} cannot grow. Make room and run the same command again: it goes on from here."
-            ) from error
-        raise ArchiveError(f"{out} cannot be written: {error}. Mend that and run the same command again.") from error

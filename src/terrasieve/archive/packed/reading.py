@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
@@ -15,14 +16,24 @@ import pyarrow.parquet as pq
 import zarr
 from numpy.typing import NDArray
 from pydantic import field_validator
+from zarr.abc.store import Store
 from zarr.codecs import BytesCodec, Endian
 from zarr.core.buffer import default_buffer_prototype
 from zarr.core.metadata import ArrayV3Metadata
+from zarr.storage import FsspecStore, LocalStore
 
 from terrasieve.archive.layout import ArchiveSpec
-from terrasieve.archive.packed.store import CATALOGUE, parse_manifest, zarrs_config
+from terrasieve.archive.packed.integrity import digest_bytes, refuse_link
+from terrasieve.archive.packed.store import (
+    CATALOGUE,
+    GROUP,
+    Manifest,
+    parse_manifest,
+    zarrs_config,
+)
 from terrasieve.archive.protocol import BaseArchive, Window
 from terrasieve.archive.quality.suspicion import Suspicion
+from terrasieve.archive.zarr_codecs import check_codecs, parse_metadata
 from terrasieve.errors import ArchiveError, SampleError
 from terrasieve.sensors import Sensor
 
@@ -69,17 +80,22 @@ class PackedArchive(BaseArchive):
         manifest: What the store says about itself.
 
     Raises:
-        ArchiveError: It is not a packed store, or packing was not finished.
+        ArchiveError: It is not a packed store, packing was not finished, or its parts do not fit together: codecs that
+            may run code, arrays of another length than stated, a table of samples that is not the one packed.
     """
 
     def __init__(self, root: str | Path) -> None:
         self.root = str(root) if "://" in str(root) else Path(root).resolve()
         self.spec = PackedSpec(root=self.root)
-        group = _open_group(self.root)
-        self.manifest = parse_manifest(group.attrs, self.root)
+        group, attributes = _open_group(self.root)
+        self.manifest = parse_manifest(attributes, self.root)
         self.statistics = self.manifest.statistics
         self.suspicions = tuple(Suspicion.parse(one) for one in self.manifest.suspicions)
         arrays = {key: _array(group, key, self.root) for key in self.manifest.sensors}
+        for key, array in arrays.items():
+            _check_shape(array, key, self.manifest, self.root)
+        if isinstance(self.root, Path):
+            _read_catalogue(self.root, self.manifest)  # one that is far away is checked when it is asked for
         self._sizes = {key: (array.shape[2], array.shape[3]) for key, array in arrays.items()}
         self._sources = {key: _source(array, key, self.root) for key, array in arrays.items()}
         self._readers: dict[tuple[str, tuple[int, ...]], Reader] = {}
@@ -114,7 +130,22 @@ class PackedArchive(BaseArchive):
 
     def table(self) -> pa.Table:
         """See ``Archive.table``; the assets are the files that were packed."""
-        return _read_catalogue(self.root).drop_columns(["bbox"])
+        return pq.read_table(_read_catalogue(self.root, self.manifest)).drop_columns(["bbox"])
+
+    def chunk(self, sensor: str, number: int) -> NDArray[Any]:
+        """All pixels of a chunk file, without what pads the last one.
+
+        Args:
+            sensor: A key of ``sensors``.
+            number: 0 to one less than the chunks that the manifest has digests of.
+
+        Returns:
+            Array of shape ``(samples, bands, height, width)``, not to be changed.
+
+        Raises:
+            SampleError: The chunk cannot be read.
+        """
+        return self._sources[sensor].chunk(number)
 
     def _shape(self, index: int, sensor: str) -> tuple[int, int]:
         return self._sizes[sensor]
@@ -129,8 +160,10 @@ class PackedArchive(BaseArchive):
 class _MappedChunks:
     """The chunk files of an uncompressed array, each mapped when it is first needed."""
 
-    def __init__(self, folder: Path, chunk: tuple[int, ...], dtype: np.dtype[Any], samples: int) -> None:
-        self._folder = folder
+    def __init__(self, root: Path, key: str, chunk: tuple[int, ...], dtype: np.dtype[Any], samples: int) -> None:
+        self._root = root
+        self._folder = root / key
+        self._count = samples
         self._chunk = chunk
         self._dtype = dtype
         self.samples = chunk[0]
@@ -140,11 +173,16 @@ class _MappedChunks:
         """A function that reads these bands of a sample."""
         return _MappedBands(self, positions)
 
+    def chunk(self, number: int) -> NDArray[Any]:
+        """See ``PackedArchive.chunk``."""
+        return self.map(number)[: self._count - number * self.samples]
+
     def map(self, number: int) -> NDArray[Any]:
         """The pixels of one chunk, shape ``(samples, bands, height, width)``."""
         path = self._folder / "c" / str(number) / "0" / "0" / "0"
         expected = int(np.prod(self._chunk)) * self._dtype.itemsize
         try:
+            refuse_link(path, self._root)
             found = path.stat().st_size
             if found != expected:
                 raise SampleError(f"{path} has {found} bytes, its array needs {expected}. Pack the archive again.")
@@ -187,6 +225,7 @@ class _ZarrArray:
         self._key = key
         self._process = -1
         self._opened: zarr.Array[ArrayV3Metadata] | None = None
+        self._own: set[Path] = set()
 
     def reader(self, positions: Sequence[int]) -> Reader:
         """A function that reads these bands of a sample."""
@@ -201,33 +240,96 @@ class _ZarrArray:
 
         return read
 
-    def _decode(self, index: int, bands: slice, rows: slice, columns: slice) -> NDArray[Any]:
+    def chunk(self, number: int) -> NDArray[Any]:
+        """See ``PackedArchive.chunk``."""
+        samples = _file_shape(self._array())[0]
+        return self._decode(slice(number * samples, (number + 1) * samples), *(slice(None),) * 3)
+
+    def _decode(self, samples: int | slice, bands: slice, rows: slice, columns: slice) -> NDArray[Any]:
+        array = self._array()
         try:
-            return np.asarray(self._array()[index, bands, rows, columns])
+            self._refuse_links(array, (samples, bands, rows, columns))
+            return np.asarray(array[samples, bands, rows, columns])
         except (OSError, ValueError, RuntimeError) as error:
-            where = f"{self._root}, sensor {self._key!r}, sample {index}"
+            where = f"{self._root}, sensor {self._key!r}, sample {samples}"
             raise SampleError(f"{where} cannot be decoded: {error}. Fetch or pack the store again.") from error
+
+    def _refuse_links(self, array: zarr.Array[ArrayV3Metadata], part: tuple[int | slice, ...]) -> None:
+        """Look at the files that a part is decoded from, each once."""
+        if not isinstance(self._root, Path):
+            return
+        spans = []
+        for chosen, length, step in zip(part, array.shape, _file_shape(array), strict=True):
+            first, last, _ = (slice(chosen, chosen + 1) if isinstance(chosen, int) else chosen).indices(length)
+            spans.append(range(first // step, -(-last // step)))
+        for place in itertools.product(*spans):
+            path = self._root / self._key / array.metadata.encode_chunk_key(place)
+            if path not in self._own:
+                refuse_link(path, self._root)
+                self._own.add(path)
 
     def _array(self) -> zarr.Array[ArrayV3Metadata]:
         if self._opened is None or self._process != os.getpid():
             with zarr.config.set(zarrs_config()):
-                self._opened = _array(_open_group(self._root), self._key, self._root)
+                self._opened = _array(_open_group(self._root)[0], self._key, self._root)
             self._process = os.getpid()
         return self._opened
 
 
-def _open_group(root: str | Path) -> zarr.Group:
+def _open_group(root: str | Path) -> tuple[zarr.Group, Mapping[str, Any]]:
+    """The group of a store and its attributes; nothing is parsed by zarr that was not checked before."""
     try:
-        return zarr.open_group(root, mode="r", zarr_format=3)
+        store = (
+            LocalStore(root, read_only=True) if isinstance(root, Path) else FsspecStore.from_url(root, read_only=True)
+        )
+        attributes = _checked(store, GROUP, root).get("attributes")
+        # The arrays' own metadata, which is checked when they are opened, not the copy of it in that of the group.
+        group = zarr.open_group(store, mode="r", zarr_format=3, use_consolidated=False)
     except (OSError, ValueError) as error:
         raise ArchiveError(f"{root} is not a packed store: {error}. Make one with terrasieve pack.") from error
+    return group, attributes if isinstance(attributes, Mapping) else {}
+
+
+def _checked(store: Store, name: str, root: str | Path) -> Mapping[str, Any]:
+    """Metadata that names no codec which might run code.
+
+    Raises:
+        ArchiveError: It does, or is damaged or absent.
+    """
+    found = zarr.core.sync.sync(store.get(name, default_buffer_prototype()))
+    if found is None:
+        raise ArchiveError(f"{root} is not a packed store: it has no {name}. Make one with terrasieve pack.")
+    try:
+        metadata = parse_metadata(found.to_bytes(), f"{root}/{name}")
+        check_codecs(metadata, f"{root}/{name}")
+    except SampleError as error:
+        raise ArchiveError(str(error)) from error
+    return metadata
 
 
 def _array(group: zarr.Group, key: str, root: str | Path) -> zarr.Array[ArrayV3Metadata]:
-    array = group.get(key)
+    try:
+        _checked(group.store, f"{key}/{GROUP}", root)
+        array = group.get(key)
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise ArchiveError(f"{root}/{key}/{GROUP} is damaged: {error}. Fetch or pack the store again.") from error
     if not isinstance(array, zarr.Array):
         raise ArchiveError(f"{root} declares a sensor {key!r} but has no array of that name; pack the archive again.")
     return array
+
+
+def _check_shape(array: zarr.Array[ArrayV3Metadata], key: str, manifest: Manifest, root: str | Path) -> None:
+    bands = len(manifest.sensors[key].bands)
+    if array.ndim != 4 or array.shape[:2] != (manifest.samples, bands):
+        raise ArchiveError(
+            f"{root} states {manifest.samples:,} samples of {bands} bands, its array {key!r} is of shape "
+            f"{array.shape}. Fetch or pack the store again."
+        )
+
+
+def _file_shape(array: zarr.Array[ArrayV3Metadata]) -> tuple[int, ...]:
+    """Samples, bands, rows and columns that one file holds: a chunk, or a shard of them."""
+    return array.shards or array.chunks
 
 
 def _source(array: zarr.Array[ArrayV3Metadata], key: str, root: str | Path) -> _MappedChunks | _ZarrArray:
@@ -237,21 +339,36 @@ def _source(array: zarr.Array[ArrayV3Metadata], key: str, root: str | Path) -> _
     plain = len(codecs) == 1 and isinstance(codecs[0], BytesCodec) and codecs[0].endian != Endian.big
     whole = array.chunks[1:] == array.shape[1:]
     if isinstance(root, Path) and plain and whole:
-        return _MappedChunks(root / key, array.chunks, array.dtype.newbyteorder("<"), array.shape[0])
+        return _MappedChunks(root, key, array.chunks, array.dtype.newbyteorder("<"), array.shape[0])
     return _ZarrArray(root, key)
 
 
-def _read_catalogue(root: str | Path) -> pa.Table:
+def _read_catalogue(root: str | Path, manifest: Manifest) -> io.BytesIO:
+    """The file of the samples' table, when it is the one that was packed.
+
+    Raises:
+        ArchiveError: It is another, of another length, or cannot be read.
+    """
     try:
         if isinstance(root, Path):
-            return pq.read_table(root / CATALOGUE)
-        store_path = _open_group(root).store_path / CATALOGUE
-        found = zarr.core.sync.sync(store_path.get(default_buffer_prototype()))
-        if found is None:
-            raise FileNotFoundError(CATALOGUE)
-        return pq.read_table(io.BytesIO(found.to_bytes()))
-    except (OSError, pa.ArrowInvalid) as error:
+            refuse_link(root / CATALOGUE, root)
+            content = (root / CATALOGUE).read_bytes()
+        else:
+            store = FsspecStore.from_url(root, read_only=True)
+            found = zarr.core.sync.sync(store.get(CATALOGUE, default_buffer_prototype()))
+            if found is None:
+                raise FileNotFoundError(CATALOGUE)
+            content = found.to_bytes()
+        rows = pq.read_metadata(io.BytesIO(content)).num_rows
+    except (OSError, pa.ArrowInvalid, SampleError) as error:
         raise ArchiveError(f"{root}/{CATALOGUE} cannot be read: {error}. Pack the archive again.") from error
+    # Rows that are lost or exchanged give pixels the labels and places of others.
+    if rows != manifest.samples or manifest.catalogue not in (None, digest_bytes(content)):
+        raise ArchiveError(
+            f"{root}/{CATALOGUE} is not the table that was packed: it has {rows:,} rows for {manifest.samples:,} "
+            "samples, or other values. Fetch or pack the store again."
+        )
+    return io.BytesIO(content)
 
 
 def _as_slice(positions: Sequence[int]) -> slice | NDArray[np.intp]:

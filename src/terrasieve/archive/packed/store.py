@@ -17,13 +17,17 @@ from pathlib import Path
 from typing import Any, Final, Literal, Self
 
 import numpy as np
+import pyarrow as pa
 import zarr
 from numpy.typing import NDArray
-from pydantic import ValidationError
+from pydantic import Field, ValidationError, model_validator
 from zarr.codecs import BloscCodec, BloscShuffle
 
+from terrasieve.archive.footprints import write_geoparquet
+from terrasieve.archive.packed.integrity import digest_bytes
 from terrasieve.archive.protocol import Archive, source_place
-from terrasieve.archive.quality.limits import FlawError, Problem, QualityLimits, check
+from terrasieve.archive.quality.limits import FlawError, Problem, QualityLimits, Quarantine, Rejection, check
+from terrasieve.archive.zarr_codecs import parse_metadata
 from terrasieve.errors import ArchiveError, SampleError
 from terrasieve.schema import Spec
 from terrasieve.sensors import BandStatistics, Sensor
@@ -57,6 +61,9 @@ class Manifest(Spec):
         request: Digest of that archive and of the options.
         assets: Digest of the list of source files.
         chunks: By key, the BLAKE2b digest of each chunk's pixels as they were before compression.
+        catalogue: BLAKE2b digest of the file of the samples' table; None in stores of earlier versions.
+        sources: Digest of the files and the table that it was packed from, see ``source_state``; None in stores of
+            earlier versions.
         suspicions: What may spoil a run on the samples, one mapping each as ``Suspicion.summary`` gives it.
     """
 
@@ -64,15 +71,24 @@ class Manifest(Spec):
     complete: Literal[True] = True
     version: str
     simulated: bool
-    samples: int
-    rejected: int
-    sensors: Mapping[str, Sensor]
+    samples: int = Field(ge=1)
+    rejected: int = Field(ge=0)
+    sensors: Mapping[str, Sensor] = Field(min_length=1)
     statistics: Mapping[str, tuple[BandStatistics, ...]]
     source: Mapping[str, Any]
     request: str
     assets: str
     chunks: Mapping[str, tuple[str, ...]]
+    catalogue: str | None = None
+    sources: str | None = None
     suspicions: tuple[Mapping[str, Any], ...] = ()
+
+    @model_validator(mode="after")
+    def _of_the_sensors(self) -> Self:
+        bands = {key: len(sensor.bands) for key, sensor in self.sensors.items()}
+        if {key: len(each) for key, each in self.statistics.items()} != bands or self.chunks.keys() != bands.keys():
+            raise ValueError("statistics and digests of chunks are not those of the sensors' bands")
+        return self
 
     @property
     def fingerprint(self) -> str:
@@ -102,6 +118,7 @@ class PackingProgress(Spec):
 
     Attributes:
         request: Digest of the archive and the options; another archive or option must not go on from here.
+        sources: Digest of the files and the table that it is packed from; None where an earlier version began.
         arrays: Layouts by sensor key.
         chunk: Number of samples in a chunk.
         position: Samples of the archive that were read.
@@ -113,6 +130,7 @@ class PackingProgress(Spec):
     """
 
     request: str
+    sources: str | None = None
     arrays: Mapping[str, ArrayLayout]
     chunk: int
     position: int = 0
@@ -130,10 +148,10 @@ class PackingProgress(Spec):
             ArchiveError: The file is damaged.
         """
         try:
-            return cls.model_validate(json.loads(path.read_text(encoding="utf-8")))
+            return cls.model_validate(parse_metadata(path.read_bytes(), path))
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, ValidationError) as error:
+        except (OSError, ValueError, SampleError) as error:
             raise ArchiveError(f"{path} cannot be read: {error}. Remove {path.parent} and pack again.") from error
 
 
@@ -174,10 +192,10 @@ def read_attributes(root: Path) -> Mapping[str, Any]:
     """
     path = root / GROUP
     try:
-        attributes: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))["attributes"]
+        attributes: Mapping[str, Any] = parse_metadata(path.read_bytes(), path)["attributes"]
     except FileNotFoundError as error:
         raise ArchiveError(f"{root} is not a packed store: there is no {path}. Make one with pack.") from error
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, KeyError, SampleError) as error:
         raise ArchiveError(f"{path} cannot be read: {error}. Pack the archive again.") from error
     return attributes
 
@@ -232,31 +250,37 @@ def is_reserved(key: str) -> bool:
     return key == "id" or key.startswith(("band_", ".")) or "/" in key
 
 
-def plan_arrays(archive: Archive, limits: QualityLimits) -> dict[str, ArrayLayout]:
+def plan_arrays(archive: Archive, limits: QualityLimits, quarantine: Quarantine) -> dict[str, ArrayLayout]:
     """Layouts by sensor key, after the archive's first good sample.
 
     Args:
         archive: Samples are read in order, up to the first that is good.
         limits: How much may be missing from a sample that is good.
+        quarantine: Lists all samples where none is good; otherwise it is left as it is.
 
     Raises:
         ArchiveError: No sample is good, or a sensor's key is one of the store's own names.
     """
     if reserved := [key for key in archive.sensors if is_reserved(key)]:
         raise ArchiveError(f"A packed store cannot have a sensor with the key {reserved[0]!r}; give it another.")
-    reason: SampleError | str = "it is empty."
+    flaws: list[Rejection] = []
     for index in range(len(archive)):
+        pixels = {}
         try:
-            pixels = {key: archive.read(index, key) for key in archive.sensors}
             for key, sensor in archive.sensors.items():
+                pixels[key] = archive.read(index, key)
                 check(pixels[key], sensor, limits)
         except SampleError as error:
-            reason = error
+            asset = next(iter(archive.files(np.array([index]))), "")
+            flaws.append(Rejection.from_error(str(archive.ids[index]), key, str(asset), error))
             continue
         return {
             key: ArrayLayout(dtype=values.dtype.newbyteorder("<").str, shape=values.shape)
             for key, values in pixels.items()
         }
+    quarantine.extend(flaws)
+    quarantine.write()
+    reason = f"{flaws[-1].reason} All are listed in {quarantine.path}." if flaws else "it is empty."
     raise ArchiveError(f"{source_place(archive.source)} has no good sample: {reason}")
 
 
@@ -352,6 +376,29 @@ def publish(out: Path, manifest: Manifest) -> None:
         # Consolidated metadata is not in the text of Zarr 3 yet; readers that do not know it ignore it.
         warnings.simplefilter("ignore")
         zarr.consolidate_metadata(out, zarr_format=3)
+    _write_manifest(out, manifest)
+
+
+def replace_catalogue(out: Path, table: pa.Table) -> None:
+    """Put another table in the place of that of a finished store; a kill leaves one of the two, and a store that opens.
+
+    Args:
+        out: Folder of the store.
+        table: A row for each sample, in the store's order; columns as ``Archive.table``, and more.
+
+    Raises:
+        ArchiveError: It is no finished store.
+        WriteError: The system refused it.
+    """
+    manifest = parse_manifest(read_attributes(out), out)
+    # Without a digest in between, as no file can change in the very moment that another does.
+    _write_manifest(out, manifest.model_copy(update={"catalogue": None}))
+    write_geoparquet(table, out / CATALOGUE, {})
+    digest_of_it = digest_bytes((out / CATALOGUE).read_bytes())
+    _write_manifest(out, manifest.model_copy(update={"catalogue": digest_of_it}))
+
+
+def _write_manifest(out: Path, manifest: Manifest) -> None:
     group = json.loads((out / GROUP).read_text(encoding="utf-8"))
     group["attributes"] = {**group["attributes"], KEY: manifest.model_dump(mode="json")}
     write_text(out / GROUP, json.dumps(group))

@@ -111,6 +111,13 @@ class PatchesArchive(BaseArchive):
     def __len__(self) -> int:
         return len(self._listing.ids)
 
+    def files(self, indices: NDArray[np.int64]) -> Iterable[Path]:
+        """The files of all sensors of the samples; of a scene or store that many are cut from, once for each."""
+        for key, reader in self._readers.items():
+            addresses = self._listing.addresses[key]
+            for index in indices.tolist():
+                yield from reader.files(addresses[index])
+
     def column(self, name: str) -> Column:
         """What the layout publishes of each sample under a name, without looking where the samples lie.
 

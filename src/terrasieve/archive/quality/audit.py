@@ -63,7 +63,7 @@ def audit(auditor: Auditor, quarantine: Quarantine, journal: Path, request: str,
     Args:
         auditor: Reads and judges the samples of the archive.
         quarantine: Takes in the bad ones.
-        journal: Where to record how far the pass is; removed when it is through.
+        journal: Where to record how far the pass is; it stays, and the caller removes it when the result is written.
         request: Digest of all that the result depends on.
         workers: Reader processes; 0 reads in this one.
 
@@ -87,9 +87,7 @@ def audit(auditor: Auditor, quarantine: Quarantine, journal: Path, request: str,
                     done = []
                 if flaws:
                     bar.update(task, note=quarantine.summary())
-        found = run.conclude()
-        record.discard()
-    return found
+        return run.conclude()
 
 
 class Auditor:

@@ -46,8 +46,19 @@ K = TypeVar("K", bound=Hashable)
 T = TypeVar("T", bound=Closeable)
 
 
+def _state(path: object) -> tuple[int, ...] | None:
+    """What changes when a local file is written anew; None of what is none."""
+    try:
+        found = os.stat(str(path))
+    except (OSError, ValueError):
+        return None
+    return (found.st_dev, found.st_ino, found.st_mtime_ns, found.st_size)
+
+
 class Handles(threading.local, Generic[K, T]):
     """The files of one kind that a thread holds open, least recently used closed first.
+
+    A file that was written anew since it was opened is opened again: a handle would show what it held before.
 
     Handles of GDAL, HDF5, Parquet and zip files may be used neither by two threads at once nor, after a fork, by the
     child, which would share the position in the file with its parent.
@@ -63,18 +74,22 @@ class Handles(threading.local, Generic[K, T]):
         self._limit = limit
         self._failures = failures
         self._process = os.getpid()
-        self._open: OrderedDict[K, T] = OrderedDict()
-        self._inherited: list[OrderedDict[K, T]] = []
+        self._open: OrderedDict[K, tuple[T, tuple[int, ...] | None]] = OrderedDict()
+        self._inherited: list[OrderedDict[K, tuple[T, tuple[int, ...] | None]]] = []
 
     def get(self, path: K) -> T:
         """The open file; whatever its opener raises."""
         self._forget_after_fork()
-        handle = self._open.pop(path, None)
+        state = _state(path)
+        handle, known = self._open.pop(path, (None, None))
+        if handle is not None and known != state:
+            handle.close()
+            handle = None
         if handle is None:
             handle = self._opener(path)
             while len(self._open) >= self._limit:
-                self._open.popitem(last=False)[1].close()
-        self._open[path] = handle
+                self._open.popitem(last=False)[1][0].close()
+        self._open[path] = (handle, state)
         return handle
 
     @contextmanager
@@ -93,7 +108,7 @@ class Handles(threading.local, Generic[K, T]):
 
     def drop(self, path: K) -> None:
         """Close a file that has failed, so that the next call opens it anew."""
-        handle = self._open.pop(path, None)
+        handle, _ = self._open.pop(path, (None, None))
         if handle is not None:
             handle.close()
 

@@ -17,7 +17,8 @@ from terrasieve.errors import ArchiveError
 from terrasieve.sensors import Sensor
 
 _OPEN_FILES = 8
-_FAILURES = (OSError, KeyError, ValueError, RuntimeError, TypeError)
+# The last where a link is of a kind that h5py does not know.
+_FAILURES = (OSError, KeyError, ValueError, RuntimeError, TypeError, SystemError)
 
 
 class Hdf5Reader:
@@ -108,8 +109,43 @@ def require_h5py() -> Any:
     return h5py
 
 
+def refuse_indirection(opened: Any, path: Path) -> None:
+    """Refuse an HDF5 file that would have other files read: by external links, raw storage or virtual data sets.
+
+    Args:
+        opened: The file as h5py opened it; no link of another file is followed and no value is read.
+        path: The file, as the error names it.
+
+    Raises:
+        SampleError: It would, in whatever group.
+    """
+    h5py = require_h5py()
+    links: dict[str, Any] = {}
+    # Looked at afterwards: an error in a function that HDF5 calls becomes another one on its way.
+    opened.visititems_links(links.__setitem__)
+    for name, link in links.items():
+        kind = None if isinstance(link, h5py.SoftLink) else "an external link"
+        if isinstance(link, h5py.HardLink):
+            found = opened[name]
+            values = isinstance(found, h5py.Dataset)
+            kind = "external raw storage" if values and found.external else None
+            kind = "a virtual data set" if values and found.is_virtual else kind
+        if kind is not None:
+            raise FlawError(
+                Problem.UNREADABLE,
+                f"{path} has {kind} at {name!r}, by which other files would be read. Copy the values into the file, "
+                "and do not trust it if it comes from elsewhere.",
+            )
+
+
 def _open(path: Path) -> Any:
-    return require_h5py().File(path, "r")
+    opened = require_h5py().File(path, "r")
+    try:
+        refuse_indirection(opened, path)
+    except BaseException:
+        opened.close()
+        raise
+    return opened
 
 
 _open_files: Handles[Path, Any] = Handles(_open, _OPEN_FILES, _FAILURES)

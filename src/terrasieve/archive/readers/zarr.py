@@ -26,6 +26,7 @@ from terrasieve.archive.quality.limits import FlawError, Problem
 from terrasieve.archive.readers.geotiff import Header
 from terrasieve.archive.readers.handles import Handles
 from terrasieve.archive.readers.patch_reader import check_size, split_item_address
+from terrasieve.archive.zarr_codecs import check_zip
 from terrasieve.sensors import Band, Sensor
 
 PIXELS = "bands"
@@ -110,7 +111,7 @@ def read_samples(path: Path) -> StoredSamples:
     """The names and times of a store's samples, without their pixels.
 
     Raises:
-        SampleError: The store cannot be read.
+        SampleError: The store cannot be read, or names a codec that is not allowed.
     """
     with _open_stores.reading(path) as store:
         return store.samples()
@@ -120,6 +121,7 @@ class _Store:
     """One store that stays open, with the chunk that was last decoded."""
 
     def __init__(self, path: Path) -> None:
+        check_zip(path)
         self._path = path
         self._zip = ZipStore(path, mode="r")
         self._group = zarr.open_group(self._zip, mode="r", zarr_format=2)

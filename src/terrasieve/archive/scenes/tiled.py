@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -82,6 +82,11 @@ class ScenesArchive(BaseArchive):
 
     def __len__(self) -> int:
         return int(self._ends[-1])
+
+    def files(self, indices: NDArray[np.int64]) -> Iterable[Path]:
+        """The files of all sensors of the scenes that the samples are cut from."""
+        owners = np.unique(np.searchsorted(self._ends, indices, side="right"))
+        return [header.path for owner in owners.tolist() for header in self._scenes[owner].files.values()]
 
     def table(self) -> pa.Table:
         """See ``Archive.table``; with ``time:<sensor>``, each sensor's own acquisition, where there are several."""

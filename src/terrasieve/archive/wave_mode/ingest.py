@@ -8,10 +8,9 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from terrasieve.archive.footprints import write_geoparquet
 from terrasieve.archive.packed.packing import PackReport, pack
 from terrasieve.archive.packed.reading import PackedArchive
-from terrasieve.archive.packed.store import CATALOGUE
+from terrasieve.archive.packed.store import replace_catalogue
 from terrasieve.archive.protocol import Archive
 from terrasieve.archive.wave_mode.vignette import FLOOR
 from terrasieve.console import track
@@ -43,7 +42,13 @@ class IngestReport:
 
 
 def ingest(
-    archive: Archive, out: Path, *, compress: bool = False, max_bad: float = 0.01, workers: int = 0
+    archive: Archive,
+    out: Path,
+    *,
+    compress: bool = False,
+    max_bad: float = 0.01,
+    overwrite: bool = False,
+    workers: int = 0,
 ) -> IngestReport:
     """Pack an archive of vignettes, and count what lay below the noise.
 
@@ -55,21 +60,25 @@ def ingest(
         out: Folder of the store.
         compress: Whether chunks are compressed, for storage and remote reading.
         max_bad: Highest share of vignettes that may be rejected, 0 to 1.
+        overwrite: Whether a store that is there is removed and packed anew.
         workers: Reader processes; 0 reads in this one.
 
     Raises:
         ArchiveError: As ``packing.pack``.
         TooManyBadSamplesError: More than ``max_bad`` are bad.
     """
-    packed = pack(archive, out, compress=compress, max_bad=max_bad, workers=workers)
+    packed = pack(archive, out, compress=compress, max_bad=max_bad, overwrite=overwrite, workers=workers)
     store = PackedArchive(out)
     table = store.table()
+    # A run that was killed while the table was replaced leaves a store without a digest of it.
     if FLOORED not in table.column_names:
         (key,) = store.sensors
         samples = track(range(len(store)), "Counting cells below the noise", total=len(store))
         # The store keeps no mask; but measured cells have the floor's very value by chance alone.
         floored = [float(np.mean(store.read(index, key) == np.float32(FLOOR))) for index in samples]
         table = table.append_column(FLOORED, pa.array(floored, pa.float64()))
-        write_geoparquet(table, out / CATALOGUE, {})
+        replace_catalogue(out, table)
+    elif store.manifest.catalogue is None:
+        replace_catalogue(out, table)
     shares = table[FLOORED].to_numpy()
     return IngestReport(packed, float(shares.mean()), float(shares.max()))

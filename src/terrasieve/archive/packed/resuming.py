@@ -1,0 +1,138 @@
+"""What packing finds where it is to write: nothing, a store that is whole or half, or something else."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from glob import escape
+from pathlib import Path
+
+from terrasieve.archive.packed.integrity import refuse_links
+from terrasieve.archive.packed.store import (
+    FORMAT,
+    GROUP,
+    KEY,
+    PROGRESS,
+    Manifest,
+    PackingProgress,
+    digest,
+    parse_manifest,
+    read_attributes,
+)
+from terrasieve.archive.protocol import Archive
+from terrasieve.archive.quality.limits import QualityLimits
+from terrasieve.console import console
+from terrasieve.errors import ArchiveError, SampleError
+from terrasieve.writing import clear_partials, hidden_name
+
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+def request_of(archive: Archive, compress: bool, limits: QualityLimits) -> str:
+    """A digest of what is asked for: the options, the samples by name, and where they come from.
+
+    Args:
+        archive: Archive to be packed.
+        compress: Whether chunks are compressed.
+        limits: What a sample may lack.
+    """
+    options = {"format": FORMAT, "compress": compress, "limits": limits.model_dump()}
+    sensors = {key: sensor.model_dump(mode="json") for key, sensor in archive.sensors.items()}
+    described = json.dumps([options, sensors, dict(archive.source)], sort_keys=True, default=str)
+    return digest([described, *archive.ids.tolist()])
+
+
+def remove_store(out: Path) -> None:
+    """Remove a store, finished or not.
+
+    Raises:
+        ArchiveError: The folder holds something that packing must not touch.
+    """
+    if not out.exists():
+        return
+    if not (out / PROGRESS).exists() and KEY not in read_attributes(out):
+        raise ArchiveError(f"{out} exists and is not a packed store; choose another --out.")
+    clear_partials(out.parent, escape(out.name))
+    with explain_writing(out):
+        # In one move: of what a kill leaves half removed nobody could tell what it was.
+        os.replace(out, hidden_name(out, "partial"))
+    clear_partials(out.parent, escape(out.name))
+
+
+def changed_sources(out: Path, when: str) -> ArchiveError:
+    """The error of a store whose source is not what it was.
+
+    Args:
+        out: Folder of the store.
+        when: When the files changed, as the end of a clause.
+    """
+    return ArchiveError(
+        f"Files or labels that {out} is packed from have changed {when}. Pack them anew with --overwrite, or choose "
+        "another --out."
+    )
+
+
+def finished_manifest(out: Path, request: str, sources: str) -> Manifest | None:
+    """The manifest of a store that this very call finished before; None where there is work to do.
+
+    Raises:
+        ArchiveError: The folder holds something that packing must not touch, or files have changed since.
+    """
+    if not out.exists() or (out / PROGRESS).exists() or (out.is_dir() and not any(out.iterdir())):
+        return None
+    if not (out / GROUP).is_file():
+        raise ArchiveError(f"{out} exists and is not a packed store; choose another --out.")
+    manifest = parse_manifest(read_attributes(out), out)
+    if manifest.request != request:
+        raise ArchiveError(
+            f"{out} is a finished store of another archive, or with other options. Pack anew with --overwrite, or "
+            "choose another --out."
+        )
+    if manifest.sources not in (None, sources):
+        raise changed_sources(out, "since")
+    return manifest
+
+
+def resumed_progress(out: Path, request: str, sources: str) -> PackingProgress | None:
+    """The record of a store that this very call began before, cleared of what a kill left; None where there is none.
+
+    A store whose files have changed since it was begun is removed: old and new pixels must not mix.
+
+    Raises:
+        ArchiveError: It is the half of another store, or has links within.
+    """
+    progress = PackingProgress.read(out / PROGRESS)
+    if progress is not None and progress.request != request:
+        raise ArchiveError(
+            f"{out} is the half of a store of another archive, or with other options. Pack anew with --overwrite, or "
+            "choose another --out."
+        )
+    if progress is not None:
+        if progress.sources not in (None, sources):
+            console.print(f"Files or labels have changed since {out} was begun: it is packed anew.", highlight=False)
+            remove_store(out)
+            return None
+        try:
+            refuse_links(out)
+        except SampleError as error:
+            raise ArchiveError(str(error)) from error
+        # Of zarr, which writes each chunk under such a name before it gets its own.
+        for partial in out.rglob("*.partial"):
+            partial.unlink()
+    return progress
+
+
+@contextmanager
+def explain_writing(out: Path) -> Iterator[None]:
+    """Say what to do about an error of the file system; zarrs reports them as RuntimeError."""
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        if getattr(error, "errno", None) in _DISK_FULL or f"os error {errno.ENOSPC}" in str(error):
+            raise ArchiveError(
+                f"The disk is full, {out} cannot grow. Make room and run the same command again: it goes on from here."
+            ) from error
+        raise ArchiveError(f"{out} cannot be written: {error}. Mend that and run the same command again.") from error
