@@ -161,6 +161,25 @@ def test_times_without_an_offset_are_utc(tmp_path: Path) -> None:
     assert found.incomplete == 2
 
 
+@pytest.mark.parametrize(
+    ("text", "later"),
+    [
+        ("2020-01-31T12:00:00.123456789", 123_456),
+        ("2020-01-31 12:00:00.123456789+00:00", 123_456),
+        ("20200131T120000", 0),
+        ("20200131 1201", 60_000_000),
+        ("20200131T130000+0100", 0),
+    ],
+)
+def test_times_as_tables_of_altimeters_have_them(tmp_path: Path, text: str, later: int) -> None:
+    (tmp_path / "t.csv").write_text(f"time,lat,lon,swh\n{text},1,2,3.5\n,1,2,4\n")
+    found = read_targets(tmp_path / "t.csv", ["swh"], ALWAYS)
+    assert found.points.time.tolist() == [micro(NOON) + later]
+    (tmp_path / "t.csv").write_text(f"time,lat,lon,swh\n{text},1,2,3.5\n1600367741,1,2,4\n")
+    with pytest.raises(ArchiveError, match=r"t\.csv has a time that is none: '1600367741'"):
+        read_targets(tmp_path / "t.csv", ["swh"], ALWAYS)
+
+
 @pytest.mark.parametrize("kind", [pa.timestamp("ns"), pa.timestamp("s", tz="UTC"), pa.timestamp("ms", tz="Asia/Tokyo")])
 def test_parquet_times_of_any_kind(tmp_path: Path, kind: pa.DataType) -> None:
     time = NOON if kind.tz else NOON.replace(tzinfo=None)

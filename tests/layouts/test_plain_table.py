@@ -17,7 +17,7 @@ from terrasieve.archive.opening import open_archive
 from terrasieve.archive.protocol import Window
 from terrasieve.cli import app
 from terrasieve.errors import ArchiveError, BandError, ConfigError, SampleError
-from terrasieve.probes.splits import read_target
+from terrasieve.probes.targets import read_target
 
 
 @pytest.fixture
@@ -85,6 +85,38 @@ def test_parquet_is_a_table_too(table: Path, tmp_path: Path, pictures: dict[str,
     assert rows["label"].to_pylist() == ["3", "4"]
     assert rows["wind_speed"].type == pa.float64()
     assert rows["labels"].to_pylist() == [["a"], ["b", "c"]]
+
+
+def test_what_is_blank_or_nan_is_no_class(table: Path, tmp_path: Path) -> None:
+    ids = {"id": list("abcdef"), "path": ["files/a.tif"] * 6}
+    numbers = pa.array([0.0, 1.0, float("nan"), 1.0, None, 0.0])
+    texts = ["water", "water ", "", "nan", None, " crop"]
+    pq.write_table(pa.table({**ids, "label": numbers}), tmp_path / "numbers.parquet")
+    pq.write_table(pa.table({**ids, "label": texts}), tmp_path / "texts.parquet")
+    write(
+        tmp_path / "t.csv",
+        "id,path,label\n" + "".join(f"{i},files/a.tif,{text or ' '}\n" for i, text in enumerate(texts)),
+    )
+    found = [opened(tmp_path / f"{name}").table()["label"].to_pylist() for name in ("numbers.parquet", "texts.parquet")]
+    assert found == [["0", "1", None, "1", None, "0"], ["water", "water", None, None, None, "crop"]]
+    assert opened(tmp_path / "t.csv").table()["label"].to_pylist() == found[1]
+
+
+def test_times_of_any_resolution_are_read_in_microseconds(table: Path, tmp_path: Path) -> None:
+    rows = {"id": ["x", "y"], "path": ["files/a.tif", "files/b.png"]}
+    nanoseconds = pa.array([1_600_367_741_123_456_789, None], pa.timestamp("ns", tz="America/New_York"))
+    for name, times, expected in [
+        ("zoned", nanoseconds, "2020-09-17T18:35:41.123456+00:00"),
+        ("plain", nanoseconds.cast(pa.timestamp("ns")), "2020-09-17T18:35:41.123456+00:00"),
+        ("days", pa.array([18_522, None], pa.date32()), "2020-09-17T00:00:00+00:00"),
+        ("texts", ["2020-09-17 18:35:41.123456789", " "], "2020-09-17T18:35:41.123456+00:00"),
+    ]:
+        pq.write_table(pa.table({**rows, "time": times}), tmp_path / f"{name}.parquet")
+        first, second = opened(tmp_path / f"{name}.parquet").table()["time"].to_pylist()
+        assert (first.isoformat(), second) == (expected, None)
+    pq.write_table(pa.table({**rows, "time": [1_600_367_741, None]}), tmp_path / "seconds.parquet")
+    with pytest.raises(ArchiveError, match=r"seconds\.parquet has the time 1600367741; write ISO 8601"):
+        opened(tmp_path / "seconds.parquet")
 
 
 def test_several_sensors_have_a_column_each(tmp_path: Path, write_tif: Any) -> None:

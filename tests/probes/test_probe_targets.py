@@ -7,7 +7,8 @@ import pyarrow as pa
 import pytest
 
 from terrasieve.errors import ArchiveError, ConfigError
-from terrasieve.probes.splits import make_splits, read_target
+from terrasieve.probes.splits import make_splits
+from terrasieve.probes.targets import read_target
 
 
 def test_text_is_a_class_a_list_several_labels_and_a_float_a_number() -> None:
@@ -24,6 +25,22 @@ def test_text_is_a_class_a_list_several_labels_and_a_float_a_number() -> None:
     assert labels.values.tolist() == [[True, True], [False, False], [False, True]]
     assert (number.task, number.classes, number.known.tolist()) == ("regression", (), [True, False, False])
     assert [one.known.tolist() for one in (classes, labels)] == [[True, False, True]] * 2
+
+
+def test_what_is_blank_or_nan_names_no_class() -> None:
+    table = pa.table(
+        {
+            "label": ["b ", "", "NaN", " a", "b", None],
+            "labels": [["sea", ""], [""], [], [None, " ice"], ["nan"], None],
+            "empty": [" ", "nan", "", None, "<NA>", "NaT"],
+        }
+    )
+    classes, labels = read_target(table), read_target(table, "labels")
+    assert (classes.classes, classes.values.tolist()) == (("a", "b"), [1, -1, -1, 0, 1, -1])
+    assert classes.known.tolist() == [True, False, False, True, True, False]
+    assert (labels.classes, labels.known.tolist()) == (("ice", "sea"), [True, False, True, True, False, False])
+    with pytest.raises(ArchiveError, match="None of the archive's 6 samples has a empty"):
+        read_target(table, "empty")
 
 
 def test_what_cannot_be_predicted_is_refused() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from pyarrow import csv
 
+from terrasieve.archive.acquisition_time import parse_time
 from terrasieve.archive.collocation.grids import is_grid, near_cells
 from terrasieve.archive.collocation.points import Points, Reach
 from terrasieve.archive.readers.hdf5 import refuse_indirection, require_h5py
@@ -186,18 +188,31 @@ def _numbers(table: pa.Table, name: str, path: Path) -> NDArray[np.float64]:
 def _times(column: pa.ChunkedArray, path: Path) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     """Microseconds since 1970, and where they are known."""
     if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
-        zoned = pc.if_else(
-            pc.match_substring_regex(column, _ZONE), column, pc.binary_join_element_wise(column, "Z", "")
-        )
-        try:
-            column = zoned.cast(pa.timestamp("us", tz="UTC"))
-        except pa.ArrowInvalid as error:
-            raise ArchiveError(f"{path} has a time that is none: {error}. Write it as 2020-01-31T12:00:00Z.") from error
+        column = _read_times(column, path)
     if not pa.types.is_timestamp(column.type):
         raise ArchiveError(f"{path} has times of type {column.type}; write them as 2020-01-31T12:00:00Z.")
     micro = column.cast(pa.timestamp("us", tz=column.type.tz), safe=False)
     known = np.asarray(micro.is_valid().to_numpy(), dtype=np.bool_)
     return np.asarray(micro.cast(pa.int64()).fill_null(0).to_numpy(), dtype=np.int64), known
+
+
+def _read_times(column: pa.ChunkedArray, path: Path) -> pa.ChunkedArray:
+    """Times of nanoseconds from texts."""
+    zoned = pc.if_else(pc.match_substring_regex(column, _ZONE), column, pc.binary_join_element_wise(column, "Z", ""))
+    try:
+        return zoned.cast(pa.timestamp("ns", tz="UTC"))
+    except pa.ArrowInvalid:
+        # Arrow is fast, but knows ISO 8601 with all its signs only.
+        return pa.chunked_array([[_read_time(text, path) for text in column.to_pylist()]], pa.timestamp("us", tz="UTC"))
+
+
+def _read_time(text: str | None, path: Path) -> datetime | None:
+    if text is None or not text.strip():
+        return None
+    time = parse_time(text)
+    if time is None:
+        raise ArchiveError(f"{path} has a time that is none: {text!r}. Write it as 2020-01-31T12:00:00Z.")
+    return time
 
 
 def _check_places(latitude: NDArray[np.float64], longitude: NDArray[np.float64], path: Path) -> None:

@@ -17,7 +17,7 @@ from typing import Any, Literal
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from terrasieve.archive.acquisition_time import parse_time
+from terrasieve.archive.acquisition_time import find_time
 from terrasieve.archive.layout import ArchiveSpec, DataSet, Recognition
 from terrasieve.archive.patches.class_folders import subfolders
 from terrasieve.archive.patches.listing import Listing, PatchesArchive
@@ -155,7 +155,7 @@ class BigEarthNetArchive(PatchesArchive):
                 addresses={key: [paths[key][patch.names[key]] for patch in kept] for key in wanted},
                 columns={
                     "split": [patch.split for patch in kept],
-                    "time": [parse_time(name) for name in ids],
+                    "time": [find_time(name) for name in ids],
                     "labels": pa.array([patch.labels for patch in kept], pa.list_(pa.string())),
                 },
                 rejected=lost,

@@ -14,7 +14,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Literal
 
-from terrasieve.archive.acquisition_time import parse_time
+from terrasieve.archive.acquisition_time import find_time
 from terrasieve.archive.layout import ArchiveSpec, DataSet, Recognition
 from terrasieve.archive.patches.listing import Listing, PatchesArchive
 from terrasieve.archive.quality.limits import FlawError, Problem, Rejection
@@ -88,7 +88,7 @@ class _Row:
 
     @property
     def time(self) -> datetime | None:
-        return parse_time(self.product)
+        return find_time(self.product)
 
     def seconds_from(self, other: _Row) -> float:
         """Seconds between the two products; without limit where one states no time."""

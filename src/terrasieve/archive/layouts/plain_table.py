@@ -20,6 +20,7 @@ from pyarrow import csv
 from pydantic import Field
 
 from terrasieve.archive.acquisition_time import parse_time
+from terrasieve.archive.labels import class_names, is_class
 from terrasieve.archive.layout import ArchiveSpec, DataSet
 from terrasieve.archive.patches.listing import Listing, PatchesArchive
 from terrasieve.archive.quality.limits import Problem, Rejection
@@ -257,20 +258,20 @@ def _columns(table: pa.Table, path: Path) -> dict[str, pa.Array]:
         if name == "split":
             found[name] = pa.array([_split(one, path) for one in values.to_pylist()], pa.string())
         elif name == "time":
-            found[name] = pa.array([_time(one, path) for one in values.to_pylist()], _TIME)
+            found[name] = _times(values, path)
         else:
             found[name] = _typed(values, name, path)
     return found
 
 
 def _typed(values: pa.Array, name: str, path: Path) -> pa.Array:
-    """Numbers as floating-point, labels as text, all else as it is."""
+    """Numbers as floating-point, labels as text (null where one names no class), all else as it is."""
     if pa.types.is_dictionary(values.type):
         values = values.dictionary_decode()
     if name == "label":
         if pa.types.is_nested(values.type):
             raise ArchiveError(f"{path} has a label of type {values.type}; call a column of several labels 'labels'.")
-        return values.cast(pa.string())
+        return class_names(values)
     # A target of regression is looked for among floating-point columns.
     whole = pa.types.is_integer(values.type) or pa.types.is_decimal(values.type)
     return values.cast(pa.float64()) if whole else values
@@ -284,10 +285,21 @@ def _split(said: str | None, path: Path) -> str | None:
     return SPLITS[str(said)]
 
 
-def _time(said: str | datetime | None, path: Path) -> datetime | None:
-    if said is None:
+def _times(values: pa.Array, path: Path) -> pa.Array:
+    """Microseconds in UTC, from times of any resolution, days, or texts that state one each."""
+    if pa.types.is_timestamp(values.type):
+        # Nanoseconds, as pandas writes them, are cut off.
+        return values.cast(pa.timestamp("us", tz=values.type.tz), safe=False).cast(_TIME)
+    if pa.types.is_date(values.type):
+        return values.cast(pa.timestamp("us")).cast(_TIME)
+    return pa.array([_time(one, path) for one in values.to_pylist()], _TIME)
+
+
+def _time(said: object, path: Path) -> datetime | None:
+    text = None if said is None else str(said)
+    if text is None or not is_class(text):
         return None
-    found = parse_time(said.isoformat() if isinstance(said, datetime) else str(said))
+    found = parse_time(text)
     if found is None:
         raise ArchiveError(f"{path} has the time {said!r}; write ISO 8601, such as 2016-02-29T17:05:00Z.")
     return found

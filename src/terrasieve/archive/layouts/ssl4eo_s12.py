@@ -15,7 +15,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Literal
 
-from terrasieve.archive.acquisition_time import parse_time
+from terrasieve.archive.acquisition_time import find_time
 from terrasieve.archive.derived.seasons import Seasons, seasons_as
 from terrasieve.archive.layout import ArchiveSpec, DataSet, Recognition
 from terrasieve.archive.patches.class_folders import subfolders
@@ -145,7 +145,7 @@ def _scan(root: Path, wanted: Sequence[str]) -> tuple[list[_Season], tuple[Rejec
     for location in track_many(locations, f"Locations of {root.name}"):
         found: dict[str, dict[str, datetime | None]] = {}
         for key in wanted:
-            dated = [(parse_time(scene), scene) for scene in subfolders(root / key / location)]
+            dated = [(find_time(scene), scene) for scene in subfolders(root / key / location)]
             # In order, those without a date first, as nothing compares with None.
             dated.sort(key=lambda one: (one[0] is not None, str(one[0]), one[1]))
             found[key] = {scene: time for time, scene in dated}

@@ -18,7 +18,7 @@ from typing import Literal
 
 import pyarrow as pa
 
-from terrasieve.archive.acquisition_time import parse_time
+from terrasieve.archive.acquisition_time import find_time
 from terrasieve.archive.layout import ArchiveSpec, DataSet, Recognition
 from terrasieve.archive.patches.class_folders import DEPTH, find_class_folders, list_class_folders, walk
 from terrasieve.archive.patches.listing import SEED, Listing, PatchesArchive, grouped_split, stratified_split
@@ -150,9 +150,7 @@ class TenGeoPArchive(PatchesArchive):
                 addresses={"s1": [address for _, address in found]},
                 columns={
                     "label": labels,
-                    "time": [
-                        (row and row.time) or parse_time(stem.upper()) for stem, row in zip(stems, known, strict=True)
-                    ],
+                    "time": [(row and row.time) or find_time(stem) for stem, row in zip(stems, known, strict=True)],
                     "swath": [_swath(stem, row) for stem, row in zip(stems, known, strict=True)],
                     **columns,
                     **_splits(stems, labels),
@@ -195,7 +193,7 @@ def _read_list(root: Path) -> tuple[dict[str, _Listed], Path | None]:
 def _parse(row: Sequence[str], number: int, path: Path) -> _Listed:
     try:
         _, code, swath, time, one, other = row[:_FIELDS]
-        return _Listed(code, swath, parse_time(time.upper()), (float(one), float(other)))
+        return _Listed(code, swath, find_time(time), (float(one), float(other)))
     except ValueError as error:
         raise ArchiveError(
             f"{path}, line {number}: {' '.join(row)!r} is no row of the list. Fetch it again."

@@ -20,6 +20,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from terrasieve.archive.footprints import corners, outlines_in_systems
+from terrasieve.archive.labels import class_names
 from terrasieve.archive.protocol import BaseArchive, Window
 from terrasieve.archive.quality.limits import Rejection
 from terrasieve.archive.readers.geotiff import Header
@@ -145,6 +146,7 @@ class PatchesArchive(BaseArchive):
         for name, kind in _TYPES.items():
             found = known.get(name)
             columns[name] = pa.nulls(len(self), kind) if found is None else pa.array(found, kind)
+        columns["label"] = class_names(columns["label"])
         columns["crs"] = pa.array([one.crs if one else None for one in placed], pa.string())
         transforms = [list(one.transform) if one else None for one in placed]
         columns["transform"] = pa.array(transforms, pa.list_(pa.float64()))

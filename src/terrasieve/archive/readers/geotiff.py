@@ -19,8 +19,9 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from terrasieve.archive.protocol import Window, leaves, window_error
 from terrasieve.archive.quality.limits import FlawError, Problem
 from terrasieve.archive.readers.handles import Handles, reading
+from terrasieve.band_names import find_misnamed
 from terrasieve.parallel import map_threads
-from terrasieve.sensors import SENSORS, Band, Sensor
+from terrasieve.sensors import Sensor
 
 _OPEN_DATASETS = 64
 _FAILURES = (RasterioError, OSError, ValueError, IndexError)
@@ -258,7 +259,7 @@ def cut(pixels: NDArray[Any], window: Window | None) -> NDArray[Any]:
 def validate_bands(header: Header, sensor: Sensor) -> None:
     """Refuse a file whose bands are not, or state that they are not, those of the sensor in its order.
 
-    A description that is no known band name or common name, such as ``LULC``, states nothing.
+    Names are compared as :func:`terrasieve.band_names.find_misnamed` says: ``B2`` is ``B02``.
 
     Args:
         header: Says how many bands the file has, and what it calls them.
@@ -273,17 +274,15 @@ def validate_bands(header: Header, sensor: Sensor) -> None:
             f"{header.path} has {header.count} bands, sensor {sensor.name!r} has {len(sensor.bands)} "
             f"({', '.join(sensor.names)}). Declare the sensor that delivered the file.",
         )
-    known = {band.name.casefold() for band in _all_bands(sensor)}
-    common = {band.common_name.casefold() for band in _all_bands(sensor) if band.common_name}
-    for position, (said, band) in enumerate(zip(header.descriptions, sensor.bands, strict=True), start=1):
-        name, own = (said or "").strip().casefold(), {band.name.casefold(), (band.common_name or "").casefold()}
-        if said is not None and name not in own and name in known | common:
-            raise FlawError(
-                Problem.BANDS,
-                f"{header.path} calls its band {position} {said!r}, sensor {sensor.name!r} has {band.name!r} there. "
-                f"The file's order is {', '.join(str(d) for d in header.descriptions)}: declare the bands in that "
-                f"order, or correct the file.",
-            )
+    position = find_misnamed(header.descriptions, sensor)
+    if position is not None:
+        said, order = header.descriptions[position], ", ".join(str(one) for one in header.descriptions)
+        raise FlawError(
+            Problem.BANDS,
+            f"{header.path} calls its band {position + 1} {said!r}, sensor {sensor.name!r} has "
+            f"{sensor.names[position]!r} there. The file's order is {order}: declare the bands in that order, or "
+            "correct the file.",
+        )
 
 
 def _header_or_error(path: Path) -> Header | FlawError:
@@ -291,14 +290,6 @@ def _header_or_error(path: Path) -> Header | FlawError:
         return read_header(path)
     except FlawError as error:
         return error
-
-
-def _all_bands(sensor: Sensor) -> Iterable[Band]:
-    yield from sensor.bands
-    for other in SENSORS.values():
-        # R, G and B may be said of any picture, also of three bands of a satellite.
-        if other.name != "rgb8":
-            yield from other.bands
 
 
 def _open(path: Address) -> Any:

@@ -6,7 +6,6 @@ Stores of Zarr format 2, as xarray writes them: ``bands`` with the dimensions sa
 
 from __future__ import annotations
 
-import re
 import zipfile
 import zlib
 from collections.abc import Sequence
@@ -27,7 +26,8 @@ from terrasieve.archive.readers.geotiff import Header
 from terrasieve.archive.readers.handles import Handles
 from terrasieve.archive.readers.patch_reader import check_size, split_item_address
 from terrasieve.archive.zarr_codecs import check_zip
-from terrasieve.sensors import Band, Sensor
+from terrasieve.band_names import canonical_name, names_of_band
+from terrasieve.sensors import Sensor
 
 PIXELS = "bands"
 _DIMENSIONS = ["sample", "time", "band", "y", "x"]
@@ -144,7 +144,9 @@ class _Store:
                 Problem.GRID, f"{self._path} has {PIXELS!r} over {dimensions}, not over {', '.join(_DIMENSIONS)}."
             )
         said = [str(name) for name in self._array("band")[...]]
-        if len(said) != len(sensor.bands) or not all(map(_means, said, sensor.bands)):
+        if len(said) != len(sensor.bands) or not all(
+            canonical_name(name) in names_of_band(band) for name, band in zip(said, sensor.bands, strict=True)
+        ):
             raise FlawError(
                 Problem.BANDS,
                 f"{self._path} holds the bands {', '.join(said)}, sensor {sensor.name!r} has {', '.join(sensor.names)} "
@@ -214,13 +216,6 @@ class _Store:
         if not isinstance(found, zarr.Array):
             raise KeyError(f"it has no array {name!r}")
         return found
-
-
-def _means(said: str, band: Band) -> bool:
-    """Whether a store's name for a band is the sensor's, its common name, or for a colour the initial."""
-    colour = band.common_name if band.common_name in ("red", "green", "blue") else None
-    known = {band.name, band.common_name or band.name, (colour or band.name)[: 1 if colour else None]}
-    return re.sub(r"^B(\d)$", r"B0\1", said).casefold() in {name.casefold() for name in known}
 
 
 def _moments(values: NDArray[Any], units: str) -> tuple[tuple[datetime | None, ...], ...]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from terrasieve.archive.quality.limits import FlawError, Problem
 from terrasieve.archive.stac.items import Item
+from terrasieve.band_names import canonical_name, names_of_band
 from terrasieve.sensors import Sensor
 
 _NOT_DATA = {"thumbnail", "overview", "visual", "metadata"}
@@ -31,8 +32,8 @@ def find_bands(item: Item, sensor: Sensor, explicit: Mapping[str, str]) -> dict[
     """The place of each band of a sensor.
 
     An asset names its bands under ``bands`` (STAC 1.1), ``eo:bands`` or ``sar:polarizations``. A name is that of the
-    band, or its common name where only one band of the sensor has it. Assets that are pictures for people (roles
-    ``visual``, ``overview``, ``thumbnail``) and other formats than TIFF do not count.
+    band in any spelling, or its common name where only one band of the sensor has it. Assets that are pictures for
+    people (roles ``visual``, ``overview``, ``thumbnail``) and other formats than TIFF do not count.
 
     Args:
         item: The item, whose assets are looked through.
@@ -74,11 +75,10 @@ def _told(item: Item, told: str) -> Place:
 
 def _names(sensor: Sensor, band: str) -> set[str]:
     """What an item may call a band."""
+    own = next(one for one in sensor.bands if one.name == band)
     # red edge, for one, is the common name of three bands of Sentinel-2.
-    common = {one.name: one.common_name.casefold() for one in sensor.bands if one.common_name}
-    shared = Counter(common.values())
-    own = common.get(band)
-    return {band.casefold()} | ({own} if own is not None and shared[own] == 1 else set())
+    shared = Counter(name for one in sensor.bands for name in names_of_band(one))
+    return {canonical_name(band)} | {name for name in names_of_band(own) if shared[name] == 1}
 
 
 def _named(item: Item, names: set[str]) -> Iterator[Place]:
@@ -98,11 +98,11 @@ def _stated(asset: Mapping[str, Any]) -> list[set[str]]:
         if isinstance(bands, list) and any(_names_of(one) for one in bands):
             return [_names_of(one) for one in bands]
     polarisations = asset.get("sar:polarizations")
-    return [{str(one).casefold()} for one in polarisations] if isinstance(polarisations, list) else []
+    return [{canonical_name(str(one))} for one in polarisations] if isinstance(polarisations, list) else []
 
 
 def _names_of(band: Any) -> set[str]:
     if not isinstance(band, dict):
         return set()
     said = (band.get("name"), band.get("eo:common_name"), band.get("common_name"))
-    return {str(one).casefold() for one in said if one}
+    return {canonical_name(str(one)) for one in said if one}
