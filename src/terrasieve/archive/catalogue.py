@@ -20,6 +20,7 @@ from terrasieve.archive.quality.audit import Audit, Auditor, audit
 from terrasieve.archive.quality.limits import QualityLimits, QualityReport, Quarantine
 from terrasieve.archive.quality.suspicion import Suspicion, suspicions_path, write_suspicions
 from terrasieve.errors import ArchiveError, TooManyBadSamplesError
+from terrasieve.local_paths import local_path
 
 FORMAT = 1
 """Version of the metadata; catalogues of another one are refused."""
@@ -173,7 +174,7 @@ def read_catalogue(path: Path) -> Catalogue:
         ArchiveError: The file is no catalogue, or of a later format.
     """
     try:
-        table = pq.read_table(path)
+        table = pq.read_table(local_path(path))
         stored = json.loads((table.schema.metadata or {}).get(KEY.encode(), b"null"))
     except (OSError, ValueError, pa.ArrowException) as error:
         raise ArchiveError(f"{path} cannot be read as Parquet: {error}. Run terrasieve index again.") from error

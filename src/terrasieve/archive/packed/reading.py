@@ -24,6 +24,7 @@ from terrasieve.archive.packed.store import CATALOGUE, parse_manifest, zarrs_con
 from terrasieve.archive.protocol import BaseArchive, Window
 from terrasieve.archive.quality.suspicion import Suspicion
 from terrasieve.errors import ArchiveError, SampleError
+from terrasieve.local_paths import local_path
 from terrasieve.sensors import Sensor
 
 Reader = Callable[[int, Window | None], NDArray[Any]]
@@ -244,7 +245,7 @@ def _source(array: zarr.Array[ArrayV3Metadata], key: str, root: str | Path) -> _
 def _read_catalogue(root: str | Path) -> pa.Table:
     try:
         if isinstance(root, Path):
-            return pq.read_table(root / CATALOGUE)
+            return pq.read_table(local_path(root / CATALOGUE))
         store_path = _open_group(root).store_path / CATALOGUE
         found = zarr.core.sync.sync(store_path.get(default_buffer_prototype()))
         if found is None:
