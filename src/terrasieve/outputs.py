@@ -13,7 +13,7 @@ import os
 import socket
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -30,30 +30,50 @@ _held: set[Path] = set()
 
 @contextmanager
 def hold_file(path: Path, suffixes: Sequence[str], overwrite: bool) -> Iterator[None]:
-    """Hold the place of a file that the block writes; everything that would refuse it is found before the block runs.
+    """Hold the place of a file that the block writes, as :func:`hold_files` does that of several."""
+    with hold_files((path,), suffixes, overwrite):
+        yield
 
-    A file that is there is replaced where the caller allows it, and where the same command was writing it when it was
-    killed: running a command again finishes what it began.
+
+@contextmanager
+def hold_files(paths: Sequence[Path], suffixes: Sequence[str], overwrite: bool) -> Iterator[None]:
+    """Hold the places of files that the block writes; what would refuse one of them is found before the block runs.
+
+    A file that is there is replaced where the caller allows it, and where the same command was writing when it was
+    killed or failed: running a command again finishes what it began.
 
     Args:
-        path: The file to be; folders on the way are made.
-        suffixes: The ends of names that say what the file holds, with the dot, in lower case, such as ``.parquet``.
-        overwrite: Whether a file that is there may be replaced.
+        paths: The files to be; folders on the way are made.
+        suffixes: The ends of names that say what the files hold, with the dot, in lower case, such as ``.parquet``.
+        overwrite: Whether files that are there may be replaced.
 
     Raises:
-        WriteError: The name ends otherwise, a file is there and may not be replaced, another process writes it, or the
+        WriteError: A name ends otherwise, a file is there and may not be replaced, another process writes it, or the
             system refuses the place.
     """
-    if path.suffix.lower() not in suffixes:
-        raise WriteError(f"{path} would hold something else than its name says: let it end in {' or '.join(suffixes)}.")
-    with _lock(path) as lock:
-        if path.is_dir():
-            raise WriteError(f"{path} is a folder, and a file is to be written there. Choose another name.")
-        if path.exists() and not overwrite and not lock.interrupted:
-            raise WriteError(f"{path} is already there. Replace it with --overwrite, or choose another name.")
-        with _explained(path):
-            lock.sign()
-        yield
+    for path in paths:
+        if path.suffix.lower() not in suffixes:
+            ends = " or ".join(suffixes)
+            raise WriteError(f"{path} would hold something else than its name says: let it end in {ends}.")
+    with ExitStack() as held:
+        locks = [held.enter_context(_lock(path)) for path in paths]
+        interrupted = any(lock.interrupted for lock in locks)
+        for path in paths:
+            if path.is_dir():
+                raise WriteError(f"{path} is a folder, and a file is to be written there. Choose another name.")
+            if path.exists() and not overwrite and not interrupted:
+                raise WriteError(f"{path} is already there. Replace it with --overwrite, or choose another name.")
+        for path, lock in zip(paths, locks, strict=True):
+            with _explained(path):
+                lock.sign()
+        before = [_version(path) for path in paths]
+        try:
+            yield
+        except BaseException:
+            # The same command has to know that what it wrote so far is its own.
+            for lock in locks:
+                lock.stays = before != [_version(path) for path in paths]
+            raise
 
 
 @contextmanager
@@ -84,11 +104,13 @@ class _Lock:
 
     Attributes:
         descriptor: The open file of the lock; None where an outer block of this process has signed it.
-        interrupted: Whether the very same command held the lock before and was killed.
+        interrupted: Whether the very same command held the lock before and was killed, or failed half-way.
+        stays: Whether the file is left behind, so that the same command goes on.
     """
 
     descriptor: int | None
     interrupted: bool
+    stays: bool = False
 
     def sign(self) -> None:
         """Write who holds the lock, which also proves that the system lets a file be filled there."""
@@ -98,6 +120,15 @@ class _Lock:
             # Shortened afterwards: a kill in between must not lose what the killed run before had signed.
             os.pwrite(self.descriptor, content, 0)
             os.ftruncate(self.descriptor, len(content))
+
+
+def _version(path: Path) -> tuple[int, int] | None:
+    """What changes when a file is replaced."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns
 
 
 def _now() -> str:
@@ -117,14 +148,16 @@ def _lock(path: Path) -> Iterator[_Lock]:
             return
         descriptor = _acquire(path, file)
         _held.add(file)
+        record = _read(descriptor)
+        lock = _Lock(descriptor, interrupted={name: record.get(name) for name in _command()} == _command())
         try:
-            record = _read(descriptor)
-            yield _Lock(descriptor, interrupted={name: record.get(name) for name in _command()} == _command())
+            yield lock
         finally:
             _held.discard(file)
             # Removed while it is still held: whoever opened it meanwhile finds another file there, or none.
             with suppress(OSError):
-                file.unlink()
+                if not lock.stays:
+                    file.unlink()
             os.close(descriptor)
 
 
@@ -148,7 +181,8 @@ def _lock_file(path: Path) -> Iterator[Path]:
     finally:
         for folder in absent:
             with suppress(OSError):
-                folder.rmdir()
+                if not any(folder.iterdir()):
+                    folder.rmdir()
 
 
 def _acquire(path: Path, file: Path) -> int:

@@ -15,7 +15,7 @@ import pytest
 
 from terrasieve import outputs
 from terrasieve.errors import WriteError
-from terrasieve.outputs import hold_file, hold_folder
+from terrasieve.outputs import hold_file, hold_files, hold_folder
 
 HOLD = """
 import sys, time
@@ -197,3 +197,28 @@ def test_an_error_of_the_work_is_its_own(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError), hold_folder(tmp_path / "run"):
         (tmp_path / "absent").read_text()
     assert os.listdir(tmp_path) == []
+
+
+def test_a_command_that_failed_half_way_finishes_what_it_began(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    with pytest.raises(ZeroDivisionError), hold_file(path, (".txt",), overwrite=False):
+        _write_and_fail(path)
+    with hold_file(path, (".txt",), overwrite=False):
+        pass
+    assert os.listdir(tmp_path) == ["a.txt"]
+
+
+def _write_and_fail(path: Path) -> None:
+    path.write_text("half of what was asked for")
+    raise ZeroDivisionError
+
+
+def test_a_command_killed_between_two_outputs_finishes_both(tmp_path: Path) -> None:
+    paths = [tmp_path / "a.txt", tmp_path / "b.txt"]
+    with pytest.raises(ZeroDivisionError), hold_files(paths, (".txt",), overwrite=False):
+        _write_and_fail(paths[0])
+    (tmp_path / ".b.txt.lock").unlink()
+    paths[1].write_text("whole")
+    with hold_files(paths, (".txt",), overwrite=False):
+        pass
+    assert sorted(os.listdir(tmp_path)) == ["a.txt", "b.txt"]

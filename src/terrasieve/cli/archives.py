@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack, nullcontext
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -62,12 +62,10 @@ def index(
     from terrasieve.archive.quality.limits import QualityLimits
     from terrasieve.archive.stac.publishing import write_stac_geoparquet
     from terrasieve.cli.app import resumable, tell
-    from terrasieve.outputs import hold_file
+    from terrasieve.outputs import hold_files
     from terrasieve.parallel import spare_cores
 
-    with ExitStack() as held:
-        for output in (out,) if stac is None else (out, stac):
-            held.enter_context(hold_file(output, (".parquet",), overwrite))
+    with hold_files((out,) if stac is None else (out, stac), (".parquet",), overwrite):
         if said := say_layout(data, sensor, layout):
             console.print(said, highlight=False, markup=False)
         archive = open_named(data, sensor, tile, stride, match, layout)
