@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-import tempfile
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from terrasieve.curation.diagnostics import Diagnostics, cautions, diagnose
 from terrasieve.embeddings.vectors import open_vectors
 from terrasieve.errors import CurationError
 from terrasieve.tables import MISSING, Table, row_of
+from terrasieve.writing import hidden_name, refused_write
 
 
 @dataclass(frozen=True)
@@ -38,20 +41,21 @@ def curate(
         vectors: A ``.npy`` file of shape ``(n, d)``, or Parquet with a column ``embedding``, of any model.
         out: The Parquet file to write; see :func:`terrasieve.archive.selection.write_selection`.
         curator: The rule by which samples are chosen, with its settings.
-        keep: Share of the samples above 0 up to 1, or their number above 1.
+        keep: Share of the samples above 0 up to 1, or their number: a whole one above 1.
         seed: Seed of everything that is drawn at random.
         device: Device that distances are computed on: ``cpu``, ``cuda`` or ``mps``.
 
     Raises:
-        CurationError: The file holds no usable vectors, or ``keep`` is not positive.
+        CurationError: The file holds no usable vectors, or ``keep`` is neither a share nor a number of
+            them.
         WriteError: The system refused the selection.
     """
-    with tempfile.TemporaryDirectory(prefix=".terrasieve-", dir=_made(out.parent)) as scratch:
-        source = open_vectors(vectors, Path(scratch))
+    with _scratch(out) as scratch:
+        source = open_vectors(vectors, scratch)
         count = len(source.vectors)
-        if not 0 < keep <= count:
+        if not 0 < keep <= count or (keep > 1 and keep % 1):
             raise CurationError(
-                f"--keep {keep:g}: give a share above 0 up to 1, or a number of samples up to {count:,}."
+                f"--keep {keep:g}: give a share above 0 up to 1, or a number of samples up to {count:,}, a whole one."
             )
         selection = curator.select(source.vectors, max(1, round(keep * count if keep <= 1 else keep)), seed, device)
         diagnostics = diagnose(source.vectors, selection, labels=source.labels, seed=seed)
@@ -92,9 +96,16 @@ def result_table(result: CurationResult) -> Table:
     return Table("", ("", "archive", "selection"), tuple(rows))
 
 
-def _made(folder: Path) -> Path:
+@contextmanager
+def _scratch(out: Path) -> Iterator[Path]:
+    """An empty folder beside the selection, of a name that a killed run's next attempt finds and clears."""
+    folder = hidden_name(out, "scratch")
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
     except OSError as error:
-        raise CurationError(f"Cannot write to {folder}: {error}.") from error
-    return folder
+        raise refused_write(out, error) from error
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from terrasieve.errors import ConfigError
 from terrasieve.models.backbone import Encoder, build_encoder, check_sizes
 from terrasieve.models.calibration import CALIBRATION_BATCH, CALIBRATION_SAMPLES, batch_norms, calibrated
 from terrasieve.models.export import EncoderCard, save_encoder
+from terrasieve.outputs import hold_folder
 from terrasieve.probes.online import OnlineKnn
 from terrasieve.probes.results import default_rows, input_row
 from terrasieve.runs import Provenance, RunFolder, StartingWeights
@@ -90,18 +92,21 @@ def pretrain(
     Raises:
         ConfigError: The archive and the recipe do not fit, the folder holds another run, or a new run is to curate
             from the feature bank before it has seen every sample.
+        WriteError: The folder cannot be written to, or another process trains in it.
         TrainingError: See :func:`terrasieve.training.loop.train`.
     """
-    # A run that an older version began goes on as it was asked to.
-    if not (resume and checkpoints(RunFolder(folder).checkpoints)):
-        _check_warmup(config)
-    job = replace(make_job(config, archive, folder, evaluate, subset), evaluate_counterpart=evaluate_counterpart)
-    if fabric.is_global_zero:
-        for warning in job.warnings:
-            console.print(f"[yellow]Warning:[/] {warning}", highlight=False)
-        if job.start is not None:
-            console.print(str(job.start), highlight=False)
-    return train(job, fabric, resume)
+    # The first process writes for all.
+    with hold_folder(folder) if fabric.is_global_zero else nullcontext():
+        # A run that an older version began goes on as it was asked to.
+        if not (resume and checkpoints(RunFolder(folder).checkpoints)):
+            _check_warmup(config)
+        job = replace(make_job(config, archive, folder, evaluate, subset), evaluate_counterpart=evaluate_counterpart)
+        if fabric.is_global_zero:
+            for warning in job.warnings:
+                console.print(f"[yellow]Warning:[/] {warning}", highlight=False)
+            if job.start is not None:
+                console.print(str(job.start), highlight=False)
+        return train(job, fabric, resume)
 
 
 def make_job(

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from terrasieve.errors import WriteError
+from terrasieve.local_paths import local_path
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -27,6 +28,7 @@ _FIXES = {
     errno.EPERM: "Choose a folder that you may write to.",
     errno.ENAMETOOLONG: "Choose a shorter name.",
     errno.ENOTDIR: "A part of the path is a file: choose another folder.",
+    errno.EEXIST: "A part of the path is a file: choose another folder.",
     errno.EISDIR: "A folder has that name: choose another one.",
 }
 _ANOTHER = "Choose another place."
@@ -123,9 +125,32 @@ def clear_partials(folder: Path, names: str = "*") -> None:
         _remove(partial)
 
 
+def hidden_name(path: Path, purpose: str) -> Path:
+    """The name beside a file or folder under which something is kept only while it is being made.
+
+    Args:
+        path: The file or folder that is being made.
+        purpose: What is kept there, such as ``partial`` or ``lock``; it ends the name.
+    """
+    name = path.name.encode()[:_LONGEST_NAME].decode(errors="ignore")
+    return path.with_name(f".{name}.{purpose}")
+
+
+def refused_write(path: Path, error: Exception) -> WriteError:
+    """The error that names a place where the system lets nothing be written, why, and what mends it.
+
+    Args:
+        path: What was to be written.
+        error: What the system said, mostly an ``OSError``.
+    """
+    if not isinstance(error, OSError):
+        return WriteError(f"Cannot write {path}: {error}. {_ANOTHER}")
+    return WriteError(f"Cannot write {path}: {error.strerror or error}. {_fix(error, path.parent)}")
+
+
 @contextmanager
 def _written(paths: Sequence[Path]) -> Iterator[list[Path]]:
-    partials = [hidden_name(path, "partial") for path in paths]
+    partials = [hidden_name(local_path(path), "partial") for path in paths]
     at = paths[0]
     try:
         for path, partial in zip(paths, partials, strict=True):
@@ -142,21 +167,10 @@ def _written(paths: Sequence[Path]) -> Iterator[list[Path]]:
         for folder in {path.parent for path in paths}:
             _flush_entry(folder)
     except OSError as error:
-        raise WriteError(f"Cannot write {at}: {error.strerror or error}. {_fix(error, at.parent)}") from error
+        raise refused_write(at, error) from error
     finally:
         for partial in partials:
             _remove(partial)
-
-
-def hidden_name(path: Path, purpose: str) -> Path:
-    """The name beside a file or folder under which something is kept only while it is being made.
-
-    Args:
-        path: The file or folder that is being made.
-        purpose: What is kept there, such as ``partial`` or ``lock``; it ends the name.
-    """
-    name = path.name.encode()[:_LONGEST_NAME].decode(errors="ignore")
-    return path.with_name(f".{name}.{purpose}")
 
 
 def _remove(path: Path) -> None:

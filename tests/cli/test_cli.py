@@ -22,7 +22,7 @@ from typer.testing import CliRunner
 
 import terrasieve
 from terrasieve.archive.opening import open_archive
-from terrasieve.cli import app, main
+from terrasieve.cli import app
 from terrasieve.config import load_config, recipe_names
 from terrasieve.simulation.land import SimulatedArchive
 
@@ -32,8 +32,19 @@ Run = Callable[..., Any]
 SCENES = {"--sensor", "--tile", "--stride", "--match"}
 BENCH = {"--data", "--out", "--run", "--baseline", "--input", "--probe", "--size", "--scratch-epochs", "--device"}
 SURFACE = {
-    "index": {"DATA", "--out", "--max-bad", "--max-nodata", "--layout", "--harmonise", "--stac", "--workers", *SCENES},
-    "info": {"DATA", "--sheet", "--layout", *SCENES},
+    "index": {
+        "DATA",
+        "--out",
+        "--max-bad",
+        "--max-nodata",
+        "--layout",
+        "--harmonise",
+        "--stac",
+        "--overwrite",
+        "--workers",
+        *SCENES,
+    },
+    "info": {"DATA", "--sheet", "--overwrite", "--layout", *SCENES},
     "pack": {
         "DATA",
         "--out",
@@ -61,7 +72,17 @@ SURFACE = {
     },
     "recipes": set(),
     "recipes show": {"RECIPE", "--set"},
-    "embed": {"RUN", "--data", "--out", "--input", "--statistics", "--size", "--batch-size", "--device"},
+    "embed": {
+        "RUN",
+        "--data",
+        "--out",
+        "--input",
+        "--statistics",
+        "--size",
+        "--batch-size",
+        "--overwrite",
+        "--device",
+    },
     "probe": {
         "RUN",
         "--data",
@@ -75,6 +96,7 @@ SURFACE = {
         "--size",
         "--seed",
         "--out",
+        "--overwrite",
         "--device",
     },
     "segment": {
@@ -88,16 +110,17 @@ SURFACE = {
         "--size",
         "--seed",
         "--out",
+        "--overwrite",
         "--device",
         *SCENES,
     },
-    "report": {"RUNS", "--out", "-o"},
-    "card": {"RUN", "--out", "-o", "--license"},
+    "report": {"RUNS", "--out", "-o", "--overwrite"},
+    "card": {"RUN", "--out", "-o", "--license", "--overwrite"},
     "bench": set(),
     "bench rs-byol": {*BENCH, "--small", "--seeds"},
     "bench oceansar": {*BENCH, "--target"},
     "verify": {"STORE"},
-    "collocate": {"DATA", "TARGETS", "--out", "--columns", "--max-km", "--max-minutes"},
+    "collocate": {"DATA", "TARGETS", "--out", "--columns", "--max-km", "--max-minutes", "--overwrite"},
     "wv": set(),
     "wv ingest": {
         "FOLDER",
@@ -112,7 +135,7 @@ SURFACE = {
         "--overwrite",
         "--workers",
     },
-    "curate": {"VECTORS", "--out", "-o", "--keep", "--curator", "--set", "--seed", "--device"},
+    "curate": {"VECTORS", "--out", "-o", "--keep", "--curator", "--set", "--seed", "--overwrite", "--device"},
     "demo": {"--data", "--out", "--overwrite", "--method", "--ocean", "--curate", "--set", "--seed", "--device"},
 }
 
@@ -125,20 +148,6 @@ def _commands(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, A
 
 
 COMMANDS = dict(_commands(typer.main.get_command(app)))
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Call the entry point as the shell does; gives exit code, standard output and standard error in one line."""
-
-    def call(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["terrasieve", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stopped:
-            main()  # typer ends with SystemExit also when all went well
-        printed = capsys.readouterr()
-        return int(stopped.value.code or 0), printed.out, " ".join(printed.err.split())
-
-    return call
 
 
 # ----------------------------------------------------------------------------- surface
@@ -252,6 +261,9 @@ def test_vectors_become_a_selection_that_a_run_learns_from(run: Run, tmp_path: P
     [
         ("--keep 0", "--keep 0: give a share above 0 up to 1, or a number of samples up to 9"),
         ("--keep 10", "--keep 10: give a share"),
+        ("--keep 1.5", "--keep 1.5: give a share above 0 up to 1, or a number of samples up to 9, a whole one"),
+        ("--keep nan", "--keep nan: give a share"),
+        ("--keep inf", "--keep inf: give a share"),
         ("--curator balansed", "balansed"),
         ("--set diversity=2", "curator.diversity: Input should be less than or equal to 1"),
         ("--set levels=[3,9]", "falling numbers"),
@@ -448,7 +460,7 @@ def test_index_says_which_layout_it_recognised(run: Run, data_dir: Path, tmp_pat
     code, _, said = run("index", root, "--out", out)
     assert code == 0, said
     assert "Layout: BigEarthNet (bigearthnet), 100% sure: folders BigEarthNet-S2 and BigEarthNet-S1" in said
-    code, _, said = run("index", root, "--out", out, "--layout", "bigearthnet")
+    code, _, said = run("index", root, "--out", out, "--layout", "bigearthnet", "--overwrite")
     assert (code, "as --layout says" in said) == (0, True)
     code, _, said = run("index", root, "--out", out, "--layout", "eurosta")
     assert (code, "Did you mean 'eurosat'?" in said) == (1, True)

@@ -315,17 +315,23 @@ class _FailsAt(Byol):
     ("in_gradient", "message"),
     [(False, "The loss became nan in step 3"), (True, "A weight became NaN or infinite in step 3")],
 )
-@pytest.mark.parametrize("accumulate", [1, 2])
+@pytest.mark.parametrize(("accumulate", "clip"), [(1, "null"), (2, "null"), (1, "1.0")])
 def test_a_run_that_diverges_stops_and_writes_no_checkpoint(
     in_gradient: bool,
     message: str,
     accumulate: int,
+    clip: str,
     archive: Archive,
     plain_config: MakeConfig,
     plain_job: MakeJob,
     tmp_path: Path,
 ) -> None:
-    settings = ("train.checkpoint_minutes=1e-9", "train.keep_checkpoints=9", "train.log_every=99")
+    settings = (
+        "train.checkpoint_minutes=1e-9",
+        "train.keep_checkpoints=9",
+        "train.log_every=99",
+        f"train.clip_norm={clip}",
+    )
     job = plain_job(plain_config(*settings, f"train.accumulate={accumulate}"), archive, tmp_path)
     job.method.__class__ = _FailsAt
     job.method.fails_at, job.method.in_gradient = 4 * accumulate, in_gradient

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from itertools import islice
 
 import numpy as np
@@ -10,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.utils.data import DataLoader, Dataset
 
-from terrasieve.errors import CheckpointError, ConfigError
-from terrasieve.training.pool import Batch, PoolSampler
+from terrasieve.errors import CheckpointError, ConfigError, SampleError, TrainingError
+from terrasieve.training.pool import Batch, Batches, PoolSampler
 
 
 def _steps(sampler: PoolSampler, count: int) -> list[list[int]]:
@@ -103,3 +105,28 @@ def test_the_state_of_another_run_is_refused() -> None:
     state = PoolSampler(np.arange(9), 4, seed=0).snapshot()
     with pytest.raises(CheckpointError, match="batch_size 4"):
         PoolSampler(np.arange(9), 8, seed=0).restore(state)
+
+
+class _Bad(Dataset[Batch]):
+    """A reader of an archive whose first sample is bad, or which kills the process that it is in."""
+
+    def __init__(self, fatal: bool) -> None:
+        self.fatal = fatal
+
+    def __getitem__(self, batch: Batch) -> Batch:
+        if self.fatal:
+            os.kill(os.getpid(), signal.SIGKILL)
+        raise SampleError("a.tif has no band B04.")
+
+
+@pytest.mark.parametrize("workers", [0, pytest.param(1, marks=pytest.mark.slow)])
+def test_what_is_wrong_with_a_sample_is_said_as_it_is(workers: int) -> None:
+    batches = Batches(_Bad(fatal=False), PoolSampler(np.arange(4), 2, 0), workers)
+    with pytest.raises(SampleError, match=r"^a\.tif has no band B04\.$"):
+        next(batches)
+
+
+@pytest.mark.slow
+def test_a_killed_reader_process_is_named() -> None:
+    with pytest.raises(TrainingError, match="A reader process was killed"):
+        next(Batches(_Bad(fatal=True), PoolSampler(np.arange(4), 2, 0), 1))

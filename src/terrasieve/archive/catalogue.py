@@ -23,6 +23,7 @@ from terrasieve.archive.quality.suspicion import Suspicion, suspicions_path, wri
 from terrasieve.archive.source_state import files_state, source_state
 from terrasieve.archive.zarr_codecs import parse_metadata
 from terrasieve.errors import ArchiveError, SampleError, TooManyBadSamplesError
+from terrasieve.local_paths import local_path
 
 FORMAT = 1
 """Version of the metadata; catalogues of another one are refused."""
@@ -194,7 +195,7 @@ def read_catalogue(path: Path) -> Catalogue:
         ArchiveError: The file is no catalogue, or of a later format.
     """
     try:
-        table = pq.read_table(path)
+        table = pq.read_table(local_path(path))
         stored = parse_metadata((table.schema.metadata or {}).get(KEY.encode(), b"{}"), path)
     except (OSError, ValueError, pa.ArrowException, SampleError) as error:
         raise ArchiveError(f"{path} cannot be read as Parquet: {error}. Run terrasieve index again.") from error

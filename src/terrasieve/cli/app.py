@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,8 +13,9 @@ from rich.text import Text
 from terrasieve import __version__
 from terrasieve.archive.protocol import Archive
 from terrasieve.archive.quality.suspicion import Suspicion
+from terrasieve.cli.boundary import guarded
 from terrasieve.console import console
-from terrasieve.errors import ConfigError, TerrasieveError
+from terrasieve.errors import ConfigError
 
 app = typer.Typer(
     name="terrasieve",
@@ -28,12 +28,8 @@ app = typer.Typer(
 
 
 def main() -> None:
-    """Entry point: errors that the user can mend are printed without a traceback."""
-    try:
-        app()
-    except TerrasieveError as error:
-        console.print(Text.assemble((f"{type(error).__name__}:", "bold red"), f" {error}"), highlight=False)
-        sys.exit(1)
+    """Entry point: errors are printed without a traceback."""
+    guarded(app)
 
 
 def _show_version(wanted: bool) -> None:
@@ -113,6 +109,7 @@ Curate = Annotated[
         "the recipe's choice.",
     ),
 ]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what an earlier command wrote to --out.")]
 Device = Annotated[str, typer.Option(help="`auto`, `cpu`, `cuda` or `mps`.")]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -15,6 +16,7 @@ from terrasieve.cli.app import (
     Match,
     MaxBad,
     MaxNodata,
+    Overwrite,
     SensorOptions,
     Stride,
     Tile,
@@ -39,6 +41,7 @@ def index(
     layout: LayoutName = None,
     harmonise: Harmonise = False,
     stac: Annotated[Path | None, typer.Option(help="Also write the good samples as STAC items (GeoParquet).")] = None,
+    overwrite: Overwrite = False,
     workers: Workers = None,
 ) -> None:
     """Check every sample of an archive and write its catalogue.
@@ -59,21 +62,23 @@ def index(
     from terrasieve.archive.quality.limits import QualityLimits
     from terrasieve.archive.stac.publishing import write_stac_geoparquet
     from terrasieve.cli.app import resumable, tell
+    from terrasieve.outputs import hold_files
     from terrasieve.parallel import spare_cores
 
-    if said := say_layout(data, sensor, layout):
-        console.print(said, highlight=False, markup=False)
-    archive = open_named(data, sensor, tile, stride, match, layout)
-    readers = spare_cores() if workers is None else workers
-    if harmonise:
-        archive = _without_offset(archive, readers)
-    with resumable():
-        report = index_archive(archive, out, QualityLimits(max_nodata=max_nodata), max_bad=max_bad, workers=readers)
-    console.print(f"Indexed: {report.summary()}", highlight=False)
-    if stac is not None:
-        items = write_stac_geoparquet(read_catalogue(out).restrict(archive), stac)
-        console.print(f"STAC: {items.summary()}", highlight=False)
-    tell(report.suspicions or (), report.listed)
+    with hold_files((out,) if stac is None else (out, stac), (".parquet",), overwrite):
+        if said := say_layout(data, sensor, layout):
+            console.print(said, highlight=False, markup=False)
+        archive = open_named(data, sensor, tile, stride, match, layout)
+        readers = spare_cores() if workers is None else workers
+        if harmonise:
+            archive = _without_offset(archive, readers)
+        with resumable():
+            report = index_archive(archive, out, QualityLimits(max_nodata=max_nodata), max_bad=max_bad, workers=readers)
+        console.print(f"Indexed: {report.summary()}", highlight=False)
+        if stac is not None:
+            items = write_stac_geoparquet(read_catalogue(out).restrict(archive), stac)
+            console.print(f"STAC: {items.summary()}", highlight=False)
+        tell(report.suspicions or (), report.listed)
 
 
 @app.command()
@@ -84,6 +89,7 @@ def info(
     stride: Stride = None,
     match: Match = "stem",
     sheet: Annotated[Path | None, typer.Option(help="Also write a contact sheet (PNG).")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the contact sheet that is there.")] = False,
     layout: LayoutName = None,
 ) -> None:
     """Show what an archive holds: sensors, statistics, labels, extent, time.
@@ -98,12 +104,14 @@ def info(
     from rich.console import Console
 
     from terrasieve.archive.overview import contact_sheet, describe
+    from terrasieve.outputs import hold_file
 
-    archive = open_named(data, sensor, tile, stride, match, layout)
-    Console().print(describe(archive))
-    if sheet is not None:
-        contact_sheet(archive, sheet)
-        console.print(f"Contact sheet: {sheet}", highlight=False)
+    with nullcontext() if sheet is None else hold_file(sheet, (".png",), overwrite):
+        archive = open_named(data, sensor, tile, stride, match, layout)
+        Console().print(describe(archive))
+        if sheet is not None:
+            contact_sheet(archive, sheet)
+            console.print(f"Contact sheet: {sheet}", highlight=False)
 
 
 @app.command()
@@ -139,17 +147,19 @@ def pack(
     from terrasieve.archive.packed.packing import pack as pack_archive
     from terrasieve.archive.quality.limits import QualityLimits
     from terrasieve.cli.app import resumable, warn
+    from terrasieve.outputs import hold_folder
     from terrasieve.parallel import spare_cores
 
-    archive = open_named(data, sensor, tile, stride, match, layout)
-    readers = spare_cores() if workers is None else workers
-    if harmonise:
-        archive = _without_offset(archive, readers)
-    limits = QualityLimits(max_nodata=max_nodata)
-    with resumable():
-        report = pack_archive(
-            archive, out, compress=compress, max_bad=max_bad, limits=limits, overwrite=overwrite, workers=readers
-        )
+    with hold_folder(out):
+        archive = open_named(data, sensor, tile, stride, match, layout)
+        readers = spare_cores() if workers is None else workers
+        if harmonise:
+            archive = _without_offset(archive, readers)
+        limits = QualityLimits(max_nodata=max_nodata)
+        with resumable():
+            report = pack_archive(
+                archive, out, compress=compress, max_bad=max_bad, limits=limits, overwrite=overwrite, workers=readers
+            )
     did = "Already packed: nothing to do." if report.done_before else "Packed:"
     console.print(f"{did} {report.summary()} {report.bytes / 1e6:,.1f} MB", highlight=False)
     warn(report.suspicions)
@@ -190,6 +200,7 @@ def collocate(
     max_minutes: Annotated[
         float, typer.Option(min=0, help="Longest time between in minutes; the default is that of Monaldo (1988).")
     ] = 30.0,
+    overwrite: Overwrite = False,
 ) -> None:
     """Join values of altimeters, buoys or a reanalysis to the samples of an archive, by place and time.
 
@@ -205,9 +216,11 @@ def collocate(
     """
     from terrasieve.archive.collocation.nearest import collocate as join
     from terrasieve.archive.opening import open_archive
+    from terrasieve.outputs import hold_file
 
     names = [name.strip() for name in columns.split(",") if name.strip()]
-    report = join(open_archive(data), targets, names, out, max_km=max_km, max_minutes=max_minutes)
+    with hold_file(out, (".parquet",), overwrite):
+        report = join(open_archive(data), targets, names, out, max_km=max_km, max_minutes=max_minutes)
     console.print(f"Collocated: {report.summary()}", highlight=False)
 
 

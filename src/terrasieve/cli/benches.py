@@ -85,17 +85,19 @@ def bench_rs_byol(
     from terrasieve.bench.suites import rs_byol
     from terrasieve.demo.samples import real_samples
     from terrasieve.device import pick_device
+    from terrasieve.outputs import hold_folder
 
-    if small:
-        samples = real_samples(Path(data), seed=0)
-        run = [*small_runs(samples, out, range(seeds), device), *(run or [])]
-        archive, inputs, size = samples.labelled, inputs or list(samples.inputs), size or SIZE
-    else:
-        archive = open_archive(data)
-    on = pick_device(device)
-    epochs = scratch_epochs if scratch_epochs is not None else 10 if small else 30
-    plan = make_plan(archive, run or [], baseline or [], inputs or [], probe or [], size, epochs, on)
-    _show(rs_byol(plan, out, on))
+    with hold_folder(out):
+        if small:
+            samples = real_samples(Path(data), seed=0)
+            run = [*small_runs(samples, out, range(seeds), device), *(run or [])]
+            archive, inputs, size = samples.labelled, inputs or list(samples.inputs), size or SIZE
+        else:
+            archive = open_archive(data)
+        on = pick_device(device)
+        epochs = scratch_epochs if scratch_epochs is not None else 10 if small else 30
+        plan = make_plan(archive, run or [], baseline or [], inputs or [], probe or [], size, epochs, on)
+        _show(rs_byol(plan, out, on))
 
 
 @bench_app.command("oceansar")
@@ -127,10 +129,14 @@ def bench_oceansar(
     from terrasieve.bench.planning import make_plan
     from terrasieve.bench.suites import oceansar
     from terrasieve.device import pick_device
+    from terrasieve.outputs import hold_folder
 
-    on = pick_device(device)
-    plan = make_plan(open_archive(data), run or [], baseline or [], inputs or [], probe or [], size, scratch_epochs, on)
-    _show(oceansar(plan, target or ["label"], out, on))
+    with hold_folder(out):
+        on = pick_device(device)
+        plan = make_plan(
+            open_archive(data), run or [], baseline or [], inputs or [], probe or [], size, scratch_epochs, on
+        )
+        _show(oceansar(plan, target or ["label"], out, on))
 
 
 def _show(result: BenchResult) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -10,6 +11,7 @@ import typer
 from terrasieve.cli.app import (
     Device,
     Match,
+    Overwrite,
     ProbedInputs,
     RunPath,
     SensorOptions,
@@ -41,7 +43,8 @@ def embed(
         ),
     ] = "encoder",
     size: Size = None,
-    batch_size: Annotated[int, typer.Option(help="Samples per forward pass.")] = 256,
+    batch_size: Annotated[int, typer.Option(min=1, help="Samples per forward pass.")] = 256,
+    overwrite: Overwrite = False,
     device: Device = "auto",
 ) -> None:
     """Embed an archive: one vector a sample, with ids, geometry, time and provenance.
@@ -64,28 +67,32 @@ def embed(
     from terrasieve.embeddings.embedding_file import write_collection
     from terrasieve.embeddings.stream import calibrated_encoders
     from terrasieve.models.export import load_encoder
+    from terrasieve.outputs import hold_file
     from terrasieve.probes.results import default_rows, input_row
 
-    encoder, card = load_encoder(run)
-    archive = open_archive(data)
-    rows = [input_row(EncoderInput.parse(one), archive.sensors, encoder.channels) for one in inputs or []]
-    rows = rows or [default_rows(archive.sensors, encoder.channels)[0]]
-    members = list(dict.fromkeys(member for row in rows for member in row.members))
-    console.print(
-        f"Inputs: {', '.join(map(str, members))}; standardised by the {statistics}'s statistics", highlight=False
-    )
-    encoder = encoder.to(pick_device(device))
-    settings = EmbedSettings(size=size, batch_size=batch_size)
-    normaliser = normaliser_for(statistics, card, archive, members)
-    shown = (archive, members, normaliser, settings)
-    with resumable():
-        written = write_embeddings(
-            out,
-            calibrated_encoders(encoder, *shown, np.arange(len(archive)), 0) if statistics == "archive" else encoder,
-            card,
-            *shown,
+    with hold_file(out, (".parquet",), overwrite):
+        encoder, card = load_encoder(run)
+        archive = open_archive(data)
+        rows = [input_row(EncoderInput.parse(one), archive.sensors, encoder.channels) for one in inputs or []]
+        rows = rows or [default_rows(archive.sensors, encoder.channels)[0]]
+        members = list(dict.fromkeys(member for row in rows for member in row.members))
+        console.print(
+            f"Inputs: {', '.join(map(str, members))}; standardised by the {statistics}'s statistics", highlight=False
         )
-    console.print(f"Embeddings: {written}  STAC: {write_collection(written)}", highlight=False)
+        encoder = encoder.to(pick_device(device))
+        settings = EmbedSettings(size=size, batch_size=batch_size)
+        normaliser = normaliser_for(statistics, card, archive, members)
+        shown = (archive, members, normaliser, settings)
+        with resumable():
+            written = write_embeddings(
+                out,
+                calibrated_encoders(encoder, *shown, np.arange(len(archive)), 0)
+                if statistics == "archive"
+                else encoder,
+                card,
+                *shown,
+            )
+        console.print(f"Embeddings: {written}  STAC: {write_collection(written)}", highlight=False)
 
 
 @app.command()
@@ -122,6 +129,7 @@ def probe(
         int, typer.Option(help="Seed of the random-initialisation floor, and of splits that are not published.")
     ] = 0,
     out: Annotated[Path | None, typer.Option(help="Folder for the results and the report; the run folder.")] = None,
+    overwrite: Overwrite = False,
     device: Device = "auto",
 ) -> None:
     """Probe a frozen encoder on a labelled archive, beside the floors it has to beat, and write a report.
@@ -143,31 +151,33 @@ def probe(
     from terrasieve.device import pick_device
     from terrasieve.embeddings import EmbedSettings, EncoderInput
     from terrasieve.models.export import load_encoder
+    from terrasieve.outputs import hold_file
     from terrasieve.probes.finetune import EndToEndSettings
     from terrasieve.probes.row_tables import score_tables
     from terrasieve.probing import ProbePlan, probe_run
     from terrasieve.report.page import write_report
     from terrasieve.runs import RunFolder
 
-    encoder, card = load_encoder(run)
     folder = out or run
-    plan = ProbePlan(
-        inputs=tuple(EncoderInput.parse(one) for one in inputs or ()),
-        probes=tuple(probes or ()),
-        targets=tuple(target or ("label",)),
-        train_shares=tuple(train_share or (1.0,)),
-        baselines=tuple(baseline or ()),
-        fine_tune=EndToEndSettings(epochs=fine_tune) if fine_tune else None,
-        settings=EmbedSettings(size=size),
-        split_column=split_column,
-        seed=seed,
-    )
-    archive = open_archive(data)
-    warn(suspicions_of(archive))
-    rows = probe_run(encoder.to(pick_device(device)), card, archive, folder, plan)
-    Console().print(*score_tables(rows))
-    report = write_report([folder], RunFolder(folder).report)
-    console.print(f"Written: {folder / 'probe.json'}, {folder / 'probe.csv'}, {report}", highlight=False)
+    with hold_file(RunFolder(folder).probe, (".json",), overwrite or out is None):
+        encoder, card = load_encoder(run)
+        plan = ProbePlan(
+            inputs=tuple(EncoderInput.parse(one) for one in inputs or ()),
+            probes=tuple(probes or ()),
+            targets=tuple(target or ("label",)),
+            train_shares=tuple(train_share or (1.0,)),
+            baselines=tuple(baseline or ()),
+            fine_tune=EndToEndSettings(epochs=fine_tune) if fine_tune else None,
+            settings=EmbedSettings(size=size),
+            split_column=split_column,
+            seed=seed,
+        )
+        archive = open_archive(data)
+        warn(suspicions_of(archive))
+        rows = probe_run(encoder.to(pick_device(device)), card, archive, folder, plan)
+        Console().print(*score_tables(rows))
+        report = write_report([folder], RunFolder(folder).report)
+        console.print(f"Written: {folder / 'probe.json'}, {folder / 'probe.csv'}, {report}", highlight=False)
 
 
 @app.command()
@@ -192,6 +202,7 @@ def segment(
     size: Size = None,
     seed: Annotated[int, typer.Option(help="Of the untrained network and of everything drawn.")] = 0,
     out: Annotated[Path | None, typer.Option(help="Folder for the results and the report; RUN/segment.")] = None,
+    overwrite: Overwrite = False,
     device: Device = "auto",
 ) -> None:
     """Probe a frozen encoder on a map of classes, with whole sites held out, beside the floors it has to beat.
@@ -209,38 +220,40 @@ def segment(
     from terrasieve.device import pick_device
     from terrasieve.embeddings import EmbedSettings, EncoderInput
     from terrasieve.models.export import load_encoder
+    from terrasieve.outputs import hold_file
     from terrasieve.probes.row_tables import score_tables, write_csv, write_json
     from terrasieve.probes.segmentation.segment import segment as run_segmentation
     from terrasieve.probes.segmentation.segment import segmentation_probes_named
     from terrasieve.report.page import write_report
     from terrasieve.runs import RunFolder
 
-    encoder, card = load_encoder(run)
-    rows = run_segmentation(
-        encoder.to(pick_device(device)),
-        card,
-        open_named(data, sensor, tile, stride, match),
-        labels,
-        [EncoderInput.parse(one) for one in inputs] if inputs else None,
-        segmentation_probes_named(probes or (), seed),
-        group,
-        ignore or (),
-        EmbedSettings(size=size),
-        seed,
-    )
-    Console().print(*score_tables(rows))
     folder = out or RunFolder(run).segmentation.path
-    folder.mkdir(parents=True, exist_ok=True)
-    write_json(rows, RunFolder(folder).probe)
-    write_csv(rows, RunFolder(folder).probe_table)
-    page = write_report([folder], RunFolder(folder).report)
-    console.print(f"Written: {folder / 'probe.json'}, {folder / 'probe.csv'}, {page}", highlight=False)
+    with hold_file(RunFolder(folder).probe, (".json",), overwrite or out is None):
+        encoder, card = load_encoder(run)
+        rows = run_segmentation(
+            encoder.to(pick_device(device)),
+            card,
+            open_named(data, sensor, tile, stride, match),
+            labels,
+            [EncoderInput.parse(one) for one in inputs] if inputs else None,
+            segmentation_probes_named(probes or (), seed),
+            group,
+            ignore or (),
+            EmbedSettings(size=size),
+            seed,
+        )
+        Console().print(*score_tables(rows))
+        write_json(rows, RunFolder(folder).probe)
+        write_csv(rows, RunFolder(folder).probe_table)
+        page = write_report([folder], RunFolder(folder).report)
+        console.print(f"Written: {folder / 'probe.json'}, {folder / 'probe.csv'}, {page}", highlight=False)
 
 
 @app.command()
 def report(
     runs: Annotated[list[Path], typer.Argument(help="Run folders; several are set side by side.")],
     out: Annotated[Path | None, typer.Option("--out", "-o", help="The page; report.html in the first folder.")] = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Write one self-contained page about one run or several: scores, curves, curation, what the model looks at.
 
@@ -253,10 +266,13 @@ def report(
     terrasieve report runs/first runs/second --out comparison.html
     ```
     """
+    from terrasieve.outputs import hold_file
     from terrasieve.report.page import write_report
     from terrasieve.runs import RunFolder
 
-    page = write_report(runs, out or RunFolder(runs[0]).report)
+    page = out or RunFolder(runs[0]).report
+    with hold_file(page, (".html", ".htm"), overwrite or out is None):
+        write_report(runs, page)
     console.print(f"Report: {page}", highlight=False)
 
 
@@ -267,6 +283,7 @@ def card(
     license: Annotated[
         str, typer.Option(help="Identifier of the licence that you give the weights, e.g. `apache-2.0`.")
     ] = "other",
+    overwrite: Overwrite = False,
 ) -> None:
     """Write a model card (a README for Hugging Face) with data, bands, units, protocol and results.
 
@@ -276,6 +293,8 @@ def card(
     terrasieve card runs/first --license apache-2.0
     ```
     """
+    from terrasieve.outputs import hold_file
     from terrasieve.report.card import write_card
 
-    console.print(f"Model card: {write_card(run, out, license)}", highlight=False)
+    with nullcontext() if out is None else hold_file(out, (".md",), overwrite):
+        console.print(f"Model card: {write_card(run, out, license)}", highlight=False)

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from terrasieve.cli.app import Curate, Device, Settings, app
+from terrasieve.cli.app import Curate, Device, Overwrite, Settings, app
 from terrasieve.console import console
 from terrasieve.errors import ConfigError
 
@@ -137,7 +137,7 @@ def curate(
         typer.Argument(help="Vectors of any model: GeoParquet with a column `embedding`, or .npy of shape (n, d)."),
     ],
     out: Annotated[Path, typer.Option("--out", "-o", help="The selection to write (Parquet).")],
-    keep: Annotated[float, typer.Option(help="Share of the samples to keep, or their number where above 1.")] = 0.1,
+    keep: Annotated[float, typer.Option(help="Share of the samples to keep, or, above 1, how many.")] = 0.1,
     curator: Annotated[
         str,
         typer.Option(
@@ -150,6 +150,7 @@ def curate(
         typer.Option("--set", help="Change a setting of the curator, e.g. `--set diversity=0.5`; repeatable."),
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of everything.")] = 0,
+    overwrite: Overwrite = False,
     device: Device = "auto",
 ) -> None:
     """Choose the samples worth training on from an archive that is already embedded.
@@ -171,8 +172,10 @@ def curate(
     from terrasieve.curate import curate as run
     from terrasieve.curate import result_table
     from terrasieve.device import pick_device
+    from terrasieve.outputs import hold_file
 
-    result = run(vectors, out, load_curator(curator, settings or []), keep, seed, str(pick_device(device)))
+    with hold_file(out, (".parquet",), overwrite):
+        result = run(vectors, out, load_curator(curator, settings or []), keep, seed, str(pick_device(device)))
     Console().print(result_table(result))
     console.print(f"Selection: {out}", highlight=False)
 
@@ -214,25 +217,28 @@ def demo(
     from rich.console import Console
 
     from terrasieve.demo.end_to_end import run_demo, run_ocean_demo
+    from terrasieve.outputs import hold_folder
 
     if ocean:
         for name in ("data", "method"):
             # TERRASIEVE_DATA may be set for other demos.
             if (source := context.get_parameter_source(name)) is not None and source.name == "COMMANDLINE":
                 raise ConfigError(f"--ocean brings data and method of its own; leave --{name} out.")
-        made = run_ocean_demo(
-            out, overwrite=overwrite, seed=seed, device=device, curate=curate or "dynamic", settings=settings or []
-        )
+        with hold_folder(out):
+            made = run_ocean_demo(
+                out, overwrite=overwrite, seed=seed, device=device, curate=curate or "dynamic", settings=settings or []
+            )
         Console().print(made)
         return
-    made = run_demo(
-        data,
-        out,
-        overwrite=overwrite,
-        seed=seed,
-        device=device,
-        method=method,
-        curate=curate,
-        settings=settings or [],
-    )
+    with hold_folder(out):
+        made = run_demo(
+            data,
+            out,
+            overwrite=overwrite,
+            seed=seed,
+            device=device,
+            method=method,
+            curate=curate,
+            settings=settings or [],
+        )
     Console().print(made)

@@ -62,14 +62,18 @@ def wv_ingest(
     from terrasieve.archive.layouts.wave_mode import WaveModeArchive, WaveModeSpec
     from terrasieve.archive.wave_mode.ingest import ingest
     from terrasieve.cli.app import resumable, warn
+    from terrasieve.outputs import hold_folder
     from terrasieve.parallel import spare_cores
 
-    archive = WaveModeArchive(
-        WaveModeSpec(root=folder, polarisation=polarisation, size=size, spacing=spacing, noise=noise, detrend=detrend)
-    )
-    readers = spare_cores() if workers is None else workers
-    with resumable():
-        report = ingest(archive, out, compress=compress, max_bad=max_bad, overwrite=overwrite, workers=readers)
+    with hold_folder(out):
+        archive = WaveModeArchive(
+            WaveModeSpec(
+                root=folder, polarisation=polarisation, size=size, spacing=spacing, noise=noise, detrend=detrend
+            )
+        )
+        readers = spare_cores() if workers is None else workers
+        with resumable():
+            report = ingest(archive, out, compress=compress, max_bad=max_bad, overwrite=overwrite, workers=readers)
     did = "Already packed: nothing to do." if report.packed.done_before else "Packed:"
     console.print(f"{did} {report.summary()}", highlight=False)
     warn(report.packed.suspicions)

@@ -31,6 +31,7 @@ from terrasieve.embeddings.inputs import EncoderInput, resolve_inputs
 from terrasieve.embeddings.stream import EmbedSettings, device_of, embed_batches
 from terrasieve.embeddings.table import provenance, sample_columns
 from terrasieve.errors import ArchiveError, ConfigError
+from terrasieve.local_paths import local_path
 from terrasieve.models.backbone import Encoder
 from terrasieve.models.export import EncoderCard
 from terrasieve.views.render import Normaliser
@@ -105,7 +106,7 @@ def write_embeddings(
     while group := list(islice(shown, per_part)):
         rows = np.concatenate([rows for rows, _ in group])
         parts.append(samples.take(pa.array(rows)), np.concatenate([vectors for _, vectors in group]))
-    schema = pq.read_schema(parts.paths()[0])
+    schema = pq.read_schema(local_path(parts.paths()[0]))
     dimensions = schema.field("embedding").type.list_size
     parts.merge(with_metadata(schema, {"emb": {**facts, "emb:dimensions": dimensions}}))
     return parts.target
@@ -219,7 +220,7 @@ class Parts:
             pq.ParquetWriter(partial, schema, compression="zstd", use_dictionary=False) as writer,
         ):
             for path in track(self.paths(), "merge parts", total=len(self.paths())):
-                writer.write_table(pq.read_table(path).cast(schema))
+                writer.write_table(pq.read_table(local_path(path)).cast(schema))
         shutil.rmtree(self.folder)
 
     def _path(self, number: int) -> Path:
@@ -247,9 +248,9 @@ def embedding_collection(path: Path, licence: str = "other") -> dict[str, Any]:
         ArchiveError: The file does not exist, is damaged or holds no embeddings.
     """
     try:
-        facts = json.loads((pq.read_schema(path).metadata or {})[b"emb"])
-        table = pq.read_table(path, columns=["geometry", "time"])
-        vectors = pq.read_schema(path).field("embedding").type
+        facts = json.loads((pq.read_schema(local_path(path)).metadata or {})[b"emb"])
+        table = pq.read_table(local_path(path), columns=["geometry", "time"])
+        vectors = pq.read_schema(local_path(path)).field("embedding").type
     except (OSError, KeyError, ValueError) as error:
         raise ArchiveError(f"{path} holds no embeddings: {error!r}. Write it with `terrasieve embed`.") from error
     model, source = facts["emb:model"], facts["emb:source-data"]

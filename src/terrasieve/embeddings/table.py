@@ -19,6 +19,7 @@ from terrasieve.archive.protocol import Archive
 from terrasieve.embeddings.inputs import EncoderInput, resolve_inputs
 from terrasieve.embeddings.stream import EmbedSettings, device_of, embed_vectors
 from terrasieve.errors import ArchiveError
+from terrasieve.local_paths import local_path
 from terrasieve.models.backbone import Encoder
 from terrasieve.models.export import EncoderCard
 from terrasieve.views.render import Normaliser
@@ -92,7 +93,7 @@ def read_embeddings(path: str | Path) -> EmbeddingTable:
         ArchiveError: The file does not exist, is damaged or holds no embeddings.
     """
     try:
-        table = pq.read_table(path)
+        table = pq.read_table(local_path(path))
     except (OSError, pa.ArrowInvalid) as error:
         raise ArchiveError(f"{path} cannot be read as Parquet: {error}. Write it with `terrasieve embed`.") from error
     metadata = table.schema.metadata or {}

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from terrasieve.console import track
 from terrasieve.embeddings.inputs import join
 from terrasieve.errors import CurationError
+from terrasieve.local_paths import local_path
 
 VECTORS = ("embedding", "embeddings")
 """Columns that hold vectors: ours, Major TOM's and Earth Index's; Clay's."""
@@ -54,7 +55,7 @@ def open_vectors(path: Path, scratch: Path) -> VectorFile:
     if path.suffix == ".npy":
         return VectorFile(_mapped(path))
     try:
-        with pq.ParquetFile(path) as file:
+        with pq.ParquetFile(local_path(path)) as file:
             return _unrolled(path, file, scratch)
     except (OSError, pa.ArrowInvalid) as error:
         raise CurationError(

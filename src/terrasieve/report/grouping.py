@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from terrasieve.errors import ArchiveError
+from terrasieve.local_paths import local_path
 from terrasieve.probes.metrics import METRIC_INFO, Task
 from terrasieve.probes.results import ProbeRow
 from terrasieve.probes.row_tables import HEADLINES, Line, best, interval_text, lines_of, shown, subject_of
@@ -57,7 +58,7 @@ def read_predictions(path: Path) -> Predictions:
     if not path.is_file():
         return Predictions()
     try:
-        frame = pq.read_table(path, columns=_NEEDED).to_pandas()
+        frame = pq.read_table(local_path(path), columns=_NEEDED).to_pandas()
     except (OSError, pa.ArrowInvalid, KeyError) as error:
         raise ArchiveError(f"{path} holds no predictions of this version: {error}. Probe the run again.") from error
     frame["correct"] = frame["truth"].astype(str) == frame["predicted"].astype(str)

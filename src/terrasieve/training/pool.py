@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from terrasieve.archive.protocol import Archive
-from terrasieve.errors import CheckpointError, ConfigError
+from terrasieve.errors import CheckpointError, ConfigError, TerrasieveError, TrainingError
 from terrasieve.streams import Stream, generator
 from terrasieve.training.checkpoints import Snapshot
 from terrasieve.views.places import Places
@@ -223,7 +223,7 @@ class Batches:
 
     def __init__(self, reader: ViewReader, sampler: PoolSampler, workers: int) -> None:
         self._loader = DataLoader(
-            reader,
+            _SayingErrors(reader),
             sampler=sampler,
             batch_size=None,
             num_workers=workers,
@@ -233,19 +233,48 @@ class Batches:
             # would draw once more than an uninterrupted one.
             generator=torch.Generator(),
         )
-        self._stream: Iterator[list[RawView]] | None = None
+        self._stream: Iterator[list[RawView] | TerrasieveError] | None = None
 
     def restart(self) -> None:
         """Begin again at the sampler's position, dropping what was read ahead."""
         self._stream = None
 
     def __next__(self) -> list[RawView]:
-        """Raw views of the next step; reading begins when they are first asked for."""
+        """Raw views of the next step; reading begins when they are first asked for.
+
+        Raises:
+            TerrasieveError: A sample cannot be read.
+            TrainingError: A reader process was killed.
+        """
         if self._stream is None:
             self._stream = iter(self._loader)
-        return next(self._stream)
+        try:
+            item = next(self._stream)
+        except RuntimeError as error:
+            if "DataLoader worker" not in str(error):
+                raise
+            raise TrainingError(
+                "A reader process was killed, most often because memory ran out. Go on from the last checkpoint with "
+                "--resume, and with fewer train.workers."
+            ) from error
+        if isinstance(item, TerrasieveError):
+            raise item
+        return item
 
 
-def _as_it_is(item: list[RawView]) -> list[RawView]:
+class _SayingErrors(Dataset[list[RawView] | TerrasieveError]):
+    """A reader that gives what is wrong as its answer: a loader would pass on a raised error as a traceback in text."""
+
+    def __init__(self, reader: ViewReader) -> None:
+        self.reader = reader
+
+    def __getitem__(self, batch: Batch) -> list[RawView] | TerrasieveError:
+        try:
+            return self.reader[batch]
+        except TerrasieveError as error:
+            return error
+
+
+def _as_it_is(item: list[RawView] | TerrasieveError) -> list[RawView] | TerrasieveError:
     # Worker processes are sent this by name, which a lambda has not.
     return item

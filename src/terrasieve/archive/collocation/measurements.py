@@ -20,6 +20,7 @@ from terrasieve.archive.collocation.grids import is_grid, near_cells
 from terrasieve.archive.collocation.points import Points, Reach
 from terrasieve.archive.readers.hdf5 import refuse_indirection, require_h5py
 from terrasieve.errors import ArchiveError, SampleError, nearest
+from terrasieve.local_paths import local_path
 
 NAMES: Mapping[str, tuple[str, ...]] = {
     "time": ("time", "datetime", "timestamp", "valid_time"),
@@ -87,7 +88,7 @@ def read_targets(path: Path, columns: Sequence[str], reach: Reach) -> Targets:
 def _read_table(path: Path) -> pa.Table:
     try:
         if path.suffix.lower() == ".parquet":
-            return pq.read_table(path)
+            return pq.read_table(local_path(path))
         with csv.open_csv(path) as reader:
             # As text, which is parsed below in one way: Arrow would infer dates, or times with or without a zone.
             times = [name for name in reader.schema.names if name.lower() in NAMES["time"]]

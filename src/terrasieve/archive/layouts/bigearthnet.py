@@ -25,6 +25,7 @@ from terrasieve.archive.quality.limits import Problem, Rejection
 from terrasieve.archive.readers.patch_reader import BandsReader
 from terrasieve.console import track_many
 from terrasieve.errors import ArchiveError
+from terrasieve.local_paths import local_path
 from terrasieve.sensors import SENSORS
 
 SIZE = (120, 120)
@@ -178,7 +179,7 @@ def _band_file(folder: str, address: str, band: str) -> str:
 def _from_metadata(root: Path) -> list[_Patch]:
     path = root / METADATA
     try:
-        rows = pq.read_table(path).select(_COLUMNS.names).cast(_COLUMNS).to_pylist()
+        rows = pq.read_table(local_path(path)).select(_COLUMNS.names).cast(_COLUMNS).to_pylist()
     except (OSError, pa.ArrowException, KeyError, ValueError) as error:
         raise ArchiveError(f"{path} is not BigEarthNet's metadata: {error}. Fetch it again.") from error
     if unknown := {row["split"] for row in rows} - set(SPLITS):

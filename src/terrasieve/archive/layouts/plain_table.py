@@ -27,6 +27,7 @@ from terrasieve.archive.quality.limits import Problem, Rejection
 from terrasieve.archive.readers.images import SUFFIXES, SuffixReader
 from terrasieve.console import track_many
 from terrasieve.errors import ArchiveError, ConfigError
+from terrasieve.local_paths import local_path
 from terrasieve.sensors import SENSORS, Sensor, load_sensor
 
 SPLITS = {"train": "train", "val": "val", "validation": "val", "test": "test"}
@@ -120,7 +121,7 @@ def is_table(path: Path) -> bool:
     if path.suffix != ".parquet" or not path.is_file():
         return path.suffix == ".csv" and path.is_file()
     try:
-        names = pq.read_schema(path).names
+        names = pq.read_schema(local_path(path)).names
     except (OSError, pa.ArrowException):
         return False
     return "id" in names and any(name == "path" or name.startswith("path:") for name in names)
@@ -152,7 +153,7 @@ def _read(path: Path) -> pa.Table:
     if not path.is_file():
         raise ArchiveError(f"{path} does not exist; name a .csv or .parquet file.")
     try:
-        table = pq.read_table(path) if path.suffix == ".parquet" else _read_csv(path)
+        table = pq.read_table(local_path(path)) if path.suffix == ".parquet" else _read_csv(path)
     except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
         raise ArchiveError(f"{path} cannot be read as a table: {error}. Write it again.") from error
     # Columns that a table of an archive gets from elsewhere.

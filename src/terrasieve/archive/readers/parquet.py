@@ -21,6 +21,7 @@ from terrasieve.archive.quality.limits import FlawError, Problem
 from terrasieve.archive.readers.geotiff import Header, cut, header_of
 from terrasieve.archive.readers.handles import Handles, reading
 from terrasieve.archive.readers.patch_reader import check_size, native_sizes, split_item_address
+from terrasieve.local_paths import local_path
 from terrasieve.sensors import Sensor
 
 _OPEN_FILES = 8
@@ -120,7 +121,7 @@ def open_parquet(path: Path) -> pq.ParquetFile:
         SampleError: The file is absent, truncated or not Parquet.
     """
     with reading(path, FAILURES):
-        return pq.ParquetFile(path)
+        return pq.ParquetFile(local_path(path))
 
 
 _open_files: Handles[Path, pq.ParquetFile] = Handles(open_parquet, _OPEN_FILES, FAILURES)

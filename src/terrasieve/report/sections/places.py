@@ -15,6 +15,7 @@ import shapely
 from numpy.typing import NDArray
 
 from terrasieve.errors import ArchiveError
+from terrasieve.local_paths import local_path
 from terrasieve.report.charts import ACCENT, FAINT, Chart, Trace, axis, class_marker, finite, plain
 from terrasieve.report.run import Run
 from terrasieve.streams import Stream, generator
@@ -78,8 +79,8 @@ def places(key: str, run: Run, most: int = MOST_POINTS) -> Places | None:
 
 def _read(path: Path, wanted: Sequence[str]) -> pa.Table:
     try:
-        present = [name for name in wanted if name in pq.read_schema(path).names]
-        return pq.read_table(path, columns=present)
+        present = [name for name in wanted if name in pq.read_schema(local_path(path)).names]
+        return pq.read_table(local_path(path), columns=present)
     except (OSError, pa.ArrowInvalid) as error:
         raise ArchiveError(f"{path} cannot be read as Parquet: {error}. Write it again, or move it away.") from error
 
