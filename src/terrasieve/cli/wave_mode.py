@@ -58,7 +58,7 @@ def wv_ingest(
     """
     from terrasieve.archive.layouts.wave_mode import WaveModeArchive, WaveModeSpec
     from terrasieve.archive.wave_mode.ingest import ingest
-    from terrasieve.cli.app import resumable, warn
+    from terrasieve.cli.app import resumable, say_not_taken, warn
     from terrasieve.parallel import spare_cores
 
     archive = WaveModeArchive(
@@ -69,3 +69,4 @@ def wv_ingest(
         report = ingest(archive, out, compress=compress, max_bad=max_bad, workers=readers)
     console.print(f"Packed: {report.summary()}", highlight=False)
     warn(report.packed.suspicions)
+    say_not_taken(archive, by_options=False)
