@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from terrasieve.archive.patches import class_folders
-from terrasieve.archive.patches.class_folders import find_class_folders, walk
+from terrasieve.archive.patches.class_folders import find_class_folders, likely_folders
 
 
 def test_class_folders_are_found_six_levels_down_and_no_further(tmp_path: Path) -> None:
@@ -22,4 +22,4 @@ def test_a_folder_of_patches_is_not_entered(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(class_folders, "CROWDED", 3)
     for number in range(4):
         (tmp_path / "patches" / str(number) / "inner").mkdir(parents=True)
-    assert list(walk(tmp_path, 3)) == [tmp_path, tmp_path / "patches"]
+    assert list(likely_folders(tmp_path, ())) == [tmp_path, tmp_path / "patches"]

@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from terrasieve.archive.folders import NotTaken
 from terrasieve.archive.quality.limits import FlawError, Problem, Rejection
 from terrasieve.archive.quality.suspicion import Suspicion
 from terrasieve.errors import ArchiveError, BandError, nearest
@@ -58,6 +59,10 @@ class Archive(Protocol):
     @property
     def rejected(self) -> tuple[Rejection, ...]:
         """What was found on opening and is not among the samples, with the reasons."""
+
+    @property
+    def not_taken(self) -> NotTaken:
+        """What lies among the archive's files and is neither among the samples nor rejected."""
 
     @property
     def suspicions(self) -> tuple[Suspicion, ...] | None:
@@ -159,6 +164,11 @@ class BaseArchive(ABC):
     def spec(self) -> Spec:
         """See ``Archive.spec``."""
         raise ArchiveError(f"{type(self).__name__} cannot say how it is opened; a catalogue of it could not be used.")
+
+    @property
+    def not_taken(self) -> NotTaken:
+        """See ``Archive.not_taken``; nothing, where nobody counts it."""
+        return NotTaken()
 
     @abstractmethod
     def table(self) -> pa.Table:
@@ -281,6 +291,11 @@ class WrapperArchive(BaseArchive):
     def spec(self) -> Spec:
         """That of the archive within; see ``Archive.spec``."""
         return self.archive.spec
+
+    @property
+    def not_taken(self) -> NotTaken:
+        """That of the archive within; see ``Archive.not_taken``."""
+        return self.archive.not_taken
 
     def __len__(self) -> int:
         return len(self.archive)

@@ -81,6 +81,14 @@ Stride = Annotated[int | None, typer.Option(help="For a folder of scenes: pixels
 Match = Annotated[
     Literal["stem", "geometry"], typer.Option(help="For a folder of scenes: how files of several sensors are paired.")
 ]
+EdgeRule = Annotated[
+    Literal["drop", "overlap"],
+    typer.Option(
+        "--edge",
+        help="For a folder of scenes: `drop` leaves out what no whole tile covers at the far edges, `overlap` covers "
+        "it with a last tile.",
+    ),
+]
 MaxBad = Annotated[float, typer.Option(help="Stop when more than this share of samples is quarantined.")]
 MaxNodata = Annotated[float, typer.Option(help="Quarantine a sample when more than this share of a band is missing.")]
 RunPath = Annotated[Path, typer.Argument(help="A run folder, or a folder with encoder.safetensors.")]
@@ -120,6 +128,7 @@ def open_named(
     stride: int | None,
     match: Literal["stem", "geometry"],
     layout: str | None = None,
+    edge: Literal["drop", "overlap"] = "drop",
 ) -> Archive:
     """An archive by its name, or a folder of scenes by its sensors; options as of ``terrasieve pack``.
 
@@ -134,7 +143,7 @@ def open_named(
     if sensors and layout:
         raise ConfigError(f"--sensor is for a folder of scenes, --layout {layout} says it is none; leave one out.")
     if sensors:
-        return open_archive(scenes_spec_from_options(Path(data), sensors, tile, stride, match))
+        return open_archive(scenes_spec_from_options(Path(data), sensors, tile, stride, match, edge))
     return open_archive(data, layout=layout)
 
 
@@ -185,6 +194,17 @@ def tell(suspicions: Sequence[Suspicion], listed: Path) -> None:
         console.print(Text(f"    for example  {one.example}{where}"))
         console.print(Text(f"    seen         {one.seen}"))
         console.print(Text(f"    mend         {one.mend}"))
+
+
+def say_not_taken(archive: Archive, by_options: bool) -> None:
+    """Print what lies among the archive's files and is none of its samples; nothing where there is no such thing.
+
+    Args:
+        archive: The archive as it was opened.
+        by_options: Whether options described it, rather than a file or a data set's folder.
+    """
+    if line := archive.not_taken.line("--edge overlap" if by_options else "edge: overlap in its description"):
+        console.print(Text(line, style="yellow"))
 
 
 def warn(suspicions: Sequence[Suspicion]) -> None:

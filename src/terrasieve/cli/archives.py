@@ -11,6 +11,7 @@ import typer
 from terrasieve.archive.protocol import Archive
 from terrasieve.cli.app import (
     Data,
+    EdgeRule,
     Harmonise,
     LayoutName,
     Match,
@@ -36,6 +37,7 @@ def index(
     tile: Tile = 64,
     stride: Stride = None,
     match: Match = "stem",
+    edge: EdgeRule = "drop",
     max_bad: MaxBad = 0.01,
     max_nodata: MaxNodata = 0.05,
     layout: LayoutName = None,
@@ -61,14 +63,14 @@ def index(
     from terrasieve.archive.catalogue import index_archive, read_catalogue
     from terrasieve.archive.quality.limits import QualityLimits
     from terrasieve.archive.stac.publishing import write_stac_geoparquet
-    from terrasieve.cli.app import resumable, tell
+    from terrasieve.cli.app import resumable, say_not_taken, tell
     from terrasieve.outputs import hold_files
     from terrasieve.parallel import spare_cores
 
     with hold_files((out,) if stac is None else (out, stac), (".parquet",), overwrite):
         if said := say_layout(data, sensor, layout):
             console.print(said, highlight=False, markup=False)
-        archive = open_named(data, sensor, tile, stride, match, layout)
+        archive = open_named(data, sensor, tile, stride, match, layout, edge)
         readers = spare_cores() if workers is None else workers
         if harmonise:
             archive = _without_offset(archive, readers)
@@ -79,6 +81,7 @@ def index(
             items = write_stac_geoparquet(read_catalogue(out).restrict(archive), stac)
             console.print(f"STAC: {items.summary()}", highlight=False)
         tell(report.suspicions or (), report.listed)
+    say_not_taken(archive, bool(sensor))
 
 
 @app.command()
@@ -88,6 +91,7 @@ def info(
     tile: Tile = 64,
     stride: Stride = None,
     match: Match = "stem",
+    edge: EdgeRule = "drop",
     sheet: Annotated[Path | None, typer.Option(help="Also write a contact sheet (PNG).")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the contact sheet that is there.")] = False,
     layout: LayoutName = None,
@@ -104,14 +108,16 @@ def info(
     from rich.console import Console
 
     from terrasieve.archive.overview import contact_sheet, describe
+    from terrasieve.cli.app import say_not_taken
     from terrasieve.outputs import hold_file
 
     with nullcontext() if sheet is None else hold_file(sheet, (".png",), overwrite):
-        archive = open_named(data, sensor, tile, stride, match, layout)
+        archive = open_named(data, sensor, tile, stride, match, layout, edge)
         Console().print(describe(archive))
         if sheet is not None:
             contact_sheet(archive, sheet)
             console.print(f"Contact sheet: {sheet}", highlight=False)
+    say_not_taken(archive, bool(sensor))
 
 
 @app.command()
@@ -122,6 +128,7 @@ def pack(
     tile: Tile = 64,
     stride: Stride = None,
     match: Match = "stem",
+    edge: EdgeRule = "drop",
     compress: Annotated[bool, typer.Option("--compress", help="Compress, for storage and remote reading.")] = False,
     max_bad: MaxBad = 0.01,
     max_nodata: MaxNodata = 0.05,
@@ -146,12 +153,12 @@ def pack(
     """
     from terrasieve.archive.packed.packing import pack as pack_archive
     from terrasieve.archive.quality.limits import QualityLimits
-    from terrasieve.cli.app import resumable, warn
+    from terrasieve.cli.app import resumable, say_not_taken, warn
     from terrasieve.outputs import hold_folder
     from terrasieve.parallel import spare_cores
 
     with hold_folder(out):
-        archive = open_named(data, sensor, tile, stride, match, layout)
+        archive = open_named(data, sensor, tile, stride, match, layout, edge)
         readers = spare_cores() if workers is None else workers
         if harmonise:
             archive = _without_offset(archive, readers)
@@ -163,6 +170,7 @@ def pack(
     did = "Already packed: nothing to do." if report.done_before else "Packed:"
     console.print(f"{did} {report.summary()} {report.bytes / 1e6:,.1f} MB", highlight=False)
     warn(report.suspicions)
+    say_not_taken(archive, bool(sensor))
 
 
 @app.command()

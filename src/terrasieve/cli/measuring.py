@@ -10,6 +10,7 @@ import typer
 
 from terrasieve.cli.app import (
     Device,
+    EdgeRule,
     Match,
     Overwrite,
     ProbedInputs,
@@ -199,6 +200,7 @@ def segment(
     tile: Tile = 64,
     stride: Stride = None,
     match: Match = "stem",
+    edge: EdgeRule = "drop",
     size: Size = None,
     seed: Annotated[int, typer.Option(help="Of the untrained network and of everything drawn.")] = 0,
     out: Annotated[Path | None, typer.Option(help="Folder for the results and the report; RUN/segment.")] = None,
@@ -233,7 +235,7 @@ def segment(
         rows = run_segmentation(
             encoder.to(pick_device(device)),
             card,
-            open_named(data, sensor, tile, stride, match),
+            open_named(data, sensor, tile, stride, match, edge=edge),
             labels,
             [EncoderInput.parse(one) for one in inputs] if inputs else None,
             segmentation_probes_named(probes or (), seed),

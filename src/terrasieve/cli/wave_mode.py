@@ -61,7 +61,7 @@ def wv_ingest(
     """
     from terrasieve.archive.layouts.wave_mode import WaveModeArchive, WaveModeSpec
     from terrasieve.archive.wave_mode.ingest import ingest
-    from terrasieve.cli.app import resumable, warn
+    from terrasieve.cli.app import resumable, say_not_taken, warn
     from terrasieve.outputs import hold_folder
     from terrasieve.parallel import spare_cores
 
@@ -77,3 +77,4 @@ def wv_ingest(
     did = "Already packed: nothing to do." if report.packed.done_before else "Packed:"
     console.print(f"{did} {report.summary()}", highlight=False)
     warn(report.packed.suspicions)
+    say_not_taken(archive, by_options=False)

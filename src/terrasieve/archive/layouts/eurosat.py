@@ -11,8 +11,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
+from terrasieve.archive.folders import DEPTH, list_files
 from terrasieve.archive.layout import ArchiveSpec, DataSet, Recognition
-from terrasieve.archive.patches.class_folders import DEPTH, find_class_folders, list_class_folders, walk
+from terrasieve.archive.patches.class_folders import find_class_folders, likely_folders, list_class_folders
 from terrasieve.archive.patches.listing import Listing, PatchesArchive, read_split_lists, split_column
 from terrasieve.archive.readers.geotiff import read_header
 from terrasieve.archive.readers.images import PictureReader
@@ -107,7 +108,7 @@ class EuroSatArchive(PatchesArchive):
         key, sensor = _SENSORS[self.product]
         found = list_class_folders(folder, CLASSES, _suffix(self.product))
         stems = [Path(address).stem for _, address in found]
-        places = [*walk(spec.root, DEPTH, CLASSES), spec.root.parent]
+        places = [*likely_folders(spec.root, CLASSES), spec.root.parent]
         lists = {column: read_split_lists(places, _names(prefix)) for column, prefix in _SPLIT_COLUMNS.items()}
         reader: PatchReader = (
             PictureReader(folder, sensor, SIZE) if self.product == "rgb" else StackReader(folder, sensor, SIZE)
@@ -161,7 +162,7 @@ def _choose(spec: EuroSatSpec) -> tuple[Path, Product]:
 
 def _has_two_bands(folder: Path) -> bool:
     # Files of Sentinel-1 and of Sentinel-2 have the same names; their number of bands tells them apart.
-    first = next(path for label in CLASSES for path in sorted((folder / label).glob("*.tif")))
+    first = next(path for label in CLASSES for path in list_files(folder / label, ".tif"))
     try:
         return read_header(first).count == len(SENSORS["s1"].bands)
     except SampleError:

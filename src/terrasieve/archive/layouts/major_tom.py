@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Literal
 
 from terrasieve.archive.acquisition_time import find_time
+from terrasieve.archive.folders import list_files
 from terrasieve.archive.layout import ArchiveSpec, DataSet, Recognition
 from terrasieve.archive.patches.listing import Listing, PatchesArchive
 from terrasieve.archive.quality.limits import FlawError, Problem, Rejection
@@ -157,7 +158,7 @@ def _folders(root: Path) -> dict[str, str]:
 
 def _parts(root: Path, folder: str) -> list[str]:
     """The Parquet files of a product, relative to the root; ``metadata.parquet`` beside them has no pixels."""
-    return sorted(str(path.relative_to(root)) for path in (root / folder / "images").glob("*.parquet"))
+    return sorted(str(path.relative_to(root)) for path in list_files(root / folder / "images", ".parquet"))
 
 
 def _scan(root: Path, folder: str, key: str, rejected: list[Rejection]) -> list[_Row]:

@@ -17,8 +17,8 @@ from typing import Literal
 
 from terrasieve.archive.acquisition_time import find_time
 from terrasieve.archive.derived.seasons import Seasons, seasons_as
+from terrasieve.archive.folders import subfolders
 from terrasieve.archive.layout import ArchiveSpec, DataSet, Recognition
-from terrasieve.archive.patches.class_folders import subfolders
 from terrasieve.archive.patches.listing import Listing, PatchesArchive
 from terrasieve.archive.protocol import Archive
 from terrasieve.archive.quality.limits import Problem, Rejection

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Literal
 
 from terrasieve.archive.derived.seasons import Seasons, seasons_as
+from terrasieve.archive.folders import list_files
 from terrasieve.archive.layout import ArchiveSpec, DataSet, Recognition
 from terrasieve.archive.patches.listing import Listing, PatchesArchive
 from terrasieve.archive.protocol import Archive
@@ -84,7 +85,7 @@ class Ssl4eoS12V11Spec(ArchiveSpec):
         """By the stores' names."""
         for split in SPLITS:
             for name, _ in FOLDERS.values():
-                if any(_NAME.fullmatch(path.name) for path in (folder / split / name).glob("ssl4eos12_*.zarr.zip")):
+                if any(_NAME.fullmatch(path.name) for path in list_files(folder / split / name, ".zarr.zip")):
                     return Recognition(1.0, f"stores of SSL4EO-S12 v1.1 in {split}/{name}", cls(root=folder))
         return None
 
@@ -149,7 +150,7 @@ def _scan(root: Path, wanted: Sequence[str]) -> tuple[list[_Sample], tuple[Rejec
     stores: list[tuple[str, str]] = []
     for split in SPLITS:
         # A store that any of the sensors has: one that others lack is missed, and noted, further down.
-        files = (path for key in wanted for path in (root / split / FOLDERS[key][0]).glob("*.zarr.zip"))
+        files = (path for key in wanted for path in list_files(root / split / FOLDERS[key][0], ".zarr.zip"))
         stores += [(split, name) for name in sorted({path.name for path in files if _NAME.fullmatch(path.name)})]
     samples: list[_Sample] = []
     rejected: list[Rejection] = []

@@ -13,10 +13,11 @@ from typing import Literal
 
 from pydantic import Field
 
+from terrasieve.archive.folders import list_files
 from terrasieve.archive.layout import ArchiveSpec, DataSet, Recognition
 from terrasieve.archive.patches.listing import Listing, PatchesArchive
 from terrasieve.archive.quality.limits import FlawError, Problem, Rejection
-from terrasieve.archive.scenes.survey import Edge, origins
+from terrasieve.archive.scenes.survey import Edge, edge_share, origins
 from terrasieve.archive.stac.assets import find_bands
 from terrasieve.archive.stac.items import Item, locate, read_items
 from terrasieve.archive.stac.tiles import StacScene, TileReader, plan_scene
@@ -84,7 +85,7 @@ class StacSpec(ArchiveSpec):
     @classmethod
     def recognise(cls, folder: Path) -> Recognition | None:
         """By the beginning of its JSON files."""
-        found = [path for path in sorted(folder.iterdir()) if _holds_items(path)]
+        found = _collections(folder)
         if len(found) != 1:
             return None
         return Recognition(0.9, f"STAC items in {found[0].name}", cls(root=found[0]))
@@ -127,6 +128,7 @@ class StacArchive(PatchesArchive):
             f"asset:{key}": [str(one.scenes[key].bands[0].address).removeprefix("/vsicurl/") for one in owners]
             for key in sensors
         }
+        sizes = [(scene.height, scene.width) for one in found for scene in list(one.scenes.values())[:1]]
         # The fingerprint of the archive changes with any file, also of bands that are not shown.
         hrefs = sorted(str(asset["href"]) for item in items for asset in item.assets.values())
         super().__init__(
@@ -142,6 +144,7 @@ class StacArchive(PatchesArchive):
                 },
                 rejected=tuple(lost),
                 facts={"items": len(items), "assets_sha256": hashlib.sha256("\n".join(hrefs).encode()).hexdigest()},
+                edges=edge_share(sizes, spec.tile, spec.stride or spec.tile, spec.edge),
             ),
             {
                 key: TileReader(sensor, {one.item.id: one.scenes[key] for one in found}, spec.tile)
@@ -190,16 +193,19 @@ def _file(root: Path) -> Path:
     """
     if not root.is_dir():
         return root.resolve()
-    found = [path for path in sorted(root.iterdir()) if _holds_items(path)]
+    found = _collections(root)
     if len(found) != 1:
         names = ", ".join(path.name for path in found) or "none"
         raise ArchiveError(f"{root} should hold one file of STAC items and holds {names}; name the file.")
     return found[0].resolve()
 
 
+def _collections(folder: Path) -> list[Path]:
+    """The files of items directly below a folder, in order."""
+    return sorted(path for kind in _SUFFIXES for path in list_files(folder, kind) if _holds_items(path))
+
+
 def _holds_items(path: Path) -> bool:
-    if path.suffix.lower() not in _SUFFIXES or not path.is_file():
-        return False
     try:
         with path.open("rb") as file:
             head = file.read(_HEAD)

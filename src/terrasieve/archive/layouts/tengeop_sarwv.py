@@ -19,8 +19,9 @@ from typing import Literal
 import pyarrow as pa
 
 from terrasieve.archive.acquisition_time import find_time
+from terrasieve.archive.folders import CROWDED, DEPTH, list_files, walk
 from terrasieve.archive.layout import ArchiveSpec, DataSet, Recognition
-from terrasieve.archive.patches.class_folders import DEPTH, find_class_folders, list_class_folders, walk
+from terrasieve.archive.patches.class_folders import find_class_folders, list_class_folders
 from terrasieve.archive.patches.listing import SEED, Listing, PatchesArchive, grouped_split, stratified_split
 from terrasieve.archive.readers.patch_reader import StackReader
 from terrasieve.errors import ArchiveError
@@ -51,7 +52,7 @@ SHARES = {"train": 0.80, "val": 0.05, "test": 0.15}
 """Shares of the parts in the two splits that are drawn here."""
 
 Files = Literal["tiff", "png"]
-_SUFFIXES: Mapping[str, Files] = {".tiff": "tiff", ".tif": "tiff", ".png": "png"}
+_SUFFIXES: Mapping[str, Files] = {".tif": "tiff", ".png": "png"}
 _ROW = re.compile(r"[F-O]/\S+ [F-O] wv[12] \S+ \S+ \S+")
 _ORBIT = re.compile(r"-(\d{6})-[0-9a-f]{6}-\d{3}$")
 _PLACES = 50
@@ -96,7 +97,7 @@ class TenGeoPSpec(ArchiveSpec):
     @classmethod
     def recognise(cls, folder: Path) -> Recognition | None:
         """By the ten class folders, of one letter each."""
-        for place in islice(walk(folder, 1, tuple(CLASSES)), _PLACES):
+        for place in islice(walk(folder, 1, tuple(CLASSES), CROWDED), _PLACES):
             if all((place / code).is_dir() for code in CLASSES):
                 return Recognition(0.9, f"folders F to O in {place}", cls(root=folder))
         return None
@@ -179,8 +180,8 @@ def _choose(spec: TenGeoPSpec) -> tuple[Path, str]:
 
 def _read_list(root: Path) -> tuple[dict[str, _Listed], Path | None]:
     """Rows by the stem of the file that they name, and the list; it may be absent."""
-    places = [*islice(walk(root, 1, tuple(CLASSES)), _PLACES), root.parent]
-    for path in (path for place in places for path in sorted(place.glob("*.txt"))):
+    places = [*islice(walk(root, 1, tuple(CLASSES), CROWDED), _PLACES), root.parent]
+    for path in (path for place in places for path in list_files(place, ".txt")):
         with path.open(encoding="utf-8", errors="replace") as file:
             # The download may hold other text files; the list is known by its first row, not by its name.
             if not _ROW.match(file.readline()):

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
+from terrasieve.archive.folders import has_files, list_files
 from terrasieve.archive.layout import ArchiveSpec, DataSet, Recognition
 from terrasieve.archive.patches.listing import Listing, PatchesArchive
 from terrasieve.archive.quality.limits import FlawError, Problem, Rejection
@@ -149,11 +150,11 @@ def _grid(header: Header) -> str:
 
 def products_there(root: Path) -> tuple[SensorKey, ...]:
     """Keys of the products that have a folder with GeoTIFF in it."""
-    return tuple(key for key, (folder, _) in PRODUCTS.items() if next((root / folder).glob("*.tif"), None))
+    return tuple(key for key, (folder, _) in PRODUCTS.items() if has_files(root / folder, ".tif"))
 
 
 def _list(root: Path, wanted: Sequence[SensorKey]) -> Listing:
-    files = {key: {path.name for path in (root / PRODUCTS[key][0]).glob("*.tif")} for key in wanted}
+    files = {key: {path.name for path in list_files(root / PRODUCTS[key][0], ".tif")} for key in wanted}
     names = sorted(set().union(*files.values()))
     complete = [name for name in names if all(name in found for found in files.values())]
     lost = []

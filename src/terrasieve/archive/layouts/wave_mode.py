@@ -10,13 +10,13 @@ from collections import Counter
 from collections.abc import Sequence
 from functools import cached_property
 from itertools import islice
-from os import scandir
 from pathlib import Path
 from typing import Any, Literal
 
 import pyarrow as pa
 from pydantic import Field
 
+from terrasieve.archive.folders import subfolders
 from terrasieve.archive.layout import ArchiveSpec, DataSet, Recognition
 from terrasieve.archive.patches.listing import Listing, PatchesArchive
 from terrasieve.archive.quality.limits import Problem, Rejection
@@ -76,7 +76,7 @@ class WaveModeSpec(ArchiveSpec):
         while level and searched < _SEARCHED:
             below: list[Path] = []
             for one in islice(level, _SEARCHED - searched):
-                names = _folders(one)
+                names = subfolders(one)
                 product = next((name for name in names if is_product(name)), None)
                 if product is not None:
                     return Recognition(1.0, f"the product {product}", cls(root=folder))
@@ -171,11 +171,3 @@ def _rejection(vignette: Vignette) -> Rejection:
     lacking = ", ".join(str(path) for path in vignette.absent)
     reason = f"{vignette.name} lacks {lacking}. Fetch the product again."
     return Rejection(vignette.name, KEY, str(vignette.absent[0]), reason, Problem.PARTNER)
-
-
-def _folders(folder: Path) -> list[str]:
-    try:
-        with scandir(folder) as entries:
-            return sorted(entry.name for entry in entries if entry.is_dir())
-    except OSError:
-        return []

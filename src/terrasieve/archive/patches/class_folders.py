@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from terrasieve.archive.folders import CROWDED, DEPTH, has_files, list_files, walk
 from terrasieve.archive.patches.listing import Listing, read_split_lists, split_column
 from terrasieve.errors import ArchiveError
-
-DEPTH = 6
-"""Levels below the root at which class folders are looked for; EuroSAT's archive of 13 bands has as many."""
-
-CROWDED = 500
-"""A folder with more folders than this holds one for each patch, of which there may be half a million, not classes."""
 
 _SPLITS = ("train", "val", "test")
 
@@ -26,11 +20,11 @@ def find_class_folders(root: Path, classes: Sequence[str], suffixes: Sequence[st
         ArchiveError: Two folders hold files of one suffix.
     """
     found: dict[str, Path] = {}
-    for folder in walk(root, DEPTH, classes):
+    for folder in likely_folders(root, classes):
         if not all((folder / label).is_dir() for label in classes):
             continue
         for suffix in suffixes:
-            if not any(next((folder / label).glob(f"*{suffix}"), None) for label in classes):
+            if not any(has_files(folder / label, suffix) for label in classes):
                 continue
             if suffix in found:
                 raise ArchiveError(
@@ -45,7 +39,7 @@ def list_class_folders(folder: Path, classes: Sequence[str], suffix: str) -> lis
     return [
         (label, f"{label}/{path.name}")
         for label in classes
-        for path in sorted((folder / label).glob(f"*{suffix}"), key=_by_number)
+        for path in sorted(list_files(folder / label, suffix), key=_by_number)
     ]
 
 
@@ -78,7 +72,7 @@ def list_pictures(
     found = list_class_folders(folder, classes, suffix)
     stems = [Path(address).stem for _, address in found]
     split_of = read_split_lists(
-        [*walk(root, DEPTH, classes), root.parent], {split: f"{lists}{split}.txt" for split in _SPLITS}
+        [*likely_folders(root, classes), root.parent], {split: f"{lists}{split}.txt" for split in _SPLITS}
     )
     return folder, Listing(
         ids=stems,
@@ -88,35 +82,11 @@ def list_pictures(
     )
 
 
-def walk(folder: Path, depth: int, leave_out: Sequence[str] = ()) -> Iterator[Path]:
-    """A folder and those below it to a depth, in order; folders of the names left out are not entered.
-
-    Nor are those of a folder that has more than :data:`CROWDED` of them.
-    """
-    yield folder
-    below = subfolders(folder) if depth else []
-    for name in below if len(below) <= CROWDED else ():
-        if name not in leave_out:
-            yield from walk(folder / name, depth - 1, leave_out)
+def likely_folders(root: Path, classes: Sequence[str]) -> Iterator[Path]:
+    """A root and the folders below it in which the class folders of a data set may lie, in order."""
+    return walk(root, DEPTH, classes, CROWDED)
 
 
 def _by_number(path: Path) -> tuple[str, int]:
     match = re.fullmatch(r"(.*?)(\d*)", path.stem)
     return (match[1], int(match[2] or 0)) if match else (path.stem, 0)
-
-
-# --------------------------------------------------------------------- folders
-# What a folder holds, by the names in it.
-
-
-def subfolders(folder: Path) -> list[str]:
-    """Names of the folders directly below, in order; none where the folder is absent.
-
-    ``os.scandir`` knows what is a folder without asking for each entry, which for the half million folders of
-    BigEarthNet or SSL4EO-S12 takes most of the time.
-    """
-    try:
-        with os.scandir(folder) as entries:
-            return sorted(entry.name for entry in entries if entry.is_dir())
-    except (FileNotFoundError, NotADirectoryError):
-        return []

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from itertools import accumulate
 from pathlib import Path
@@ -19,6 +19,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from terrasieve.archive.folders import NotTaken, count_data, kind_of
 from terrasieve.archive.footprints import corners, outlines_in_systems
 from terrasieve.archive.labels import class_names
 from terrasieve.archive.protocol import BaseArchive, Window
@@ -54,6 +55,7 @@ class Listing:
             called when the table is asked for; it has to be picklable.
         rejected: What was left out, and why.
         facts: JSON-able facts about the whole, for provenance.
+        edges: Share of the pixels, from 0 to 1, that lie at the edges of scenes and in no sample.
     """
 
     ids: Sequence[str]
@@ -61,6 +63,7 @@ class Listing:
     columns: Mapping[str, Column | Callable[[], Column]] = field(default_factory=dict)
     rejected: tuple[Rejection, ...] = ()
     facts: Mapping[str, Any] = field(default_factory=dict)
+    edges: float = 0.0
 
 
 class PatchesArchive(BaseArchive):
@@ -94,6 +97,15 @@ class PatchesArchive(BaseArchive):
     def ids(self) -> NDArray[np.str_]:
         """One name a sample."""
         return np.array(self._listing.ids)
+
+    @property
+    def not_taken(self) -> NotTaken:
+        """Files below the root that may hold pixels, of other kinds than the samples' files."""
+        firsts = ((reader, self._listing.addresses[key][0]) for key, reader in self._readers.items())
+        # A product is a folder that is read, and its suffix a kind that is taken.
+        taken = {kind_of(part) for reader, first in firsts for path in reader.files(first) for part in path.parts}
+        found = count_data(self._root, taken) if self._root.is_dir() else NotTaken()
+        return replace(found, edges=self._listing.edges)
 
     @property
     def source(self) -> Mapping[str, Any]:

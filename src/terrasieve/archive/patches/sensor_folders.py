@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from terrasieve.archive.patches.class_folders import subfolders
+from terrasieve.archive.folders import list_files, subfolders
 from terrasieve.archive.patches.listing import Listing
 from terrasieve.archive.quality.limits import Problem, Rejection
 from terrasieve.console import track_many
@@ -45,7 +45,7 @@ def list_parts(root: Path, regions: Sequence[str], parts: Sequence[str]) -> List
     folders = [one for one in _folders(root, regions) if one.name.partition("_")[0] in addresses]
     for folder in track_many(folders, f"Folders of {root.name}"):
         part = folder.name.partition("_")[0]
-        for path in sorted(folder.glob("*.tif")):
+        for path in list_files(folder, ".tif"):
             address = f"{folder.parent.name}/{folder.name}/{path.name}"
             match = _NAME.fullmatch(path.stem)
             if match is None or match["part"] != part or match["region"] != folder.parent.name:

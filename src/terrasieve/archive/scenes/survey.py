@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -11,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from terrasieve.archive.folders import Found, NotTaken, find_files, subfolders
 from terrasieve.archive.layout import ArchiveSpec, DataSet
 from terrasieve.archive.protocol import Archive
 from terrasieve.archive.quality.limits import FlawError, Problem, Rejection
@@ -97,7 +99,9 @@ class ScenesSpec(ArchiveSpec):
         return self.model_copy(update={"root": self.root.resolve(), "sensors": folders})
 
 
-def survey(spec: ScenesSpec, sensors: Mapping[str, Sensor]) -> tuple[tuple[Scene, ...], tuple[Rejection, ...]]:
+def survey(
+    spec: ScenesSpec, sensors: Mapping[str, Sensor]
+) -> tuple[tuple[Scene, ...], tuple[Rejection, ...], NotTaken]:
     """Read all headers and join the files that belong together.
 
     Args:
@@ -105,12 +109,13 @@ def survey(spec: ScenesSpec, sensors: Mapping[str, Sensor]) -> tuple[tuple[Scene
         sensors: The declared sensor of each key of ``spec.sensors``.
 
     Returns:
-        The scenes that hold at least one tile, and everything else with its reason.
+        The scenes that hold at least one tile, everything else with its reason, and the count of what is no scene.
 
     Raises:
         ArchiveError: A folder is absent or holds no file, or no scene is usable.
     """
-    files, broken = _screen(spec, sensors)
+    places = {key: _search(spec.root, key, folder) for key, folder in spec.sensors.items()}
+    files, broken = _screen(spec, sensors, places)
     matched = list(match_by_stem(files) if spec.match == "stem" else match_by_geometry(files))
     scenes = tuple(item for item in matched if isinstance(item, Scene) and _tiles(spec, item.height, item.width))
     reported = {rejection.id for rejection in broken}
@@ -124,15 +129,26 @@ def survey(spec: ScenesSpec, sensors: Mapping[str, Sensor]) -> tuple[tuple[Scene
     if not scenes:
         first = f" The first reason: {rejected[0].reason}" if rejected else ""
         raise ArchiveError(f"None of the {len(rejected)} scenes in {spec.root} is usable.{first}")
-    return scenes, tuple(rejected)
+    return scenes, tuple(rejected), _not_taken(spec, scenes, places.values())
 
 
-def _screen(spec: ScenesSpec, sensors: Mapping[str, Sensor]) -> tuple[dict[str, dict[str, Header]], list[Rejection]]:
+def _not_taken(spec: ScenesSpec, scenes: Sequence[Scene], places: Iterable[Found]) -> NotTaken:
+    others: Counter[str] = Counter()
+    for found in places:
+        others.update(found.others)
+    sizes = [(scene.height, scene.width) for scene in scenes]
+    edges = edge_share(sizes, spec.tile, spec.stride or spec.tile, spec.edge)
+    return NotTaken(dict(others), sum(found.links for found in places), edges)
+
+
+def _screen(
+    spec: ScenesSpec, sensors: Mapping[str, Sensor], places: Mapping[str, Found]
+) -> tuple[dict[str, dict[str, Header]], list[Rejection]]:
     """Headers of the files that are readable and have their sensor's bands, and what the others lack."""
     files: dict[str, dict[str, Header]] = {}
     broken: list[Rejection] = []
     for key, folder in spec.sensors.items():
-        paths = _find(spec.root, key, folder)
+        paths = _named(spec.root / folder.folder, key, folder, places[key])
         headers = read_headers(paths.values(), f"Headers of {key}")
         files[key] = {}
         for (name, path), header in zip(paths.items(), headers, strict=True):
@@ -150,28 +166,33 @@ def _accept(header: Header | FlawError, sensor: Sensor) -> Header:
     return header
 
 
-def _find(root: Path, key: str, folder: SensorFolder) -> dict[str, Path]:
-    """The files of a sensor by the name under which they match, in order."""
+def _search(root: Path, key: str, folder: SensorFolder) -> Found:
+    """What the folder of a sensor holds."""
     top = root / folder.folder
     if not top.is_dir():
-        beside = ", ".join(sorted(p.name for p in root.iterdir() if p.is_dir())) if root.is_dir() else "nothing"
+        beside = ", ".join(subfolders(root)) if root.is_dir() else "nothing"
         raise ArchiveError(f"Folder {top} of sensor {key!r} does not exist; {root} holds {beside or 'no folder'}.")
-    found: dict[str, Path] = {}
-    for path in sorted(p for p in top.glob(folder.pattern) if p.is_file()):
-        name = path.relative_to(top).with_suffix("").as_posix()
-        name = name.replace(folder.drop, "") if folder.drop else name
-        if name in found:
-            raise ArchiveError(
-                f"{found[name]} and {path} would both be {name!r} of sensor {key!r}; narrow the pattern."
-            )
-        found[name] = path
-    if not found:
-        kinds = sorted({p.suffix or p.name for p in top.rglob("*") if p.is_file()})[:8]
+    found = find_files(top, folder.pattern)
+    if not found.files:
         raise ArchiveError(
             f"No file in {top} matches {folder.pattern!r} (sensor {key!r}); its files end in "
-            f"{', '.join(kinds) or 'nothing: it is empty'}. Set the sensor's pattern."
+            f"{', '.join(sorted(found.others)[:8]) or 'nothing: it is empty'}. Set the sensor's pattern."
         )
     return found
+
+
+def _named(top: Path, key: str, folder: SensorFolder, found: Found) -> dict[str, Path]:
+    """The files of a sensor by the name under which they match, in order."""
+    named: dict[str, Path] = {}
+    for path in found.files:
+        name = path.relative_to(top).with_suffix("").as_posix()
+        name = name.replace(folder.drop, "") if folder.drop else name
+        if name in named:
+            raise ArchiveError(
+                f"{named[name]} and {path} would both be {name!r} of sensor {key!r}; narrow the pattern, or remove one."
+            )
+        named[name] = path
+    return named
 
 
 def _tiles(spec: ScenesSpec, height: int, width: int) -> int:
@@ -244,3 +265,20 @@ def origins(height: int, width: int, tile: int, stride: int, edge: Edge = "drop"
     rows, columns = starts(height, tile, stride, edge), starts(width, tile, stride, edge)
     grid = np.meshgrid(rows, columns, indexing="ij")
     return np.stack(grid, axis=-1).reshape(-1, 2)
+
+
+def edge_share(sizes: Sequence[tuple[int, int]], tile: int, stride: int, edge: Edge) -> float:
+    """Share of the pixels of scenes that lie beyond the last tile of their row or column, from 0 to 1.
+
+    Args:
+        sizes: Rows and columns of each scene.
+        tile: Rows and columns of a tile.
+        stride: Pixels from one tile to the next.
+        edge: What becomes of the remainder at the far edges.
+    """
+    covered = total = 0
+    for (height, width), count in Counter(sizes).items():
+        rows, columns = starts(height, tile, stride, edge), starts(width, tile, stride, edge)
+        total += count * height * width
+        covered += count * int(rows[-1] + tile) * int(columns[-1] + tile) if len(rows) and len(columns) else 0
+    return 1 - covered / total if total else 0.0

@@ -13,6 +13,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from terrasieve.archive.acquisition_time import acquisition_time
+from terrasieve.archive.folders import NotTaken
 from terrasieve.archive.footprints import corners, outlines_in_systems
 from terrasieve.archive.protocol import BaseArchive, Window
 from terrasieve.archive.readers.geotiff import read_window
@@ -41,7 +42,7 @@ class ScenesArchive(BaseArchive):
     def __init__(self, spec: ScenesSpec) -> None:
         self.spec = spec.self_contained()
         self._sensors = {key: folder.load() for key, folder in self.spec.sensors.items()}
-        self._scenes, self.rejected = survey(self.spec, self._sensors)
+        self._scenes, self.rejected, self._not_taken = survey(self.spec, self._sensors)
         tile, stride, edge = self.spec.tile, self.spec.stride or self.spec.tile, self.spec.edge
         # One grid for each size of scene, since most scenes are of a few sizes; a million samples share them.
         self._grids = {size: origins(*size, tile, stride, edge) for size in {(s.height, s.width) for s in self._scenes}}
@@ -53,6 +54,11 @@ class ScenesArchive(BaseArchive):
     def sensors(self) -> Mapping[str, Sensor]:
         """The sensors by key."""
         return self._sensors
+
+    @property
+    def not_taken(self) -> NotTaken:
+        """Files in the sensors' folders that no pattern matches, and the pixels at the edges."""
+        return self._not_taken
 
     @property
     def scenes(self) -> Sequence[Scene]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 
+from terrasieve.archive.folders import is_leftover, product_folders
 from terrasieve.archive.wave_mode.documents import parse
 
 PRODUCT = "S1?_WV_SLC__*.SAFE"
@@ -81,17 +82,12 @@ def is_product(name: str) -> bool:
 def find_products(root: Path) -> Iterator[Path]:
     """Products at any depth below a folder, or the folder itself, in order; products are not entered.
 
-    A product may be a symbolic link; linked folders above products are not followed.
+    A product may be a symbolic link, and may lie in a linked folder.
     """
     if is_product(root.name):
         yield root
         return
-    for folder, below, _ in os.walk(root):
-        # os.walk goes on with what is left in this list, in its order.
-        below.sort()
-        found = [name for name in below if is_product(name)]
-        below[:] = [name for name in below if not name.endswith(".SAFE")]
-        yield from (Path(folder, name) for name in found)
+    yield from (folder for folder in product_folders(root) if is_product(folder.name))
 
 
 def list_vignettes(product: Path) -> list[Vignette]:
@@ -126,6 +122,6 @@ def _vignette(product: Path, stem: str, present: dict[str, set[str]]) -> Vignett
 
 def _names(folder: Path) -> set[str]:
     try:
-        return set(os.listdir(folder))
+        return {name for name in os.listdir(folder) if not is_leftover(name)}
     except (FileNotFoundError, NotADirectoryError):
         return set()
