@@ -20,7 +20,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from pydantic import Field
 
-from terrasieve.archive.packed.store import digest
+from terrasieve.archive.packed.integrity import digest
 from terrasieve.archive.protocol import Archive, BaseArchive, Window
 from terrasieve.archive.readers.geotiff import cut
 from terrasieve.errors import ArchiveError

@@ -83,6 +83,10 @@ def test_cells_are_kept_and_measured_again_only_when_something_changed(
     assert all(np.array_equal(a.predicted, b.predicted) for a, b in zip(again, first, strict=True))
     run_plan(replace(plan, settings=plan.settings.model_copy(update={"size": 16})), tmp_path, CPU)
     assert len(measured) == 8 + 7
+    (tmp_path / "pixels.tif").write_bytes(b"new")
+    monkeypatch.setattr(type(labelled), "files", lambda *_: [tmp_path / "pixels.tif"])
+    run_plan(plan, tmp_path, CPU)
+    assert len(measured) == 8 + 7 + 7
 
 
 def test_a_damaged_cell_is_named(labelled: Archive, run_folders: dict[str, Path], tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import pytest
 
 import terrasieve
 from terrasieve.embeddings import EmbedSettings, EncoderInput, embed, read_embeddings, write_embeddings
-from terrasieve.embeddings.embedding_file import hilbert_order
+from terrasieve.embeddings.embedding_file import Parts, hilbert_order
 from terrasieve.errors import ArchiveError, ConfigError, SampleError
 from terrasieve.models.backbone import Encoder
 from terrasieve.models.export import EncoderCard
@@ -104,6 +105,26 @@ def test_stopped_run_continues_after_its_last_whole_part(
     assert pq.read_table(resumed).equals(pq.read_table(whole))
     assert resumed.read_bytes() == whole.read_bytes()
     assert not (tmp_path / "stopped.parquet.parts").exists()
+
+
+def test_parts_of_files_that_changed_are_made_anew(
+    write: Write, make_archive: MakeArchive, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "pixels.tif").write_bytes(b"old")
+    archives = [make_archive(30, broken=[7]), make_archive(30), make_archive(30)]
+    for archive in archives:
+        archive.files = lambda _: [tmp_path / "pixels.tif"]
+    with pytest.raises(SampleError):
+        write(archives[0], "stopped.parquet")
+    os.utime(tmp_path / "pixels.tif", ns=(1, 1))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Parts, "merge", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            write(archives[1], "stopped.parquet")
+    assert len(archives[1].reads) == 30
+    assert "embedded anew" in capsys.readouterr().err
+    write(archives[2], "stopped.parquet")
+    assert not archives[2].reads  # nothing changed since: every part is taken over
 
 
 def test_parts_of_another_embedding_are_refused(write: Write, make_archive: MakeArchive) -> None:

@@ -15,7 +15,8 @@ import pyarrow.parquet as pq
 
 from terrasieve.archive.derived.subset import SubsetArchive
 from terrasieve.archive.footprints import write_geoparquet
-from terrasieve.archive.packed.store import KEY, digest
+from terrasieve.archive.packed.integrity import digest
+from terrasieve.archive.packed.store import KEY
 from terrasieve.archive.protocol import Archive, source_place
 from terrasieve.archive.quality.audit import Audit, Auditor, audit
 from terrasieve.archive.quality.limits import QualityLimits, QualityReport, Quarantine

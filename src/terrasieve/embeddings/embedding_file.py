@@ -26,7 +26,7 @@ from terrasieve.archive.footprints import with_bbox, with_metadata
 from terrasieve.archive.protocol import Archive, source_name
 from terrasieve.archive.source_state import source_state
 from terrasieve.archive.stac.publishing import collection_of
-from terrasieve.console import track
+from terrasieve.console import console, track
 from terrasieve.embeddings.inputs import EncoderInput, resolve_inputs
 from terrasieve.embeddings.stream import EmbedSettings, device_of, embed_batches
 from terrasieve.embeddings.table import provenance, sample_columns
@@ -146,7 +146,7 @@ class Parts:
 
     @classmethod
     def resume(cls, target: Path, plan: Mapping[str, Any]) -> Parts:
-        """The parts of ``target``, begun now or taken up again.
+        """The parts of ``target``, begun now or taken up again; begun anew where files or labels have changed since.
 
         Args:
             target: The file that the parts will become.
@@ -167,10 +167,10 @@ class Parts:
         old.setdefault(SOURCES, new.get(SOURCES))
         changed = sorted(key for key in {**old, **new} if old.get(key) != new.get(key))
         if changed == [SOURCES]:
-            raise ConfigError(
-                f"{parts.folder} holds parts of an embedding whose files or labels have changed since. Delete the "
-                "folder to begin anew."
-            )
+            console.print(f"Files or labels have changed since {target} was begun: all is embedded anew.")
+            shutil.rmtree(parts.folder)
+            write_text(written, text)
+            return parts
         if changed:
             raise ConfigError(
                 f"{parts.folder} holds parts of another embedding; it differs in {', '.join(changed)}. "

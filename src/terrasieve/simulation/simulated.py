@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from terrasieve.archive.layout import ArchiveSpec
-from terrasieve.archive.packed.store import digest
+from terrasieve.archive.packed.integrity import digest
 from terrasieve.archive.protocol import BaseArchive, Window
 from terrasieve.sensors import Sensor
 

@@ -4,9 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 from terrasieve.archive.quality.limits import FlawError, Problem
+
+
+def digest(parts: Iterable[str]) -> str:
+    """BLAKE2b of several texts, each kept apart from the next."""
+    state = hashlib.blake2b(digest_size=16)
+    for part in parts:
+        state.update(part.encode())
+        # Between them, so that "a", "bc" and "ab", "c" differ.
+        state.update(b"\0")
+    return state.hexdigest()
 
 
 def digest_bytes(data: bytes | memoryview) -> str:

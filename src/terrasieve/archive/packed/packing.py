@@ -20,7 +20,7 @@ from terrasieve import __version__
 from terrasieve.archive.derived.subset import SubsetArchive
 from terrasieve.archive.footprints import write_geoparquet
 from terrasieve.archive.journal import Journal
-from terrasieve.archive.packed.integrity import digest_bytes
+from terrasieve.archive.packed.integrity import digest, digest_bytes
 from terrasieve.archive.packed.resuming import (
     changed_sources,
     explain_writing,
@@ -38,7 +38,6 @@ from terrasieve.archive.packed.store import (
     StoreLayout,
     check_fits,
     create_arrays,
-    digest,
     open_arrays,
     plan_arrays,
     publish,

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from glob import escape
 from pathlib import Path
 
-from terrasieve.archive.packed.integrity import refuse_links
+from terrasieve.archive.packed.integrity import digest, refuse_links
 from terrasieve.archive.packed.store import (
     FORMAT,
     GROUP,
@@ -18,7 +18,6 @@ from terrasieve.archive.packed.store import (
     PROGRESS,
     Manifest,
     PackingProgress,
-    digest,
     parse_manifest,
     read_attributes,
 )

@@ -6,12 +6,11 @@ programs too, so that they are JSON; the manifest is an attribute of the Zarr gr
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import os
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal, Self
@@ -24,7 +23,7 @@ from pydantic import Field, ValidationError, model_validator
 from zarr.codecs import BloscCodec, BloscShuffle
 
 from terrasieve.archive.footprints import write_geoparquet
-from terrasieve.archive.packed.integrity import digest_bytes
+from terrasieve.archive.packed.integrity import digest, digest_bytes
 from terrasieve.archive.protocol import Archive, source_place
 from terrasieve.archive.quality.limits import FlawError, Problem, QualityLimits, Quarantine, Rejection, check
 from terrasieve.archive.zarr_codecs import parse_metadata
@@ -153,16 +152,6 @@ class PackingProgress(Spec):
             return None
         except (OSError, ValueError, SampleError) as error:
             raise ArchiveError(f"{path} cannot be read: {error}. Remove {path.parent} and pack again.") from error
-
-
-def digest(parts: Iterable[str]) -> str:
-    """BLAKE2b of several texts, each kept apart from the next."""
-    state = hashlib.blake2b(digest_size=16)
-    for part in parts:
-        state.update(part.encode())
-        # Between them, so that "a", "bc" and "ab", "c" differ.
-        state.update(b"\0")
-    return state.hexdigest()
 
 
 def parse_manifest(attributes: Mapping[str, Any], root: object) -> Manifest:
