@@ -71,12 +71,12 @@ def parse_time(text: str) -> datetime | None:
     if match is None:
         return None
     part = match.groupdict()
-    date = [int(part[name] or part[f"{name}_"] or part[f"_{name}"]) for name in ("year", "month", "day")]
-    clock = [int(part[name] or 0) for name in ("hour", "minute", "second")]
+    year, month, day = (int(part[name] or part[f"{name}_"] or part[f"_{name}"]) for name in ("year", "month", "day"))
+    hour, minute, second = (int(part[name] or 0) for name in ("hour", "minute", "second"))
     micro = int((part["fraction"] or "").ljust(6, "0")[:6])
     try:
         offset = timedelta(hours=int(part["hours"] or 0), minutes=int(part["minutes"] or 0))
         zone = timezone(-offset if part["sign"] == "-" else offset)
-        return datetime(*date, *clock, micro, tzinfo=zone).astimezone(UTC)
+        return datetime(year, month, day, hour, minute, second, micro, tzinfo=zone).astimezone(UTC)
     except (ValueError, OverflowError):
         return None
