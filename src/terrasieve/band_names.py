@@ -131,6 +131,6 @@ def _numbers(sensor: Sensor) -> bool:
 
 def _only_counts(said: Sequence[str | None], sensor: Sensor) -> bool:
     """Whether descriptions do no more than count the bands of the file."""
-    form = _COUNTED if _numbers(sensor) else re.compile(rf"{_COUNTED.pattern}|b[\s_-]*0*(\d+)")
-    found = [form.fullmatch((text or "").strip().casefold()) for text in said]
-    return all(one and int(one.group(one.lastindex or 0)) == k for k, one in enumerate(found, start=1))
+    pattern = _COUNTED.pattern if _numbers(sensor) else rf"(?:{_COUNTED.pattern})|b[\s_-]*0*(\d+)"
+    found = [re.fullmatch(pattern, (text or "").strip().casefold()) for text in said]
+    return all(one and int(one[one.lastindex or 0]) == number for number, one in enumerate(found, start=1))

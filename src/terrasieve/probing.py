@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from rich.markup import escape
 
 from terrasieve.archive.protocol import Archive
 from terrasieve.baselines.loading import load_baseline
+from terrasieve.console import console
 from terrasieve.embeddings.inputs import EncoderInput
 from terrasieve.embeddings.stream import EmbedSettings, calibrated_encoders, device_of
 from terrasieve.explain.explaining import explain
@@ -42,6 +44,8 @@ class ProbePlan:
         fine_tune: How a copy of the encoder is also trained on the labels; None leaves that out.
         settings: Size, batch size and precision.
         split_column: Column with the published split.
+        group: Column whose equal values a split keeps together, instead of the published split; none when None.
+        block_km: Side in km of squares of ground that a split keeps together likewise; none when None.
         seed: Seed of the untrained network, and of whatever has to be drawn.
     """
 
@@ -53,6 +57,8 @@ class ProbePlan:
     fine_tune: EndToEndSettings | None = None
     settings: EmbedSettings = field(default_factory=EmbedSettings)
     split_column: str = "split"
+    group: str | None = None
+    block_km: float | None = None
     seed: int = 0
 
 
@@ -157,7 +163,13 @@ def _each_target(encoder: Encoder, card: EncoderCard, archive: Archive, plan: Pr
 def _task(
     candidates: Sequence[Candidate], inputs: Sequence[EncoderInput], archive: Archive, target: str, plan: ProbePlan
 ) -> ProbeTask:
-    splits = make_splits(archive.table(), plan.seed, plan.split_column, target)
+    splits = make_splits(archive.table(), plan.seed, plan.split_column, target, plan.group, plan.block_km)
+    if splits.overlapping:
+        console.print(
+            f"[yellow]Warning:[/] {splits.overlapping:.0%} of the test samples of {escape(target)} overlap train or "
+            "validation samples, so that scores are too good; --group COLUMN or --block-km KM holds places out whole.",
+            highlight=False,
+        )
     rows = [showing(candidate, one, archive.sensors).row for candidate in candidates for one in inputs]
     # The same name in another case is the same probe.
     wanted = dict.fromkeys(one.lower() if isinstance(one, str) else one for one in plan.probes)

@@ -164,6 +164,29 @@ def radar(seed: int = 0) -> NDArray[np.float32]:
     return np.random.default_rng(seed).normal(-12, 3, (2, 32, 32)).astype(np.float32)
 
 
+def exchange(pixels: NDArray[Any], sensor: Sensor) -> NDArray[Any]:
+    order = list(range(len(sensor.names)))
+    blue, red = sensor.names.index("B02"), sensor.names.index("B04")
+    order[blue], order[red] = red, blue
+    return pixels[order]
+
+
+@pytest.mark.parametrize("ground", GROUND)
+@pytest.mark.parametrize("sensor", [L1C, L2A, MS], ids=["l1c", "l2a", "b8a-last"])
+def test_blue_and_red_exchanged_are_seen_but_over_plants(ground: str, sensor: Sensor) -> None:
+    pixels = scene(ground, sensor)
+    assert Kind.ORDER not in kinds(pixels, sensor)
+    assert (Kind.ORDER in kinds(exchange(pixels, sensor), sensor)) == (ground != "forest")
+
+
+@pytest.mark.parametrize("ground", GROUND)
+@pytest.mark.parametrize("factor", [10, 100])
+def test_land_as_dark_as_water_is_of_another_scale(ground: str, factor: int) -> None:
+    pixels = scene(ground, L2A)
+    assert Kind.UNIT not in kinds(pixels, L2A)
+    assert (Kind.UNIT in kinds((pixels // factor).astype(pixels.dtype), L2A)) == (ground in ("forest", "desert"))
+
+
 def test_a_forgotten_nodata_value_is_out_of_range() -> None:
     pixels = radar()
     assert kinds(pixels, S1) == []
@@ -308,3 +331,19 @@ def test_real_bands_read_in_the_other_order_are_named(data_dir: Path) -> None:
         assert kinds(pixels, L1C) == []
         assert kinds(last, MS) == []
         assert kinds(last, L1C) == kinds(pixels, MS) == [Kind.ORDER], path.name
+
+
+def test_real_blue_and_red_exchanged_and_another_scale_are_seen_in_most_tiles_and_nowhere_else(data_dir: Path) -> None:
+    seen = {"order": 0, "unit": 0}
+    paths = [*(data_dir / "terramesh_sites").glob("S2L*/*.tif")]
+    for path in paths:
+        sensor = L1C if path.parent.name == "S2L1C" else L2A
+        with rasterio.open(path) as dataset:
+            pixels = dataset.read()
+        for top, left in np.ndindex(3, 3):
+            tile = pixels[:, 64 * top : 64 * top + 64, 64 * left : 64 * left + 64]
+            assert not {Kind.ORDER, Kind.UNIT} & {Kind(kind) for kind in kinds(tile, sensor)}, path
+            seen["order"] += Kind.ORDER in kinds(exchange(tile, sensor), sensor)
+            seen["unit"] += Kind.UNIT in kinds(tile // 10, sensor)
+    assert len(paths) == 10
+    assert min(seen.values()) >= 60, "of 90"

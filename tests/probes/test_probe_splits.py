@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 import pytest
+import shapely
 
 from terrasieve.errors import ArchiveError, ConfigError
 from terrasieve.probes.splits import make_splits
@@ -57,3 +58,48 @@ def test_unlabelled_archives_and_incomplete_splits_are_refused() -> None:
         make_splits(table([None, None]))
     with pytest.raises(ArchiveError, match="no labelled 'test'"):
         make_splits(table(["a", "b"], ["train", "val"]))
+
+
+def placed(places: list[float], **columns: list[str]) -> pa.Table:
+    """Samples of a tenth of a degree along the equator."""
+    shapes = [shapely.to_wkb(shapely.box(place, 0, place + 0.1, 0.1)) for place in places]
+    return pa.table({"geometry": pa.array(shapes, pa.binary()), **columns})
+
+
+def test_a_group_is_in_one_part_of_a_split() -> None:
+    sites = [f"site {i % 20}" for i in range(400)]
+    both = table(["a", "b"] * 200, ["train", "test"] * 200).append_column("site", pa.array(sites))
+    splits = make_splits(both, seed=3, group="site")
+    parts = [{sites[i] for i in part} for part in (splits.train, splits.val, splits.test)]
+    assert [len(one) for one in parts] == [14, 3, 3]
+    assert len(set.union(*parts)) == 20
+    assert splits.origin == "20 groups of site held together, 70:15:15, drawn with seed 3"
+    assert np.array_equal(make_splits(both, seed=3, group="site").test, splits.test)
+    with pytest.raises(ConfigError, match=r"no column 'sites' to group by.*Did you mean 'site'"):
+        make_splits(both, group="sites")
+    with pytest.raises(ArchiveError, match="2 groups of label are too few"):
+        make_splits(both, group="label")
+
+
+def test_the_file_is_a_group_too() -> None:
+    both = table(["a", "b"] * 50).append_column("asset:s2", pa.array([f"{i // 10}.tif" for i in range(100)]))
+    splits = make_splits(both, group="asset")
+    assert not {i // 10 for i in splits.test} & {i // 10 for i in splits.train}
+
+
+def test_squares_of_ground_leave_nothing_that_overlaps() -> None:
+    overlapping = placed([0.05 * i for i in range(400)], label=["a", "b"] * 200)
+    by_chance, by_square = make_splits(overlapping), make_splits(overlapping, block_km=100)
+    assert by_chance.overlapping > 0.9
+    assert by_square.overlapping == 0
+    used = sum(len(part) for part in (by_square.train, by_square.val, by_square.test))
+    assert 350 < used < 400
+    assert f"{400 - used} that reach over an edge left out" in by_square.origin
+    with pytest.raises(ConfigError, match="Both the groups of 'label' and squares of 5 km"):
+        make_splits(overlapping, group="label", block_km=5)
+    with pytest.raises(ArchiveError, match="do not say where they lie"):
+        make_splits(table(["a", "b"]), block_km=5)
+
+
+def test_apart_is_not_overlapping() -> None:
+    assert make_splits(placed([0.1 * i for i in range(100)], label=["a", "b"] * 50)).overlapping == 0

@@ -125,6 +125,13 @@ def probe(
         int, typer.Option(min=0, help="Also train a copy of the encoder on the labels, for this many epochs; 0: not.")
     ] = 0,
     split_column: Annotated[str, typer.Option(help="Column with the published split, e.g. `split_spatial`.")] = "split",
+    group: Annotated[
+        str | None,
+        typer.Option(help="Column whose equal values stay together, e.g. a site; goes before the published split."),
+    ] = None,
+    block_km: Annotated[
+        float | None, typer.Option(min=0.001, help="Likewise, squares of ground of so many km stay together.")
+    ] = None,
     size: Size = None,
     seed: Annotated[
         int, typer.Option(help="Seed of the random-initialisation floor, and of splits that are not published.")
@@ -171,6 +178,8 @@ def probe(
             fine_tune=EndToEndSettings(epochs=fine_tune) if fine_tune else None,
             settings=EmbedSettings(size=size),
             split_column=split_column,
+            group=group,
+            block_km=block_km,
             seed=seed,
         )
         archive = open_archive(data)

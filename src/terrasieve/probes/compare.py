@@ -140,11 +140,13 @@ def compare(candidates: Sequence[Candidate], inputs: Sequence[EncoderInput], tas
 def describe_data(archive: Archive, splits: Splits, settings: EmbedSettings) -> str:
     """Archive, sizes, split and normalisation in one line."""
     classes = splits.classes
+    shared = splits.overlapping
+    leak = f"{shared:.0%} of the test samples overlap others in the rest of the split, " if shared else ""
     size = f"resized to {settings.size} px" if settings.size else "native size"
     what = f"{len(classes)} classes" if classes else f"{splits.target.column} as a number"
     return (
         f"{describe_source(archive.source)}, {what}, {size}, "
-        f"split {splits.origin}, {len(splits.train)}/{len(splits.val)}/{len(splits.test)} samples, "
+        f"split {splits.origin}, {len(splits.train)}/{len(splits.val)}/{len(splits.test)} samples, {leak}"
         f"pixels standardised per band on train, batch norms of runs and random init measured there per input; "
         f"{BOOTSTRAP}"
     )

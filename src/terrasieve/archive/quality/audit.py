@@ -33,6 +33,7 @@ from terrasieve.archive.quality.checks import (
 from terrasieve.archive.quality.limits import Problem, QualityLimits, Quarantine, Rejection, check
 from terrasieve.archive.quality.offset import OffsetVerdict, find_exchanged_bands
 from terrasieve.archive.quality.suspicion import MEND, Kind, Suspicion
+from terrasieve.archive.quality.table_checks import TABLE_CHECKS
 from terrasieve.console import progress_bar
 from terrasieve.errors import SampleError
 from terrasieve.parallel import map_processes
@@ -325,6 +326,11 @@ class SuspicionCollector:
             for (kind, key), positions in self._flagged.items()
         ]
         found.append(self._duplicates(table))
+        positions = np.asarray(self._positions)
+        for kind, look in TABLE_CHECKS.items():
+            if (seen := look(table, positions)) is not None:
+                key, shown, words = seen
+                found.append(self._suspicion(kind, key, shown, int(shown[0]), words, table))
         order = list(Kind)
         return tuple(sorted((one for one in found if one), key=lambda one: (order.index(one.kind), one.sensor)))
 

@@ -218,7 +218,7 @@ def find_other_unit(summary: PixelSummary) -> str | None:
         said = judge(summary, position) if judge else None
         if said:
             return f"{band.name} is declared {band.unit}, but {said}."
-    return None
+    return _other_scale(summary)
 
 
 def _decibels(summary: PixelSummary, position: int) -> str | None:
@@ -256,6 +256,25 @@ def _reflectance_e4(summary: PixelSummary, position: int) -> str | None:
     if summary.middle[position] < _NEGATIVE:
         return f"its median is {summary.middle[position]:,.0f}; an offset of 1,000 was subtracted once too often"
     return None
+
+
+_LAND, _DARK_LAND = 1.5, 700.0
+"""Near infrared over green from which on a scene is land, and its median, a reflectance of 0.07, that land exceeds."""
+
+
+def _other_scale(summary: PixelSummary) -> str | None:
+    """Why reflectance times 10,000 may be reflectance times 1,000 or 100: land that is as dark as water."""
+    units = {band.name: band.unit for band in summary.sensor.bands}
+    if any(units.get(name) != "reflectance_e4" for name in ("B03", "B08")):
+        return None
+    green, infrared = (float(summary.middle[summary.sensor.names.index(name)]) for name in ("B03", "B08"))
+    # Not where a bright part, such as a cloud over water, shows what the scale is.
+    if not (0 < _LAND * max(green, 1) < infrared < _DARK_LAND and np.nanmax(summary.high) < 3 * _DARK_LAND):
+        return None
+    return (
+        f"B08 is declared reflectance_e4, but over what looks like land its median is {infrared:,.0f} where B03 has "
+        f"{green:,.0f}; reflectance times 1,000 is as small."
+    )
 
 
 _JUDGES = {"db": _decibels, "linear": _linear, "reflectance": _reflectance, "reflectance_e4": _reflectance_e4}

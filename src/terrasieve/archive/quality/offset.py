@@ -158,7 +158,7 @@ def find_exchanged_bands(summary: PixelSummary) -> str | None:
     """Which bands seem to be exchanged; see ``Check``."""
     if not may_carry(summary.sensor):
         return None
-    return _cirrus(summary) or _near_infrared(summary)
+    return _cirrus(summary) or _near_infrared(summary) or _visible(summary)
 
 
 def _cirrus(summary: PixelSummary) -> str | None:
@@ -187,6 +187,30 @@ def _near_infrared(summary: PixelSummary) -> str | None:
         if other > _CLOSE and other > own + _MARGIN and _gap(summary, name) < _gap(summary, "B8A"):
             return f"{name} follows B08 with a correlation of {other:.2f}, B8A with {own:.2f}; B8A should."
     return None
+
+
+# Spectra of the ground are smooth: blue lies near the middle of coastal and green, red near that of green and B05.
+# Plants are as dark in blue as in red, where nothing is said.
+_ROUGHER, _ROUGH = 1.5, 30.0
+
+
+def _visible(summary: PixelSummary) -> str | None:
+    names = summary.sensor.names
+    if not {"B01", "B02", "B03", "B04", "B05"} <= set(names):
+        return None
+    coastal, blue, green, red, edge = (summary.thinned[names.index(f"B0{number}")] for number in range(1, 6))
+    short, long = (coastal + green) / 2, (green + edge) / 2
+    absent = ~np.isfinite(short + long + blue + red)
+    if absent.all():
+        return None
+    as_said = float((np.abs(blue - short) + np.abs(red - long))[~absent].mean())
+    exchanged = float((np.abs(red - short) + np.abs(blue - long))[~absent].mean())
+    if as_said <= max(_ROUGHER * exchanged, exchanged + _ROUGH):
+        return None
+    return (
+        f"B02 and B04 leave the line between their neighbours B01, B03 and B05 by {as_said:,.0f} as they stand, and by "
+        f"{exchanged:,.0f} exchanged."
+    )
 
 
 def _gap(summary: PixelSummary, name: str) -> float:

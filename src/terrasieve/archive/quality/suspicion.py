@@ -24,6 +24,8 @@ class Kind(StrEnum):
     CONSTANT = "constant band"
     DUPLICATE = "duplicate samples"
     GRID = "grids that do not line up"
+    OVERLAP = "overlapping samples"
+    TIMES = "partners of other times"
 
 
 MEND: Mapping[Kind, str] = {
@@ -36,6 +38,8 @@ MEND: Mapping[Kind, str] = {
     Kind.CONSTANT: "Fetch the files again, or remove them.",
     Kind.DUPLICATE: "Remove the repeats: across a split they leak, within one they count twice.",
     Kind.GRID: "Resample one sensor onto the other's grid.",
+    Kind.OVERLAP: "Across a split they leak: probe with --group COLUMN or --block-km, which hold places out whole.",
+    Kind.TIMES: "--max-days leaves out what lies further apart in time.",
 }
 """The switch or edit that mends each kind."""
 

@@ -8,11 +8,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from terrasieve.errors import ArchiveError, ConfigError, nearest
+from terrasieve.errors import ArchiveError
+from terrasieve.probes.groups import ASSET, named_groups
 from terrasieve.streams import Stream, generator
-
-ASSET = "asset"
-"""Stands for the column ``asset:<label sensor>``: images cut from one file are one group."""
 
 MOST_SINGLE = 10
 """Up to so many groups are held out one at a time; more are dealt into :data:`DEALT` folds."""
@@ -78,7 +76,7 @@ def make_folds(table: pa.Table, label_sensor: str, group: str | None = None, see
     if group is None and any(name is not None for name in splits):
         return _published(np.array(splits, dtype=object), table["id"].to_pylist())
     column = f"asset:{label_sensor}" if group in (None, ASSET) else str(group)
-    return hold_out(_groups(table, column), f"{column} held out", seed)
+    return hold_out(named_groups(table, column, "images"), f"{column} held out", seed)
 
 
 def hold_out(groups: NDArray[np.str_], origin: str, seed: int = 0) -> Folds:
@@ -111,16 +109,3 @@ def _published(splits: NDArray[np.object_], ids: list[str]) -> Folds:
         if not part.size:
             raise ArchiveError(f"The published split has no {name!r} images; complete it, or name a group column.")
     return Folds((Fold(train, test),), np.array(ids), "images", "published split")
-
-
-def _groups(table: pa.Table, column: str) -> NDArray[np.str_]:
-    if column not in table.column_names:
-        raise ConfigError(f"The archive has no column {column!r} to group by.{nearest(column, table.column_names)}")
-    values = table[column].to_pylist()
-    missing = sum(value is None for value in values)
-    if missing:
-        raise ArchiveError(
-            f"Column {column!r} is empty for {missing} of {len(values)} images, so their site is unknown; "
-            "name another column to group by."
-        )
-    return np.array([str(value) for value in values])
