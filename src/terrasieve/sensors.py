@@ -281,6 +281,18 @@ def load_sensor(name_or_path: str | Path) -> Sensor:
         raise ConfigError(f"{path} does not declare a sensor: {error}") from error
 
 
+def anchored_sensor(said: str | Sensor, folder: Path) -> str | Sensor:
+    """What a YAML file says of a sensor, with the path of a declaration beside that file made whole.
+
+    Args:
+        said: Key of :data:`SENSORS`, path of a declaration, or the declaration itself.
+        folder: Of the YAML file.
+    """
+    if isinstance(said, str) and said not in SENSORS and (folder / said).is_file():
+        return str(folder / said)
+    return said
+
+
 def find_sensor(sensors: Mapping[str, Sensor], wanted: str) -> str:
     """The key of the sensor that is meant, by key, sensor name or kind.
 

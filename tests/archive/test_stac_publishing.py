@@ -63,7 +63,11 @@ def test_rows_are_the_samples(table: pa.Table, tmp_path: Path) -> None:
     assert first["assets"]["s2"] == {"href": "in/a.tif", "type": "image/tiff; application=geotiff", "roles": ["data"]}
     assert (second["assets"]["s1"], second["geometry"], second["bbox"], second["datetime"]) == (None,) * 4
     assert (first["proj:code"], first["proj:transform"][2]) == ("EPSG:32632", 5e5)
-    assert (first["terrasieve:label"], first["links"]) == ("wood", [])
+    assert first["terrasieve:label"] == "wood"
+    # An item with a collection is not valid without a link to it.
+    (link,) = first["links"]
+    assert (link["rel"], link["type"]) == ("collection", "application/json")
+    assert json.loads((tmp_path / link["href"]).read_text())["id"] == first["collection"]
     frame = geopandas.read_parquet(tmp_path / "s.parquet")
     assert frame.geometry.iloc[0].bounds == (1, 2, 3, 4)
 

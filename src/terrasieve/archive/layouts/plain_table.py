@@ -28,7 +28,7 @@ from terrasieve.archive.readers.images import SUFFIXES, SuffixReader
 from terrasieve.console import track_many
 from terrasieve.errors import ArchiveError, ConfigError
 from terrasieve.local_paths import local_path
-from terrasieve.sensors import SENSORS, Sensor, load_sensor
+from terrasieve.sensors import SENSORS, Sensor, anchored_sensor, load_sensor
 
 SPLITS = {"train": "train", "val": "val", "validation": "val", "test": "test"}
 _TEXTS = ("id", "label", "split", "time")
@@ -42,8 +42,8 @@ class PlainTableSpec(ArchiveSpec):
     Attributes:
         root: The table, ``.csv`` or ``.parquet``.
         sensors: Of each key the sensor: the name of a built-in one, the path of a YAML declaration (relative to the
-            table's folder), or the declaration itself. With one sensor the column is ``path`` or ``path:KEY``, with
-            several ``path:KEY``.
+            archive's own YAML file, else to the table's folder), or the declaration itself. With one sensor the column
+            is ``path`` or ``path:KEY``, with several ``path:KEY``.
         outside: Whether paths may lead out of the table's folder.
     """
 
@@ -55,6 +55,11 @@ class PlainTableSpec(ArchiveSpec):
     data_set = DataSet(
         title="plain table", sensors="any, named by you", labels="class, numbers", split="yours", page="plain-table.md"
     )
+
+    def anchored(self, folder: Path) -> PlainTableSpec:
+        """The same with a relative root, and sensors that are files, taken from a folder."""
+        sensors = {key: anchored_sensor(said, folder) for key, said in self.sensors.items()}
+        return super().anchored(folder).model_copy(update={"sensors": sensors})
 
     def open(self) -> PlainTableArchive:
         """The archive; see :class:`PlainTableArchive`."""

@@ -19,12 +19,12 @@ from terrasieve.archive.patches.listing import Listing, PatchesArchive
 from terrasieve.archive.quality.limits import FlawError, Problem, Rejection
 from terrasieve.archive.scenes.survey import Edge, edge_share, origins
 from terrasieve.archive.stac.assets import find_bands
-from terrasieve.archive.stac.items import Item, locate, read_items
+from terrasieve.archive.stac.items import Item, locate, read_items, unsigned
 from terrasieve.archive.stac.tiles import StacScene, TileReader, plan_scene
 from terrasieve.errors import ArchiveError
 from terrasieve.parallel import map_threads
 from terrasieve.schema import Spec
-from terrasieve.sensors import SENSORS, Sensor, load_sensor
+from terrasieve.sensors import SENSORS, Sensor, anchored_sensor, load_sensor
 
 _SUFFIXES = (".json", ".geojson")
 _HEAD = 4096
@@ -78,6 +78,14 @@ class StacSpec(ArchiveSpec):
         }
         return self.model_copy(update={"root": _file(self.root), "sensors": loaded})
 
+    def anchored(self, folder: Path) -> StacSpec:
+        """The same with a relative root, and sensors that are files, taken from a folder."""
+        sensors = {
+            key: one.model_copy(update={"sensor": anchored_sensor(one.sensor, folder)})
+            for key, one in self.sensors.items()
+        }
+        return super().anchored(folder).model_copy(update={"sensors": sensors})
+
     def open(self) -> StacArchive:
         """The archive; see :class:`StacArchive`."""
         return StacArchive(self)
@@ -125,12 +133,14 @@ class StacArchive(PatchesArchive):
         ids = [f"{one.item.id}/{row}_{column}" for one in found for row, column in one.corners]
         owners = [one for one in found for _ in one.corners]
         assets = {
-            f"asset:{key}": [str(one.scenes[key].bands[0].address).removeprefix("/vsicurl/") for one in owners]
+            f"asset:{key}": [
+                unsigned(str(one.scenes[key].bands[0].address)).removeprefix("/vsicurl/") for one in owners
+            ]
             for key in sensors
         }
         sizes = [(scene.height, scene.width) for one in found for scene in list(one.scenes.values())[:1]]
         # The fingerprint of the archive changes with any file, also of bands that are not shown.
-        hrefs = sorted(str(asset["href"]) for item in items for asset in item.assets.values())
+        hrefs = sorted(unsigned(str(asset["href"])) for item in items for asset in item.assets.values())
         super().__init__(
             spec,
             Listing(

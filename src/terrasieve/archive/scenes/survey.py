@@ -20,7 +20,7 @@ from terrasieve.archive.readers.geotiff import Header, read_headers, validate_ba
 from terrasieve.archive.scenes.matching import Scene, Unmatched, match_by_geometry, match_by_stem
 from terrasieve.errors import ArchiveError
 from terrasieve.schema import Spec
-from terrasieve.sensors import SENSORS, Sensor, load_sensor
+from terrasieve.sensors import SENSORS, Sensor, anchored_sensor, load_sensor
 
 Edge = Literal["drop", "overlap"]
 """What becomes of the remainder at the far edges of a scene: it is left out, or covered with a last tile."""
@@ -47,9 +47,7 @@ class SensorFolder(Spec):
 
     def anchored(self, folder: Path) -> SensorFolder:
         """The same, with the path of a YAML declaration that lies in a folder made whole."""
-        if isinstance(self.sensor, str) and self.sensor not in SENSORS and (folder / self.sensor).is_file():
-            return self.model_copy(update={"sensor": str(folder / self.sensor)})
-        return self
+        return self.model_copy(update={"sensor": anchored_sensor(self.sensor, folder)})
 
     def self_contained(self) -> SensorFolder:
         """The same, with a sensor declared in a YAML file written out."""

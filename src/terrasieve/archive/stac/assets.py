@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,9 @@ from terrasieve.band_names import canonical_name, names_of_band
 from terrasieve.sensors import Sensor
 
 _NOT_DATA = {"thumbnail", "overview", "visual", "metadata"}
+"""Roles of pictures for people, and keys under which catalogues keep them with the role of data."""
+
+_FORMATS = ("image/tiff", "image/vnd.stac.geotiff")
 
 
 @dataclass(frozen=True)
@@ -31,9 +34,10 @@ class Place:
 def find_bands(item: Item, sensor: Sensor, explicit: Mapping[str, str]) -> dict[str, Place]:
     """The place of each band of a sensor.
 
-    An asset names its bands under ``bands`` (STAC 1.1), ``eo:bands`` or ``sar:polarizations``. A name is that of the
-    band in any spelling, or its common name where only one band of the sensor has it. Assets that are pictures for
-    people (roles ``visual``, ``overview``, ``thumbnail``) and other formats than TIFF do not count.
+    An asset whose key is the band's name holds it, whatever its role. Else an asset names its bands under ``bands``
+    (STAC 1.1), ``eo:bands`` or ``sar:polarizations``: by name in any spelling, or by a common name where only one band
+    of the sensor has it. Last comes an asset that names no band and has such a name for its key. Assets that are
+    pictures for people (roles ``visual``, ``overview``, ``thumbnail``) and other formats than TIFF do not count.
 
     Args:
         item: The item, whose assets are looked through.
@@ -42,25 +46,45 @@ def find_bands(item: Item, sensor: Sensor, explicit: Mapping[str, str]) -> dict[
             before what the item says.
 
     Raises:
-        SampleError: A band is not there, or is there twice.
+        SampleError: Bands are not there, or are there twice; all of them are named.
     """
-    return {band: _find(item, sensor, band, explicit.get(band)) for band in sensor.names}
+    found: dict[str, list[Place]] = {}
+    for band in sensor.names:
+        found[band] = [_told(item, explicit[band])] if band in explicit else _candidates(item, sensor, band)
+    if any(len(places) != 1 for places in found.values()):
+        raise _unresolved(item, sensor, found)
+    return {band: places[0] for band, places in found.items()}
 
 
-def _find(item: Item, sensor: Sensor, band: str, told: str | None) -> Place:
-    if told is not None:
-        return _told(item, told)
-    found = list(_named(item, _names(sensor, band)))
-    if len(found) == 1:
-        return found[0]
-    if not found:
-        raise FlawError(
-            Problem.BANDS,
-            f"Item {item.id} has no asset that names a band {band!r} of sensor {sensor.name!r}; its assets are "
-            f"{', '.join(item.assets)}. Say which it is: assets: {{{band}: KEY}}.",
-        )
-    keys = ", ".join(f"{one.asset}:{one.position + 1}" for one in found)
-    raise FlawError(Problem.BANDS, f"Item {item.id} has band {band!r} in {keys}; say which: assets: {{{band}: KEY}}.")
+def _candidates(item: Item, sensor: Sensor, band: str) -> list[Place]:
+    """Where a band may be, by the strongest evidence that there is."""
+    name, others = canonical_name(band), _other_names(sensor, band)
+    data = {key: asset for key, asset in item.assets.items() if not _NOT_DATA & set(asset.get("roles") or ())}
+    ranks = (
+        _keyed(item.assets, {name, band.casefold()}),
+        _named(data, {name}),
+        _named(data, others),
+        _keyed({key: asset for key, asset in data.items() if not _stated(asset)}, others),
+    )
+    places = next((rank for rank in ranks if rank), [])
+    # Planetary Computer gives its picture in true colours the role of data, too.
+    return [one for one in places if one.asset.casefold() not in _NOT_DATA] or places
+
+
+def _unresolved(item: Item, sensor: Sensor, found: Mapping[str, Sequence[Place]]) -> FlawError:
+    absent = ", ".join(repr(band) for band, places in found.items() if not places)
+    several = [
+        f"band {band!r} in {', '.join(f'{one.asset}:{one.position + 1}' for one in places)}"
+        for band, places in found.items()
+        if len(places) > 1
+    ]
+    lacking = [f"no asset that names a band {absent} of sensor {sensor.name!r}"] if absent else []
+    snippet = ", ".join(f"{band}: KEY" for band, places in found.items() if len(places) != 1)
+    return FlawError(
+        Problem.BANDS,
+        f"Item {item.id} has {' and '.join(lacking + several)}; say which, in a YAML file with layout: stac, below the "
+        f"sensor: assets: {{{snippet}}}. Its assets are {', '.join(item.assets)}.",
+    )
 
 
 def _told(item: Item, told: str) -> Place:
@@ -73,22 +97,39 @@ def _told(item: Item, told: str) -> Place:
     return Place(key, int(number) - 1)
 
 
-def _names(sensor: Sensor, band: str) -> set[str]:
-    """What an item may call a band."""
+def _other_names(sensor: Sensor, band: str) -> set[str]:
+    """What an item may call a band beside its name."""
     own = next(one for one in sensor.bands if one.name == band)
     # red edge, for one, is the common name of three bands of Sentinel-2.
     shared = Counter(name for one in sensor.bands for name in names_of_band(one))
-    return {canonical_name(band)} | {name for name in names_of_band(own) if shared[name] == 1}
+    return {name for name in names_of_band(own) if shared[name] == 1}
 
 
-def _named(item: Item, names: set[str]) -> Iterator[Place]:
-    for key, asset in item.assets.items():
-        kind = str(asset.get("type") or "image/tiff")
-        if not kind.startswith("image/tiff") or _NOT_DATA & set(asset.get("roles") or ()):
+def _keyed(assets: Mapping[str, Mapping[str, Any]], names: set[str]) -> list[Place]:
+    """Assets whose keys are such a name: their band of that name, or the only one."""
+    places = []
+    for key, asset in assets.items():
+        if key.casefold() not in names or not _is_tiff(asset):
             continue
-        for position, said in enumerate(_stated(asset)):
-            if said & names:
-                yield Place(key, position)
+        stated = _stated(asset)
+        positions = [position for position, said in enumerate(stated) if said & names]
+        if positions or len(stated) <= 1:
+            places.append(Place(key, positions[0] if positions else 0))
+    return places
+
+
+def _named(assets: Mapping[str, Mapping[str, Any]], names: set[str]) -> list[Place]:
+    return [
+        Place(key, position)
+        for key, asset in assets.items()
+        if _is_tiff(asset)
+        for position, said in enumerate(_stated(asset))
+        if said & names
+    ]
+
+
+def _is_tiff(asset: Mapping[str, Any]) -> bool:
+    return str(asset.get("type") or _FORMATS[0]).startswith(_FORMATS)
 
 
 def _stated(asset: Mapping[str, Any]) -> list[set[str]]:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -29,6 +30,8 @@ _SCHEMES = {
     "gs": "/vsigs/",
 }
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]*)://", re.IGNORECASE)
+_PASSWORD = re.compile(r"(https?://)[^/\s'\"@]+@", re.IGNORECASE)
+_QUERY = re.compile(r"(https?://[^\s'\"?#]*)[?#][^\s'\"]*", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -73,22 +76,39 @@ def locate(href: str, folder: Path) -> Path | str:
     """Where an asset is: a name of GDAL's virtual file systems, or a file below the collection's folder.
 
     Args:
-        href: As the item states it: ``http(s)://``, ``s3://``, ``gs://``, or relative.
-        folder: Folder of the collection, which relative ones start from and stay in.
+        href: As the item states it: ``http(s)://``, ``s3://``, ``gs://``, ``file://``, or relative; spaces may be
+            written as ``%20``.
+        folder: Folder of the collection, which relative ones start from and local ones stay in.
 
     Raises:
         SampleError: It is of another kind, or leads out of the folder.
     """
-    if match := _SCHEME.match(href):
+    match = _SCHEME.match(href)
+    if match and match[1].lower() != "file":
         prefix = _SCHEMES.get(match[1].lower())
         if prefix is None:
-            raise FlawError(Problem.UNREADABLE, f"{href} is not of http, https, s3 or gs; serve it by one of these.")
-        return prefix + href[match.end() :]
+            raise FlawError(
+                Problem.UNREADABLE,
+                f"{unsigned(href)} is not of http, https, s3, gs or file; serve it by one of these.",
+            )
+        return prefix + href[match.end() :].replace(" ", "%20" if "curl" in prefix else " ")
+    local = unquote(href[match.end() :].removeprefix("localhost")) if match else href
     # A collection from elsewhere must not name any file of this machine, by ``..``, from the root or through a link.
-    path = (folder / href).resolve()
+    path = (folder / local).resolve()
+    if not match and not path.exists():
+        path = (folder / unquote(href)).resolve()
     if not path.is_relative_to(folder.resolve()):
         raise FlawError(Problem.UNREADABLE, f"{href} leads out of {folder}; items may name files beside them only.")
     return path
+
+
+def unsigned(text: str) -> str:
+    """A text, such as an address or an error, whose web addresses have lost their queries and passwords.
+
+    A signature of an hour's worth belongs in no catalogue, store or digest: whoever gets these gets the access, and the
+    same archive signed anew would be another one.
+    """
+    return _QUERY.sub(r"\1", _PASSWORD.sub(r"\1", text))
 
 
 def _from_json(path: Path) -> Sequence[Mapping[str, Any]]:

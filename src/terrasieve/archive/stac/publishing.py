@@ -6,9 +6,11 @@ item are columns, properties among them; assets are a struct with a field for ea
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 import pyarrow as pa
@@ -17,6 +19,7 @@ import shapely
 from terrasieve.archive.footprints import write_geoparquet
 from terrasieve.archive.protocol import Archive, source_name
 from terrasieve.errors import ArchiveError
+from terrasieve.writing import write_whole
 
 STAC_VERSION = "1.1.0"
 PROJECTION = "https://stac-extensions.github.io/projection/v2.0.0/schema.json"
@@ -66,7 +69,8 @@ def write_stac_geoparquet(
 
     Columns: ``stac_version``, ``stac_extensions``, ``id``, ``geometry``, ``bbox``, ``datetime``, ``assets``, ``links``,
     ``collection``, ``proj:code``, ``proj:transform``, and any other column of the table with :data:`PREFIX`. The
-    collection itself is in the file's metadata.
+    collection itself is in the file's metadata and, as ``<name>.collection.json``, beside it, where each item's link
+    leads.
 
     Args:
         archive: The archive, or its table.
@@ -85,13 +89,17 @@ def write_stac_geoparquet(
         raise ArchiveError(
             f"{path} would hold {len(ids)} items of {len(set(ids))} names; items need names of their own."
         )
-    items = _items(table, collection)
+    beside = path.with_suffix(".collection.json")
+    items = _items(table, collection, beside.name)
+    made = collection_of(table, collection, licence)
     described = {
         "version": "1.0.0",
         "stac:geoparquet_version": "1.0.0",
-        "stac:collections": {collection: collection_of(table, collection, licence)},
+        "stac:collections": {collection: made},
     }
     write_geoparquet(items, path, {"stac-geoparquet": described})
+    with write_whole(beside) as partial:
+        partial.write_text(json.dumps(made, indent=2) + "\n", encoding="utf-8")
     return StacReport(path, len(items), items["datetime"].null_count)
 
 
@@ -114,8 +122,9 @@ def collection_of(table: pa.Table, name: str, licence: str) -> dict[str, Any]:
     }
 
 
-def _items(table: pa.Table, collection: str) -> pa.Table:
+def _items(table: pa.Table, collection: str, beside: str) -> pa.Table:
     count = len(table)
+    link = {"href": f"./{quote(beside)}", "rel": "collection", "type": "application/json", "title": None}
     columns = {
         "stac_version": pa.array([STAC_VERSION] * count),
         # The extension of proj:code and proj:transform, below.
@@ -124,8 +133,8 @@ def _items(table: pa.Table, collection: str) -> pa.Table:
         "geometry": table["geometry"],
         "datetime": table["time"].cast(pa.timestamp("us", tz="UTC")),
         "assets": _assets(table),
-        # An item must have links, if only none; a list without a type would be one of nulls.
-        "links": pa.array([[]] * count, pa.list_(_LINK)),
+        # An item that names its collection must have a link to it.
+        "links": pa.array([[link]] * count, pa.list_(_LINK)),
         "collection": pa.array([collection] * count),
     }
     for name, property_name in (("crs", "proj:code"), ("transform", "proj:transform")):

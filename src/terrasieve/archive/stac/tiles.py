@@ -5,12 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from pyproj import CRS
+from pyproj.exceptions import CRSError
 
 from terrasieve.archive.protocol import Window
 from terrasieve.archive.quality.limits import FlawError, Problem
@@ -22,6 +24,7 @@ from terrasieve.archive.readers.geotiff import (
     read_stretched,
     read_window,
 )
+from terrasieve.archive.stac.items import unsigned
 from terrasieve.sensors import Sensor
 
 _PAUSES = (0.5, 1.0, 2.0)
@@ -50,6 +53,11 @@ class BandFile:
     position: int
     height: int
     width: int
+
+    @property
+    def public(self) -> str:
+        """The address without a signature, as catalogues and messages give it."""
+        return unsigned(str(self.address))
 
 
 @dataclass(frozen=True)
@@ -85,8 +93,8 @@ class TileReader:
         self._scenes = scenes
 
     def files(self, address: str) -> tuple[Path, ...]:
-        """The file of each band; addresses on the net are in the table's column, as a path cannot hold them."""
-        return tuple(Path(band.address) for band in self._scene(address)[0].bands)
+        """The file of each band, without signatures; a path cannot hold addresses on the net, which the table has."""
+        return tuple(Path(band.public) for band in self._scene(address)[0].bands)
 
     def shape(self, address: str) -> tuple[int, int]:
         """Height and width of every tile, in pixels of the finest band."""
@@ -110,7 +118,7 @@ class TileReader:
         a, b, c, d, e, f = scene.transform
         # The item's affine with its origin moved to the tile's first pixel.
         return Header(
-            name=str(scene.bands[0].address),
+            name=scene.bands[0].public,
             bytes=-1,
             height=self.tile,
             width=self.tile,
@@ -146,7 +154,9 @@ def plan_scene(files: Sequence[tuple[Address, int, Mapping[str, Any]]], name: st
     for (address, _, _), grid in zip(files, grids, strict=True):
         apart = np.abs(_corners(grid) - _corners(finest)).max()
         if grid.crs != finest.crs or apart > _TOLERANCE * abs(finest.transform[0]):
-            raise FlawError(Problem.GRID, f"{address} does not cover the same ground as the others of item {name}.")
+            raise FlawError(
+                Problem.GRID, f"{unsigned(str(address))} does not cover the same ground as the others of item {name}."
+            )
     bands = tuple(
         BandFile(address, position, grid.height, grid.width)
         for (address, position, _), grid in zip(files, grids, strict=True)
@@ -168,10 +178,12 @@ def patiently(address: Address, read: Callable[[Any], T]) -> T:
         try:
             return read(address)
         except FlawError as error:
-            if error.problem is not Problem.UNREADABLE or isinstance(address, Path):
+            if isinstance(address, Path):
                 raise
+            if error.problem is not Problem.UNREADABLE:
+                raise FlawError(error.problem, unsigned(error.message)) from None
             if pause is None:
-                raise FlawError(error.problem, f"{error.message} Tried {ATTEMPTS} times.") from error
+                raise FlawError(error.problem, f"{unsigned(error.message)} Tried {ATTEMPTS} times.") from None
             time.sleep(pause)
     raise AssertionError
 
@@ -195,14 +207,25 @@ def _stated_grid(said: Mapping[str, Any]) -> PixelGrid | None:
     shape, transform = said.get("proj:shape"), said.get("proj:transform")
     # ``proj:epsg`` until version 1 of the extension, ``proj:code`` from version 2 on.
     code = said.get("proj:code") or (f"EPSG:{said['proj:epsg']}" if said.get("proj:epsg") else None)
-    if shape is None or transform is None or code is None:
+    if shape is None or transform is None or code is None or not _is_system(str(code)):
         return None
     try:
         height, width = (int(side) for side in shape)
         a, b, c, d, e, f = (float(value) for value in transform[:6])
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
+        return None
+    if min(height, width) < 1 or not np.isfinite([a, b, c, d, e, f]).all() or not a * e - b * d:
         return None
     return PixelGrid(height, width, str(code), (a, b, c, d, e, f))
+
+
+@lru_cache(maxsize=1024)
+def _is_system(code: str) -> bool:
+    """Whether a text names a coordinate reference system; some catalogues write ``EPSG:None``."""
+    try:
+        return bool(CRS.from_user_input(code))
+    except CRSError:
+        return False
 
 
 def _corners(grid: PixelGrid) -> NDArray[np.float64]:
