@@ -15,7 +15,7 @@ import pytest
 
 import terrasieve
 from terrasieve.embeddings import EmbedSettings, EncoderInput, embed, read_embeddings, write_embeddings
-from terrasieve.embeddings.embedding_file import hilbert_order
+from terrasieve.embeddings.embedding_file import Parts, hilbert_order
 from terrasieve.errors import ArchiveError, ConfigError, SampleError
 from terrasieve.models.backbone import Encoder
 from terrasieve.models.export import EncoderCard
@@ -104,6 +104,20 @@ def test_stopped_run_continues_after_its_last_whole_part(
     assert pq.read_table(resumed).equals(pq.read_table(whole))
     assert resumed.read_bytes() == whole.read_bytes()
     assert not (tmp_path / "stopped.parquet.parts").exists()
+
+
+@pytest.mark.parametrize("left", [["part-00001.parquet", "part-00003.parquet"], ["part-00000.parquet"]])
+def test_what_a_kill_left_of_removed_parts_gets_into_no_file(left: list[str], tmp_path: Path) -> None:
+    plan, target = {"rows_sha256": "a"}, tmp_path / "e.parquet"
+    parts = Parts.resume(target, plan)
+    for name in left:
+        (parts.folder / name).touch()
+    if len(left) > 1:  # with a gap before them
+        Parts.resume(target, plan)
+    else:
+        (parts.folder / "provenance.json").unlink()
+        Parts.resume(target, {"rows_sha256": "of another embedding"})
+    assert [path.name for path in parts.folder.iterdir()] == ["provenance.json"]
 
 
 def test_parts_of_another_embedding_are_refused(write: Write, make_archive: MakeArchive) -> None:
