@@ -4,6 +4,9 @@
 PYTHON ?= python3
 VENV := .venv
 STAMP := $(VENV)/.installed
+LOWEST := .venv-lowest
+# What the tests of archives, curation and probes import besides.
+TESTED_WITH := 'pytest>=8.3' 'pytest-xdist>=3.6' 'hypothesis>=6.112' 'faiss-cpu>=1.9'
 
 # Where there is no NVIDIA GPU, the pinned pair keeps pip from fetching gigabytes of CUDA libraries.
 ifeq ($(shell command -v nvidia-smi 2>/dev/null),)
@@ -15,12 +18,13 @@ ifneq ($(wildcard $(CURDIR)/../shared/data/la_texas_pairs),)
 export TERRASIEVE_DATA ?= $(abspath $(CURDIR)/../shared/data)
 endif
 
-.PHONY: help env demo test test-fast lint clean
+.PHONY: help env demo test test-fast test-lowest lint clean
 
 help:
 	@echo "make demo        install, then pack, pre-train, embed and probe end to end (about 5 minutes)"
 	@echo "make test        install, then run the tests"
 	@echo "make test-fast   the tests that are not marked slow, for daily work (under 90 seconds)"
+	@echo "make test-lowest the tests of archives, curation and probes, with the lowest versions that pyproject.toml allows"
 	@echo "make lint        formatting, lint, types and the import contract"
 	@echo "make env         only build $(VENV)"
 	@echo "make clean       remove what the others built"
@@ -43,6 +47,17 @@ test: env
 test-fast: env
 	$(VENV)/bin/python -m pytest -n 2 --dist loadfile -m "not slow"
 
+# Torch aside: its oldest release has no wheels for the newest Python, and its newest is what everybody has.
+test-lowest: $(LOWEST)/.installed
+	$(LOWEST)/bin/python -m pytest -n 2 --dist loadfile tests/archive tests/curation tests/probes
+
+$(LOWEST)/.installed: pyproject.toml constraints-cpu.txt
+	$(PYTHON) -m venv --clear $(LOWEST)
+	$(LOWEST)/bin/python -m pip install --upgrade 'uv>=0.5'
+	$(LOWEST)/bin/uv pip install --python $(LOWEST)/bin/python --resolution lowest-direct \
+		--constraint constraints-cpu.txt -e '.[hdf5,netcdf]' $(TESTED_WITH)
+	@touch $@
+
 lint: env
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
@@ -50,4 +65,4 @@ lint: env
 	$(VENV)/bin/lint-imports
 
 clean:
-	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(LOWEST) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -127,6 +127,20 @@ def test_parts_of_files_that_changed_are_made_anew(
     assert not archives[2].reads  # nothing changed since: every part is taken over
 
 
+@pytest.mark.parametrize("left", [["part-00001.parquet", "part-00003.parquet"], ["part-00000.parquet"]])
+def test_what_a_kill_left_of_removed_parts_gets_into_no_file(left: list[str], tmp_path: Path) -> None:
+    plan, target = {"rows_sha256": "a"}, tmp_path / "e.parquet"
+    parts = Parts.resume(target, plan)
+    for name in left:
+        (parts.folder / name).touch()
+    if len(left) > 1:  # with a gap before them
+        Parts.resume(target, plan)
+    else:
+        (parts.folder / "provenance.json").unlink()
+        Parts.resume(target, {"rows_sha256": "of another embedding"})
+    assert [path.name for path in parts.folder.iterdir()] == ["provenance.json"]
+
+
 def test_parts_of_another_embedding_are_refused(write: Write, make_archive: MakeArchive) -> None:
     with pytest.raises(SampleError):
         write(make_archive(30, broken=[7]))

@@ -152,6 +152,18 @@ def test_a_finished_run_resumes_to_itself(archive: Archive, small_config: MakeCo
     assert {path: path.read_bytes() for path in sorted(tmp_path.rglob("*")) if path.is_file()} == files
 
 
+def test_what_a_kill_left_of_a_removed_checkpoint_is_removed(
+    archive: Archive, small_config: MakeConfig, tmp_path: Path
+) -> None:
+    config = small_config()
+    _pretrain(config, archive, tmp_path)
+    whole = checkpoints(tmp_path / "checkpoints")
+    (tmp_path / "checkpoints" / "step-00000001").mkdir()
+    (tmp_path / "checkpoints" / "step-00000001" / "run.safetensors").touch()
+    _pretrain(config, archive, tmp_path, resume=True)
+    assert sorted((tmp_path / "checkpoints").iterdir()) == whole
+
+
 def test_resuming_at_an_evaluated_step_does_not_log_it_twice(
     archive: Archive, small_config: MakeConfig, tmp_path: Path
 ) -> None:

@@ -159,6 +159,8 @@ class Parts:
         parts = cls(target)
         written, text = parts.folder / "provenance.json", json.dumps(plan, indent=2, sort_keys=True)
         if not written.exists():
+            # A run killed while it removed the parts may have left some, and nothing says any more of what they are.
+            shutil.rmtree(parts.folder, ignore_errors=True)
             write_text(written, text)
             return parts
         # Both from JSON, which makes lists of tuples.
@@ -176,6 +178,9 @@ class Parts:
                 f"{parts.folder} holds parts of another embedding; it differs in {', '.join(changed)}. "
                 "Repeat the earlier command to finish it, or delete the folder to begin anew."
             )
+        # Parts beyond a gap would be counted as soon as the gap is closed, and their rows come twice.
+        for stray in set(parts.folder.glob("part-*.parquet")).difference(parts.paths()):
+            stray.unlink()
         return parts
 
     @property

@@ -106,6 +106,8 @@ class Checkpointer:
                 "Go on with it by --resume, or choose another folder with --out."
             )
         if found:
+            if self.fabric.is_global_zero:
+                _remove_old(self.folder, self.job.spec.keep_checkpoints)
             self._restore(found[-1])
         elif self.fabric.is_global_zero:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -216,9 +218,14 @@ def write_checkpoint(
             write_text(partial / "state.json", json.dumps(state, indent=1))
     except WriteError as error:
         raise WriteError(f"{error} Earlier checkpoints are untouched; go on with --resume.") from error
-    for old in checkpoints(folder)[:-keep]:
-        shutil.rmtree(old)
+    _remove_old(folder, keep)
     return final
+
+
+def _remove_old(folder: Path, keep: int) -> None:
+    """Remove all but the last checkpoints, and with them what is left of one whose removal was cut short."""
+    for old in set(folder.glob(f"{_PREFIX}*")).difference(checkpoints(folder)[-keep:]):
+        shutil.rmtree(old)
 
 
 def checkpoints(folder: Path) -> list[Path]:
