@@ -14,6 +14,7 @@ from terrasieve.cli.app import (
     LayoutName,
     Match,
     MaxBad,
+    MaxDays,
     MaxNodata,
     SensorOptions,
     Stride,
@@ -34,6 +35,7 @@ def index(
     tile: Tile = 64,
     stride: Stride = None,
     match: Match = "stem",
+    max_days: MaxDays = None,
     max_bad: MaxBad = 0.01,
     max_nodata: MaxNodata = 0.05,
     layout: LayoutName = None,
@@ -63,7 +65,7 @@ def index(
 
     if said := say_layout(data, sensor, layout):
         console.print(said, highlight=False, markup=False)
-    archive = open_named(data, sensor, tile, stride, match, layout)
+    archive = open_named(data, sensor, tile, stride, match, layout, max_days)
     readers = spare_cores() if workers is None else workers
     if harmonise:
         archive = _without_offset(archive, readers)
@@ -114,6 +116,7 @@ def pack(
     tile: Tile = 64,
     stride: Stride = None,
     match: Match = "stem",
+    max_days: MaxDays = None,
     compress: Annotated[bool, typer.Option("--compress", help="Compress, for storage and remote reading.")] = False,
     max_bad: MaxBad = 0.01,
     max_nodata: MaxNodata = 0.05,
@@ -137,7 +140,7 @@ def pack(
     from terrasieve.cli.app import resumable, warn
     from terrasieve.parallel import spare_cores
 
-    archive = open_named(data, sensor, tile, stride, match, layout)
+    archive = open_named(data, sensor, tile, stride, match, layout, max_days)
     readers = spare_cores() if workers is None else workers
     if harmonise:
         archive = _without_offset(archive, readers)
