@@ -32,7 +32,18 @@ Run = Callable[..., Any]
 SCENES = {"--sensor", "--tile", "--stride", "--match"}
 BENCH = {"--data", "--out", "--run", "--baseline", "--input", "--probe", "--size", "--scratch-epochs", "--device"}
 SURFACE = {
-    "index": {"DATA", "--out", "--max-bad", "--max-nodata", "--layout", "--harmonise", "--stac", "--workers", *SCENES},
+    "index": {
+        "DATA",
+        "--out",
+        "--max-bad",
+        "--max-nodata",
+        "--layout",
+        "--harmonise",
+        "--stac",
+        "--workers",
+        "--max-days",
+        *SCENES,
+    },
     "info": {"DATA", "--sheet", "--layout", *SCENES},
     "pack": {
         "DATA",
@@ -43,6 +54,7 @@ SURFACE = {
         "--layout",
         "--harmonise",
         "--workers",
+        "--max-days",
         *SCENES,
     },
     "pretrain": {
@@ -71,6 +83,8 @@ SURFACE = {
         "--train-share",
         "--fine-tune",
         "--split-column",
+        "--group",
+        "--block-km",
         "--size",
         "--seed",
         "--out",
