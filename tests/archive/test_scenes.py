@@ -352,3 +352,33 @@ def test_stride_makes_overlapping_tiles(pairs: Path) -> None:
     assert len(archive) == 4 * 5 * 3
     first, second = archive.read(0, "s2"), archive.read(1, "s2")
     np.testing.assert_array_equal(first[:, :, 8:], second[:, :, :8])
+
+
+@pytest.fixture
+def dated(tmp_path: Path, write_tif: Any) -> Path:
+    """Radar of one place at three times, and optical pixels between the first two; a second place has no time."""
+    pixels = np.ones((3, 32, 32), np.uint8)
+    for name, left in [("a_20200601", 0), ("b", 64)]:
+        write_tif(tmp_path / "s2" / f"{name}.tif", pixels, origin=(500_000.0 + 10 * left, 5_000_000.0))
+    for name, left in [("a_20200604", 0), ("a_20200620", 0), ("a_20180601", 0), ("b_20200601", 64)]:
+        write_tif(tmp_path / "s1" / f"{name}.tif", pixels[:1], origin=(500_000.0 + 10 * left, 5_000_000.0))
+    return tmp_path
+
+
+def test_partners_are_as_near_in_time_as_is_asked_for(dated: Path) -> None:
+    everything = ScenesArchive(spec_of(dated, match="geometry"))
+    days = ("20180601", "20200604", "20200620")
+    assert [one.name for one in everything.scenes] == [*(f"a_20200601+a_{day}" for day in days), "b"]
+    near = ScenesArchive(spec_of(dated, match="geometry", max_days=5))
+    assert [one.name for one in near.scenes] == ["a_20200601+a_20200604"]
+    (rejected,) = near.rejected
+    assert rejected.id == "b"
+    assert "b.tif does not state when it was taken" in rejected.reason
+    for limit, count in [(3, 1), (19, 2), (800, 3)]:
+        assert len(ScenesArchive(spec_of(dated, match="geometry", max_days=limit)).scenes) == count
+
+
+def test_a_place_without_a_partner_in_time_is_said_to_be_lost(dated: Path) -> None:
+    (dated / "s1" / "a_20200604.tif").unlink()
+    with pytest.raises(ArchiveError, match=r"was taken (19\.0|731\.0) days from its partner .*the limit is 5"):
+        ScenesArchive(spec_of(dated, match="geometry", max_days=5))

@@ -7,11 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
+import shapely
 import torch
 
 from terrasieve.archive.derived.subset import SubsetArchive
 from terrasieve.archive.layouts.eurosat import EuroSatArchive, EuroSatSpec
+from terrasieve.archive.protocol import WrapperArchive
 from terrasieve.embeddings import EmbedSettings, EncoderInput, embed_batches
 from terrasieve.embeddings.inputs import join
 from terrasieve.errors import BandError
@@ -165,3 +168,27 @@ def test_image_statistics_stream_like_an_encoder(make_labelled: MakeLabelled, ca
     batches = embed_batches(ImageStatistics(), archive, inputs, Normaliser(archive.sensors, card.statistics), FLOAT32)
     ((_, vectors),) = batches
     assert np.allclose(vectors[:, 0, 0], archive.pixels[:, 0].mean(axis=(1, 2)), rtol=1e-4)
+
+
+class _Placed(WrapperArchive):
+    """The same samples along the equator, each overlapping the next by half; without a published split."""
+
+    def table(self) -> pa.Table:
+        shapes = [shapely.to_wkb(shapely.box(i / 20, 0, i / 20 + 0.1, 0.1)) for i in range(len(self))]
+        known = self.archive.table().drop_columns(["split"])
+        if "geometry" in known.column_names:
+            known = known.drop_columns(["geometry"])
+        return known.append_column("geometry", pa.array(shapes, pa.binary()))
+
+
+def test_a_test_that_overlaps_what_is_fitted_on_is_told_and_squares_mend_it(
+    encoder: Encoder, card: EncoderCard, make_labelled: MakeLabelled, capsys: pytest.CaptureFixture[str]
+) -> None:
+    archive = _Placed(make_labelled())
+    (by_chance, *_) = probe(encoder, card, archive, ProbePlan(inputs=GREEN, probes=("knn",), settings=FLOAT32))
+    assert "92% of the test samples of label overlap train" in " ".join(capsys.readouterr().err.split())
+    assert "of the test samples overlap" in by_chance.data
+    plan = ProbePlan(inputs=GREEN, probes=("knn",), settings=FLOAT32, block_km=60)
+    (by_square, *_) = probe(encoder, card, archive, plan)
+    assert "overlap" not in capsys.readouterr().err + by_square.data
+    assert "squares of 60 km held together" in by_square.data

@@ -97,6 +97,7 @@ def scenes_spec_from_options(
     stride: int | None = None,
     match: Literal["stem", "geometry"] = "stem",
     edge: Edge = "drop",
+    max_days: float | None = None,
 ) -> ScenesSpec:
     """A scenes spec from what fits on a command line.
 
@@ -107,6 +108,7 @@ def scenes_spec_from_options(
         stride: Pixels from the first row of one sample to that of the next; ``tile`` when None.
         match: How files of several sensors find each other.
         edge: What becomes of the remainder at the far edges.
+        max_days: Most days between files of several sensors that are paired; any number when None.
 
     Raises:
         ConfigError: An entry is malformed, or a key is used twice.
@@ -122,7 +124,7 @@ def scenes_spec_from_options(
         folders[key] = SensorFolder(folder=Path(folder or key), sensor=sensor)
     if not folders:
         raise ConfigError(f"{root} needs at least one --sensor key=sensor[:folder], such as s2=s2-l2a.")
-    return ScenesSpec(root=root, sensors=folders, tile=tile, stride=stride, match=match, edge=edge)
+    return ScenesSpec(root=root, sensors=folders, tile=tile, stride=stride, match=match, edge=edge, max_days=max_days)
 
 
 def _recognise_one(folder: Path) -> ArchiveSpec:

@@ -89,6 +89,12 @@ EdgeRule = Annotated[
         "it with a last tile.",
     ),
 ]
+MaxDays = Annotated[
+    float | None,
+    typer.Option(
+        min=0, help="For a folder of scenes: most days between files of several sensors that are paired; any."
+    ),
+]
 MaxBad = Annotated[float, typer.Option(help="Stop when more than this share of samples is quarantined.")]
 MaxNodata = Annotated[float, typer.Option(help="Quarantine a sample when more than this share of a band is missing.")]
 RunPath = Annotated[Path, typer.Argument(help="A run folder, or a folder with encoder.safetensors.")]
@@ -129,6 +135,7 @@ def open_named(
     match: Literal["stem", "geometry"],
     layout: str | None = None,
     edge: Literal["drop", "overlap"] = "drop",
+    max_days: float | None = None,
 ) -> Archive:
     """An archive by its name, or a folder of scenes by its sensors; options as of ``terrasieve pack``.
 
@@ -143,7 +150,7 @@ def open_named(
     if sensors and layout:
         raise ConfigError(f"--sensor is for a folder of scenes, --layout {layout} says it is none; leave one out.")
     if sensors:
-        return open_archive(scenes_spec_from_options(Path(data), sensors, tile, stride, match, edge))
+        return open_archive(scenes_spec_from_options(Path(data), sensors, tile, stride, match, edge, max_days))
     return open_archive(data, layout=layout)
 
 

@@ -16,6 +16,7 @@ from terrasieve.cli.app import (
     LayoutName,
     Match,
     MaxBad,
+    MaxDays,
     MaxNodata,
     Overwrite,
     SensorOptions,
@@ -38,6 +39,7 @@ def index(
     stride: Stride = None,
     match: Match = "stem",
     edge: EdgeRule = "drop",
+    max_days: MaxDays = None,
     max_bad: MaxBad = 0.01,
     max_nodata: MaxNodata = 0.05,
     layout: LayoutName = None,
@@ -70,7 +72,7 @@ def index(
     with hold_files((out,) if stac is None else (out, stac), (".parquet",), overwrite):
         if said := say_layout(data, sensor, layout):
             console.print(said, highlight=False, markup=False)
-        archive = open_named(data, sensor, tile, stride, match, layout, edge)
+        archive = open_named(data, sensor, tile, stride, match, layout, edge, max_days)
         readers = spare_cores() if workers is None else workers
         if harmonise:
             archive = _without_offset(archive, readers)
@@ -129,6 +131,7 @@ def pack(
     stride: Stride = None,
     match: Match = "stem",
     edge: EdgeRule = "drop",
+    max_days: MaxDays = None,
     compress: Annotated[bool, typer.Option("--compress", help="Compress, for storage and remote reading.")] = False,
     max_bad: MaxBad = 0.01,
     max_nodata: MaxNodata = 0.05,
@@ -158,7 +161,7 @@ def pack(
     from terrasieve.parallel import spare_cores
 
     with hold_folder(out):
-        archive = open_named(data, sensor, tile, stride, match, layout, edge)
+        archive = open_named(data, sensor, tile, stride, match, layout, edge, max_days)
         readers = spare_cores() if workers is None else workers
         if harmonise:
             archive = _without_offset(archive, readers)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import lru_cache
 from itertools import product
 
@@ -11,6 +13,7 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
+from terrasieve.archive.acquisition_time import acquisition_time
 from terrasieve.archive.quality.limits import FlawError, Problem
 from terrasieve.archive.readers.geotiff import Header
 
@@ -56,8 +59,12 @@ class Unmatched:
     error: FlawError
 
 
-def match_by_stem(files: Candidates) -> Iterator[Scene | Unmatched]:
+def match_by_stem(files: Candidates, max_days: float | None = None) -> Iterator[Scene | Unmatched]:
     """Join files of the same name; they must have the same grid, corner for corner.
+
+    Args:
+        files: Readable files by sensor key and name.
+        max_days: Most days between the acquisitions of a scene's files; any number when None.
 
     Yields:
         One scene, or one reason why it is none, for each name.
@@ -68,13 +75,20 @@ def match_by_stem(files: Candidates) -> Iterator[Scene | Unmatched]:
         if absent:
             yield Unmatched(name, absent[0], None, beside, _no_partner(beside, absent[0], "of the same name"))
             continue
-        yield _join_equal(name, {key: named[name] for key, named in files.items()})
+        group = {key: named[name] for key, named in files.items()}
+        far = None if max_days is None else _far_in_time(name, group, max_days)
+        yield far or _join_equal(name, group)
 
 
-def match_by_geometry(files: Candidates) -> Iterator[Scene | Unmatched]:
+def match_by_geometry(files: Candidates, max_days: float | None = None) -> Iterator[Scene | Unmatched]:
     """Join each file of the first sensor with those of the others that overlap it; a scene is what all cover.
 
     Where several files of a sensor overlap, each makes a scene of its own, named ``<first>+<other>``.
+
+    Args:
+        files: Readable files by sensor key and name.
+        max_days: Most days between the acquisitions of a scene's files; any number when None. Of several partners those
+            further away are passed over.
 
     Yields:
         Scenes, and reasons why a file of the first sensor is in none.
@@ -87,11 +101,18 @@ def match_by_geometry(files: Candidates) -> Iterator[Scene | Unmatched]:
         if absent:
             yield Unmatched(name, absent[0], None, header, _no_partner(header, absent[0], "that overlaps it"))
             continue
+        far: list[Unmatched] = []
         for chosen in product(*partners.values()):
             # Only where there is a choice, so that names stay those of the files elsewhere.
             several = [other for other, names in zip(chosen, partners.values(), strict=True) if len(names) > 1]
             group = {first: header} | {key: files[key][other] for key, other in zip(others, chosen, strict=True)}
-            yield _join_overlap("+".join([name, *several]), group)
+            if max_days is not None and (too_far := _far_in_time(name, group, max_days)):
+                far.append(too_far)
+            else:
+                yield _join_overlap("+".join([name, *several]), group)
+        # A file that has a partner in time is not lost by others that are far from it.
+        if far and len(far) == math.prod(map(len, partners.values())):
+            yield far[0]
 
 
 def pixel_offset(reference: Header, other: Header) -> tuple[int, int] | None:
@@ -187,6 +208,26 @@ def _corners(header: Header) -> NDArray[np.float64]:
     """Column, row and 1 of the four corners, shape ``(3, 4)``, starting at the first pixel."""
     right, bottom = header.width, header.height
     return np.array([[0, right, right, 0], [0, 0, bottom, bottom], [1, 1, 1, 1]], dtype=np.float64)
+
+
+def _far_in_time(name: str, group: Mapping[str, Header], max_days: float) -> Unmatched | None:
+    """Why files of one place are too far apart in time, or cannot be shown not to be; None where they are near."""
+    (_, first), *_ = group.items()
+    times = {key: acquisition_time(header) for key, header in group.items()}
+    known = [time for time in times.values() if time is not None]
+    unknown = next((key for key, time in times.items() if time is None), None)
+    if unknown is not None:
+        said = f"{group[unknown].path} does not state when it was taken, which --max-days asks for."
+    elif max(known) - min(known) <= timedelta(days=max_days):
+        return None
+    else:
+        unknown = max(times, key=lambda key: abs((times[key] or known[0]) - known[0]))
+        days = (max(known) - min(known)).total_seconds() / 86_400
+        said = (
+            f"{group[unknown].path} was taken {days:,.1f} days from its partner {first.path}; the limit is "
+            f"{max_days:g}. Fetch one that is nearer in time, or raise --max-days."
+        )
+    return Unmatched(name, unknown, group[unknown], first, FlawError(Problem.PARTNER, said))
 
 
 def _no_partner(header: Header, key: str, how: str) -> FlawError:

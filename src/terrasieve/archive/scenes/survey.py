@@ -67,6 +67,7 @@ class ScenesSpec(ArchiveSpec):
         match: How files of several sensors find each other. ``stem``: same path below the sensor's folder
             without its suffix, and the same grid. ``geometry``: overlapping files whose grids align; the
             overlap is the scene.
+        max_days: Most days between the acquisitions of a scene's files, by their names or tags; any number when None.
         edge: ``drop`` leaves out what remains at the far edges, ``overlap`` covers it with a last tile.
     """
 
@@ -76,6 +77,7 @@ class ScenesSpec(ArchiveSpec):
     tile: int = Field(default=64, ge=1)
     stride: int | None = Field(default=None, ge=1)
     match: Literal["stem", "geometry"] = "stem"
+    max_days: float | None = Field(default=None, ge=0)
     edge: Edge = "drop"
 
     data_set = DataSet(title="folders of scenes", sensors="any, named by you", page="../how-to/own-scenes.md")
@@ -114,7 +116,7 @@ def survey(
     """
     places = {key: _search(spec.root, key, folder) for key, folder in spec.sensors.items()}
     files, broken = _screen(spec, sensors, places)
-    matched = list(match_by_stem(files) if spec.match == "stem" else match_by_geometry(files))
+    matched = list((match_by_stem if spec.match == "stem" else match_by_geometry)(files, spec.max_days))
     scenes = tuple(item for item in matched if isinstance(item, Scene) and _tiles(spec, item.height, item.width))
     reported = {rejection.id for rejection in broken}
     typical = max(1, sum(_tiles(spec, s.height, s.width) for s in scenes) // max(1, len(scenes)))

@@ -78,13 +78,19 @@ class ScenesArchive(BaseArchive):
         return {
             "layout": "scenes",
             "root": str(self.spec.root),
-            "options": self.spec.model_dump(mode="json", exclude={"layout", "root", "sensors"}),
+            "options": self._options,
             "sensors": {key: sensor.name for key, sensor in self._sensors.items()},
             "scenes": len(self._scenes),
             "rejected": len(self.rejected),
             "simulated": False,
             "fingerprint": self._fingerprint,
         }
+
+    @property
+    def _options(self) -> dict[str, Any]:
+        options = self.spec.model_dump(mode="json", exclude={"layout", "root", "sensors"})
+        # Provenance of archives that were indexed before there was a limit does not know of one.
+        return {name: value for name, value in options.items() if name != "max_days" or value is not None}
 
     def __len__(self) -> int:
         return int(self._ends[-1])
