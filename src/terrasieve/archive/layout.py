@@ -82,6 +82,15 @@ class ArchiveSpec(Spec):
         """Whether a folder has this layout, judged by names and small text files; None, as here, where it has not."""
         return None
 
+    @classmethod
+    def near_miss(cls, folder: Path) -> str | None:
+        """What keeps a folder that nearly has this layout from having it, and what to do, as a sentence; None, as here.
+
+        Args:
+            folder: A folder that is not recognised; names in it are read, no pixels.
+        """
+        return None
+
     def anchored(self, folder: Path) -> Self:
         """The same with relative paths taken from a folder: ``root``, where there is one; a subclass adds its others.
 

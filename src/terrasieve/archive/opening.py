@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
 import yaml
 
 from terrasieve.archive.catalogue import read_catalogue
+from terrasieve.archive.folders import find_files, list_files, subfolders
 from terrasieve.archive.layout import LAYOUTS, ArchiveSpec, Recognition, parse_spec
 from terrasieve.archive.layouts.plain_table import PlainTableSpec, is_table
 from terrasieve.archive.packed.reading import PackedArchive, PackedSpec
 from terrasieve.archive.packed.store import GROUP, KEY
 from terrasieve.archive.protocol import Archive
+from terrasieve.archive.readers.geotiff import fitting_sensors, read_header
 from terrasieve.archive.scenes.survey import Edge, ScenesSpec, SensorFolder
 from terrasieve.archive.zarr_codecs import parse_metadata
 from terrasieve.errors import ArchiveError, ConfigError, SampleError
@@ -133,20 +135,49 @@ def _recognise_one(folder: Path) -> ArchiveSpec:
     seen = recognise(folder)
     if len(seen) > 1 and seen[0].confidence - seen[1].confidence < _SURE:
         either = " or ".join(f"{one.spec.layout} ({one.evidence})" for one in seen[:2])
-        raise ArchiveError(f"{folder} could be {either}. Say which with --layout {seen[0].spec.layout}, for example.")
+        raise ArchiveError(f"{folder} could be {either}. Say which, for example {seen[0].spec.layout}:{folder}.")
     if seen:
         return seen[0].spec
     # From here on nothing can be opened: what is there decides which error helps most.
-    scenes = [path.name for path in sorted(folder.iterdir()) if path.is_dir() and _has_any(path.rglob("*.tif*"))]
-    scenes += ["."] if _has_any(folder.glob("*.tif*")) else []
+    near = next((said for spec in LAYOUTS.values() if (said := spec.near_miss(folder)) is not None), None)
+    if near is not None:
+        raise ArchiveError(f"{folder} is no archive that is recognised. {near}")
+    scenes = {name: files[0] for name in [*subfolders(folder), "."] if (files := _some_tiff(folder, name))}
     if scenes:
-        example = " ".join(f"--sensor {name}={'s1' if 's1' in name.lower() else 's2-l2a'}" for name in scenes[:2])
-        raise ArchiveError(
-            f"{folder} holds GeoTIFF in {', '.join(scenes)}, but nothing says of which sensor. Name the sensors, "
-            f"for example {example}, or in a YAML file with layout: scenes. Built in: {', '.join(SENSORS)}."
-        )
+        raise ArchiveError(_without_sensors(folder, scenes))
     found = ", ".join(sorted(path.name for path in folder.iterdir())[:5]) or "nothing"
     raise ArchiveError(f"{folder} is no archive that is recognised; it holds {found}. {_recognised()}")
+
+
+def _some_tiff(folder: Path, name: str) -> Sequence[Path]:
+    return list_files(folder, ".tif") if name == "." else find_files(folder / name, "**/*.tif").files
+
+
+def _without_sensors(folder: Path, scenes: Mapping[str, Path]) -> str:
+    """What to say of GeoTIFF whose sensors nobody names: the built-in ones that the headers fit, and no others."""
+    options, unknown = [], []
+    for name, path in list(scenes.items())[:2]:
+        try:
+            header = read_header(path)
+        except SampleError:
+            continue
+        fitting = fitting_sensors(header)
+        key = path.parent.name if name == "." else name
+        place = f":{name}" if name == "." else ""
+        if fitting:
+            options.append(
+                f"--sensor {key}={fitting[0]}{place}" + (f" (or {', '.join(fitting[1:])})" * (len(fitting) > 1))
+            )
+        else:
+            unknown.append(
+                f"{path.name} has {header.count} bands of {header.dtype}, as no built-in sensor; declare them"
+            )
+    how = f" For example: terrasieve index {folder} {' '.join(options)}." if options else ""
+    how += f" {'; '.join(unknown)} in a YAML file." if unknown else ""
+    return (
+        f"{folder} holds GeoTIFF in {', '.join(scenes)}, but nothing says of which sensor. Name the sensors, on the "
+        f"command line or in a YAML file with layout: scenes.{how} Built in: {', '.join(SENSORS)}."
+    )
 
 
 def _is_packed(folder: Path) -> bool:
@@ -155,10 +186,6 @@ def _is_packed(folder: Path) -> bool:
         return KEY in parse_metadata((folder / GROUP).read_bytes(), folder / GROUP)["attributes"]
     except (OSError, TypeError, KeyError, SampleError):
         return False
-
-
-def _has_any(paths: Iterable[Path]) -> bool:
-    return next(iter(paths), None) is not None
 
 
 def _recognised() -> str:

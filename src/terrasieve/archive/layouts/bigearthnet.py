@@ -32,6 +32,8 @@ SIZE = (120, 120)
 S2, S1, METADATA = "BigEarthNet-S2", "BigEarthNet-S1", "metadata.parquet"
 SPLITS = {"train": "train", "validation": "val", "test": "test"}
 _PRODUCTS = {"s2": (S2, SENSORS["s2-l2a"]), "s1": (S1, SENSORS["s1"])}
+_FOLDERS = {"s2": (S2, "BigEarthNet-v1.0", "BigEarthNet-S2-v1.0"), "s1": (S1, "BigEarthNet-S1-v1.0")}
+"""Names of each sensor's folder: that of version 2, and those that version 1 is unpacked to."""
 _COLUMNS = pa.schema(
     [("patch_id", pa.string()), ("s1_name", pa.string()), ("split", pa.string()), ("labels", pa.list_(pa.string()))]
 )
@@ -78,7 +80,8 @@ class BigEarthNetSpec(ArchiveSpec):
     """A BigEarthNet folder.
 
     Attributes:
-        root: The folder that holds ``BigEarthNet-S2`` and ``BigEarthNet-S1``, or one of them.
+        root: The folder that holds ``BigEarthNet-S2`` and ``BigEarthNet-S1``, or one of them; of version 1
+            ``BigEarthNet-v1.0`` and ``BigEarthNet-S1-v1.0``.
         sensors: Which sensors to show; a sample must have all of them. Those that are there when None.
     """
 
@@ -103,10 +106,17 @@ class BigEarthNetSpec(ArchiveSpec):
     @classmethod
     def recognise(cls, folder: Path) -> Recognition | None:
         """By the names of its two folders."""
-        found = [name for name in (S2, S1) if (folder / name).is_dir()]
+        found = list(_there(folder).values())
         if not found:
             return None
         return Recognition(1.0, f"folder{'s' if len(found) > 1 else ''} {' and '.join(found)}", cls(root=folder))
+
+    @classmethod
+    def near_miss(cls, folder: Path) -> str | None:
+        """The folder of one sensor, where that above it is wanted."""
+        if not any(folder.resolve().name in names for names in _FOLDERS.values()):
+            return None
+        return f"It is BigEarthNet's folder of one sensor; name the folder above it, {folder.resolve().parent}."
 
 
 @dataclass(frozen=True)
@@ -139,13 +149,14 @@ class BigEarthNetArchive(PatchesArchive):
 
     def __init__(self, spec: BigEarthNetSpec) -> None:
         spec = spec.model_copy(update={"root": spec.root.resolve()})
-        there = tuple(key for key, (name, _) in _PRODUCTS.items() if (spec.root / name).is_dir())
-        wanted: tuple[str, ...] = spec.sensors or there
+        there = _there(spec.root)
+        wanted: tuple[str, ...] = spec.sensors or tuple(there)
         if not wanted:
             raise ArchiveError(f"{spec.root} holds neither {S2} nor {S1}; name the folder that holds them.")
-        paths = {key: _folders(spec.root / name) for key, (name, _) in _PRODUCTS.items()}
+        names = {key: there.get(key, name) for key, (name, _) in _PRODUCTS.items()}
+        paths = {key: _folders(spec.root / name) for key, name in names.items()}
         listed = (spec.root / METADATA).is_file()
-        patches = _from_metadata(spec.root) if listed else _from_folders(spec.root, paths)
+        patches = _from_metadata(spec.root) if listed else _from_folders(spec.root, names, paths)
         kept, lost, facts = _present(patches, wanted, paths)
         facts["unlisted"] = sum(len(set(paths[key]) - {patch.names.get(key) for patch in patches}) for key in wanted)
         ids = [patch.name(wanted) for patch in kept]
@@ -162,10 +173,7 @@ class BigEarthNetArchive(PatchesArchive):
                 rejected=lost,
                 facts=facts,
             ),
-            {
-                key: BandsReader(spec.root, sensor, partial(_band_file, folder), SIZE)
-                for key, (folder, sensor) in ((key, _PRODUCTS[key]) for key in wanted)
-            },
+            {key: BandsReader(spec.root, _PRODUCTS[key][1], partial(_band_file, names[key]), SIZE) for key in wanted},
         )
 
 
@@ -190,10 +198,10 @@ def _from_metadata(root: Path) -> list[_Patch]:
     ]
 
 
-def _from_folders(root: Path, paths: Mapping[str, Mapping[str, str]]) -> list[_Patch]:
+def _from_folders(root: Path, folders: Mapping[str, str], paths: Mapping[str, Mapping[str, str]]) -> list[_Patch]:
     """Patches as the JSON files beside them say; one without such a file has no labels."""
     # Partners are named by the Sentinel-1 side only; what it names may not be there.
-    notes_s2, notes_s1 = _notes(root / S2, paths["s2"]), _notes(root / S1, paths["s1"])
+    notes_s2, notes_s1 = (_notes(root / folders[key], paths[key]) for key in ("s2", "s1"))
     partner = {str(note.get("corresponding_s2_patch")): name for name, note in notes_s1.items()}
     pairs = {name: {"s2": name} | ({"s1": partner[name]} if name in partner else {}) for name in notes_s2}
     patches = [_Patch(names, _labels(notes_s2[name])) for name, names in pairs.items()]
@@ -227,6 +235,12 @@ def _labels(note: Mapping[str, Any]) -> tuple[str, ...] | None:
 
 
 # --------------------------------------------------------------- what is there
+
+
+def _there(root: Path) -> dict[str, str]:
+    """The name of each sensor's folder that is there."""
+    found = ((key, next((name for name in names if (root / name).is_dir()), None)) for key, names in _FOLDERS.items())
+    return {key: name for key, name in found if name is not None}
 
 
 def _folders(root: Path) -> dict[str, str]:

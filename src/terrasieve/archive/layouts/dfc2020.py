@@ -14,10 +14,11 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from terrasieve.archive.folders import has_files, list_files
 from terrasieve.archive.layout import ArchiveSpec, DataSet, Recognition
 from terrasieve.archive.patches.land_cover import CLASSES_10, MajorityLabels
 from terrasieve.archive.patches.listing import PatchesArchive
-from terrasieve.archive.patches.sensor_folders import list_parts, parts_there
+from terrasieve.archive.patches.sensor_folders import list_parts, parts_there, sample_name
 from terrasieve.archive.protocol import Window
 from terrasieve.archive.readers.patch_reader import PatchReader, StackReader
 from terrasieve.errors import ArchiveError
@@ -91,6 +92,21 @@ class Dfc2020Spec(ArchiveSpec):
             return None
         return Recognition(1.0, f"DFC2020's {' and '.join(regions)}", cls(root=folder))
 
+    @classmethod
+    def near_miss(cls, folder: Path) -> str | None:
+        """Copernicus-Bench's copy, which has one folder a sensor instead of one a region."""
+        parts = [name for name in ("s2", "s1", "dfc") if has_files(folder / name, ".tif")]
+        named = [path for name in parts for path in list_files(folder / name, ".tif")[:1]]
+        if not named or not all(sample_name(path.stem) for path in named):
+            return None
+        sensors = {"s2": "s2-l1c", "s1": "s1", "dfc": "land-cover"}
+        yaml = ", ".join(f"{name}: {{folder: {name}, sensor: {sensors[name]}, drop: _{name}}}" for name in parts)
+        return (
+            f"It has DFC2020's patches in the folders {', '.join(parts)}, as Copernicus-Bench ships them, and not in "
+            f"those of its regions ({', '.join(_REGIONS)}); describe it in a YAML file: {{layout: scenes, "
+            f"root: {folder}, tile: {SIZE[0]}, sensors: {{{yaml}}}}}."
+        )
+
 
 class Dfc2020Archive(PatchesArchive):
     """Patches of 256x256 px at 10 m; ``s2`` is L1C with B8A after B08, ``s1`` decibels, ``dfc`` the classes 1 to 10.
@@ -111,7 +127,8 @@ class Dfc2020Archive(PatchesArchive):
         wanted = spec.sensors or parts_there(spec.root, tuple(_REGIONS), tuple(_SENSORS))
         if not wanted:
             raise ArchiveError(
-                f"{spec.root} holds neither of {', '.join(_REGIONS)} with folders like s2_0; name the folder that does."
+                spec.near_miss(spec.root)
+                or f"{spec.root} holds neither of {', '.join(_REGIONS)} with folders like s2_0; name the one that does."
             )
         listing = list_parts(spec.root, tuple(_REGIONS), wanted)
         # Classes stay numbered 1 to 10 in either case, so that maps of both can be compared.

@@ -13,7 +13,12 @@ from typing import Literal
 
 from terrasieve.archive.folders import DEPTH, list_files
 from terrasieve.archive.layout import ArchiveSpec, DataSet, Recognition
-from terrasieve.archive.patches.class_folders import find_class_folders, likely_folders, list_class_folders
+from terrasieve.archive.patches.class_folders import (
+    find_class_folders,
+    lacking_classes,
+    likely_folders,
+    list_class_folders,
+)
 from terrasieve.archive.patches.listing import Listing, PatchesArchive, read_split_lists, split_column
 from terrasieve.archive.readers.geotiff import read_header
 from terrasieve.archive.readers.images import PictureReader
@@ -44,7 +49,8 @@ _SENSORS: Mapping[Product, tuple[str, Sensor]] = {
     "sar": ("s1", SENSORS["s1"]),
 }
 _SPLITS = ("train", "val", "test")
-_SPLIT_COLUMNS = {"split": "eurosat-", "split_spatial": "eurosat-spatial-"}
+_SPLIT_COLUMNS = {"split": ("eurosat-", "eurosat-100-"), "split_spatial": ("eurosat-spatial-",)}
+"""By column, what the names of its lists begin with; EuroSAT-100's hundred patches have lists of their own."""
 
 _CITATION = """@article{helber2019eurosat,
   author  = {Helber, Patrick and Bischke, Benjamin and Dengel, Andreas and Borth, Damian},
@@ -88,6 +94,11 @@ class EuroSatSpec(ArchiveSpec):
             return None
         return Recognition(1.0, f"EuroSAT's ten class folders in {next(iter(found.values()))}", cls(root=folder))
 
+    @classmethod
+    def near_miss(cls, folder: Path) -> str | None:
+        """Class folders that are absent."""
+        return lacking_classes(folder, CLASSES, "EuroSAT")
+
 
 class EuroSatArchive(PatchesArchive):
     """EuroSAT patches with labels and published splits; a sample's id is its file's stem.
@@ -109,7 +120,10 @@ class EuroSatArchive(PatchesArchive):
         found = list_class_folders(folder, CLASSES, _suffix(self.product))
         stems = [Path(address).stem for _, address in found]
         places = [*likely_folders(spec.root, CLASSES), spec.root.parent]
-        lists = {column: read_split_lists(places, _names(prefix)) for column, prefix in _SPLIT_COLUMNS.items()}
+        lists = {
+            column: next(filter(None, (read_split_lists(places, _names(prefix)) for prefix in prefixes)), {})
+            for column, prefixes in _SPLIT_COLUMNS.items()
+        }
         reader: PatchReader = (
             PictureReader(folder, sensor, SIZE) if self.product == "rgb" else StackReader(folder, sensor, SIZE)
         )
@@ -153,8 +167,10 @@ def _choose(spec: EuroSatSpec) -> tuple[Path, Product]:
     product = spec.product or next(iter(found), None)
     if product is None or product not in found:
         kind = f" with {_suffix(product)} files of it" if product else ""
+        near = lacking_classes(spec.root, CLASSES, "EuroSAT") if spec.root.is_dir() else None
         raise ArchiveError(
-            f"{spec.root} does not hold EuroSAT's ten class folders ({CLASSES[0]} to {CLASSES[-1]}){kind} "
+            near
+            or f"{spec.root} does not hold EuroSAT's ten class folders ({CLASSES[0]} to {CLASSES[-1]}){kind} "
             f"within {DEPTH} levels; name the folder that the download was unpacked to."
         )
     return found[product], product

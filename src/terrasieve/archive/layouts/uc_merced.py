@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from terrasieve.archive.layout import ArchiveSpec, DataSet, Recognition
-from terrasieve.archive.patches.class_folders import find_class_folders, list_pictures
+from terrasieve.archive.patches.class_folders import find_class_folders, lacking_classes, list_pictures
 from terrasieve.archive.patches.listing import PatchesArchive
 from terrasieve.archive.readers.images import PictureReader
 from terrasieve.sensors import SENSORS
@@ -79,6 +79,11 @@ class UcMercedSpec(ArchiveSpec):
         if not found:
             return None
         return Recognition(1.0, f"UC Merced's 21 class folders in {found[_SUFFIX]}", cls(root=folder))
+
+    @classmethod
+    def near_miss(cls, folder: Path) -> str | None:
+        """Class folders that are absent."""
+        return lacking_classes(folder, CLASSES, _TITLE)
 
 
 class UcMercedArchive(PatchesArchive):

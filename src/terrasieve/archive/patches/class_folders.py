@@ -34,6 +34,22 @@ def find_class_folders(root: Path, classes: Sequence[str], suffixes: Sequence[st
     return found
 
 
+def lacking_classes(root: Path, classes: Sequence[str], title: str) -> str | None:
+    """Which class folders of a data set a folder lacks that has most of them; None where it has all, or few.
+
+    Args:
+        root: Folder to search.
+        classes: Names of the class folders.
+        title: Name of the data set, for the sentence.
+    """
+    for folder in likely_folders(root, classes):
+        lacking = [label for label in classes if not (folder / label).is_dir()]
+        if lacking and len(lacking) < len(classes) / 2:
+            some = f"{', '.join(lacking[:5])}{' and others' if len(lacking) > 5 else ''}"
+            return f"{folder} holds {title}'s class folders but for {some}; unpack them, or an empty folder for each."
+    return None
+
+
 def list_class_folders(folder: Path, classes: Sequence[str], suffix: str) -> list[tuple[str, str]]:
     """Class and file of each patch, the file relative to the folder, by class and then by number."""
     return [
@@ -65,8 +81,10 @@ def list_pictures(
     """
     folder = find_class_folders(root, classes, (suffix,)).get(suffix) if root.is_dir() else None
     if folder is None:
+        near = lacking_classes(root, classes, title) if root.is_dir() else None
         raise ArchiveError(
-            f"{root} does not hold {title}'s {len(classes)} class folders ({classes[0]} to {classes[-1]}) with "
+            near
+            or f"{root} does not hold {title}'s {len(classes)} class folders ({classes[0]} to {classes[-1]}) with "
             f"{suffix} files within {DEPTH} levels; name the folder that the download was unpacked to."
         )
     found = list_class_folders(folder, classes, suffix)

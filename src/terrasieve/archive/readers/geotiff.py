@@ -285,6 +285,27 @@ def validate_bands(header: Header, sensor: Sensor) -> None:
         )
 
 
+def fitting_sensors(header: Header) -> list[str]:
+    """Names of the built-in sensors that a file may be of, by number, type and descriptions of its bands.
+
+    Args:
+        header: Says how many bands the file has, of what type, and what it calls them.
+    """
+    fitting = []
+    for name, sensor in SENSORS.items():
+        unit = sensor.bands[0].unit
+        wanted = "u1" if unit in ("dn", "class") else "iu" if unit == "reflectance_e4" else "f"
+        kind = np.dtype(header.dtype if header.dtype != "complex_int16" else "complex64")
+        # Eight bits hold no reflectance times 10,000, and no decibels.
+        of_type = kind == np.uint8 if wanted == "u1" else kind.kind in wanted and kind.itemsize > 1
+        try:
+            validate_bands(header, sensor)
+        except FlawError:
+            continue
+        fitting += [name] if of_type else []
+    return fitting
+
+
 def _header_or_error(path: Path) -> Header | FlawError:
     try:
         return read_header(path)
