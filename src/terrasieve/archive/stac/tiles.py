@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from terrasieve.archive.protocol import Window
 from terrasieve.archive.quality.limits import FlawError, Problem
+from terrasieve.archive.readers.gdal import Address
 from terrasieve.archive.readers.geotiff import (
-    Address,
     Header,
     PixelGrid,
     read_grid,
