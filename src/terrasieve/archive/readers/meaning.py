@@ -8,8 +8,8 @@ was measured; NaN where the sensor has none. Everything behind it then asks
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -57,7 +57,7 @@ class Meaning:
         nodata: The sensor's nodata value.
         count: Number of bands that the sensor takes from the file, so that an alpha band among them is a band of its.
         scaled: Whether a scale and an offset that are stated are applied.
-        stated: What an item says, which goes before what the file says; None where it says nothing.
+        stated: What an item says, by attribute of :class:`Stated`, which goes before what the file says.
     """
 
     band: str
@@ -65,7 +65,7 @@ class Meaning:
     nodata: float | None
     count: int
     scaled: bool = True
-    stated: Stated | None = None
+    stated: Mapping[str, float] = field(default_factory=dict)
 
 
 def meanings(sensor: Sensor, positions: Sequence[int], count: int | None = None) -> list[Meaning]:
@@ -104,7 +104,7 @@ def settle(
     Raises:
         SampleError: A scale that is stated contradicts the unit that the sensor declares.
     """
-    said = [one.stated or own for one, own in zip(wanted, stated, strict=True)]
+    said = [replace(own, **one.stated) for one, own in zip(wanted, stated, strict=True)]
     lines = [_line(name, one, by) for one, by in zip(wanted, said, strict=True)]
     nodata = wanted[0].nodata
     may_lack = masked is not None or any(by.marks(pixels.dtype) and by.nodata != nodata for by in said)
