@@ -24,6 +24,8 @@ from terrasieve.parallel import map_threads
 from terrasieve.sensors import SENSORS, Band, Sensor
 
 _OPEN_DATASETS = 64
+_FLAT = 1e6
+"""Ratio of the longer to the shorter axis of a pixel from which on it is a line."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +128,7 @@ def _place(dataset: Any) -> tuple[str | None, tuple[float, float, float, float, 
     if dataset.crs is None and crs is not None and len(points) > 2:
         a, b, c, d, e, f = tuple(from_gcps(points))[:6]
         # Points on one line fix no plane: such a file lies nowhere.
-        if a * e - b * d:
+        if np.linalg.cond([[a, b], [d, e]]) < _FLAT:
             return crs.to_string(), (a, b, c, d, e, f)
     return dataset.crs.to_string() if dataset.crs else None, tuple(dataset.transform)[:6]
 
