@@ -22,7 +22,7 @@ import yaml
 from pydantic import Field, SerializerFunctionWrapHandler, ValidationError, model_serializer, model_validator
 
 from terrasieve.errors import BandError, ConfigError, nearest
-from terrasieve.schema import Spec
+from terrasieve.schema import Spec, parse_yaml
 
 Unit = Literal["reflectance_e4", "reflectance", "db", "linear", "dn", "class", "m", "index"]
 Kind = Literal["optical", "radar", "map"]
@@ -285,7 +285,7 @@ def load_sensor(name_or_path: str | Path) -> Sensor:
             f"No built-in sensor and no file is called {str(name_or_path)!r}.{nearest(str(name_or_path), SENSORS)}"
         )
     try:
-        return Sensor.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+        return Sensor.model_validate(parse_yaml(path.read_text(encoding="utf-8")))
     except (yaml.YAMLError, ValidationError) as error:
         raise ConfigError(f"{path} does not declare a sensor: {error}") from error
 

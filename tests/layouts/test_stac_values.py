@@ -91,7 +91,7 @@ def test_nodata_that_an_item_states_is_missing(tmp_path: Path, write_tif: Any) -
     np.testing.assert_array_equal(found[:, 1:], pixels[:, 1:])
 
 
-def test_a_remote_answer_that_points_elsewhere_is_no_tiff(tmp_path: Path, write_tif: Any) -> None:
+def test_an_asset_that_points_elsewhere_is_no_tiff(tmp_path: Path, write_tif: Any) -> None:
     archive = _archive(tmp_path, write_tif, {"a": (_desert(), {}, {})})
     source = "<SimpleSource><SourceFilename>/etc/hostname</SourceFilename></SimpleSource>"
     (tmp_path / "a.tif").write_text(f"<VRTDataset rasterXSize='32' rasterYSize='32'>{source}</VRTDataset>")

@@ -178,7 +178,7 @@ def read_catalogue(path: Path) -> Catalogue:
     try:
         table = pq.read_table(path)
         stored = json.loads((table.schema.metadata or {}).get(KEY.encode(), b"null"))
-    except (OSError, ValueError, pa.ArrowException) as error:
+    except (OSError, ValueError, RecursionError, pa.ArrowException) as error:
         raise ArchiveError(f"{path} cannot be read as Parquet: {error}. Run terrasieve index again.") from error
     if not isinstance(stored, dict) or not {"spec", "source"} <= set(stored) or "id" not in table.column_names:
         raise ArchiveError(f"{path} is not a catalogue: its metadata has no {KEY!r}. Make one with terrasieve index.")

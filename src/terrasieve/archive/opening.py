@@ -18,6 +18,7 @@ from terrasieve.archive.packed.store import GROUP, KEY
 from terrasieve.archive.protocol import Archive
 from terrasieve.archive.scenes.survey import Edge, ScenesSpec, SensorFolder
 from terrasieve.errors import ArchiveError, ConfigError
+from terrasieve.schema import parse_yaml
 from terrasieve.sensors import SENSORS
 
 _SURE = 0.2
@@ -84,7 +85,7 @@ def load_spec(path: Path) -> ArchiveSpec:
         ConfigError: The file is not YAML, or not an archive spec.
     """
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = parse_yaml(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not valid YAML: {error}") from error
     return parse_spec(values, str(path)).anchored(path.resolve().parent)
@@ -151,7 +152,7 @@ def _is_packed(folder: Path) -> bool:
     """Whether the folder's Zarr group has the attribute of a packed store; an unfinished store counts."""
     try:
         return KEY in json.loads((folder / GROUP).read_text(encoding="utf-8"))["attributes"]
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return False
 
 
