@@ -18,7 +18,7 @@ from terrasieve.errors import ConfigError, nearest
 from terrasieve.methods.base import METHODS, MethodSpec
 from terrasieve.models.backbone import BackboneSpec
 from terrasieve.registry import Registry, plugin_folders, variant_of
-from terrasieve.schema import Spec
+from terrasieve.schema import Spec, parse_yaml
 from terrasieve.training.spec import CurationSpec, TrainSpec
 from terrasieve.views.recipe import ViewRecipe
 
@@ -186,7 +186,7 @@ def _read_recipe(recipe: str | Path, seen: tuple[str, ...] = ()) -> dict[str, An
 
 def _parse(recipe: str | Path) -> dict[str, Any]:
     try:
-        values = yaml.safe_load(_recipe_text(recipe))
+        values = parse_yaml(_recipe_text(recipe))
     except yaml.YAMLError as error:
         raise ConfigError(f"{recipe} is not valid YAML: {error}") from error
     if not isinstance(values, dict):
@@ -232,7 +232,7 @@ def _apply(values: dict[str, Any], override: str) -> None:
     if not separator or not path:
         raise ConfigError(f"--set {override!r} is not of the form key=value, for example train.epochs=20.")
     try:
-        value = yaml.safe_load(text)
+        value = parse_yaml(text)
     except yaml.YAMLError as error:
         raise ConfigError(f"--set {override!r}: the value is not valid YAML: {error}") from error
     # YAML 1.1 reads 1e-4 as text; everybody means the number.

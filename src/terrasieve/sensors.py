@@ -16,13 +16,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 import yaml
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, ValidationError, model_serializer, model_validator
 
 from terrasieve.errors import BandError, ConfigError, nearest
-from terrasieve.schema import Spec
+from terrasieve.schema import Spec, parse_yaml
 
 Unit = Literal["reflectance_e4", "reflectance", "db", "linear", "dn", "class", "m", "index"]
 Kind = Literal["optical", "radar", "map"]
@@ -79,6 +79,8 @@ class Sensor(Spec):
         bands: The bands in the order of the pixels' first axis.
         nodata: Pixel value that means "nothing measured here"; NaN always does.
         sets: Named selections of bands, for example ``rgb``.
+        scaling: What becomes of a scale and an offset that a file or an item states: ``stated`` applies them, so that
+            pixels come in the bands' units; ``ignore`` takes the pixels to be in these units already.
     """
 
     name: str = Field(min_length=1)
@@ -86,6 +88,13 @@ class Sensor(Spec):
     bands: tuple[Band, ...] = Field(min_length=1)
     nodata: float | None = None
     sets: Mapping[str, tuple[str, ...]] = Field(default_factory=dict)
+    scaling: Literal["stated", "ignore"] = "stated"
+
+    @model_serializer(mode="wrap")
+    def _without_the_usual(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # Stores and digests of declarations that were written before there was a choice stay what they are.
+        values: dict[str, Any] = serialise(self)
+        return {key: value for key, value in values.items() if (key, value) != ("scaling", "stated")}
 
     @model_validator(mode="after")
     def _names_agree(self) -> Self:
@@ -152,7 +161,7 @@ class Sensor(Spec):
         # A set that lost a band would mean something else than its name says.
         sets = {key: members for key, members in self.sets.items() if set(members) <= set(kept)}
         bands = tuple(self.bands[i] for i in self.indices(kept))
-        return Sensor(name=self.name, kind=self.kind, bands=bands, nodata=self.nodata, sets=sets)
+        return Sensor(name=self.name, kind=self.kind, bands=bands, nodata=self.nodata, sets=sets, scaling=self.scaling)
 
 
 # -------------------------------------------------------------------- built in
@@ -276,7 +285,7 @@ def load_sensor(name_or_path: str | Path) -> Sensor:
             f"No built-in sensor and no file is called {str(name_or_path)!r}.{nearest(str(name_or_path), SENSORS)}"
         )
     try:
-        return Sensor.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+        return Sensor.model_validate(parse_yaml(path.read_text(encoding="utf-8")))
     except (yaml.YAMLError, ValidationError) as error:
         raise ConfigError(f"{path} does not declare a sensor: {error}") from error
 

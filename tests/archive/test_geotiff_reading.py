@@ -91,14 +91,14 @@ def test_headers_keep_order_and_hold_errors(tmp_path: Path, write_tif: Any) -> N
 
 
 def test_no_more_than_the_limit_stays_open(tmp_path: Path, write_tif: Any) -> None:
-    cache: Handles[Path, Any] = Handles(geotiff._open, 2)
+    cache: Handles[Path, Any] = Handles(geotiff.open_raster, 2)
     for value in range(4):
         write_tif(tmp_path / f"{value}.tif", np.full((1, 16, 16), value, np.uint8))
     opened = [cache.get(tmp_path / f"{value}.tif") for value in range(3)]
-    assert [dataset.closed for dataset in opened] == [True, False, False]
+    assert [raster.dataset.closed for raster in opened] == [True, False, False]
     assert cache.get(tmp_path / "1.tif") is opened[1]
     cache.get(tmp_path / "3.tif")
-    assert [dataset.closed for dataset in opened] == [True, False, True]
+    assert [raster.dataset.closed for raster in opened] == [True, False, True]
 
 
 def _child(path: Path, queue: Any) -> None:

@@ -149,7 +149,7 @@ def test_each_tile_lies_where_its_scene_says(la_texas: ScenesArchive, data_dir: 
 def test_no_scene_is_loaded_whole_for_one_tile(la_texas: ScenesArchive, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[tuple[int, Window]] = []
 
-    def spy(path: Path, bands: Any, window: Window) -> Any:
+    def spy(path: Path, bands: Any, window: Window, wanted: Any) -> Any:
         asked.append((len(bands), window))
         return np.zeros((len(bands), window.height, window.width))
 
@@ -239,7 +239,7 @@ def test_a_scene_smaller_than_a_tile_is_not_lost_silently(pairs: Path, write_tif
 @pytest.mark.parametrize(
     ("count", "names", "message"),
     [
-        (4, (), r"has 4 bands, sensor 's2-rgb8' has 3"),
+        (5, (), r"has 5 bands, sensor 's2-rgb8' has 3"),
         (1, (), r"has 1 bands"),
         (3, ("B02", "B03", "B04"), r"band 1 'B02', sensor 's2-rgb8' has 'B04' there"),
         (3, ("B04", "B03", "B08"), r"band 3 'B08'"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 import shutil
 from dataclasses import replace
 from datetime import timedelta
@@ -23,6 +24,7 @@ from small_archives.wave_mode import (
     Scene,
     header,
     knots,
+    new_noise,
     old_noise,
     vector,
     write_product,
@@ -226,11 +228,13 @@ def test_the_table_says_what_the_annotation_says(tmp_path: Path) -> None:
         assert outline.contains(shapely.Point(row["longitude"], row["latitude"]))
 
 
-def test_at_the_antimeridian_there_is_a_centre_and_no_outline(tmp_path: Path) -> None:
+def test_at_the_antimeridian_there_is_a_centre_and_an_outline_in_two_parts(tmp_path: Path) -> None:
     scene = replace(WV1, west=179.994)
     write_product(tmp_path, scene)
     row = opened(tmp_path).table().to_pylist()[0]
-    assert row["geometry"] is None
+    outline = shapely.from_wkb(row["geometry"])
+    assert outline.geom_type == "MultiPolygon"
+    assert all(abs(part.centroid.x) > 179.99 for part in outline.geoms)
     assert row["longitude"] == pytest.approx(scene.longitude((scene.samples - 1) / 2), abs=1e-4)
     assert abs(row["longitude"]) > 179.99
 
@@ -484,3 +488,13 @@ def test_the_command_packs_a_folder(tmp_path: Path) -> None:
     assert result.exit_code == 0, result.output
     assert "2 samples" in " ".join(result.stderr.split())
     assert open_archive(tmp_path / "wv.zarr").source["packed_from"]["options"]["detrend"] == "cmod5n"
+
+
+def test_noise_along_the_azimuth_without_limits_is_of_the_whole_image(tmp_path: Path) -> None:
+    def unlimited(scene: Any) -> str:
+        return re.sub(r"<((?:first|last)(?:AzimuthLine|RangeSample))>\d+</\1>", "", new_noise(scene))
+
+    assert "AzimuthLine" not in unlimited(WV1)
+    write_product(tmp_path, WV1, noise=unlimited)
+    expected = box_means(sigma0(WV1, new_formula(WV1)), WV1)
+    np.testing.assert_allclose(opened(tmp_path).read(0, "s1")[0], expected, rtol=1e-5)

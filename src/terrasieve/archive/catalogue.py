@@ -38,10 +38,12 @@ class IndexReport(QualityReport):
         suspicions: What may spoil a run without stopping it; nothing was left out for it. None where only headers
             were read.
         listed: The JSON file that lists all ids of each; absent where only headers were read.
+        placeless: Number of good samples whose files do not say where they lie.
     """
 
     suspicions: tuple[Suspicion, ...] | None
     listed: Path
+    placeless: int = 0
 
 
 @dataclass(frozen=True)
@@ -157,11 +159,12 @@ def index_archive(
         suspicions_path(out).unlink(missing_ok=True)
     else:
         write_suspicions(found.suspicions, suspicions_path(out))
-    write_catalogue(archive, table.take(pa.array(good)), found.suspicions, out)
+    rows = table.take(pa.array(good))
+    write_catalogue(archive, rows, found.suspicions, out)
     # Last of all: a run that is killed before need not read the pixels again.
     _journal_of(out).unlink(missing_ok=True)
-    lost = quarantine.bad, quarantine.counts
-    return IndexReport(out, quarantine.path, len(good), *lost, found.suspicions, suspicions_path(out))
+    lost, placeless = (quarantine.bad, quarantine.counts), rows["geometry"].null_count
+    return IndexReport(out, quarantine.path, len(good), *lost, found.suspicions, suspicions_path(out), placeless)
 
 
 def write_catalogue(archive: Archive, rows: pa.Table, suspicions: Sequence[Suspicion] | None, out: Path) -> None:

@@ -51,8 +51,8 @@ def outlines(points: NDArray[np.float64], crs: str | None) -> list[bytes | None]
         crs: As rasterio understands it, or None.
 
     Returns:
-        Well-known binary, None for all where the system is unknown, and for a polygon that cannot be
-        projected or crosses the antimeridian.
+        Well-known binary, None for all where the system is unknown, and for a polygon that cannot be projected. One
+        that crosses the antimeridian comes in two parts (RFC 7946, section 3.1.9), one that holds a pole as None.
     """
     if crs is None or not len(points):
         return [None] * len(points)
@@ -62,9 +62,37 @@ def outlines(points: NDArray[np.float64], crs: str | None) -> list[bytes | None]
         return [None] * len(points)
     # A polygon that spans half the globe crosses the antimeridian: drawn as it stands, it would cover all the rest.
     rings = np.stack([np.asarray(axis) for axis in flat[:2]], axis=-1).reshape(points.shape)
+    crossing = np.ptp(rings[..., 0], axis=1) >= 180
+    rings[..., 0] = np.where(crossing[:, None], rings[..., 0] % 360, rings[..., 0])
     usable = np.isfinite(rings).all(axis=(1, 2)) & (np.ptp(rings[..., 0], axis=1) < 180)
-    binary = shapely.to_wkb(shapely.polygons(np.where(usable[:, None, None], rings, 0.0)))
-    return [bytes(wkb) if ok else None for wkb, ok in zip(binary, usable, strict=True)]
+    shapes = shapely.polygons(np.where(usable[:, None, None], rings, 0.0))
+    for index in np.flatnonzero(crossing & usable):
+        shapes[index] = _in_two(shapes[index])
+    return [bytes(wkb) if ok else None for wkb, ok in zip(shapely.to_wkb(shapes), usable, strict=True)]
+
+
+def _in_two(outline: shapely.Polygon) -> shapely.MultiPolygon:
+    """The parts on both sides of the antimeridian of an outline whose longitudes run from 0 to 360 degrees."""
+    east = shapely.intersection(outline, shapely.box(0, -90, 180, 90))
+    west = shapely.intersection(outline, shapely.box(180, -90, 360, 90))
+    return shapely.multipolygons([east, shapely.transform(west, lambda points: points - [360, 0])])
+
+
+def centres(outlines: Any) -> NDArray[np.float64]:
+    """Longitude and latitude in the middle of each outline, also of one that comes in two parts; shape ``(n, 2)``.
+
+    Args:
+        outlines: Shapes of shapely, in longitude and latitude, shape ``(n,)``; None where unknown, which gives NaN.
+    """
+    middle = shapely.centroid(outlines)
+    found = np.stack([shapely.get_x(middle), shapely.get_y(middle)], axis=-1)
+    bounds = shapely.bounds(outlines)
+    # Parts at both ends of the map belong together: the mean of 179.9 and -179.9 would lie in Africa.
+    for index in np.flatnonzero(bounds[:, 2] - bounds[:, 0] > 180):
+        whole = shapely.transform(outlines[index], lambda points: np.stack([points[:, 0] % 360, points[:, 1]], axis=-1))
+        x, y = shapely.get_coordinates(shapely.centroid(whole))[0]
+        found[index] = (x + 180) % 360 - 180, y
+    return found
 
 
 def outlines_in_systems(points: NDArray[np.float64], systems: Sequence[str | None]) -> list[bytes | None]:
@@ -109,16 +137,28 @@ def with_bbox(table: pa.Table) -> pa.Table:
     return table.append_column("bbox", pa.StructArray.from_arrays(edges, fields=list(_BBOX), mask=mask))
 
 
-def with_metadata(schema: pa.Schema, metadata: Mapping[str, Mapping[str, Any]]) -> pa.Schema:
+def kinds_of(column: pa.ChunkedArray) -> list[str]:
+    """The types of geometry in a column of well-known binary; ``Polygon`` where all are null."""
+    kinds: set[str] = set()
+    for start in range(0, len(column), _ROW_GROUP):
+        shapes = shapely.from_wkb(column.slice(start, _ROW_GROUP).to_numpy(zero_copy_only=False))
+        kinds |= {shape.geom_type for shape in shapes if shape is not None}
+    return sorted(kinds) or ["Polygon"]
+
+
+def with_metadata(
+    schema: pa.Schema, metadata: Mapping[str, Mapping[str, Any]], kinds: Sequence[str] = ("Polygon",)
+) -> pa.Schema:
     """The schema of a GeoParquet file.
 
     Args:
         schema: Has the columns ``geometry`` (binary) and ``bbox`` (as ``with_bbox`` makes it).
         metadata: JSON-able values by file-level key, to stand beside ``geo``.
+        kinds: Types of geometry in the file, as :func:`kinds_of` gives them.
     """
     column = {
         "encoding": "WKB",
-        "geometry_types": ["Polygon"],
+        "geometry_types": list(kinds),
         "covering": {"bbox": {edge: ["bbox", edge] for edge in _EDGES}},
     }
     geo = {"version": "1.1.0", "primary_column": "geometry", "columns": {"geometry": column}}
@@ -134,6 +174,6 @@ def write_geoparquet(table: pa.Table, path: Path, metadata: Mapping[str, Mapping
         metadata: JSON-able values by file-level key.
     """
     full = with_bbox(table)
-    full = full.cast(with_metadata(full.schema, metadata))
+    full = full.cast(with_metadata(full.schema, metadata, kinds_of(full["geometry"])))
     with write_whole(path) as partial:
         pq.write_table(full, partial, compression="zstd", row_group_size=_ROW_GROUP)

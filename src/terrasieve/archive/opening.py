@@ -20,6 +20,7 @@ from terrasieve.archive.readers.geotiff import fitting_sensors, read_header
 from terrasieve.archive.scenes.survey import Edge, ScenesSpec, SensorFolder
 from terrasieve.archive.zarr_codecs import parse_metadata
 from terrasieve.errors import ArchiveError, ConfigError, SampleError
+from terrasieve.schema import parse_yaml
 from terrasieve.sensors import SENSORS
 
 _SURE = 0.2
@@ -86,7 +87,7 @@ def load_spec(path: Path) -> ArchiveSpec:
         ConfigError: The file is not YAML, or not an archive spec.
     """
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = parse_yaml(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not valid YAML: {error}") from error
     return parse_spec(values, str(path)).anchored(path.resolve().parent)

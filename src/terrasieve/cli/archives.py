@@ -79,6 +79,9 @@ def index(
         with resumable():
             report = index_archive(archive, out, QualityLimits(max_nodata=max_nodata), max_bad=max_bad, workers=readers)
         console.print(f"Indexed: {report.summary()}", highlight=False)
+        if report.placeless:
+            lacking = f"{report.placeless:,} of {report.samples:,} samples"
+            console.print(f"{lacking} have no place: no outline.", highlight=False)
         if stac is not None:
             items = write_stac_geoparquet(read_catalogue(out).restrict(archive), stac)
             console.print(f"STAC: {items.summary()}", highlight=False)

@@ -39,11 +39,11 @@ class BackboneSpec(Spec):
     """
 
     name: str = "resnet50"
-    channels: int = Field(default=1, ge=1)
-    image_size: int | None = Field(default=None, ge=1)
+    channels: int = Field(default=1, ge=1, le=10_000)
+    image_size: int | None = Field(default=None, ge=1, le=16_384)
     drop_path: float = Field(default=0.0, ge=0, lt=1)
-    patch_size: int | None = Field(default=None, ge=1)
-    registers: int | None = Field(default=None, ge=0)
+    patch_size: int | None = Field(default=None, ge=1, le=1024)
+    registers: int | None = Field(default=None, ge=0, le=1024)
 
 
 class Encoder(nn.Module):

@@ -128,8 +128,12 @@ def read_card(path: Path) -> EncoderCard:
     try:
         return EncoderCard.model_validate_json(path.read_bytes())
     except (OSError, ValidationError) as error:
+        said = str(error)
+        if isinstance(error, ValidationError):
+            first = error.errors()[0]
+            said = f"{'.'.join(map(str, first['loc']))}: {first['msg']}, not {str(first['input'])[:60]}."
         raise CheckpointError(
-            f"{path} is not an encoder card of this version: {error} Export the encoder again."
+            f"{path} is not an encoder card of this version: {said} Export the encoder again."
         ) from error
 
 

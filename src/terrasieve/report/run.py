@@ -23,6 +23,7 @@ from terrasieve.probes.significance import Comparison
 from terrasieve.probes.statements import read_comparisons
 from terrasieve.report.grouping import Group, Predictions, groups_of, read_predictions
 from terrasieve.runs import CARD, RoundRecord, RunFolder
+from terrasieve.schema import parse_yaml
 
 _BLOCK = 2**24
 """Bytes of a file that are hashed at once."""
@@ -159,7 +160,7 @@ def _parsed(path: Path, parse: Callable[[str], Value]) -> Value | None:
 
 
 def _config(text: str) -> Mapping[str, Any]:
-    values = yaml.safe_load(text) or {}
+    values = parse_yaml(text) or {}
     if not isinstance(values, dict):
         raise TypeError("it is no mapping of settings")
     return values

@@ -16,6 +16,7 @@ from scipy.spatial import cKDTree
 from terrasieve.archive.catalogue import write_catalogue
 from terrasieve.archive.collocation.measurements import Targets, read_targets
 from terrasieve.archive.collocation.points import EARTH_KM, MINUTE, Points, Reach
+from terrasieve.archive.footprints import centres
 from terrasieve.archive.protocol import Archive, source_place
 from terrasieve.console import track_many
 from terrasieve.errors import ArchiveError
@@ -187,8 +188,7 @@ def sample_points(table: pa.Table) -> tuple[Points, NDArray[np.bool_]]:
         Points of all n samples, and a mask ``(n,)`` of those whose place and time are known; the others' are NaN and 0.
     """
     shapes = shapely.from_wkb(table["geometry"].to_numpy(zero_copy_only=False))
-    centres = shapely.centroid(shapes)
-    latitude, longitude = shapely.get_y(centres), shapely.get_x(centres)
+    longitude, latitude = centres(shapes).T
     if {"latitude", "longitude"} <= set(table.column_names):
         own = [table[name].cast(pa.float64()).to_numpy().astype(np.float64) for name in ("latitude", "longitude")]
         stated = np.isfinite(own[0]) & np.isfinite(own[1])

@@ -104,7 +104,10 @@ class HarmonisedArchive(WrapperArchive):
         """The archive's table with the column ``offset_removed``: a list of sensor keys."""
         columns = [np.where(carry, key, "") for key, carry in self.carriers.items()]
         removed = [[key for key in row if key] for row in zip(*columns, strict=True)] or [[]] * len(self)
-        return self.archive.table().append_column(COLUMN, pa.array(removed, pa.list_(pa.string())))
+        # What the products state was true of the pixels as they were.
+        table = self.archive.table()
+        table = table.drop_columns([name for name in (offset.STATED,) if name in table.column_names])
+        return table.append_column(COLUMN, pa.array(removed, pa.list_(pa.string())))
 
     def _read(self, index: int, sensor: str, positions: tuple[int, ...], window: Window | None) -> NDArray[Any]:
         pixels = super()._read(index, sensor, positions, window)
@@ -141,7 +144,7 @@ def harmonise(archive: Archive, workers: int = 0) -> HarmonisedArchive:
         with map_processes(partial(_judge, archive, key), range(len(archive)), workers) as found:
             verdicts = np.array(list(track(found, f"Looking for the offset in {key}", total=len(archive))), np.int8)
         # What one sample leaves open, others of its file may tell.
-        settled = offset.settle(verdicts, table[f"asset:{key}"])  # type: ignore[index]  # there is one where keys are
+        settled = offset.settle(verdicts, table[f"asset:{key}"], _stated(table))  # type: ignore[index]  # there are keys
         carriers[key] = settled == OffsetVerdict.CARRIES
         unsure[key] = int((settled == OffsetVerdict.UNSURE).sum())
     return HarmonisedArchive(archive, carriers, unsure)
@@ -154,12 +157,28 @@ def harmonise_as_listed(archive: Archive, rows: pa.Table) -> HarmonisedArchive:
         archive: As it is on disk. Samples that are not listed are left as they are.
         rows: Of the catalogue: ``id`` and ``offset_removed``.
     """
-    removed = {name: keys for name, keys in zip(rows["id"].to_pylist(), rows[COLUMN].to_pylist(), strict=True) if keys}
+    # Catalogues of former versions list samples whose stated offset is now taken away when they are read.
+    table = archive.table() if any(offset.may_carry(sensor) for sensor in archive.sensors.values()) else None
+    stated = _stated(table)
+    free = (
+        set()
+        if stated is None
+        else {name for name, carries in zip(archive.ids.tolist(), stated.to_pylist(), strict=True) if carries is False}
+    )
+    removed = {
+        name: keys
+        for name, keys in zip(rows["id"].to_pylist(), rows[COLUMN].to_pylist(), strict=True)
+        if keys and name not in free
+    }
     names = archive.ids.tolist()
     keys = [key for key, sensor in archive.sensors.items() if offset.may_carry(sensor)]
     return HarmonisedArchive(
         archive, {key: np.array([key in removed.get(name, ()) for name in names], np.bool_) for key in keys}
     )
+
+
+def _stated(table: pa.Table | None) -> pa.ChunkedArray | None:
+    return table[offset.STATED] if table is not None and offset.STATED in table.column_names else None
 
 
 def _judge(archive: Archive, key: str, index: int) -> int:

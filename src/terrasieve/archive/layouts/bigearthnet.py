@@ -219,7 +219,7 @@ def _note(path: Path) -> dict[str, Any]:
         return {}
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ArchiveError(f"{path} is damaged: {error}. Fetch the file again, or remove the patch.") from error
     if not isinstance(values, dict):
         raise ArchiveError(f"{path} is damaged: it holds no mapping. Fetch the file again, or remove the patch.")

@@ -17,10 +17,12 @@ from terrasieve.archive.folders import list_files
 from terrasieve.archive.layout import ArchiveSpec, DataSet, Recognition
 from terrasieve.archive.patches.listing import Listing, PatchesArchive
 from terrasieve.archive.quality.limits import FlawError, Problem, Rejection
+from terrasieve.archive.quality.offset import STATED, may_carry
 from terrasieve.archive.scenes.survey import Edge, edge_share, origins
 from terrasieve.archive.stac.assets import find_bands
 from terrasieve.archive.stac.items import Item, locate, read_items, unsigned
 from terrasieve.archive.stac.tiles import StacScene, TileReader, plan_scene
+from terrasieve.archive.stac.values import carries_offset
 from terrasieve.errors import ArchiveError
 from terrasieve.parallel import map_threads
 from terrasieve.schema import Spec
@@ -101,11 +103,12 @@ class StacSpec(ArchiveSpec):
 
 @dataclass(frozen=True)
 class _Found:
-    """An item that can be cut: its scene by sensor, and the first pixels of its tiles."""
+    """An item that can be cut: its scene by sensor, the first pixels of its tiles, and whether it states an offset."""
 
     item: Item
     scenes: Mapping[str, StacScene]
     corners: Sequence[tuple[int, int]]
+    carries: bool | None
 
 
 class StacArchive(PatchesArchive):
@@ -151,6 +154,7 @@ class StacArchive(PatchesArchive):
                     "item": [one.item.id for one in owners],
                     "collection": [one.item.collection or "" for one in owners],
                     **assets,
+                    **({} if all(one.carries is None for one in found) else {STATED: [one.carries for one in owners]}),
                 },
                 rejected=tuple(lost),
                 facts={"items": len(items), "assets_sha256": hashlib.sha256("\n".join(hrefs).encode()).hexdigest()},
@@ -179,7 +183,10 @@ def _plan(item: Item, spec: StacSpec, sensors: Mapping[str, Sensor]) -> _Found |
     if not corners:
         reason = f"Item {item.id} is {first.height}x{first.width} px, less than a tile of {spec.tile}; choose smaller."
         return Rejection(item.id, key, "", reason, Problem.GRID)
-    return _Found(item, scenes, [(row, column) for row, column in corners])
+    # A scale that is not applied takes no offset away.
+    applied = [key for key, sensor in sensors.items() if may_carry(sensor) and sensor.scaling == "stated"]
+    stated = [band.stated for key in applied for band in scenes[key].bands]
+    return _Found(item, scenes, [(row, column) for row, column in corners], carries_offset(item.properties, stated))
 
 
 def _scene(item: Item, sensor: Sensor, explicit: Mapping[str, str], folder: Path) -> StacScene:

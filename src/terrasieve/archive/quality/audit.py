@@ -338,14 +338,16 @@ class SuspicionCollector:
         positions = np.asarray(self._positions)
         # Samples of one file share what its product has, which decides where pixels of one alone do not.
         assets = table[f"asset:{key}"].take(pa.array(positions))
-        verdicts = offset.settle(np.asarray(self._verdicts[key], dtype=np.int8), assets)
+        stated = table[offset.STATED].take(pa.array(positions)) if offset.STATED in table.column_names else None
+        verdicts = offset.settle(np.asarray(self._verdicts[key], dtype=np.int8), assets, stated)
         carry, free = (int((verdicts == one).sum()) for one in (OffsetVerdict.CARRIES, OffsetVerdict.FREE))
         if not carry:
             return None
         kind = Kind.MIXED_OFFSET if free else Kind.OFFSET
         rest = f" {free:,} samples do not carry it." if free else ""
         rest += f" {len(verdicts) - free - carry:,} are too bright to tell." if free + carry < len(verdicts) else ""
-        example, seen = self._seen[Kind.OFFSET, key]
+        first = int(positions[verdicts == OffsetVerdict.CARRIES][0])
+        example, seen = self._seen.get((Kind.OFFSET, key), (first, "its product states so."))
         return self._suspicion(kind, key, positions[verdicts == OffsetVerdict.CARRIES], example, seen + rest, table)
 
     def _duplicates(self, table: pa.Table) -> Suspicion | None:

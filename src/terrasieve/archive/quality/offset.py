@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from terrasieve.archive.quality.checks import PixelSummary
@@ -23,6 +24,8 @@ from terrasieve.archive.quality.limits import missing
 from terrasieve.sensors import SENSORS, Sensor
 
 OFFSET = 1000
+STATED = "offset_stated"
+"""Column of a table: whether a sample carries the offset, by what its product states; null where nothing is stated."""
 _S2_BANDS = frozenset(SENSORS["s2-l1c"].names)
 
 # The offset lifts every band. The darkest hundredth of a band may then lie a little below 1,000, as surface
@@ -93,16 +96,26 @@ def evidence(summary: PixelSummary) -> str:
     )
 
 
-def settle(verdicts: NDArray[np.int8], assets: pa.ChunkedArray | pa.Array) -> NDArray[np.int8]:
+def settle(
+    verdicts: NDArray[np.int8],
+    assets: pa.ChunkedArray | pa.Array,
+    stated: pa.ChunkedArray | pa.Array | None = None,
+) -> NDArray[np.int8]:
     """Verdicts in which a sample that is unsure takes that of the other samples of its file: a product has it or not.
 
     Args:
         verdicts: One :class:`OffsetVerdict` a sample, shape ``(n,)``.
         assets: The file of each sample; null where unknown.
+        stated: Whether each sample carries the offset, by what its product states, which goes before what its pixels
+            show; null where nothing is stated. Nothing is stated of any when None.
 
     Returns:
         The same, with fewer that are unsure; where a file's samples are evenly divided they stay so.
     """
+    if stated is not None:
+        codes = pc.if_else(stated, int(OffsetVerdict.CARRIES), int(OffsetVerdict.FREE)).fill_null(-1)
+        known = np.array(codes.to_pylist(), dtype=np.int8)
+        verdicts = np.where(known >= 0, known, verdicts)
     # Owner 0 stands for samples whose file is unknown.
     column = assets.combine_chunks() if isinstance(assets, pa.ChunkedArray) else assets
     owners = column.dictionary_encode().indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64) + 1

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -11,36 +10,23 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import rasterio
 from numpy.typing import NDArray
-from rasterio.enums import Resampling
-from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio.enums import ColorInterp
+from rasterio.transform import from_gcps
+from rasterio.windows import Window as RasterWindow
 
 from terrasieve.archive.protocol import Window, leaves, window_error
 from terrasieve.archive.quality.limits import FlawError, Problem
+from terrasieve.archive.readers.gdal import FAILURES, Address, Raster, open_raster
 from terrasieve.archive.readers.handles import Handles, reading
+from terrasieve.archive.readers.meaning import Meaning, settle
 from terrasieve.band_names import find_misnamed
 from terrasieve.parallel import map_threads
-from terrasieve.sensors import Sensor
+from terrasieve.sensors import SENSORS, Sensor
 
 _OPEN_DATASETS = 64
-_FAILURES = (RasterioError, OSError, ValueError, IndexError)
-_MUCH = 2**28
-"""Bytes of pixels, 256 MiB, from which on a file is asked whether it can hold what its header claims."""
-_REMOTE = {
-    "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
-    "GDAL_HTTP_MAX_RETRY": 3,
-    "GDAL_HTTP_RETRY_DELAY": 0.5,
-    "GDAL_HTTP_CONNECTTIMEOUT": 10,
-    "GDAL_HTTP_TIMEOUT": 60,
-}
-"""How GDAL reads what is not a local file: neighbours are not asked for, a busy server (429, 5xx) is asked again."""
-
-Address = Path | str
-"""A local file; or, as text, a name of GDAL's virtual file systems such as ``/vsicurl/https://...``."""
-
-_DENSEST = 10_000
-"""Bytes of pixels that a byte of a file may stand for: deflate reaches 1,000 at best, on nothing but zeros."""
+_FLAT = 1e6
+"""Ratio of the longer to the shorter axis of a pixel from which on it is a line."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +41,14 @@ class Header:
         count: Number of bands of the file.
         dtype: Pixel type of the first band, as numpy names it.
         crs: Such as ``EPSG:32632``, or WKT where there is no code; None where unknown.
-        transform: The affine a-f from (column, row) to coordinates.
+        transform: The affine a-f from (column, row) to coordinates; where the file has ground control points only, the
+            one that fits them best.
         nodata: The file's own nodata value.
         descriptions: What the file calls each band, None where it does not.
         block: Rows and columns of the blocks that the file is stored in.
         tags: The file's own metadata, by name.
+        alpha: Whether its last band is an alpha band.
+        offset: What the file says is to be added to the values of its first band, after its scale.
     """
 
     name: str
@@ -74,6 +63,8 @@ class Header:
     descriptions: tuple[str | None, ...]
     block: tuple[int, int]
     tags: Mapping[str, str]
+    alpha: bool = False
+    offset: float = 0.0
 
     @property
     def path(self) -> Path:
@@ -92,12 +83,17 @@ def read_header(path: Path) -> Header:
     Raises:
         SampleError: The file is absent, truncated or not a raster.
     """
-    with reading(path, _FAILURES), _open(path) as dataset:
-        a, b, _, d, e, _ = transform = tuple(dataset.transform)[:6]
-        if not (np.isfinite(transform).all() and a * e - b * d):
-            text = f"{path} has the transform {transform}, which places no pixel; correct the file."
-            raise FlawError(Problem.GRID, text)
-        return header_of(dataset, path, path.stat().st_size)
+    with reading(path, FAILURES):
+        raster = open_raster(path)
+        try:
+            header = header_of(raster.dataset, path, path.stat().st_size)
+        finally:
+            raster.close()
+    a, b, _, d, e, _ = header.transform
+    if not (np.isfinite(header.transform).all() and a * e - b * d):
+        text = f"{path} has the transform {header.transform}, which places no pixel; correct the file."
+        raise FlawError(Problem.GRID, text)
+    return header
 
 
 def header_of(dataset: Any, path: Path, size: int) -> Header:
@@ -108,6 +104,7 @@ def header_of(dataset: Any, path: Path, size: int) -> Header:
         path: The file that it was opened from.
         size: Size of the file in bytes.
     """
+    crs, transform = _place(dataset)
     return Header(
         name=str(path),
         bytes=size,
@@ -115,13 +112,26 @@ def header_of(dataset: Any, path: Path, size: int) -> Header:
         width=dataset.width,
         count=dataset.count,
         dtype=sys.intern(dataset.dtypes[0]),
-        crs=sys.intern(dataset.crs.to_string()) if dataset.crs else None,
-        transform=tuple(dataset.transform)[:6],
+        crs=sys.intern(crs) if crs else None,
+        transform=transform,
         nodata=dataset.nodata,
         descriptions=_once(tuple(dataset.descriptions)),
         block=_once(tuple(dataset.block_shapes[0])),
         tags=_tags(tuple(sorted(dataset.tags().items()))),
+        alpha=dataset.colorinterp[-1] is ColorInterp.alpha,
+        offset=dataset.offsets[0],
     )
+
+
+def _place(dataset: Any) -> tuple[str | None, tuple[float, float, float, float, float, float]]:
+    """Reference system and affine of a dataset; of ground control points where it has nothing else."""
+    points, crs = dataset.gcps
+    if dataset.crs is None and crs is not None and len(points) > 2:
+        a, b, c, d, e, f = tuple(from_gcps(points))[:6]
+        # Points on one line fix no plane: such a file lies nowhere.
+        if np.linalg.cond([[a, b], [d, e]]) < _FLAT:
+            return crs.to_string(), (a, b, c, d, e, f)
+    return dataset.crs.to_string() if dataset.crs else None, tuple(dataset.transform)[:6]
 
 
 @lru_cache(maxsize=1024)
@@ -157,9 +167,9 @@ def read_grid(path: Address) -> PixelGrid:
     Raises:
         SampleError: The file is absent, truncated or not a raster.
     """
-    with _open_datasets.reading(path) as dataset:
-        crs = dataset.crs.to_string() if dataset.crs else None
-        return PixelGrid(dataset.height, dataset.width, crs, tuple(dataset.transform)[:6])
+    with _open_datasets.reading(path) as raster:
+        height, width = raster.dataset.shape
+        return PixelGrid(height, width, *_place(raster.dataset))
 
 
 def read_headers(paths: Iterable[Path], description: str) -> list[Header | FlawError]:
@@ -172,7 +182,9 @@ def read_headers(paths: Iterable[Path], description: str) -> list[Header | FlawE
     return list(map_threads(_header_or_error, list(paths), description))
 
 
-def read_window(path: Address, bands: Sequence[int], window: Window) -> NDArray[Any]:
+def read_window(
+    path: Address, bands: Sequence[int], window: Window, wanted: Sequence[Meaning] | None = None
+) -> NDArray[Any]:
     """Pixels of some bands in a rectangle, touching only the blocks that it meets.
 
     The file stays open for the next call, in a cache that belongs to the calling thread and process.
@@ -181,22 +193,31 @@ def read_window(path: Address, bands: Sequence[int], window: Window) -> NDArray[
         path: A local file, or a name of GDAL's virtual file systems.
         bands: Positions in the file, from 0.
         window: Rows and columns of the file.
+        wanted: What the values of each band are to be; as they are stored when None.
 
     Returns:
-        Array of shape ``(len(bands), window.height, window.width)`` in the file's type.
+        Array of shape ``(len(bands), window.height, window.width)``, in the file's type unless what is wanted needs
+        another (:func:`terrasieve.archive.readers.meaning.settle`).
 
     Raises:
-        SampleError: The file cannot be read, lacks a band, or ends before the window does.
+        SampleError: The file cannot be read, lacks a band, ends before the window does, or states a scale that
+            contradicts what is wanted.
     """
-    with _open_datasets.reading(path) as dataset:
-        if leaves(window, dataset.height, dataset.width):
-            raise window_error(window, dataset.height, dataset.width, str(path))
-        rectangle = rasterio.windows.Window(window.left, window.top, window.width, window.height)
-        return np.asarray(dataset.read([band + 1 for band in bands], window=rectangle))
+    with _open_datasets.reading(path) as raster:
+        height, width = raster.dataset.shape
+        if leaves(window, height, width):
+            raise window_error(window, height, width, str(path))
+        rectangle = RasterWindow(window.left, window.top, window.width, window.height)
+        return read_raster(raster, str(path), bands, wanted, rectangle)
 
 
 def read_stretched(
-    path: Address, band: int, box: tuple[float, float, float, float], height: int, width: int
+    path: Address,
+    band: int,
+    box: tuple[float, float, float, float],
+    height: int,
+    width: int,
+    wanted: Meaning | None = None,
 ) -> NDArray[Any]:
     """A part of one band on a grid of another resolution (bilinear), touching only the blocks that it meets.
 
@@ -206,23 +227,23 @@ def read_stretched(
         box: Top, left, height and width of the part in pixels of the file, which need not be whole.
         height: Number of rows wanted.
         width: Number of columns wanted.
+        wanted: What the values are to be; as they are stored when None.
 
     Returns:
-        Array of shape ``(height, width)`` in the file's type.
+        Array of shape ``(height, width)``, in a type as that of :func:`read_window`.
 
     Raises:
-        SampleError: The file cannot be read, or lacks the band.
+        SampleError: The file cannot be read, lacks the band, or states a scale that contradicts what is wanted.
     """
     top, left, rows, columns = box
-    rectangle = rasterio.windows.Window(left, top, columns, rows)
-    with _open_datasets.reading(path) as dataset:
-        return np.asarray(
-            dataset.read(band + 1, window=rectangle, out_shape=(height, width), resampling=Resampling.bilinear)
-        )
+    rectangle = RasterWindow(left, top, columns, rows)
+    with _open_datasets.reading(path) as raster:
+        pixels = read_raster(raster, str(path), [band], [wanted] if wanted else None, rectangle, (height, width))
+        return np.asarray(pixels[0])
 
 
-def read_resampled(path: Path, height: int, width: int, nearest: bool = False) -> NDArray[Any]:
-    """The one band of a file on a grid of another size, shape ``(height, width)``.
+def read_resampled(path: Path, height: int, width: int, wanted: Meaning | None = None) -> NDArray[Any]:
+    """The one band of a file on a grid of another size (bilinear), shape ``(height, width)``.
 
     A band that has that size already is returned as it is.
 
@@ -230,18 +251,51 @@ def read_resampled(path: Path, height: int, width: int, nearest: bool = False) -
         path: A file of one band.
         height: Number of rows wanted.
         width: Number of columns wanted.
-        nearest: For classes: take the nearest pixel's value, where bilinear interpolation would mix two.
+        wanted: What the values are to be; as they are stored when None.
 
     Raises:
-        SampleError: The file cannot be read, or has several bands.
+        SampleError: The file cannot be read, has several bands, or states a scale that contradicts what is wanted.
     """
-    how = Resampling.nearest if nearest else Resampling.bilinear
-    with _open_datasets.reading(path) as dataset:
-        count = dataset.count
-        pixels = np.asarray(dataset.read(1, out_shape=(height, width), resampling=how))
+    with _open_datasets.reading(path) as raster:
+        count = raster.dataset.count
+        pixels = read_raster(raster, str(path), [0], [wanted] if wanted else None, None, (height, width))[0]
     if count != 1:
         raise FlawError(Problem.BANDS, f"{path} has {count} bands, not one; it is not the file of a single band.")
-    return pixels
+    return np.asarray(pixels)
+
+
+def read_raster(
+    raster: Raster,
+    name: str,
+    bands: Sequence[int],
+    wanted: Sequence[Meaning] | None,
+    window: RasterWindow | None = None,
+    size: tuple[int, int] | None = None,
+) -> NDArray[Any]:
+    """Pixels of an open file, as stored or as they are wanted.
+
+    Args:
+        raster: The open file.
+        name: What messages call it.
+        bands: Positions in the file, from 0.
+        wanted: What the values of each band are to be; as they are stored when None.
+        window: The part wanted; all of it when None.
+        size: Rows and columns to resample to (bilinear); as stored when None.
+
+    Returns:
+        Array of shape ``(len(bands), height, width)``.
+
+    Raises:
+        SampleError: The pixels would take too much memory, or a scale contradicts what is wanted.
+        RasterioError: The file is damaged.
+        IndexError: The file lacks a band.
+    """
+    pixels = raster.pixels(bands, window, size)
+    if wanted is None:
+        return pixels
+    masked = any(raster.masked(band, one.count) for band, one in zip(bands, wanted, strict=True))
+    absent = raster.absent(bands, window, size) if masked else None
+    return settle(name, pixels, absent, [raster.stated[band] for band in bands], wanted)
 
 
 def cut(pixels: NDArray[Any], window: Window | None) -> NDArray[Any]:
@@ -268,13 +322,14 @@ def validate_bands(header: Header, sensor: Sensor) -> None:
     Raises:
         SampleError: The band count differs, or a band's description names another band.
     """
-    if header.count != len(sensor.bands):
+    if header.count - len(sensor.bands) != (header.alpha and header.count > len(sensor.bands)):
         raise FlawError(
             Problem.BANDS,
             f"{header.path} has {header.count} bands, sensor {sensor.name!r} has {len(sensor.bands)} "
             f"({', '.join(sensor.names)}). Declare the sensor that delivered the file.",
         )
-    position = find_misnamed(header.descriptions, sensor)
+    # An alpha band may follow the sensor's own.
+    position = find_misnamed(header.descriptions[: len(sensor.bands)], sensor)
     if position is not None:
         said, order = header.descriptions[position], ", ".join(str(one) for one in header.descriptions)
         raise FlawError(
@@ -313,34 +368,4 @@ def _header_or_error(path: Path) -> Header | FlawError:
         return error
 
 
-def _open(path: Address) -> Any:
-    # TRUE: side files are still looked for by name, but a folder of 100,000 files is not listed at every open.
-    # NON_CACHED: or else GDAL answers from memory that a file could not be read, however often one tries.
-    local = {"GDAL_DISABLE_READDIR_ON_OPEN": "TRUE"}
-    options = {**_REMOTE, "CPL_VSIL_CURL_NON_CACHED": path} if isinstance(path, str) else local
-    with warnings.catch_warnings(), rasterio.Env(**options):
-        warnings.simplefilter("ignore", NotGeoreferencedWarning)
-        dataset = rasterio.open(path, sharing=False)
-    if dataset.driver == "GTiff" and isinstance(path, Path):
-        _check_claim(dataset, path)
-    return dataset
-
-
-def _check_claim(dataset: Any, path: Path) -> None:
-    """Refuse a header that claims far more pixels than the file can hold, before anybody makes room for them."""
-    # GDAL's complex 16-bit integers, as in radar products, are no type of numpy's.
-    kinds = ("int32" if kind == "complex_int16" else kind for kind in dataset.dtypes)
-    claimed = dataset.height * dataset.width * sum(np.dtype(kind).itemsize for kind in kinds)
-    if claimed < _MUCH:
-        return
-    size = path.stat().st_size
-    if claimed > _DENSEST * size:
-        dataset.close()
-        raise FlawError(
-            Problem.UNREADABLE,
-            f"{path} claims {dataset.height:,}x{dataset.width:,} px in {size:,} bytes, so its header is damaged. "
-            "Fetch the file again, or remove it.",
-        )
-
-
-_open_datasets: Handles[Address, Any] = Handles(_open, _OPEN_DATASETS, _FAILURES)
+_open_datasets: Handles[Address, Raster] = Handles(open_raster, _OPEN_DATASETS, FAILURES)

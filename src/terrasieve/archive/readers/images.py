@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,15 @@ from PIL import Image
 
 from terrasieve.archive.protocol import Window
 from terrasieve.archive.quality.limits import FlawError, Problem
+from terrasieve.archive.readers.gdal import check_bytes
 from terrasieve.archive.readers.geotiff import Header, cut
 from terrasieve.archive.readers.handles import reading
 from terrasieve.archive.readers.patch_reader import PatchReader, StackReader, check_size
 from terrasieve.sensors import Sensor
 
-_FAILURES = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
+_FAILURES = (OSError, SyntaxError, ValueError, MemoryError, Image.DecompressionBombError)
+_FORMATS = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".tif": "TIFF", ".tiff": "TIFF"}
+"""What a picture may be, by its suffix. Pillow would go by the content alone, and start Ghostscript for PostScript."""
 
 
 class PictureReader:
@@ -40,8 +44,7 @@ class PictureReader:
         """The size that all have, or else what the file says."""
         if self.size is not None:
             return self.size
-        path = self.root / address
-        with reading(path, _FAILURES), Image.open(path) as image:
+        with _opened(self.root / address) as image:
             return (image.height, image.width)
 
     def read(self, address: str, positions: Sequence[int], window: Window | None) -> NDArray[Any]:
@@ -58,15 +61,17 @@ def decode(path: Path, count: int, size: tuple[int, int] | None = None) -> NDArr
     """Pixels of a picture, shape ``(count, height, width)``.
 
     Args:
-        path: The picture, of a format that Pillow reads.
+        path: The picture: JPEG, PNG or TIFF, as its suffix says.
         count: Bands that it has to have.
         size: Height and width that it has to have; its own when None.
 
     Raises:
-        SampleError: The picture cannot be read, is not of 8 bits, or has another size or number of bands.
+        SampleError: The picture cannot be read, is not what its suffix says, is not of 8 bits, is too large, or has
+            another size or number of bands.
     """
-    with reading(path, _FAILURES), Image.open(path) as image:
+    with _opened(path) as image:
         check_size(path, (image.height, image.width), size)
+        check_bytes(str(path), len(image.getbands()), image.height, image.width)
         pixels = np.asarray(image)
     pixels = pixels[..., None] if pixels.ndim == 2 else pixels
     if pixels.shape[2] != count or pixels.dtype != np.uint8:
@@ -76,6 +81,15 @@ def decode(path: Path, count: int, size: tuple[int, int] | None = None) -> NDArr
             "it is no such picture. Export it again, or remove it.",
         )
     return np.ascontiguousarray(pixels.transpose(2, 0, 1))
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
+    kind = _FORMATS.get(path.suffix.lower())
+    if kind is None:
+        raise FlawError(Problem.UNREADABLE, f"{path} is none of {', '.join(_FORMATS)}. Convert it.")
+    with reading(path, _FAILURES), Image.open(path, formats=(kind,)) as image:
+        yield image
 
 
 # GDAL reads PNG of 8 and of 16 bits; JPEG is decoded by Pillow, as in every other layout.

@@ -11,15 +11,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
-from rasterio.enums import Resampling
 from rasterio.errors import RasterioError
 from rasterio.io import MemoryFile
 from rasterio.windows import Window as RasterWindow
 
 from terrasieve.archive.protocol import Window
 from terrasieve.archive.quality.limits import FlawError, Problem
-from terrasieve.archive.readers.geotiff import Header, cut, header_of
+from terrasieve.archive.readers.gdal import Raster
+from terrasieve.archive.readers.geotiff import Header, cut, header_of, read_raster
 from terrasieve.archive.readers.handles import Handles, reading
+from terrasieve.archive.readers.meaning import Meaning, meanings
 from terrasieve.archive.readers.patch_reader import check_size, native_sizes, split_item_address
 from terrasieve.local_paths import local_path
 from terrasieve.sensors import Sensor
@@ -62,7 +63,9 @@ class BlobReader:
         path = self.files(address)[0]
         blobs = self._blobs(address, names)
         wheres = [_where(address, path, self._columns[name]) for name in names]
-        return np.stack([self._decode(name, blobs[name], at, window) for name, at in zip(names, wheres, strict=True)])
+        wanted = meanings(self.sensor, positions, count=1)
+        parts = zip(wanted, wheres, strict=True)
+        return np.stack([self._decode(one, blobs[one.band], at, window) for one, at in parts])
 
     def header(self, address: str) -> Header:
         """Where a patch lies; from the coarsest band, which is the smallest to fetch, on the grid of the finest."""
@@ -96,16 +99,17 @@ class BlobReader:
                 raise FlawError(Problem.UNREADABLE, f"{_where(address, path, self._columns[name])} is empty.")
         return found
 
-    def _decode(self, name: str, blob: bytes, where: str, window: Window | None) -> NDArray[Any]:
+    def _decode(self, wanted: Meaning, blob: bytes, where: str, window: Window | None) -> NDArray[Any]:
         with reading(where, FAILURES), MemoryFile(blob) as file, file.open(driver="GTiff") as band:
             if band.count != 1:
                 raise FlawError(Problem.BANDS, f"{where} has {band.count} bands, not one; it is not a band's file.")
-            check_size(Path(where), (band.height, band.width), self._sizes[name])
+            check_size(Path(where), (band.height, band.width), self._sizes[wanted.band])
+            raster = Raster.of(band)
             # Only bands at full resolution can be read by window; others are resampled as a whole, edges included.
-            if self._sizes[name] == self.size:
+            if self._sizes[wanted.band] == self.size:
                 part = None if window is None else RasterWindow(window.left, window.top, window.width, window.height)
-                return np.asarray(band.read(1, window=part))
-            whole = np.asarray(band.read(1, out_shape=self.size, resampling=Resampling.bilinear))
+                return np.asarray(read_raster(raster, where, [0], [wanted], part)[0])
+            whole = np.asarray(read_raster(raster, where, [0], [wanted], None, self.size)[0])
         return cut(whole, window)
 
 

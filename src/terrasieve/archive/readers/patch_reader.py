@@ -23,6 +23,7 @@ from terrasieve.archive.readers.geotiff import (
     read_window,
     validate_bands,
 )
+from terrasieve.archive.readers.meaning import meanings
 from terrasieve.sensors import Sensor
 
 
@@ -134,7 +135,8 @@ class StackReader:
         """Bands by position in the sensor; see ``PatchReader.read``."""
         height, width = self._checked(address)
         wanted = self._in_file.indices([self.sensor.names[position] for position in positions])
-        return read_window(self.root / address, wanted, window or Window(0, 0, height, width))
+        place = window or Window(0, 0, height, width)
+        return read_window(self.root / address, wanted, place, meanings(self._in_file, wanted))
 
     def header(self, address: str) -> Header:
         """The file's header."""
@@ -184,7 +186,10 @@ class BandsReader:
         for position, path in zip(positions, paths, strict=True):
             grid = read_grid(path)
             check_size(path, (grid.height, grid.width), self._sizes[position])
-        pixels = [cut(read_resampled(path, *self.size), window) for path in paths]
+        pixels = [
+            cut(read_resampled(path, *self.size, wanted), window)
+            for path, wanted in zip(paths, meanings(self.sensor, positions, count=1), strict=True)
+        ]
         kinds = {one.dtype for one in pixels}
         if len(kinds) > 1:
             raise FlawError(

@@ -17,6 +17,7 @@ from terrasieve.archive.folders import NotTaken
 from terrasieve.archive.footprints import corners, outlines_in_systems
 from terrasieve.archive.protocol import BaseArchive, Window
 from terrasieve.archive.readers.geotiff import read_window
+from terrasieve.archive.readers.meaning import meanings
 from terrasieve.archive.scenes.matching import Scene
 from terrasieve.archive.scenes.survey import ScenesSpec, SensorFolder, origins, survey
 from terrasieve.sensors import Sensor
@@ -134,7 +135,7 @@ class ScenesArchive(BaseArchive):
         part = window or Window(0, 0, self.spec.tile, self.spec.tile)
         top, left = scene.offsets[sensor]
         place = Window(top + row + part.top, left + column + part.left, part.height, part.width)
-        return read_window(scene.files[sensor].path, positions, place)
+        return read_window(scene.files[sensor].path, positions, place, meanings(self._sensors[sensor], positions))
 
     def _name(self, index: int, sensor: str) -> str:
         scene, row, column = self._locate(index)

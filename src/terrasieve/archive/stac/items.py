@@ -65,7 +65,7 @@ def read_items(path: Path) -> list[Item]:
     try:
         rows = _from_parquet(path) if path.suffix.lower() == ".parquet" else _from_json(path)
         items = [_item(row) for row in rows]
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, pa.ArrowInvalid) as error:
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError, pa.ArrowInvalid) as error:
         raise ArchiveError(f"{path} is no STAC item collection: {error!r}. Export the search again.") from error
     if not items:
         raise ArchiveError(f"{path} holds no item; widen the search.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,15 +16,17 @@ from pyproj.exceptions import CRSError
 
 from terrasieve.archive.protocol import Window
 from terrasieve.archive.quality.limits import FlawError, Problem
+from terrasieve.archive.readers.gdal import Address
 from terrasieve.archive.readers.geotiff import (
-    Address,
     Header,
     PixelGrid,
     read_grid,
     read_stretched,
     read_window,
 )
+from terrasieve.archive.readers.meaning import Meaning, meanings
 from terrasieve.archive.stac.items import unsigned
+from terrasieve.archive.stac.values import values_stated
 from terrasieve.sensors import Sensor
 
 _PAUSES = (0.5, 1.0, 2.0)
@@ -47,12 +49,14 @@ class BandFile:
         position: Position of the band in the file, from 0.
         height: Number of rows of the file.
         width: Number of columns of the file.
+        stated: What the item says of the values of the band, by attribute of ``Stated``.
     """
 
     address: Address
     position: int
     height: int
     width: int
+    stated: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def public(self) -> str:
@@ -106,11 +110,17 @@ class TileReader:
         part = window or Window(0, 0, self.tile, self.tile)
         place = Window(row + part.top, column + part.left, part.height, part.width)
         wanted = [scene.bands[position] for position in positions]
+        # An alpha band of a picture is none of the sensor's, wherever its bands are.
+        meant = [
+            replace(one, stated=band.stated)
+            for one, band in zip(meanings(self.sensor, positions, count=0), wanted, strict=True)
+        ]
         if len({band.address for band in wanted}) == 1 and _is_finest(wanted[0], scene):
             # All bands wanted are in one file, on the scene's own grid: they are read together.
             positions = [band.position for band in wanted]
-            return patiently(wanted[0].address, partial(read_window, bands=positions, window=place))
-        return np.stack([patiently(band.address, partial(_read_band, band, scene, place)) for band in wanted])
+            return patiently(wanted[0].address, partial(read_window, bands=positions, window=place, wanted=meant))
+        parts = zip(wanted, meant, strict=True)
+        return np.stack([patiently(band.address, partial(_read_band, band, one, scene, place)) for band, one in parts])
 
     def header(self, address: str) -> Header:
         """Where a tile lies, as the item says."""
@@ -158,8 +168,8 @@ def plan_scene(files: Sequence[tuple[Address, int, Mapping[str, Any]]], name: st
                 Problem.GRID, f"{unsigned(str(address))} does not cover the same ground as the others of item {name}."
             )
     bands = tuple(
-        BandFile(address, position, grid.height, grid.width)
-        for (address, position, _), grid in zip(files, grids, strict=True)
+        BandFile(address, position, grid.height, grid.width, values_stated(said, position))
+        for (address, position, said), grid in zip(files, grids, strict=True)
     )
     return StacScene(bands, finest.height, finest.width, finest.crs, finest.transform)
 
@@ -188,14 +198,14 @@ def patiently(address: Address, read: Callable[[Any], T]) -> T:
     raise AssertionError
 
 
-def _read_band(band: BandFile, scene: StacScene, place: Window, address: Address) -> NDArray[Any]:
+def _read_band(band: BandFile, wanted: Meaning, scene: StacScene, place: Window, address: Address) -> NDArray[Any]:
     if _is_finest(band, scene):
-        pixels: NDArray[Any] = read_window(address, [band.position], place)[0]
+        pixels: NDArray[Any] = read_window(address, [band.position], place, [wanted])[0]
         return pixels
     # A tile of the finest band begins and ends within a pixel of a coarser one.
     down, right = band.height / scene.height, band.width / scene.width
     box = (place.top * down, place.left * right, place.height * down, place.width * right)
-    return read_stretched(address, band.position, box, place.height, place.width)
+    return read_stretched(address, band.position, box, place.height, place.width, wanted)
 
 
 def _is_finest(band: BandFile, scene: StacScene) -> bool:

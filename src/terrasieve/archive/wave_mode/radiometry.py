@@ -57,13 +57,21 @@ SCALE_DB: Mapping[tuple[str, str], float] = {
 signal, as Ifremer's xsar applies them."""
 
 
+_LIMITS = {
+    "firstAzimuthLine": -np.inf,
+    "lastAzimuthLine": np.inf,
+    "firstRangeSample": -np.inf,
+    "lastRangeSample": np.inf,
+}
+
+
 @dataclass(frozen=True)
 class AzimuthBlock:
     """How the noise varies along the azimuth in a part of the image.
 
     Attributes:
-        lines: First and last line of the part, both inside.
-        pixels: First and last pixel of the part, both inside.
+        lines: First and last line of the part, both inside; infinite where the part is not limited.
+        pixels: First and last pixel of the part, both inside; infinite where the part is not limited.
         at: Ascending lines that have a value, shape ``(n,)``; between them it is interpolated.
         values: Factors on the noise along the range at these lines, shape ``(n,)``, not negative.
     """
@@ -133,9 +141,9 @@ def read_noise(document: Document, platform: str, mode: str, version: str) -> No
 
 
 def _block(document: Document, vector: Element) -> AzimuthBlock:
+    # The limits are optional in the format; without one, the block ends where the image does.
     edges = [
-        document.number(name, vector)
-        for name in ("firstAzimuthLine", "lastAzimuthLine", "firstRangeSample", "lastRangeSample")
+        document.number(name, vector) if vector.find(name) is not None else outside for name, outside in _LIMITS.items()
     ]
     at, values = document.numbers("line", vector), document.numbers("noiseAzimuthLut", vector)
     if len(at) != len(values) or not len(at) or (np.diff(at) <= 0).any():

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import shapely
 from numpy.typing import NDArray
 
+from terrasieve.archive.footprints import centres
 from terrasieve.errors import ArchiveError
 from terrasieve.local_paths import local_path
 from terrasieve.report.charts import ACCENT, FAINT, Chart, Trace, axis, class_marker, finite, plain
@@ -60,8 +61,8 @@ def places(key: str, run: Run, most: int = MOST_POINTS) -> Places | None:
     table = _read(embeddings, ("id", "geometry", "label"))
     if not {"id", "geometry"} <= set(table.column_names):
         return None
-    centres = shapely.centroid(shapely.from_wkb(table["geometry"].to_numpy(zero_copy_only=False)))
-    located = np.flatnonzero(np.isfinite(shapely.get_x(centres)))
+    middles = centres(shapely.from_wkb(table["geometry"].to_numpy(zero_copy_only=False)))
+    located = np.flatnonzero(np.isfinite(middles[:, 0]))
     if not located.size:
         return None
     shown = np.sort(generator(Stream.SHOWN_PLACES, _SEED).permutation(located)[:most])
@@ -73,7 +74,7 @@ def places(key: str, run: Run, most: int = MOST_POINTS) -> Places | None:
         what = f"by what round {run.rounds[-1].round} of curation did with them"
     else:
         groups, what = _labels(table, shown), "by label"
-    points = _Points(shapely.get_x(centres)[shown], shapely.get_y(centres)[shown], ids, groups)
+    points = _Points(middles[shown, 0], middles[shown, 1], ids, groups)
     return Places(_chart(f"{key}-map", points, bool(known)), _caption(len(shown), len(located), len(table), what))
 
 

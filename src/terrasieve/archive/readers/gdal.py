@@ -1,0 +1,239 @@
+"""The one place where GDAL opens a file: by the driver of its suffix, without side files, if its header can be true.
+
+GDAL finds out by itself what a file is, and some formats only point to other files or addresses (VRT, WMS and their
+like). A file named ``x.tif`` is therefore opened as a TIFF or not at all. Overviews, masks and metadata beside a file
+(``.ovr``, ``.msk``, ``.aux.xml``) may be of any format and are not looked for.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+from urllib.parse import urlsplit
+
+import numpy as np
+import rasterio
+from numpy.typing import NDArray
+from rasterio.enums import ColorInterp, MaskFlags, Resampling
+from rasterio.errors import NotGeoreferencedWarning, RasterioError
+
+from terrasieve.archive.quality.limits import FlawError, Problem
+from terrasieve.archive.readers.meaning import Stated
+
+FAILURES = (RasterioError, OSError, ValueError, IndexError, MemoryError)
+"""What opening and reading a damaged raster file may raise."""
+
+Address = Path | str
+"""A local file; or, as text, a name of GDAL's virtual file systems such as ``/vsicurl/https://...``."""
+
+DRIVERS: Mapping[str, str] = {
+    ".tif": "GTiff",
+    ".tiff": "GTiff",
+    ".gtiff": "GTiff",
+    ".jp2": "JP2OpenJPEG",
+    ".png": "PNG",
+    ".jpg": "JPEG",
+    ".jpeg": "JPEG",
+}
+"""The only driver that may open a file, by its suffix in lower case."""
+
+MOST_BYTES = 2**29
+"""Bytes of pixels, 512 MiB, that one read may ask for, or one block of a file hold, in any format."""
+
+_REMOTE = ("/vsicurl/http://", "/vsicurl/https://", "/vsis3/", "/vsigs/")
+"""How the name of a file on the net begins; no other of GDAL's file systems is opened."""
+_OPTIONS = {"GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR"}
+_NET_OPTIONS = {
+    "GDAL_HTTP_MAX_RETRY": 3,
+    "GDAL_HTTP_RETRY_DELAY": 0.5,
+    "GDAL_HTTP_CONNECTTIMEOUT": 10,
+    "GDAL_HTTP_TIMEOUT": 60,
+}
+"""How GDAL reads what is not a local file: a busy server (429, 5xx) is asked again."""
+
+_MUCH = 2**28
+"""Bytes of pixels, 256 MiB, from which on a file is asked whether it can hold what its header claims."""
+_DENSEST = 2_000
+"""Bytes of pixels that a byte of a file may stand for: deflate reaches 1,000 at best, on nothing but zeros."""
+
+
+@dataclass(frozen=True)
+class Raster:
+    """An open raster file, with what it says of its values.
+
+    Attributes:
+        dataset: The open dataset of rasterio.
+        stated: What the file says of the values of each band.
+        masks: Of each band, whether validity is stored as a mask or an alpha band.
+        alpha: Position of the alpha band, from 0; None where there is none.
+    """
+
+    dataset: Any
+    stated: tuple[Stated, ...]
+    masks: tuple[bool, ...]
+    alpha: int | None
+
+    @classmethod
+    def of(cls, dataset: Any) -> Raster:
+        """The raster that an open dataset of rasterio shows.
+
+        Raises:
+            SampleError: Its metadata names another file to read overviews from, which may lie anywhere.
+        """
+        if "OVERVIEW_FILE" in dataset.tags(ns="OVERVIEWS"):
+            raise FlawError(
+                Problem.UNREADABLE,
+                f"{dataset.name} takes overviews from a file elsewhere, which is not followed. Write it again without "
+                "the metadata OVERVIEW_FILE.",
+            )
+        rows = zip(dataset.nodatavals, dataset.scales, dataset.offsets, strict=True)
+        stored = {MaskFlags.per_dataset, MaskFlags.alpha}
+        alphas = [place for place, kind in enumerate(dataset.colorinterp) if kind is ColorInterp.alpha]
+        return cls(
+            dataset,
+            tuple(Stated(*row) for row in rows),
+            tuple(bool(stored & set(flags)) for flags in dataset.mask_flag_enums),
+            alphas[0] if alphas else None,
+        )
+
+    def close(self) -> None:
+        """Give the file back."""
+        self.dataset.close()
+
+    def masked(self, band: int, count: int) -> bool:
+        """Whether a mask or an alpha band says which pixels of a band are valid.
+
+        Args:
+            band: Position in the file, from 0.
+            count: Number of bands that the sensor takes from the file: an alpha band among them is one of its bands.
+        """
+        return self.masks[band] and (self.alpha is None or self.alpha >= count)
+
+    def pixels(self, bands: Sequence[int], window: Any = None, size: tuple[int, int] | None = None) -> NDArray[Any]:
+        """Pixels of some bands as they are stored, shape ``(len(bands), height, width)``.
+
+        Args:
+            bands: Positions in the file, from 0.
+            window: The part wanted, as a window of rasterio; all of it when None.
+            size: Rows and columns to resample to (bilinear); as stored when None.
+
+        Raises:
+            SampleError: The pixels would take more than :data:`MOST_BYTES`.
+        """
+        height, width = size or ((window.height, window.width) if window else self.dataset.shape)
+        check_bytes(self.dataset.name, len(bands), height, width, pixel_bytes(self.dataset) / self.dataset.count)
+        return np.asarray(self.dataset.read([band + 1 for band in bands], **_part(window, size, Resampling.bilinear)))
+
+    def absent(
+        self, bands: Sequence[int], window: Any = None, size: tuple[int, int] | None = None
+    ) -> NDArray[np.bool_]:
+        """Where the mask or the alpha band says that nothing was measured; as :meth:`pixels`, by nearest pixel."""
+        part = _part(window, size, Resampling.nearest)
+        masks = np.asarray(self.dataset.read_masks([band + 1 for band in bands], **part))
+        empty: NDArray[np.bool_] = masks == 0
+        return empty
+
+
+def open_raster(address: Address) -> Raster:
+    """Open a file by the driver of its suffix.
+
+    Args:
+        address: A local file; or, as text, a name on the net that begins with ``/vsicurl/http``, ``/vsis3/`` or
+            ``/vsigs/``.
+
+    Raises:
+        SampleError: The suffix or the file system is none that is read, or the header claims more than the file can
+            hold.
+        RasterioError: The file is absent, damaged, or of another format than its suffix says.
+    """
+    remote = isinstance(address, str)
+    place = address if isinstance(address, str) else str(address.absolute())
+    if place.startswith("/vsi") and not (remote and place.startswith(_REMOTE)):
+        raise FlawError(Problem.UNREADABLE, f"{place} is in a virtual file system of GDAL, which is not read; copy it.")
+    # NON_CACHED: or else GDAL answers from memory that a file could not be read, however often one tries.
+    options = {**_OPTIONS, **({**_NET_OPTIONS, "CPL_VSIL_CURL_NON_CACHED": place} if remote else {})}
+    with warnings.catch_warnings(), rasterio.Env(**options):
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        dataset = rasterio.open(place, driver=driver_of(address), sharing=False)
+    try:
+        _check_claim(dataset, address)
+        return Raster.of(dataset)
+    except FlawError:
+        dataset.close()
+        raise
+
+
+def driver_of(address: Address) -> str:
+    """The only driver that may open a file.
+
+    Args:
+        address: As for :func:`open_raster`. What is on the net and has no suffix is taken for a TIFF.
+
+    Raises:
+        SampleError: The suffix is none that is read.
+    """
+    remote = isinstance(address, str)
+    path = urlsplit(address.removeprefix("/vsicurl/")).path if isinstance(address, str) else address.as_posix()
+    suffix = PurePosixPath(path).suffix.lower()
+    if suffix in DRIVERS:
+        return DRIVERS[suffix]
+    if remote:
+        return "GTiff"
+    raise FlawError(
+        Problem.UNREADABLE, f"{address} is none of {', '.join(DRIVERS)}, by which files are opened. Convert it."
+    )
+
+
+def check_bytes(name: str, bands: int, height: int, width: int, each: float = 1) -> None:
+    """Refuse to make room for more pixels than :data:`MOST_BYTES`, whatever the format.
+
+    Args:
+        name: The file, for the message.
+        bands: Number of bands that are to be read.
+        height: Number of rows.
+        width: Number of columns.
+        each: Bytes of one value.
+
+    Raises:
+        SampleError: It is more.
+    """
+    if bands * height * width * each > MOST_BYTES:
+        raise FlawError(
+            Problem.UNREADABLE,
+            f"{name} asks for {height:,}x{width:,} px of {bands} band(s) at once, more than {MOST_BYTES:,} bytes. Cut "
+            "it into smaller patches, or open it as a scene with a smaller tile.",
+        )
+
+
+def pixel_bytes(dataset: Any) -> int:
+    """Bytes of one pixel of all bands of an open dataset."""
+    # GDAL's complex 16-bit integers, as in radar products, are no type of numpy's.
+    return sum(np.dtype("int32" if kind == "complex_int16" else kind).itemsize for kind in dataset.dtypes)
+
+
+def _part(window: Any, size: tuple[int, int] | None, how: Resampling) -> dict[str, Any]:
+    if size is None:
+        return {"window": window}
+    return {"window": window, "out_shape": size, "resampling": how}
+
+
+def _check_claim(dataset: Any, address: Address) -> None:
+    """Refuse a header that claims far more pixels than the file can hold, before anybody makes room for them."""
+    each = pixel_bytes(dataset)
+    for rows, columns in dataset.block_shapes:
+        # Who reads a corner decodes the whole block that it lies in.
+        check_bytes(str(address), 1, rows, columns, each / dataset.count)
+    claimed = math.prod(dataset.shape) * each
+    if claimed < _MUCH or isinstance(address, str):
+        return
+    size = address.stat().st_size
+    if claimed > _DENSEST * size:
+        raise FlawError(
+            Problem.UNREADABLE,
+            f"{address} claims {dataset.height:,}x{dataset.width:,} px in {size:,} bytes, so its header is damaged. "
+            "Fetch the file again, or remove it.",
+        )
