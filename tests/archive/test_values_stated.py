@@ -10,6 +10,8 @@ import pytest
 import rasterio
 from rasterio.transform import Affine
 
+from terrasieve.archive.derived.harmonised import harmonise
+from terrasieve.archive.opening import scenes_spec_from_options
 from terrasieve.archive.protocol import Window
 from terrasieve.archive.quality.limits import missing
 from terrasieve.archive.readers.geotiff import read_header, read_window, validate_bands
@@ -159,3 +161,13 @@ def test_a_declaration_without_a_choice_of_scaling_is_written_as_before() -> Non
     assert "scaling" not in SENSORS["s2-l2a"].model_dump(mode="json")
     assert _sensor("dn", scaling="ignore").model_dump()["scaling"] == "ignore"
     assert Sensor.model_validate(_sensor("dn", scaling="ignore").model_dump()).scaling == "ignore"
+
+
+def test_an_offset_that_a_file_states_is_not_taken_away_again_by_harmonising(tmp_path: Path) -> None:
+    # Evenly grey ground without a shadow, which by its pixels alone could carry the offset.
+    pixels = np.random.default_rng(0).normal(2200, 20, (12, 32, 32)).astype(np.uint16)
+    (tmp_path / "s2").mkdir()
+    _write(tmp_path / "s2" / "x.tif", pixels, scale=(0.0001, -0.1))
+    archive = harmonise(scenes_spec_from_options(tmp_path, ["s2=s2-l2a"], tile=32).open())
+    assert not archive.carriers["s2"].any()
+    np.testing.assert_array_equal(archive.read(0, "s2"), pixels - 1000)
