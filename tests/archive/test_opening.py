@@ -115,7 +115,7 @@ def test_a_catalogue_of_the_simulated_archive_opens(tmp_path: Path) -> None:
 
 
 def test_scenes_without_sensors_say_how_to_name_them(scenes: Path) -> None:
-    with pytest.raises(ArchiveError, match=r"GeoTIFF in s1, s2, .*--sensor s1=s1 --sensor s2=s2-l2a.*s2-rgb8"):
+    with pytest.raises(ArchiveError, match=r"GeoTIFF in s1, s2, .*--sensor s1=s1-vh8 .*--sensor s2=s2-rgb8 .*s2-l2a"):
         open_archive(scenes)
 
 

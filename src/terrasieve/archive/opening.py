@@ -136,7 +136,11 @@ def _recognise_one(folder: Path) -> ArchiveSpec:
     seen = recognise(folder)
     if len(seen) > 1 and seen[0].confidence - seen[1].confidence < _SURE:
         either = " or ".join(f"{one.spec.layout} ({one.evidence})" for one in seen[:2])
-        raise ArchiveError(f"{folder} could be {either}. Say which, for example {seen[0].spec.layout}:{folder}.")
+        name = seen[0].spec.layout
+        raise ArchiveError(
+            f"{folder} could be {either}. Say which, for example {name}:{folder}; `index`, `pack` and `info` take "
+            f"--layout {name}, too."
+        )
     if seen:
         return seen[0].spec
     # From here on nothing can be opened: what is there decides which error helps most.
