@@ -11,6 +11,7 @@ from terrasieve.archive.footprints import corners, outlines
 from terrasieve.archive.overlaps import blocks, overlapping
 from terrasieve.archive.quality.suspicion import Kind
 from terrasieve.archive.quality.table_checks import TABLE_CHECKS
+from terrasieve.simulation.land import SimulatedArchive, SimulatedSpec
 
 TILE = 64
 
@@ -37,6 +38,13 @@ def test_two_looks_at_one_place_overlap() -> None:
     table = table_of([(0, 0), (0, 0), (300, 0)])
     assert overlapping(table, np.arange(3), np.arange(3)).tolist() == [True, True, False]
     assert overlapping(table, np.array([0]), np.array([1])).tolist() == [True]
+
+
+def test_places_that_are_made_up_do_not_count() -> None:
+    table = SimulatedArchive(SimulatedSpec(samples=400)).table()
+    assert not overlapping(table, np.arange(400), np.arange(400)).any()
+    filed = table.set_column(table.column_names.index("asset:s2"), "asset:s2", table["id"])
+    assert overlapping(filed, np.arange(400), np.arange(400)).any(), "or this proves nothing"
 
 
 def test_parts_on_either_side_of_180_degrees_are_one_place() -> None:

@@ -204,7 +204,7 @@ def _near_infrared(summary: PixelSummary) -> str | None:
 
 # Spectra of the ground are smooth: blue lies near the middle of coastal and green, red near that of green and B05.
 # Plants are as dark in blue as in red, where nothing is said.
-_ROUGHER, _ROUGH = 1.5, 30.0
+_ROUGHER, _ROUGH = 2.0, 30.0
 
 
 def _visible(summary: PixelSummary) -> str | None:
