@@ -11,6 +11,7 @@ import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from glob import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -123,6 +124,30 @@ def clear_partials(folder: Path, names: str = "*") -> None:
     """
     for partial in folder.glob(f".{names}.partial"):
         _remove(partial)
+
+
+def clear_partials_within(folder: Path) -> None:
+    """Remove the files that end with ``.partial`` at any depth, such as those of Zarr, which writes each chunk so.
+
+    Args:
+        folder: What only one writer writes to, which is not at work now.
+    """
+    for partial in folder.rglob("*.partial"):
+        _remove(partial)
+
+
+def remove_at_once(path: Path) -> None:
+    """Remove a file or folder in one move: of what a kill leaves half removed nobody could tell what it was.
+
+    Args:
+        path: What is there.
+
+    Raises:
+        OSError: The system refused to move it.
+    """
+    clear_partials(path.parent, escape(path.name))
+    os.replace(path, hidden_name(path, "partial"))
+    clear_partials(path.parent, escape(path.name))
 
 
 def hidden_name(path: Path, purpose: str) -> Path:

@@ -466,7 +466,7 @@ def test_index_says_which_layout_it_recognised(run: Run, data_dir: Path, tmp_pat
     assert "Layout: BigEarthNet (bigearthnet), 100% sure: folders BigEarthNet-S2 and BigEarthNet-S1" in said
     code, _, said = run("index", root, "--out", out, "--layout", "bigearthnet", "--overwrite")
     assert (code, "as --layout says" in said) == (0, True)
-    code, _, said = run("index", root, "--out", out, "--layout", "eurosta")
+    code, _, said = run("index", root, "--out", out, "--layout", "eurosta", "--overwrite")
     assert (code, "Did you mean 'eurosat'?" in said) == (1, True)
     code, _, said = run("info", root, "--layout", "eurosat")
     assert (code, "does not hold EuroSAT's ten class folders" in said) == (1, True)

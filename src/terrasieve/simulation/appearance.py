@@ -24,7 +24,7 @@ _COLOUR = 0.08
 """Share of the logarithm of a colour's distance from the mean of all covers that is kept."""
 _VV, _CROSS = (-11.0, -10.0), (6.2, 6.8)
 """Sigma0 of a scene in VV, and how far below it VH is, in dB."""
-_SLOPES = (1.4, 1.6)
+_SLOPES = (1.3, 1.7)
 """Slope of the power spectral density, see :func:`terrasieve.simulation.equal_statistics.match`."""
 
 

@@ -20,9 +20,9 @@ from terrasieve.simulation.fields import Field
 
 _OCTAVES = 6
 """Places in the spectrum at which a power is drawn: 1, 2, 4, ... cycles a picture, and on to the highest."""
-_OCTAVE_SIGMA = 0.1
+_OCTAVE_SIGMA = 0.2
 """Standard deviation by which the logarithm of the power at each of these leaves the power law."""
-_SKEW_SIGMA, _TAIL_SIGMA = 0.1, 0.06
+_SKEW_SIGMA, _TAIL_SIGMA = 0.2, 0.12
 _FLOOR = 1e-3
 """Energy that an octave is taken to have at least, as a share of the mean of all."""
 

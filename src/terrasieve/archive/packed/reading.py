@@ -130,7 +130,7 @@ class PackedArchive(BaseArchive):
 
     def table(self) -> pa.Table:
         """See ``Archive.table``; the assets are the files that were packed."""
-        return pq.read_table(_read_catalogue(self.root, self.manifest)).drop_columns(["bbox"])
+        return pq.read_table(io.BytesIO(_read_catalogue(self.root, self.manifest))).drop_columns(["bbox"])
 
     def chunk(self, sensor: str, number: int) -> NDArray[Any]:
         """All pixels of a chunk file, without what pads the last one.
@@ -343,7 +343,7 @@ def _source(array: zarr.Array[ArrayV3Metadata], key: str, root: str | Path) -> _
     return _ZarrArray(root, key)
 
 
-def _read_catalogue(root: str | Path, manifest: Manifest) -> io.BytesIO:
+def _read_catalogue(root: str | Path, manifest: Manifest) -> bytes:
     """The file of the samples' table, when it is the one that was packed.
 
     Raises:
@@ -368,7 +368,7 @@ def _read_catalogue(root: str | Path, manifest: Manifest) -> io.BytesIO:
             f"{root}/{CATALOGUE} is not the table that was packed: it has {rows:,} rows for {manifest.samples:,} "
             "samples, or other values. Fetch or pack the store again."
         )
-    return io.BytesIO(content)
+    return content
 
 
 def _as_slice(positions: Sequence[int]) -> slice | NDArray[np.intp]:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import errno
 import json
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from glob import escape
 from pathlib import Path
 
 from terrasieve.archive.packed.integrity import digest, refuse_links
@@ -25,7 +23,7 @@ from terrasieve.archive.protocol import Archive
 from terrasieve.archive.quality.limits import QualityLimits
 from terrasieve.console import console
 from terrasieve.errors import ArchiveError, SampleError
-from terrasieve.writing import clear_partials, hidden_name
+from terrasieve.writing import clear_partials_within, remove_at_once
 
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
@@ -54,11 +52,8 @@ def remove_store(out: Path) -> None:
         return
     if not (out / PROGRESS).exists() and KEY not in read_attributes(out):
         raise ArchiveError(f"{out} exists and is not a packed store; choose another --out.")
-    clear_partials(out.parent, escape(out.name))
     with explain_writing(out):
-        # In one move: of what a kill leaves half removed nobody could tell what it was.
-        os.replace(out, hidden_name(out, "partial"))
-    clear_partials(out.parent, escape(out.name))
+        remove_at_once(out)
 
 
 def changed_sources(out: Path, when: str) -> ArchiveError:
@@ -118,9 +113,7 @@ def resumed_progress(out: Path, request: str, sources: str) -> PackingProgress |
             refuse_links(out)
         except SampleError as error:
             raise ArchiveError(str(error)) from error
-        # Of zarr, which writes each chunk under such a name before it gets its own.
-        for partial in out.rglob("*.partial"):
-            partial.unlink()
+        clear_partials_within(out)
     return progress
 
 
