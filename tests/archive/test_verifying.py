@@ -200,6 +200,7 @@ def run_command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[s
 
     def run(*arguments: object) -> tuple[int, str]:
         monkeypatch.setattr("sys.argv", ["terrasieve", *map(str, arguments)])
+        monkeypatch.setattr("terrasieve.console.console.width", 500)
         with pytest.raises(SystemExit) as stopped:
             main()
         return int(stopped.value.code or 0), " ".join(capsys.readouterr().err.split())
