@@ -2,4 +2,8 @@
 
 from __future__ import annotations
 
+from terrasieve import former_names
+
 __version__ = "0.1.0"
+
+former_names.install()

@@ -1,0 +1,58 @@
+"""Modules under the names that they had before: programs that import them go on, and are told the new name."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Mapping, Sequence
+from importlib import import_module
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+
+NOW: Mapping[str, str] = {
+    "terrasieve.archive.hdf5_reader": "terrasieve.archive.readers.hdf5",
+    "terrasieve.archive.packing": "terrasieve.archive.packed.packing",
+    "terrasieve.archive.suspicions": "terrasieve.archive.quality",
+    "terrasieve.archive.suspicions.offset": "terrasieve.archive.quality.offset",
+    "terrasieve.probes.logistic": "terrasieve.probes.linear.logistic",
+    "terrasieve.probes.protocol": "terrasieve.probes.probe",
+}
+"""Name of a module now, by the name that it had."""
+
+
+class FormerNames(MetaPathFinder, Loader):
+    """Finds a module by the name that it had, where nothing has that name today."""
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        """See ``importlib.abc.MetaPathFinder``."""
+        if fullname not in NOW:
+            return None
+        return ModuleSpec(fullname, self, is_package=any(name.startswith(f"{fullname}.") for name in NOW))
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType:
+        """The module of today itself, not a copy: its classes stay the same ones."""
+        warnings.warn(f"{spec.name} is called {NOW[spec.name]} now; import that.", DeprecationWarning, stacklevel=2)
+        return _Alias(spec.name, import_module(NOW[spec.name]))
+
+    def exec_module(self, module: ModuleType) -> None:
+        """There is nothing left to run."""
+
+
+class _Alias(ModuleType):
+    def __init__(self, name: str, module: ModuleType) -> None:
+        super().__init__(name, module.__doc__)
+        self._module = module
+
+    def __getattr__(self, name: str) -> object:
+        if name.startswith("__"):
+            # Its path above all: what lies below would be loaded a second time.
+            raise AttributeError(name)
+        return getattr(self._module, name)
+
+
+def install() -> None:
+    """Let former names be found after all others."""
+    sys.meta_path.append(FormerNames())
