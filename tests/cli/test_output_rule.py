@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 Run = Callable[..., Any]
 
@@ -117,3 +118,20 @@ def test_results_at_a_runs_own_place_are_brought_up_to_date(run: Run, tmp_path: 
     assert "already there" not in said
     (tmp_path / "probe.json").write_text("old")
     assert "already there" not in run("probe", tmp_path, "--data", "absent")[2]
+
+
+def test_a_catalogue_is_brought_up_to_date_but_by_its_own_archive_alone(run: Run, tmp_path: Path) -> None:
+    for name in ("first", "second"):
+        (tmp_path / name / "Forest").mkdir(parents=True)
+        pixels = np.random.default_rng(0).integers(1, 255, (64, 64, 3), dtype=np.uint8)
+        for copy in range(2):
+            Image.fromarray(pixels + copy).save(tmp_path / name / "Forest" / f"Forest_{copy}.png")
+        (tmp_path / f"{name}.csv").write_text(
+            "id,path\n" + "".join(f"{copy},{name}/Forest/Forest_{copy}.png\n" for copy in range(2))
+        )
+    arguments = ("--sensor", "rgb=rgb8", "--out", tmp_path / "c.parquet")
+    for _ in range(2):
+        code, _, said = run("index", tmp_path / "first.csv", *arguments)
+        assert code == 0, said
+    code, _, said = run("index", tmp_path / "second.csv", *arguments)
+    assert (code, "--overwrite" in said) == (1, True)

@@ -216,6 +216,19 @@ def read_catalogue(path: Path) -> Catalogue:
     return Catalogue(path=path, table=table, spec=spec, source=source, suspicions=suspicions, files=files)
 
 
+def is_catalogue_of(path: Path, place: Path) -> bool:
+    """Whether a file is a catalogue of what lies at a place, so that indexing that again brings it up to date.
+
+    Args:
+        path: The file, which need not be there.
+        place: Folder, table or store.
+    """
+    try:
+        return read_catalogue(path).spec.get("root") == str(place.resolve())
+    except ArchiveError:
+        return False
+
+
 def _journal_of(out: Path) -> Path:
     return out.with_name(f".{out.name}.journal")
 

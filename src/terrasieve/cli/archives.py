@@ -62,14 +62,15 @@ def index(
     terrasieve index sites --harmonise --stac sites-stac.parquet
     ```
     """
-    from terrasieve.archive.catalogue import index_archive, read_catalogue
+    from terrasieve.archive.catalogue import index_archive, is_catalogue_of, read_catalogue
     from terrasieve.archive.quality.limits import QualityLimits
     from terrasieve.archive.stac.publishing import write_stac_geoparquet
     from terrasieve.cli.app import resumable, say_not_taken, tell
     from terrasieve.outputs import hold_files
     from terrasieve.parallel import spare_cores
 
-    with hold_files((out,) if stac is None else (out, stac), (".parquet",), overwrite):
+    replaces = overwrite or (stac is None and is_catalogue_of(out, Path(data)))
+    with hold_files((out,) if stac is None else (out, stac), (".parquet",), replaces):
         if said := say_layout(data, sensor, layout):
             console.print(said, highlight=False, markup=False)
         archive = open_named(data, sensor, tile, stride, match, layout, edge, max_days)
