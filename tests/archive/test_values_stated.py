@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import rasterio
+from PIL import Image
 from rasterio.transform import Affine
 
 from terrasieve.archive.derived.harmonised import harmonise
@@ -106,6 +107,12 @@ def test_an_alpha_band_after_those_of_the_sensor_says_what_is_missing(tmp_path: 
     found = _read(path, SENSORS["rgb8"])
     assert np.isnan(found[:, 0]).all()
     np.testing.assert_array_equal(found[:, 1:], pixels[:3, 1:])
+
+
+def test_transparency_of_a_png_is_a_band_too_many(tmp_path: Path) -> None:
+    Image.fromarray(np.full((64, 64, 4), 200, dtype=np.uint8)).save(tmp_path / "a.png")
+    with pytest.raises(SampleError, match="has 4 bands"):
+        validate_bands(read_header(tmp_path / "a.png"), SENSORS["rgb8"])
 
 
 def test_a_fourth_band_of_the_sensor_is_no_alpha_band(tmp_path: Path) -> None:

@@ -47,7 +47,8 @@ class Header:
         descriptions: What the file calls each band, None where it does not.
         block: Rows and columns of the blocks that the file is stored in.
         tags: The file's own metadata, by name.
-        alpha: Whether its last band is an alpha band.
+        alpha: Whether its last band is an alpha band that says where there are data. A PNG's transparency does not: it
+            is made for the eye.
         offset: What the file says is to be added to the values of its first band, after its scale.
     """
 
@@ -118,7 +119,7 @@ def header_of(dataset: Any, path: Path, size: int) -> Header:
         descriptions=_once(tuple(dataset.descriptions)),
         block=_once(tuple(dataset.block_shapes[0])),
         tags=_tags(tuple(sorted(dataset.tags().items()))),
-        alpha=dataset.colorinterp[-1] is ColorInterp.alpha,
+        alpha=dataset.colorinterp[-1] is ColorInterp.alpha and dataset.driver != "PNG",
         offset=dataset.offsets[0],
     )
 
