@@ -49,6 +49,9 @@ def test_places_that_are_made_up_do_not_count() -> None:
 
 def test_parts_on_either_side_of_180_degrees_are_one_place() -> None:
     halves = shapely.MultiPolygon([shapely.box(179.9, 0, 180, 0.2), shapely.box(-180, 0, -179.9, 0.2)])
+    east, west = shapely.box(179.9, 0, 180, 0.2), shapely.box(-180, 0, -179.9, 0.2)
+    table = pa.table({"geometry": pa.array([shapely.to_wkb(one) for one in (halves, east, west)], pa.binary())})
+    assert blocks(table, 50)[0] in blocks(table, 50)[1:]
     shapes = [shapely.to_wkb(one) for one in (halves, shapely.box(179.95, 0, 180, 0.1), shapely.box(0, 0, 0.1, 0.1))]
     table = pa.table({"geometry": pa.array(shapes, pa.binary())})
     assert overlapping(table, np.arange(3), np.arange(3)).tolist() == [True, True, False]

@@ -8,6 +8,8 @@ import pyarrow.compute as pc
 import shapely
 from numpy.typing import NDArray
 
+from terrasieve.archive.footprints import centres
+
 _INNER = 0.9
 """Part of a sample's sides, about its centre, that has to meet another one: neighbours on a grid share an edge, which
 projecting them may make a sliver of."""
@@ -66,7 +68,7 @@ def blocks(table: pa.Table, km: float) -> NDArray[np.int64]:
     shapes, shape_of = _distinct(table)
     if not len(shapes):
         return shape_of
-    longitude, latitude = shapely.get_coordinates(shapely.centroid(shapes)).T
+    longitude, latitude = centres(shapes).T
     row = np.floor(latitude * _KM_PER_DEGREE / km)
     # Of each row of squares the middle says how long a degree is.
     degree = _KM_PER_DEGREE * np.cos(np.radians(np.clip((row + 0.5) * km / _KM_PER_DEGREE, -89.9, 89.9)))

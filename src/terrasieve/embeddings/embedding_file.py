@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 import shapely
 from numpy.typing import NDArray
 
-from terrasieve.archive.footprints import with_bbox, with_metadata
+from terrasieve.archive.footprints import kinds_of, with_bbox, with_metadata
 from terrasieve.archive.protocol import Archive, source_name
 from terrasieve.archive.source_state import source_state
 from terrasieve.archive.stac.publishing import collection_of
@@ -108,7 +108,8 @@ def write_embeddings(
         parts.append(samples.take(pa.array(rows)), np.concatenate([vectors for _, vectors in group]))
     schema = pq.read_schema(local_path(parts.paths()[0]))
     dimensions = schema.field("embedding").type.list_size
-    parts.merge(with_metadata(schema, {"emb": {**facts, "emb:dimensions": dimensions}}))
+    described = {"emb": {**facts, "emb:dimensions": dimensions}}
+    parts.merge(with_metadata(schema, described, kinds_of(samples["geometry"])))
     return parts.target
 
 

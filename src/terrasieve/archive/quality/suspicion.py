@@ -29,17 +29,19 @@ class Kind(StrEnum):
 
 
 MEND: Mapping[Kind, str] = {
-    Kind.OFFSET: "--harmonise subtracts it.",
-    Kind.MIXED_OFFSET: "--harmonise subtracts it from the samples that carry it, and from no other.",
+    Kind.OFFSET: "Index or pack with --harmonise, which subtracts it.",
+    Kind.MIXED_OFFSET: (
+        "Index or pack with --harmonise, which subtracts it from the samples that carry it, and from no other."
+    ),
     Kind.UNIT: "Declare the sensor in the unit that the files have, or export them anew.",
     Kind.RANGE: "Declare the value as the sensor's nodata, or the sensor's true valid_range.",
     Kind.ORDER: "Declare the sensor with its bands in the order of the files.",
-    Kind.NODATA: "--max-nodata 0 leaves these samples out.",
+    Kind.NODATA: "Index or pack with --max-nodata 0, which leaves these samples out.",
     Kind.CONSTANT: "Fetch the files again, or remove them.",
     Kind.DUPLICATE: "Remove the repeats: across a split they leak, within one they count twice.",
     Kind.GRID: "Resample one sensor onto the other's grid.",
     Kind.OVERLAP: "Across a split they leak: probe with --group COLUMN or --block-km, which hold places out whole.",
-    Kind.TIMES: "--max-days leaves out what lies further apart in time.",
+    Kind.TIMES: "Index or pack with --max-days, which leaves out what lies further apart in time.",
 }
 """The switch or edit that mends each kind."""
 
