@@ -323,7 +323,8 @@ def validate_bands(header: Header, sensor: Sensor) -> None:
     Raises:
         SampleError: The band count differs, or a band's description names another band.
     """
-    if header.count - len(sensor.bands) != (header.alpha and header.count > len(sensor.bands)):
+    more = header.count - len(sensor.bands)
+    if more and not (more == 1 and header.alpha):
         raise FlawError(
             Problem.BANDS,
             f"{header.path} has {header.count} bands, sensor {sensor.name!r} has {len(sensor.bands)} "
