@@ -39,6 +39,7 @@ SMALL = (
     "views.branches.*.augmentation.grey=0.5",
     "model.drop_path=0.3",
     "train.accumulate=2",
+    "train.precision=bf16",
     "train.epochs=4",
 )
 PLAIN = (*COMMON, "train.precision=32", "train.optimiser.lr=0.1", "train.epochs=2")
