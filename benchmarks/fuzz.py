@@ -104,10 +104,15 @@ def targets(root: Path) -> Iterator[Target]:
 def _make(layout: str, number: int, folder: Path) -> str:
     archive = all_makers()[layout][number](Bench(folder))
     columns = [archive.table()[f"asset:{key}"].to_pylist() for key in archive.sensors]
+    # A sample may be of more files than its assets say, such as one for each band.
+    files = [[os.fspath(path) for path in archive.files(np.array([row]))] for row in range(len(archive))]
     made = {
         "spec": archive.spec.model_dump(mode="json"),
         "samples": _digests(archive),
-        "assets": {name: [str(column[row]) for column in columns] for row, name in enumerate(archive.ids.tolist())},
+        "assets": {
+            name: [*(str(column[row]) for column in columns), *files[row]]
+            for row, name in enumerate(archive.ids.tolist())
+        },
     }
     return json.dumps(made)
 
@@ -135,10 +140,19 @@ def look(target: Target, damaged: Sequence[Path], out: Path) -> str:
     found = _digests(kept)
     if "outside" in found.values():
         return "outside"
-    lost = len(target.samples) - report.samples - report.rejected
-    if lost > 0 and all(path.suffix.lower() in PIXELS for path in damaged):
-        return f"unaccounted: {lost} samples are neither read nor quarantined"
+    if nameless := _nameless(target, found, report.quarantine):
+        return f"unaccounted: {len(nameless)} samples, such as {nameless[0]}, are neither read nor quarantined"
     return _changed(target, damaged, found)
+
+
+def _nameless(target: Target, found: Mapping[str, str], quarantine: Path) -> list[str]:
+    """Samples that are not read, and of which the list of what was left out names neither themselves nor a file."""
+    listed = quarantine.read_text(encoding="utf-8") if quarantine.is_file() else ""
+    return [
+        name
+        for name in target.samples
+        if name not in found and not any(one in listed for one in (name, *map(os.path.basename, target.assets[name])))
+    ]
 
 
 def _changed(target: Target, damaged: Sequence[Path], found: Mapping[str, str]) -> str:
