@@ -167,3 +167,14 @@ def test_a_large_picture_is_not_decoded(root: Path) -> None:
     _write_png(root / "x.png", 30_000, 30_000)
     with pytest.raises(SampleError, match=r"x\.png"):
         decode(root / "x.png", 1)
+
+
+def test_what_gdal_says_of_damaged_attributes_is_a_flaw_of_the_sample(tmp_path: Path, write_tif: Any) -> None:
+    path = tmp_path / "x.tiff"
+    write_tif(path, np.ones((1, 16, 16), np.uint8))
+    raw = bytearray(path.read_bytes())
+    entry = raw.rindex(struct.pack("<HH", 34737, 2))  # the texts of the coordinate system, in the last directory
+    raw[entry : entry + 24] = bytes(24)  # with the size of a pixel, which lies behind
+    path.write_bytes(raw)
+    with pytest.raises(SampleError, match=r"x\.tiff"):
+        read_header(path)

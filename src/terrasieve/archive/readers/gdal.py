@@ -18,14 +18,19 @@ from urllib.parse import urlsplit
 import numpy as np
 import rasterio
 from numpy.typing import NDArray
+from rasterio._err import CPLE_BaseError
 from rasterio.enums import ColorInterp, MaskFlags, Resampling
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
 from terrasieve.archive.quality.limits import FlawError, Problem
 from terrasieve.archive.readers.meaning import Stated
 
-FAILURES = (RasterioError, OSError, ValueError, IndexError, MemoryError)
-"""What opening and reading a damaged raster file may raise."""
+FAILURES = (RasterioError, CPLE_BaseError, OSError, ValueError, IndexError, MemoryError)
+"""What opening and reading a damaged raster file may raise.
+
+Most of what GDAL says becomes a ``RasterioError``, but what a header's attributes ask it (colours, tags, transform)
+comes as it is, and rasterio has no public name for that.
+"""
 
 Address = Path | str
 """A local file; or, as text, a name of GDAL's virtual file systems such as ``/vsicurl/https://...``."""
