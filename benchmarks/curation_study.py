@@ -10,6 +10,7 @@ that differ by arm:
 - static-once: one subset chosen by the model being trained after its warm-up, the first round of dynamic;
 - dynamic: subsets chosen anew by the model being trained;
 - dynamic-dedup: the same, near duplicates removed before balancing;
+- dynamic-spread: subsets of what is least alike (SemDeDup), seen in its own size: found after the plan;
 - oracle: one subset balanced by the true labels, the ceiling.
 
 Measured are kNN and linear accuracy over the nine classes that are not water, on validation and test together. What is
@@ -97,7 +98,6 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--steps", type=int)
     parser.add_argument("--keep", type=float)
     parser.add_argument("--study", action="append", default=[], metavar="KEY=VALUE", help="any other setting")
-    parser.add_argument("--curator", action="append", default=[], metavar="KEY=VALUE", help="of the curator")
     parser.add_argument("--set", action="append", default=[], dest="recipe", help="as in terrasieve pretrain")
     parser.add_argument("--try-curator", action="append", default=[], metavar="'NAME KEY=VALUE'", help="see above")
     parser.add_argument("--overhead", action="store_true", help="the cost of the default plan too")
@@ -119,9 +119,10 @@ def make_settings(arguments: argparse.Namespace) -> Settings:
     """The study's settings from the command line; what is not given has its default."""
     named = {key: value for key in ("split", "steps", "keep") if (value := getattr(arguments, key)) is not None}
     other = {key: yaml.safe_load(value) for key, value in (one.split("=", 1) for one in arguments.study)}
-    lists = {key: tuple(value) for key in ("curator", "recipe") if (value := getattr(arguments, key))}
+    if arguments.recipe:
+        named["recipe"] = tuple(arguments.recipe)
     base = QUICK if arguments.quick else {}
-    return Settings.model_validate({**base, "learner": arguments.learner, **named, **other, **lists})
+    return Settings.model_validate({**base, "learner": arguments.learner, **named, **other})
 
 
 def remember(study: Study) -> None:

@@ -63,14 +63,16 @@ def configure(settings: Settings, arm: str, seed: int, samples: int) -> RunConfi
     if arm in DYNAMIC:
         batch = load_config(settings.recipe_file, settings.recipe).train.batch_size
         every = settings.round_steps * batch / round(settings.keep * samples)
-        curator, further = ("deduplicated", settings.deduplicating) if arm == "dynamic-dedup" else ("balanced", ())
+        choice = settings.choices[arm]
+        curator, *further = choice.curator.split()
         values += [
             f"curation.warmup={settings.warmup_steps * batch / samples}",
             f"curation.every={'null' if arm == 'static-once' else every}",
             f"curation.keep={settings.keep}",
             f"curation.inputs=[{','.join(settings.inputs)}]",
+            f"curation.size={choice.size}",
             f"curation.curator.name={curator}",
-            *(f"curation.curator.{one}" for one in (*settings.curator, *further)),
+            *(f"curation.curator.{one}" for one in further),
         ]
     return load_config(settings.recipe_file, values)
 

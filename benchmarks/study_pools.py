@@ -53,19 +53,28 @@ def balance_labels(labels: NDArray[np.str_], keep: int, generator: np.random.Gen
 
 def choose_once(study: Study, packed: PackedArchive, keep: int, seed: int) -> NDArray[np.int64]:
     """Static curation: what the curator chooses from the vectors of the uncurated run's encoder."""
-    vectors = first_vectors(study, packed, seed)
-    selection = load_curator("balanced", study.settings.curator).select(vectors, keep, seed)
+    choice = study.settings.choices["static"]
+    vectors = first_vectors(study, packed, seed, choice.size)
+    curator, *settings = choice.curator.split()
+    selection = load_curator(curator, settings).select(vectors, keep, seed)
     found = diagnose(vectors, selection, labels=labels_of(packed), seed=seed).as_dict()
     write_text(study.folder("static", seed) / "diagnostics.json", json.dumps(found, indent=1))
     return selection.indices
 
 
-def first_vectors(study: Study, packed: PackedArchive, seed: int) -> NDArray[np.float32]:
-    """The archive through the eyes of the uncurated run's encoder, as dynamic curation would look at it."""
+def first_vectors(study: Study, packed: PackedArchive, seed: int, size: int) -> NDArray[np.float32]:
+    """The archive through the eyes of the uncurated run's encoder, as dynamic curation would look at it.
+
+    Args:
+        study: The study, whose uncurated run with this seed is finished.
+        packed: The skewed archive.
+        seed: Of the run.
+        size: Height and width in pixels that samples are shown in.
+    """
     encoder, card = load_encoder(study.folder("uncurated", seed))
     normaliser = Normaliser(packed.sensors, card.statistics)
     inputs = tuple(EncoderInput.parse(name).resolve(packed.sensors) for name in study.settings.inputs)
-    settings = EmbedSettings(size=card.image_size, precision=study.settings.precision)
+    settings = EmbedSettings(size=size, precision=study.settings.precision)
     return join(embed_vectors(encoder, packed, inputs, normaliser, settings, np.arange(len(packed)), "first model"))
 
 
@@ -78,16 +87,19 @@ def try_curators(study: Study, curators: Sequence[str], seed: int) -> dict[str, 
         seed: Of the run and of the choice.
 
     Returns:
-        By curator as it was written what :func:`describe_pool` says, and the seconds of the choice.
+        By curator as it was written, and the size at which the archive was seen, 32 or 64 pixels, what
+        :func:`describe_pool` says, and the seconds of the choice.
     """
     packed = PackedArchive(study.store)
-    vectors, keep = first_vectors(study, packed, seed), round(study.settings.keep * len(packed))
+    keep = round(study.settings.keep * len(packed))
     found = {}
-    for written in curators:
-        name, *settings = written.split()
-        selection = load_curator(name, settings).select(vectors, keep, seed)
-        seconds = round(sum(selection.provenance["seconds"].values()), 1)
-        found[written] = {**describe_pool(packed, selection.indices), "seconds": seconds}
+    for size in (32, 64):
+        vectors = first_vectors(study, packed, seed, size)
+        for written in curators:
+            name, *settings = written.split()
+            selection = load_curator(name, settings).select(vectors, keep, seed)
+            seconds = round(sum(selection.provenance["seconds"].values()), 1)
+            found[f"{written}, {size} px"] = {**describe_pool(packed, selection.indices), "seconds": seconds}
     return found
 
 

@@ -23,6 +23,7 @@ _COLOURS = {
     "static-once": "#a9c6a0",
     "dynamic": "#1b6ca8",
     "dynamic-dedup": "#7fb4d9",
+    "dynamic-spread": "#0b3c5d",
     "oracle": "#b0413e",
 }
 

@@ -29,11 +29,12 @@ ARMS: Mapping[str, str] = {
     "oracle": "one subset, balanced by the true labels",
     "dynamic": "subsets chosen anew with the model's own features",
     "dynamic-dedup": "the same, near duplicates removed before balancing",
+    "dynamic-spread": "chosen anew: what is least alike, seen in its own size",
     "static-once": "the first subset of dynamic curation, kept to the end",
     "static": "one subset, chosen with the uncurated run's encoder",
 }
 """What each arm trains on, in the order of the runs: static comes after the run that it waits for."""
-DYNAMIC = ("dynamic", "dynamic-dedup", "static-once")
+DYNAMIC = ("dynamic", "dynamic-dedup", "dynamic-spread", "static-once")
 """The arms whose own model chooses while it trains."""
 TAIL = 5
 """How many of the rarest classes are the tail."""
@@ -41,6 +42,28 @@ RESULT = "result.json"
 
 SECONDS_A_STEP, SECONDS_A_MEASUREMENT = 0.45, 75.0
 """What DINO takes on one core of an AMD EPYC in bfloat16: for an estimate alone, until a finished run tells it."""
+
+
+class Choice(Spec):
+    """How a subset is chosen from the features of an encoder.
+
+    Attributes:
+        curator: Name of the curator with its settings behind it, such as ``balanced levels=[400,40] diversity=1``.
+        size: Height and width in pixels at which the archive is embedded: 32 are those of the first view, 64 its own.
+    """
+
+    curator: str
+    size: int = Field(default=32, ge=1)
+
+
+_PLANNED = Choice(curator="balanced levels=[400,40] diversity=1")
+_CHOICES: Mapping[str, Choice] = {
+    "dynamic": _PLANNED,
+    "dynamic-dedup": Choice(curator="deduplicated levels=[400,40] diversity=1 duplicates=0.9"),
+    "dynamic-spread": Choice(curator="semdedup", size=64),
+    "static-once": _PLANNED,
+    "static": _PLANNED,
+}
 
 
 class Settings(Spec):
@@ -56,8 +79,7 @@ class Settings(Spec):
         split: What is scored: the validation split while settings are chosen, both splits together in the study.
         labels: Labelled images of each class that the probes learn from.
         scored: Images of each class of each split that are scored at most; null scores all.
-        curator: Settings of the curator of static and dynamic curation, as ``key=value``.
-        deduplicating: Further settings of the curator of dynamic-dedup.
+        choices: Of each arm that curates, how its subsets are chosen.
         warmup_steps: Steps on the whole archive before the first round of dynamic curation.
         round_steps: Steps between two rounds.
         inputs: What the encoder is shown where curation embeds the archive; the vectors of several are joined.
@@ -73,8 +95,7 @@ class Settings(Spec):
     split: Split = "both"
     labels: int = Field(default=315, ge=2)
     scored: int | None = Field(default=None, ge=1)
-    curator: tuple[str, ...] = ("levels=[400,40]", "diversity=1")
-    deduplicating: tuple[str, ...] = ("duplicates=0.9",)
+    choices: Mapping[str, Choice] = _CHOICES
     warmup_steps: int = Field(default=40, ge=1)
     round_steps: int = Field(default=90, ge=1)
     inputs: tuple[str, ...] = ("s2:B04",)
@@ -104,7 +125,7 @@ QUICK: Mapping[str, Any] = {
     "keep": 0.1,
     "labels": 60,
     "scored": 60,
-    "curator": ("levels=[150,15]", "diversity=1"),
+    "choices": {arm: Choice(curator="balanced levels=[150,15] diversity=1") for arm in _CHOICES},
     "warmup_steps": 20,
     "round_steps": 50,
     "archive": {"first": "SeaLake", "samples": 6000, "most": 200, "fewest": 20},

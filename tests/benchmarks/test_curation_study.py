@@ -216,7 +216,10 @@ def test_only_the_arms_whose_model_chooses_have_rounds(arm: str) -> None:
     assert rounds == ([40] if arm == "static-once" else [40, 130, 220, 310, 400, 490, 580])
     assert config.curation.pool_size(30_000) == 1500
     curator = config.curation.curator.model_dump()
-    assert (curator["levels"], curator["diversity"]) == ((400, 40), 1)
+    if arm == "dynamic-spread":
+        assert (curator["name"], config.curation.size) == ("semdedup", 64)
+        return
+    assert (curator["levels"], curator["diversity"], config.curation.size) == ((400, 40), 1, 32)
     assert curator["name"] == ("deduplicated" if arm == "dynamic-dedup" else "balanced")
 
 
