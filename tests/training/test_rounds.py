@@ -99,7 +99,7 @@ def test_steps_after_a_round_show_its_pool_once_a_pass_and_nothing_else(
         assert set(drawn) <= set(pool)
 
 
-def test_a_pool_is_chosen_by_the_slow_encoders_clean_features(
+def test_a_pool_is_chosen_by_clean_features_of_the_slow_encoder_with_the_statistics_of_the_pool_before(
     archive: Archive, plain_config: MakeConfig, plain_job: MakeJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given: list[NDArray[Any]] = []
@@ -115,7 +115,8 @@ def test_a_pool_is_chosen_by_the_slow_encoders_clean_features(
         settings = EmbedSettings(size=32, batch_size=4)
         inputs = [EncoderInput.parse("s2:B02"), EncoderInput.parse("s1:VV")]
         shown = (archive, inputs, job.normaliser, settings)
-        encoders = calibrated_encoders(job.method.target_encoder, *shown, job.pool, job.spec.seed)
+        trained_on = np.array((_pools(tmp_path, archive) or [job.pool])[-1])
+        encoders = calibrated_encoders(job.method.target_encoder, *shown, trained_on, job.spec.seed)
         found = embed_batches(encoders, *shown)
         expected.append(join(np.concatenate([vectors for _, vectors in found])))
         return choose(curator, vectors, keep, seed, device, numbers)

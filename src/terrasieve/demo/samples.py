@@ -80,7 +80,7 @@ def simulated_samples(seed: int, count: int, store: Path) -> Samples:
     return Samples(
         open_archive(SimulatedSpec(seed=seed, samples=count)),
         PackedArchive(store),
-        ("s2:B02", "s2:B03", "s2:B04", "s2:B08", "s2:B11", "s1:VV", "s1:VH", "s2:rgb"),
+        ("s2:B04", "s2:B03", "s2:B02", "s1:VV", "s1:VH", "s2:rgb"),
         "SIMULATED Sentinel-1 and Sentinel-2 samples (no --data given): the figures say nothing about real imagery",
     )
 

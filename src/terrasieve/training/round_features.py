@@ -55,10 +55,11 @@ class RoundFeatures:
         banked = isinstance(curation.spec.features, FeatureBank)
         self.memory = FeatureMemory(job.pool, job.method.encoder.features) if banked else None
 
-    def collect(self, generator: np.random.Generator) -> Features:
+    def collect(self, pool: NDArray[np.int64], generator: np.random.Generator) -> Features:
         """The features that a round chooses by.
 
         Args:
+            pool: What the model is trained on so far, archive indices ``(n,)``.
             generator: Decides which samples a pass over a share of the archive looks at.
 
         Raises:
@@ -71,12 +72,14 @@ class RoundFeatures:
             if source.share < 1:
                 count = max(1, round(source.share * len(samples)))
                 samples = np.sort(generator.permutation(samples)[:count])
-            return Features(self._embed(self.job.method.target_encoder, samples), samples)
+            return Features(self._embed(self.job.method.target_encoder, samples, pool), samples)
         assert self.memory is not None
         self.memory.settle()
-        return self._remembered(self.memory, source.refresh, generator)
+        return self._remembered(self.memory, source.refresh, pool, generator)
 
-    def _remembered(self, memory: FeatureMemory, share: float, generator: np.random.Generator) -> Features:
+    def _remembered(
+        self, memory: FeatureMemory, share: float, pool: NDArray[np.int64], generator: np.random.Generator
+    ) -> Features:
         """What the bank holds, as today's encoder would give it; some of each age are embedded anew for that."""
         seen, n = memory.seen(), len(memory.candidates)
         # A run that an older version began may have seen fewer samples than the pool is to hold.
@@ -86,7 +89,7 @@ class RoundFeatures:
         renewed = spread_over_ages(memory.ages[seen], count, generator)
         rows = np.concatenate([seen[renewed], unseen])
         # By the student, as in training.
-        embedded = torch.from_numpy(np.array(self._embed(self.job.method.encoder, memory.candidates[rows])))
+        embedded = torch.from_numpy(np.array(self._embed(self.job.method.encoder, memory.candidates[rows], pool)))
         fresh = torch.nn.functional.normalize(embedded, dim=1).half()
         today = fresh[:count]
         if count < len(seen):
@@ -97,11 +100,13 @@ class RoundFeatures:
         order = np.argsort(found)
         return Features(torch.cat([today, fresh[count:]])[order].numpy(), self.job.pool[found[order]])
 
-    def _embed(self, encoder: Encoder, samples: NDArray[np.int64]) -> NDArray[np.float32]:
+    def _embed(self, encoder: Encoder, samples: NDArray[np.int64], pool: NDArray[np.int64]) -> NDArray[np.float32]:
         """Vectors ``(n, d)`` of samples, each process embedding every so-manieth batch into one mapped file.
 
-        Batch normalisation is measured on candidates of the round, for each input, by every process alike. Neither that
-        nor the batches depend on the number of processes, and so neither do the vectors.
+        Batch normalisation is measured on the pool that the model is trained on, for each input, by every process
+        alike. Statistics of the whole archive would be those of its most frequent kind, whose copies they would spread
+        out (``docs/curation-study.md``). Neither they nor the batches depend on the number of processes, and so neither
+        do the vectors.
         """
         spec, ranks = self.curation.spec, self.fabric.world_size
         path = RunFolder(self.job.folder).curation / ".features.npy"
@@ -115,7 +120,7 @@ class RoundFeatures:
         settings = EmbedSettings(size=spec.size, batch_size=spec.batch_size)
         if own:
             shown_as = (self.job.archive, self.curation.inputs, self.job.normaliser, settings)
-            encoders = calibrated_encoders(encoder, *shown_as, self.job.pool, self.job.spec.seed)
+            encoders = calibrated_encoders(encoder, *shown_as, pool, self.job.spec.seed)
             batches = embed_batches(encoders, *shown_as, np.concatenate(own))
             shown = track(batches, "curate: embed (batches)", total=len(own)) if self.fabric.is_global_zero else batches
             for block, (_, found) in zip(blocks, shown, strict=True):

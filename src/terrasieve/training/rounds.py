@@ -70,7 +70,7 @@ class Rounds:
         watch = Stopwatch()
         began = time.monotonic()
         with watch.stage("embed"):
-            features = self.features.collect(generator(Stream.ROUND, self.job.spec.seed, self.done))
+            features = self.features.collect(pool, generator(Stream.ROUND, self.job.spec.seed, self.done))
         chosen = self._choose(features, pool, step, watch)
         self.done, self.step = self.done + 1, step
         self.seconds += time.monotonic() - began
