@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from rich.table import Table
 
-from study_statistics import PAIRS, PROBES, Results, accuracy, curve, gains, interval
+from study_statistics import AGAIN, PAIRS, PROBES, Results, accuracy, curve, gains, interval
 from terrasieve.errors import ConfigError
 
 _PROBE_NAMES = {"primary": "mean of both", "knn": "kNN", "linear": "linear"}
@@ -140,19 +140,23 @@ def results_section(results: Results, summary: Mapping[str, Any], figure: str, m
         machine: On what, in which precision and when the runs were made.
     """
     answers = {True: "yes", False: "no", None: "not known"}
-    verdict = [f"- {name.replace('_', ' ')}: **{answers[one]}**" for name, one in summary["verdict"].items()]
-    ratios = [
-        f"{_PROBE_NAMES[probe]} {'never' if share is None else format(share, '.2f')}"
-        for probe, share in summary.get("steps_ratio", {}).items()
+    judged = {arm: summary[f"verdict{suffix}"] for arm, suffix in AGAIN.items() if f"verdict{suffix}" in summary}
+    rows = [["", *judged]] + [
+        [name.replace("dynamic_", "").replace("_", " "), *(answers[verdict[name]] for verdict in judged.values())]
+        for name in next(iter(judged.values()), {})
     ]
-    steps = [f"Share of its steps at which dynamic reaches uncurated's final figure: {', '.join(ratios)}."]
+    steps = []
+    for arm in judged:
+        ratios = [
+            f"{_PROBE_NAMES[probe]} {'never' if share is None else format(share, '.2f')}"
+            for probe, share in summary[f"steps_ratio{AGAIN[arm]}"].items()
+        ]
+        steps.append(f"- Share of its steps at which {arm} reaches uncurated's final figure: {', '.join(ratios)}.")
     parts = [
         f"{machine}.",
         as_markdown(arm_rows(results)),
         as_markdown(gain_rows(results)),
-        *(steps if ratios else []),
-        "By the plan, on the primary endpoint:",
-        "\n".join(verdict),
+        *(["\n".join(steps), "By the plan, on the primary endpoint:", as_markdown(rows)] if judged else []),
         f"![Accuracy against steps]({figure})",
     ]
     return "\n\n".join(parts)

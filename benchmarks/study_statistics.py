@@ -31,8 +31,17 @@ PAIRS = (
     ("dynamic", "static-once"),
     ("dynamic", "static"),
     ("dynamic-dedup", "dynamic"),
+    ("dynamic-spread", "uncurated"),
+    ("dynamic-spread", "dynamic"),
+    ("dynamic-spread", "oracle"),
 )
 """The differences that the summary holds, an arm less another."""
+AGAIN: Mapping[str, str] = {
+    "dynamic": "",
+    "dynamic-dedup": "_dynamic_dedup",
+    "dynamic-spread": "_dynamic_spread",
+}
+"""The arms that choose again and again, and what their ratio of steps and their verdict have behind their names."""
 
 
 def interval(values: Iterable[float]) -> tuple[float, float | None]:
@@ -107,7 +116,8 @@ def summarise(results: Results) -> dict[str, Any]:
 
     Returns:
         ``seeds`` by arm; each difference of :data:`PAIRS` as ``oracle_minus_uncurated``, with mean and interval by
-        probe; ``steps_ratio`` of dynamic curation by probe; ``arms``, the final accuracies; and ``verdict``.
+        probe; ``steps_ratio`` of dynamic curation by probe; ``arms``, the final accuracies; and ``verdict``. Ratio and
+        verdict of the other arms of :data:`AGAIN` have the arm behind their names.
     """
     found: dict[str, Any] = {"seeds": {arm: len(runs) for arm, runs in results.items()}}
     for arm, reference in PAIRS:
@@ -116,24 +126,28 @@ def summarise(results: Results) -> dict[str, Any]:
             found[f"{arm}_minus_{reference}".replace("-", "_")] = {
                 probe: stated(values) for probe, values in by_probe.items()
             }
-    for arm, key in (("dynamic", "steps_ratio"), ("dynamic-dedup", "steps_ratio_dynamic_dedup")):
+    found["arms"] = {arm: _finals(runs) for arm, runs in results.items()}
+    for arm, suffix in AGAIN.items():
         if arm in results and "uncurated" in results:
             shares = {probe: share_of_steps(results, arm, probe) for probe in PROBES}
-            found[key] = {probe: None if share is None else round(share, 4) for probe, share in shares.items()}
-    found["arms"] = {arm: _finals(runs) for arm, runs in results.items()}
-    return {**found, "verdict": judge(found)}
+            found[f"steps_ratio{suffix}"] = {
+                probe: None if share is None else round(share, 4) for probe, share in shares.items()
+            }
+            found[f"verdict{suffix}"] = judge(found, arm)
+    return found
 
 
-def judge(summary: Mapping[str, Any]) -> dict[str, bool | None]:
-    """What the plan asks, answered by the primary endpoint; None where the runs for it are missing.
+def judge(summary: Mapping[str, Any], arm: str) -> dict[str, bool | None]:
+    """What the plan asks of an arm, answered by the primary endpoint; None where the runs for it are missing.
 
     Args:
         summary: As :func:`summarise` makes it.
+        arm: One of :data:`AGAIN`.
     """
     oracle, dynamic = (
-        summary.get(key, {}).get("primary") for key in ("oracle_minus_uncurated", "dynamic_minus_uncurated")
+        summary.get(f"{one}_minus_uncurated".replace("-", "_"), {}).get("primary") for one in ("oracle", arm)
     )
-    steps = summary.get("steps_ratio")
+    steps = summary.get(f"steps_ratio{AGAIN[arm]}")
     reached = None if steps is None else steps["primary"]
     return {
         "powered": oracle["mean"] >= POWERED if oracle else None,

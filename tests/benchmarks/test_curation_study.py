@@ -103,12 +103,13 @@ def test_the_verdict_follows_the_plan() -> None:
                 "oracle_minus_uncurated": {"primary": {"mean": oracle, "ci95": [0.0, 1.0]}},
                 "dynamic_minus_uncurated": {"primary": {"mean": dynamic, "ci95": [low, 1.0]}},
                 "steps_ratio": {"primary": ratio},
-            }
+            },
+            "dynamic",
         )
 
     assert list(judged(0.05, 0.03, 0.01, 0.5).values()) == [True, True, True, True]
     assert list(judged(0.03, 0.01, -0.01, None).values()) == [False, False, False, False]
-    assert list(judge({}).values()) == [None, None, None, None]
+    assert list(judge({}, "dynamic").values()) == [None, None, None, None]
 
 
 def test_the_page_gets_the_results_of_one_learner_and_keeps_the_rest(tmp_path: Path) -> None:
