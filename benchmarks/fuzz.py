@@ -44,6 +44,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 from small_archives import all_makers
 from small_archives.making import Bench, write_tif
 from terrasieve import archive as archive_room
+from terrasieve import simulation as simulation_room
 from terrasieve.archive.catalogue import index_archive, read_catalogue
 from terrasieve.archive.opening import open_archive
 from terrasieve.archive.protocol import Archive
@@ -255,11 +256,12 @@ def run(files: int, seed: int) -> Counter[str]:
 
 
 def _import_readers() -> None:
-    """Import what reads files, once for all processes that are forked."""
-    for found in pkgutil.walk_packages(archive_room.__path__, f"{archive_room.__name__}."):
-        if not found.name.endswith("__main__"):
-            import_module(found.name)
-    for name in ("h5py", "zarr", "zarrs", "pyogrio", "geopandas", "rasterio.features"):
+    """Import what reads files, once for all processes that are forked: most of the time of a run would go there."""
+    for room in (archive_room, simulation_room):
+        for found in pkgutil.walk_packages(room.__path__, f"{room.__name__}."):
+            if not found.name.endswith("__main__"):
+                import_module(found.name)
+    for name in ("h5py", "zarr", "zarrs", "pyogrio", "geopandas", "rasterio.features", "pyarrow.dataset"):
         with suppress(ImportError):
             import_module(name)
 
