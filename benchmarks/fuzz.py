@@ -44,6 +44,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 from small_archives import all_makers
 from small_archives.making import Bench, write_tif
 from terrasieve import archive as archive_room
+from terrasieve import simulation as simulation_room
 from terrasieve.archive.catalogue import index_archive, read_catalogue
 from terrasieve.archive.opening import open_archive
 from terrasieve.archive.protocol import Archive
@@ -52,6 +53,9 @@ from terrasieve.errors import TerrasieveError
 
 ROOM = 2 * 2**30
 SECONDS = 30
+"""Of work that a run may take."""
+LONGEST = 900
+"""Seconds by the clock after which it waits for something that never comes, however busy the machine is."""
 PIXELS = {".tif", ".tiff", ".jpg", ".jpeg", ".png", ".h5"}
 """Suffixes of files whose damage takes no sample away; of a damaged list nobody can know what it named."""
 
@@ -168,14 +172,15 @@ def _changed(target: Target, damaged: Sequence[Path], found: Mapping[str, str]) 
 
 
 def in_child(work: Callable[[], str]) -> str:
-    """What a function says in a process of its own with little memory and time, or how that ended."""
+    """What a function says in a process of its own with little memory and work, or how that ended."""
     readable, writable = os.pipe()
     pid = os.fork()
     if not pid:
         size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
         resource.setrlimit(resource.RLIMIT_AS, (size + ROOM, size + ROOM))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        signal.alarm(SECONDS)
+        resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS))
+        signal.alarm(LONGEST)
         quiet = os.open(os.devnull, os.O_WRONLY)
         os.dup2(quiet, 1)
         os.dup2(quiet, 2)
@@ -212,11 +217,10 @@ class Requests:
             connection.close()
 
 
-def run(files: int, seed: int) -> tuple[Counter[str], list[str]]:
-    """Damage so many files; gives the sums and a line for each run that went wrong."""
+def run(files: int, seed: int) -> Counter[str]:
+    """Damage so many files; gives the sums, and prints a line for each run that goes wrong."""
     rng = np.random.default_rng(seed)
     found: Counter[str] = Counter()
-    notes: list[str] = []
     requests = Requests()
     with tempfile.TemporaryDirectory(prefix="fuzz-") as folder:
         root = Path(folder)
@@ -246,16 +250,18 @@ def run(files: int, seed: int) -> tuple[Counter[str], list[str]]:
             found["tracebacks"] += said.startswith("traceback")
             found["unaccounted"] += said.startswith("unaccounted")
             if said or requests.count > before:
-                notes.append(f"{target.name}: {'; '.join(ways)}: {said or 'an address was requested'}")
-    return found, notes
+                note = f"- {target.name}: {'; '.join(ways)}: {said or 'an address was requested'}"
+                console.print(note, highlight=False, markup=False, soft_wrap=True)
+    return found
 
 
 def _import_readers() -> None:
-    """Import what reads files, once for all processes that are forked."""
-    for found in pkgutil.walk_packages(archive_room.__path__, f"{archive_room.__name__}."):
-        if not found.name.endswith("__main__"):
-            import_module(found.name)
-    for name in ("h5py", "zarr", "zarrs", "pyogrio", "geopandas", "rasterio.features"):
+    """Import what reads files, once for all processes that are forked: most of the time of a run would go there."""
+    for room in (archive_room, simulation_room):
+        for found in pkgutil.walk_packages(room.__path__, f"{room.__name__}."):
+            if not found.name.endswith("__main__"):
+                import_module(found.name)
+    for name in ("h5py", "zarr", "zarrs", "pyogrio", "geopandas", "rasterio.features", "pyarrow.dataset"):
         with suppress(ImportError):
             import_module(name)
 
@@ -268,9 +274,7 @@ def main() -> None:
     options = parser.parse_args()
     warnings.simplefilter("ignore")
     _import_readers()
-    found, notes = run(options.files, options.seed)
-    for note in notes:
-        console.print(f"- {note}", highlight=False, markup=False, soft_wrap=True)
+    found = run(options.files, options.seed)
     names = ("files", "unaccounted", "tracebacks", "outside_reads")
     print(json.dumps({name: found[name] for name in names}))
     sys.exit(any(found[name] for name in names[1:]))

@@ -23,7 +23,7 @@ from terrasieve.archive.protocol import Archive
 from terrasieve.archive.quality.limits import QualityLimits
 from terrasieve.console import console
 from terrasieve.errors import ArchiveError, SampleError
-from terrasieve.writing import clear_partials_within, remove_at_once
+from terrasieve.writing import clear_partials_within, hidden_name, remove_at_once
 
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
@@ -48,12 +48,19 @@ def remove_store(out: Path) -> None:
     Raises:
         ArchiveError: The folder holds something that packing must not touch.
     """
-    if not out.exists():
+    if _holds_nothing(out):
         return
     if not (out / PROGRESS).exists() and KEY not in read_attributes(out):
         raise ArchiveError(f"{out} exists and is not a packed store; choose another --out.")
     with explain_writing(out):
         remove_at_once(out)
+
+
+def _holds_nothing(out: Path) -> bool:
+    """Whether a store would begin from nothing: of its first moment, a kill leaves a folder with an unnamed record."""
+    if not out.is_dir():
+        return not out.exists()
+    return {path.name for path in out.iterdir()} <= {hidden_name(out / PROGRESS, "partial").name}
 
 
 def changed_sources(out: Path, when: str) -> ArchiveError:
@@ -75,7 +82,7 @@ def finished_manifest(out: Path, request: str, sources: str) -> Manifest | None:
     Raises:
         ArchiveError: The folder holds something that packing must not touch, or files have changed since.
     """
-    if not out.exists() or (out / PROGRESS).exists() or (out.is_dir() and not any(out.iterdir())):
+    if _holds_nothing(out) or (out / PROGRESS).exists():
         return None
     if not (out / GROUP).is_file():
         raise ArchiveError(f"{out} exists and is not a packed store; choose another --out.")
