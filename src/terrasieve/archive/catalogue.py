@@ -11,7 +11,6 @@ from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from terrasieve.archive.derived.subset import SubsetArchive
 from terrasieve.archive.footprints import write_geoparquet
@@ -21,10 +20,10 @@ from terrasieve.archive.protocol import Archive, source_place
 from terrasieve.archive.quality.audit import Audit, Auditor, audit
 from terrasieve.archive.quality.limits import QualityLimits, QualityReport, Quarantine
 from terrasieve.archive.quality.suspicion import Suspicion, suspicions_path, write_suspicions
+from terrasieve.archive.readers.parquet import read_table
 from terrasieve.archive.source_state import files_state, source_state
 from terrasieve.archive.zarr_codecs import parse_metadata
 from terrasieve.errors import ArchiveError, SampleError, TooManyBadSamplesError
-from terrasieve.local_paths import local_path
 
 FORMAT = 1
 """Version of the metadata; catalogues of another one are refused."""
@@ -199,7 +198,7 @@ def read_catalogue(path: Path) -> Catalogue:
         ArchiveError: The file is no catalogue, or of a later format.
     """
     try:
-        table = pq.read_table(local_path(path))
+        table = read_table(path)
         stored = parse_metadata((table.schema.metadata or {}).get(KEY.encode(), b"{}"), path)
     except (OSError, ValueError, pa.ArrowException, SampleError) as error:
         raise ArchiveError(f"{path} cannot be read as Parquet: {error}. Run terrasieve index again.") from error

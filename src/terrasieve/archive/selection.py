@@ -13,8 +13,8 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from terrasieve.archive.protocol import Archive
+from terrasieve.archive.readers.parquet import read_table
 from terrasieve.errors import CurationError
-from terrasieve.local_paths import local_path
 from terrasieve.writing import write_whole
 
 
@@ -68,7 +68,7 @@ def read_selection(path: Path, archive: Archive) -> NDArray[np.int64]:
 
 def _read(path: Path) -> tuple[pa.Table, Mapping[str, Any]]:
     try:
-        table = pq.read_table(local_path(path))
+        table = read_table(path)
     except (OSError, pa.ArrowInvalid) as error:
         raise CurationError(
             f"{path} cannot be read as a selection: {error}. Write it with `terrasieve curate`."

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from terrasieve.archive.byte_limits import check_array_bytes
 from terrasieve.archive.quality.limits import FlawError, Problem
 
 FORMAT_2 = frozenset(
@@ -91,13 +92,16 @@ def check_zip(path: Path) -> None:
         path: The zip file.
 
     Raises:
-        SampleError: It does, or a metadata file is no JSON object or larger than 128 MiB.
+        SampleError: It does, a metadata file is no JSON object or larger than 128 MiB, or any file is larger than a
+            read may be.
         OSError: The file cannot be read.
         zipfile.BadZipFile: It is no zip file, or is damaged.
     """
     with zipfile.ZipFile(path) as opened:
         # Entries, not names: of two with one name both are looked at.
         for entry in opened.infolist():
+            # A chunk is unzipped whole; what it claims, it cannot exceed.
+            check_array_bytes(f"{path}/{entry.filename}", (entry.file_size,), 1)
             if entry.filename.rpartition("/")[2] in METADATA:
                 what = f"{path}/{entry.filename}"
                 if entry.file_size > _LARGEST:

@@ -15,17 +15,16 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from terrasieve.archive.acquisition_time import find_time
 from terrasieve.archive.folders import subfolders
 from terrasieve.archive.layout import ArchiveSpec, DataSet, Recognition
 from terrasieve.archive.patches.listing import Listing, PatchesArchive
 from terrasieve.archive.quality.limits import Problem, Rejection
+from terrasieve.archive.readers.parquet import read_table
 from terrasieve.archive.readers.patch_reader import BandsReader
 from terrasieve.console import track_many
 from terrasieve.errors import ArchiveError
-from terrasieve.local_paths import local_path
 from terrasieve.sensors import SENSORS
 
 SIZE = (120, 120)
@@ -187,7 +186,7 @@ def _band_file(folder: str, address: str, band: str) -> str:
 def _from_metadata(root: Path) -> list[_Patch]:
     path = root / METADATA
     try:
-        rows = pq.read_table(local_path(path)).select(_COLUMNS.names).cast(_COLUMNS).to_pylist()
+        rows = read_table(path, _COLUMNS.names).select(_COLUMNS.names).cast(_COLUMNS).to_pylist()
     except (OSError, pa.ArrowException, KeyError, ValueError) as error:
         raise ArchiveError(f"{path} is not BigEarthNet's metadata: {error}. Fetch it again.") from error
     if unknown := {row["split"] for row in rows} - set(SPLITS):

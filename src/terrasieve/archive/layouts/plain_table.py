@@ -20,11 +20,13 @@ from pyarrow import csv
 from pydantic import Field
 
 from terrasieve.archive.acquisition_time import parse_time
+from terrasieve.archive.byte_limits import check_file_bytes
 from terrasieve.archive.labels import class_names, is_class
 from terrasieve.archive.layout import ArchiveSpec, DataSet
 from terrasieve.archive.patches.listing import Listing, PatchesArchive
 from terrasieve.archive.quality.limits import Problem, Rejection
 from terrasieve.archive.readers.images import SUFFIXES, SuffixReader
+from terrasieve.archive.readers.parquet import read_table
 from terrasieve.console import track_many
 from terrasieve.errors import ArchiveError, ConfigError
 from terrasieve.local_paths import local_path
@@ -158,7 +160,7 @@ def _read(path: Path) -> pa.Table:
     if not path.is_file():
         raise ArchiveError(f"{path} does not exist; name a .csv or .parquet file.")
     try:
-        table = pq.read_table(local_path(path)) if path.suffix == ".parquet" else _read_csv(path)
+        table = read_table(path) if path.suffix == ".parquet" else _read_csv(path)
     except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
         raise ArchiveError(f"{path} cannot be read as a table: {error}. Write it again.") from error
     # Columns that a table of an archive gets from elsewhere.
@@ -170,6 +172,7 @@ def _read(path: Path) -> pa.Table:
 
 
 def _read_csv(path: Path) -> pa.Table:
+    check_file_bytes(path)
     # The names come first: what looks like numbers in the columns of texts, such as the id 007, has to stay text.
     with path.open(encoding="utf-8-sig") as file:
         names = [name.strip().strip('"') for name in file.readline().split(",")]

@@ -16,11 +16,10 @@ from typing import Any
 from urllib.parse import unquote
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from terrasieve.archive.quality.limits import FlawError, Problem
+from terrasieve.archive.readers.parquet import read_table
 from terrasieve.errors import ArchiveError
-from terrasieve.local_paths import local_path
 
 # What stands before an address so that GDAL reads it by range requests.
 _SCHEMES = {
@@ -139,7 +138,7 @@ def _check_whole(values: Mapping[str, Any], count: int, path: Path) -> None:
 
 
 def _from_parquet(path: Path) -> Sequence[Mapping[str, Any]]:
-    table = pq.read_table(local_path(path))
+    table = read_table(path)
     if lacking := {"id", "assets"} - set(table.column_names):
         raise ValueError(f"it has no column {sorted(lacking)[0]!r}")
     # STAC GeoParquet makes each property a column beside the fields of the item itself.
