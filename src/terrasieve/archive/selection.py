@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from terrasieve.archive.protocol import Archive
 from terrasieve.archive.readers.parquet import read_table
 from terrasieve.errors import CurationError
+from terrasieve.schema import parse_json
 from terrasieve.writing import write_whole
 
 
@@ -76,8 +77,11 @@ def _read(path: Path) -> tuple[pa.Table, Mapping[str, Any]]:
     metadata = table.schema.metadata or {}
     if b"selection" not in metadata or "index" not in table.column_names or not len(table):
         raise CurationError(f"{path} names no samples. Write it with `terrasieve curate`.")
-    facts: Mapping[str, Any] = json.loads(metadata[b"selection"])
-    return table, facts
+    try:
+        facts = parse_json(metadata[b"selection"])
+    except ValueError as error:
+        raise CurationError(f"{path} has damaged metadata: {error}. Write it with `terrasieve curate`.") from error
+    return table, facts if isinstance(facts, dict) else {}
 
 
 def _by_name(path: Path, names: list[str], archive: Archive) -> NDArray[np.int64]:

@@ -6,8 +6,6 @@ lies in the chunks, such as numcodecs' ``pickle``. Those here do no more than ar
 
 from __future__ import annotations
 
-import json
-import re
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -15,6 +13,7 @@ from typing import Any
 
 from terrasieve.archive.byte_limits import check_array_bytes
 from terrasieve.archive.quality.limits import FlawError, Problem
+from terrasieve.schema import MOST_LEVELS, NestingError, parse_json
 
 FORMAT_2 = frozenset(
     {
@@ -28,11 +27,8 @@ FORMAT_3 = frozenset({"bytes", "transpose", "vlen-utf8", "blosc", "zstd", "gzip"
 """Codecs that an array of format 3 may name."""
 METADATA = frozenset({".zarray", ".zgroup", ".zmetadata", "zarr.json"})
 """Names of the files that say how arrays are encoded."""
-_DEEPEST = 64
-"""Levels of lists and objects in one file; shards of shards in consolidated metadata take a dozen."""
 _LARGEST = 2**27
 """Bytes of one metadata file; the digests of a store's chunks take some hundred bytes a gigabyte."""
-_TOKENS = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL)
 
 
 def parse_metadata(text: str | bytes, what: object) -> Mapping[str, Any]:
@@ -46,15 +42,11 @@ def parse_metadata(text: str | bytes, what: object) -> Mapping[str, Any]:
         SampleError: It is no JSON, no object, or nested without end.
     """
     try:
-        decoded = text if isinstance(text, str) else text.decode()
-        depth = 0
-        for token in _TOKENS.finditer(decoded):
-            depth += (token[0] in "[{") - (token[0] in "]}")
-            if depth > _DEEPEST:
-                raise FlawError(
-                    Problem.UNREADABLE, f"{what} has more than {_DEEPEST} levels of nesting; do not trust the store."
-                )
-        found = json.loads(decoded)
+        found = parse_json(text)
+    except NestingError as error:
+        raise FlawError(
+            Problem.UNREADABLE, f"{what} has more than {MOST_LEVELS} levels of nesting; do not trust the store."
+        ) from error
     except ValueError as error:
         raise FlawError(
             Problem.UNREADABLE, f"{what} is not valid JSON: {error}. Fetch or pack the store again."

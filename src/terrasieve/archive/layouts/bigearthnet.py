@@ -7,7 +7,6 @@ in a JSON file beside each patch.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -25,6 +24,7 @@ from terrasieve.archive.readers.parquet import read_table
 from terrasieve.archive.readers.patch_reader import BandsReader
 from terrasieve.console import track_many
 from terrasieve.errors import ArchiveError
+from terrasieve.schema import read_json
 from terrasieve.sensors import SENSORS
 
 SIZE = (120, 120)
@@ -217,8 +217,8 @@ def _note(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        values = read_json(path)
+    except (OSError, ValueError) as error:
         raise ArchiveError(f"{path} is damaged: {error}. Fetch the file again, or remove the patch.") from error
     if not isinstance(values, dict):
         raise ArchiveError(f"{path} is damaged: it holds no mapping. Fetch the file again, or remove the patch.")

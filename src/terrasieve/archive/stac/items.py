@@ -6,7 +6,6 @@ STAC 1.0 and 1.1 (https://github.com/radiantearth/stac-spec); STAC GeoParquet 1.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ import pyarrow as pa
 from terrasieve.archive.quality.limits import FlawError, Problem
 from terrasieve.archive.readers.parquet import read_table
 from terrasieve.errors import ArchiveError
+from terrasieve.schema import read_json
 
 # What stands before an address so that GDAL reads it by range requests.
 _SCHEMES = {
@@ -64,7 +64,7 @@ def read_items(path: Path) -> list[Item]:
     try:
         rows = _from_parquet(path) if path.suffix.lower() == ".parquet" else _from_json(path)
         items = [_item(row) for row in rows]
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError, pa.ArrowInvalid) as error:
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, pa.ArrowInvalid) as error:
         raise ArchiveError(f"{path} is no STAC item collection: {error!r}. Export the search again.") from error
     if not items:
         raise ArchiveError(f"{path} holds no item; widen the search.")
@@ -111,7 +111,7 @@ def unsigned(text: str) -> str:
 
 
 def _from_json(path: Path) -> Sequence[Mapping[str, Any]]:
-    values = json.loads(path.read_text(encoding="utf-8"))
+    values = read_json(path)
     if not isinstance(values, dict):
         raise TypeError("it is not a mapping")
     if values.get("type") == "Feature":
