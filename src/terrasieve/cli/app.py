@@ -7,12 +7,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Literal
 
+import click
 import typer
 from rich.text import Text
 
 from terrasieve import __version__
 from terrasieve.archive.protocol import Archive
-from terrasieve.archive.quality.suspicion import Suspicion
+from terrasieve.archive.quality.suspicion import Suspicion, advice
 from terrasieve.cli.boundary import guarded
 from terrasieve.console import console
 from terrasieve.errors import ConfigError
@@ -200,7 +201,7 @@ def tell(suspicions: Sequence[Suspicion], listed: Path) -> None:
         where = f" ({one.asset})" if one.asset else ""
         console.print(Text(f"    for example  {one.example}{where}"))
         console.print(Text(f"    seen         {one.seen}"))
-        console.print(Text(f"    mend         {one.mend}"))
+        console.print(Text(f"    mend         {advice(one.kind, _options_here())}"))
 
 
 def say_not_taken(archive: Archive, by_options: bool) -> None:
@@ -217,4 +218,10 @@ def say_not_taken(archive: Archive, by_options: bool) -> None:
 def warn(suspicions: Sequence[Suspicion]) -> None:
     """Print a line for each."""
     for one in suspicions:
-        console.print(Text(f"Warning: {one.line()}", style="yellow"))
+        console.print(Text(f"Warning: {one.line(_options_here())}", style="yellow"))
+
+
+def _options_here() -> set[str]:
+    """The switches of the command that is running; none outside of one."""
+    context = click.get_current_context(silent=True)
+    return {option for one in context.command.params for option in one.opts} if context else set()
