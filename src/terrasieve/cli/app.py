@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Literal
 
-import click
 import typer
 from rich.text import Text
 
@@ -190,8 +189,14 @@ def resumable() -> Iterator[None]:
         raise
 
 
-def tell(suspicions: Sequence[Suspicion], listed: Path) -> None:
-    """Print a short list: what, in how many samples, an example, what was seen, and what mends it."""
+def tell(suspicions: Sequence[Suspicion], listed: Path, options: Sequence[str]) -> None:
+    """Print a short list: what, in how many samples, an example, what was seen, and what mends it.
+
+    Args:
+        suspicions: What was found.
+        listed: The file that lists all ids.
+        options: The switches of the command that prints it which mend something.
+    """
     if not suspicions:
         console.print("Suspicions: none.", highlight=False)
         return
@@ -201,7 +206,7 @@ def tell(suspicions: Sequence[Suspicion], listed: Path) -> None:
         where = f" ({one.asset})" if one.asset else ""
         console.print(Text(f"    for example  {one.example}{where}"))
         console.print(Text(f"    seen         {one.seen}"))
-        console.print(Text(f"    mend         {advice(one.kind, _options_here())}"))
+        console.print(Text(f"    mend         {advice(one.kind, options)}"))
 
 
 def say_not_taken(archive: Archive, by_options: bool) -> None:
@@ -215,13 +220,12 @@ def say_not_taken(archive: Archive, by_options: bool) -> None:
         console.print(Text(line, style="yellow"))
 
 
-def warn(suspicions: Sequence[Suspicion]) -> None:
-    """Print a line for each."""
+def warn(suspicions: Sequence[Suspicion], options: Sequence[str] = ()) -> None:
+    """Print a line for each.
+
+    Args:
+        suspicions: What was found.
+        options: The switches of the command that prints it which mend something.
+    """
     for one in suspicions:
-        console.print(Text(f"Warning: {one.line(_options_here())}", style="yellow"))
-
-
-def _options_here() -> set[str]:
-    """The switches of the command that is running; none outside of one."""
-    context = click.get_current_context(silent=True)
-    return {option for one in context.command.params for option in one.opts} if context else set()
+        console.print(Text(f"Warning: {one.line(options)}", style="yellow"))
