@@ -8,11 +8,9 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from rich.markup import escape
 
 from terrasieve.archive.protocol import Archive
 from terrasieve.baselines.loading import load_baseline
-from terrasieve.console import console
 from terrasieve.embeddings.inputs import EncoderInput
 from terrasieve.embeddings.stream import EmbedSettings, calibrated_encoders, device_of
 from terrasieve.explain.explaining import explain
@@ -21,6 +19,7 @@ from terrasieve.models.backbone import Encoder
 from terrasieve.models.export import EncoderCard
 from terrasieve.probes.compare import Embedded, ProbeTask, compare, embed_candidate, fit_probes, prepare
 from terrasieve.probes.finetune import EndToEndSettings, train_end_to_end
+from terrasieve.probes.groups import warn_of_overlap
 from terrasieve.probes.models import Candidate, check_names, showing, with_floors
 from terrasieve.probes.probe import Probe, probes_named
 from terrasieve.probes.results import Measured, ProbeRow, default_inputs, predictions_table
@@ -164,12 +163,8 @@ def _task(
     candidates: Sequence[Candidate], inputs: Sequence[EncoderInput], archive: Archive, target: str, plan: ProbePlan
 ) -> ProbeTask:
     splits = make_splits(archive.table(), plan.seed, plan.split_column, target, plan.group, plan.block_km)
-    if splits.overlapping:
-        console.print(
-            f"[yellow]Warning:[/] {splits.overlapping:.0%} of the test samples of {escape(target)} overlap train or "
-            "validation samples, so that scores are too good; --group COLUMN or --block-km KM holds places out whole.",
-            highlight=False,
-        )
+    options = "--group COLUMN or --block-km KM"
+    warn_of_overlap(splits.overlapping, f"samples of {target}", "train or validation samples", options)
     rows = [showing(candidate, one, archive.sensors).row for candidate in candidates for one in inputs]
     # The same name in another case is the same probe.
     wanted = dict.fromkeys(one.lower() if isinstance(one, str) else one for one in plan.probes)

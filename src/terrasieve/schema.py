@@ -1,7 +1,9 @@
-"""The base of every value that a user can write in YAML or on the command line."""
+"""The base of every value that a user can write in YAML or on the command line, and the parsers of foreign text."""
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -9,6 +11,17 @@ from pydantic import BaseModel, ConfigDict
 
 MOST_VALUES = 100_000
 """Values that a YAML file may stand for, each alias written out: some thousand times what a recipe has."""
+MOST_LEVELS = 64
+"""Levels of lists and objects in JSON; shards of shards in the metadata of a packed store take a dozen."""
+MOST_TEXT = 2**29
+"""Bytes of JSON, 512 MiB, which take some ten times as much when they are parsed."""
+
+
+class NestingError(ValueError):
+    """JSON that has more than :data:`MOST_LEVELS` levels."""
+
+    def __init__(self) -> None:
+        super().__init__(f"it has more than {MOST_LEVELS} levels of nesting, which nothing needs")
 
 
 class Spec(BaseModel):
@@ -34,6 +47,51 @@ def parse_yaml(text: str | bytes) -> Any:
     except RecursionError:
         raise yaml.YAMLError("it nests too deeply, or an alias stands for what holds it; write it flat") from None
     return values
+
+
+def read_json(path: Path) -> Any:
+    """The value of a JSON file from elsewhere, see :func:`parse_json`.
+
+    Args:
+        path: The file, which is not read where its size, content or none, is more than :data:`MOST_TEXT`.
+
+    Raises:
+        OSError: It cannot be read.
+        ValueError: It is no JSON, nests too deeply, or is too long.
+    """
+    size = path.stat().st_size
+    if size > MOST_TEXT:
+        raise ValueError(f"it has {size:,} bytes, more than {MOST_TEXT:,}")
+    return parse_json(path.read_bytes())
+
+
+def parse_json(text: str | bytes) -> Any:
+    """The value of JSON from elsewhere; the one place where any is parsed.
+
+    Args:
+        text: What a file, or metadata in one, holds.
+
+    Raises:
+        NestingError: It has more than :data:`MOST_LEVELS` levels.
+        ValueError: It is no JSON.
+    """
+    try:
+        value = json.loads(text)
+    except RecursionError:
+        raise NestingError from None
+    # Level by level, as whoever goes down into a value later does not expect it to be deep.
+    level = [value]
+    for _ in range(MOST_LEVELS + 1):
+        level = [
+            part
+            for one in level
+            if isinstance(one, dict | list)
+            for part in (one.values() if isinstance(one, dict) else one)
+            if isinstance(part, dict | list)
+        ]
+        if not level:
+            return value
+    raise NestingError
 
 
 def _count(value: Any, known: dict[int, int]) -> int:

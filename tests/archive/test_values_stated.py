@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,11 @@ from PIL import Image
 from rasterio.transform import Affine
 
 from terrasieve.archive.derived.harmonised import harmonise
+from terrasieve.archive.layouts.plain_table import PlainTableSpec
 from terrasieve.archive.opening import scenes_spec_from_options
 from terrasieve.archive.protocol import Window
 from terrasieve.archive.quality.limits import missing
+from terrasieve.archive.quality.offset import STATED
 from terrasieve.archive.readers.geotiff import read_header, read_window, validate_bands
 from terrasieve.archive.readers.meaning import meanings
 from terrasieve.errors import SampleError
@@ -178,3 +181,27 @@ def test_an_offset_that_a_file_states_is_not_taken_away_again_by_harmonising(tmp
     archive = harmonise(scenes_spec_from_options(tmp_path, ["s2=s2-l2a"], tile=32).open())
     assert not archive.carriers["s2"].any()
     np.testing.assert_array_equal(archive.read(0, "s2"), pixels - 1000)
+
+
+def test_an_offset_that_a_file_of_a_table_states_is_not_taken_away_again(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).normal(2200, 20, (12, 32, 32)).astype(np.uint16)
+    _write(tmp_path / "x.tif", pixels, scale=(0.0001, -0.1))
+    _write(tmp_path / "y.tif", pixels)
+    (tmp_path / "t.csv").write_text("id,path\na,x.tif\nb,y.tif\n")
+    table = PlainTableSpec(root=tmp_path / "t.csv", sensors={"s2": "s2-l2a"})
+    assert table.open().table()[STATED].to_pylist() == [False, None]
+    archive = harmonise(table.open())
+    assert not archive.carriers["s2"][0]
+    np.testing.assert_array_equal(archive.read(0, "s2"), pixels - 1000)
+    assert pickle.loads(pickle.dumps(table.open())).table().equals(table.open().table())
+
+
+def test_a_table_that_states_the_offset_itself_is_believed_where_its_files_state_none(tmp_path: Path) -> None:
+    pixels = np.full((12, 8, 8), 2200, np.uint16)
+    _write(tmp_path / "x.tif", pixels, scale=(0.0001, -0.1))
+    _write(tmp_path / "y.tif", pixels)
+    (tmp_path / "t.csv").write_text(f"id,path,{STATED}\na,x.tif,true\nb,y.tif,true\nc,y.tif,\n")
+    table = PlainTableSpec(root=tmp_path / "t.csv", sensors={"s2": "s2-l2a"}).open().table()
+    assert table[STATED].to_pylist() == [False, True, None]
+    (tmp_path / "u.csv").write_text("id,path\nb,y.tif\n")
+    assert STATED not in PlainTableSpec(root=tmp_path / "u.csv", sensors={"s2": "s2-l2a"}).open().table().column_names

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pytest
+import shapely
 import torch
 
 from terrasieve.archive.opening import open_archive, scenes_spec_from_options
@@ -181,6 +182,20 @@ def test_the_same_seed_gives_the_same_rows(single_band: Encoder, make_mapped: Ma
     first, again, other = rows(1), rows(1), rows(2)
     assert first == again
     assert all(one.confusion != two.confusion for one, two in zip(first, other, strict=True))
+
+
+def test_sites_that_overlap_are_told_by_the_share_and_the_switch_that_holds_them_out(
+    make_mapped: MakeMapped, single_band: Encoder, card: EncoderCard, capsys: pytest.CaptureFixture[str]
+) -> None:
+    archive = make_mapped(2, 2)
+    shapes = [shapely.to_wkb(shapely.box(0.5 * place, 0, 0.5 * place + 1, 1)) for place in (0, 5, 1, 20)]
+    archive.columns = {"geometry": shapes, "place": ["a", "b", "a", "c"]}
+    shown = [EncoderInput(sensor="s2", bands=("B04",))]
+    segment(single_band, card, archive, "cover", shown, [Spy()], settings=FLOAT32)
+    said = " ".join(capsys.readouterr().err.split())
+    assert "50% of the test images overlap train images, so that scores are too good; --group COLUMN holds" in said
+    segment(single_band, card, archive, "cover", shown, [Spy()], group="place", settings=FLOAT32)
+    assert "overlap" not in capsys.readouterr().err
 
 
 def test_probes_go_by_name() -> None:

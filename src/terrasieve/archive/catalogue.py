@@ -11,7 +11,6 @@ from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from terrasieve.archive.derived.subset import SubsetArchive
 from terrasieve.archive.footprints import write_geoparquet
@@ -21,10 +20,12 @@ from terrasieve.archive.protocol import Archive, source_place
 from terrasieve.archive.quality.audit import Audit, Auditor, audit
 from terrasieve.archive.quality.limits import QualityLimits, QualityReport, Quarantine
 from terrasieve.archive.quality.suspicion import Suspicion, suspicions_path, write_suspicions
+from terrasieve.archive.readers.parquet import read_table
 from terrasieve.archive.source_state import files_state, source_state
+from terrasieve.archive.stac.items import unsigned
 from terrasieve.archive.zarr_codecs import parse_metadata
 from terrasieve.errors import ArchiveError, SampleError, TooManyBadSamplesError
-from terrasieve.local_paths import local_path
+from terrasieve.local_paths import find_address
 
 FORMAT = 1
 """Version of the metadata; catalogues of another one are refused."""
@@ -142,9 +143,9 @@ def index_archive(
 
     Raises:
         TooManyBadSamplesError: More than ``max_bad`` are bad; the list is written, the catalogue is not.
-        ArchiveError: The archive cannot say how it is opened, or no sample is good.
+        ArchiveError: The archive cannot say how it is opened or lies on the net, or no sample is good.
     """
-    spec = archive.spec.model_dump(mode="json")
+    spec = _spec_of_files(archive)
     quarantine = Quarantine.begin(out.with_name(f"{out.name}.quarantine.csv"), len(archive), archive.rejected, max_bad)
     table = archive.table()
     limits = limits or QualityLimits()
@@ -177,13 +178,13 @@ def write_catalogue(archive: Archive, rows: pa.Table, suspicions: Sequence[Suspi
         out: The GeoParquet file, replaced when the new one is whole.
 
     Raises:
-        ArchiveError: The archive cannot say how it is opened.
+        ArchiveError: The archive cannot say how it is opened, or lies on the net.
     """
     position = {name: index for index, name in enumerate(archive.ids.tolist())}
     listed = np.array([position[name] for name in rows["id"].to_pylist()], dtype=np.int64)
     provenance = {
         "format": FORMAT,
-        "spec": archive.spec.model_dump(mode="json"),
+        "spec": _spec_of_files(archive),
         "source": dict(archive.source),
         "files": files_state(archive, listed),
     }
@@ -199,12 +200,14 @@ def read_catalogue(path: Path) -> Catalogue:
         ArchiveError: The file is no catalogue, or of a later format.
     """
     try:
-        table = pq.read_table(local_path(path))
+        table = read_table(path)
         stored = parse_metadata((table.schema.metadata or {}).get(KEY.encode(), b"{}"), path)
     except (OSError, ValueError, pa.ArrowException, SampleError) as error:
         raise ArchiveError(f"{path} cannot be read as Parquet: {error}. Run terrasieve index again.") from error
     if not {"spec", "source"} <= set(stored) or "id" not in table.column_names:
         raise ArchiveError(f"{path} is not a catalogue: its metadata has no {KEY!r}. Make one with terrasieve index.")
+    if len(set(table.column_names)) < len(table.column_names):
+        raise ArchiveError(f"{path} has two columns of one name. Run terrasieve index again.")
     if stored.get("format") != FORMAT:
         raise ArchiveError(f"{path} has format {stored.get('format')}, this version reads {FORMAT}; index it again.")
     kept = stored.get("suspicions")
@@ -227,6 +230,17 @@ def is_catalogue_of(path: Path, place: Path) -> bool:
         return read_catalogue(path).spec.get("root") == str(place.resolve())
     except ArchiveError:
         return False
+
+
+def _spec_of_files(archive: Archive) -> dict[str, Any]:
+    """How an archive is opened, for a catalogue: of an address, which no catalogue may name, there can be none."""
+    spec: dict[str, Any] = archive.spec.model_dump(mode="json")
+    if (address := find_address(spec)) is not None:
+        raise ArchiveError(
+            f"{unsigned(address)} is on the net, and a catalogue may name files alone, since whoever opens it would "
+            "ask for what it names. Name the store itself, which has its own table, or fetch it first."
+        )
+    return spec
 
 
 def _journal_of(out: Path) -> Path:

@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import IO, Any, Self
 
 from terrasieve.errors import ArchiveError
+from terrasieve.schema import parse_json
 
 
 class Journal:
@@ -95,8 +96,8 @@ def _parse(line: bytes) -> dict[str, Any] | None:
     if not said.endswith(b"\n") or checksum != _checksum(said[:-1]):
         return None
     try:
-        entry = json.loads(said)
-    except (ValueError, RecursionError):
+        entry = parse_json(said)
+    except ValueError:
         return None
     return entry if isinstance(entry, dict) else None
 

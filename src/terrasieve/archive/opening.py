@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import yaml
 
@@ -18,8 +18,10 @@ from terrasieve.archive.packed.store import GROUP, KEY
 from terrasieve.archive.protocol import Archive
 from terrasieve.archive.readers.geotiff import fitting_sensors, read_header
 from terrasieve.archive.scenes.survey import Edge, ScenesSpec, SensorFolder
+from terrasieve.archive.stac.items import unsigned
 from terrasieve.archive.zarr_codecs import parse_metadata
 from terrasieve.errors import ArchiveError, ConfigError, SampleError
+from terrasieve.local_paths import find_address
 from terrasieve.schema import parse_yaml
 from terrasieve.sensors import SENSORS
 
@@ -40,7 +42,8 @@ def open_archive(spec: str | Path | ArchiveSpec, layout: str | None = None) -> A
 
     Raises:
         ArchiveError: Nothing is there, or it is not recognised.
-        ConfigError: A YAML spec is invalid, or there is no such layout.
+        ConfigError: A YAML spec is invalid or, as a catalogue may, names an address on the net; or there is no such
+            layout.
     """
     if isinstance(spec, ArchiveSpec):
         return spec.open()
@@ -63,7 +66,7 @@ def open_archive(spec: str | Path | ArchiveSpec, layout: str | None = None) -> A
         return PlainTableSpec(root=path).open()
     if path.suffix == ".parquet" and path.is_file():
         catalogue = read_catalogue(path)
-        return catalogue.restrict(parse_spec(catalogue.spec, str(path)).open_listed(catalogue.table))
+        return catalogue.restrict(_parse_local(catalogue.spec, path).open_listed(catalogue.table))
     raise ArchiveError(f"{path} {'is not an archive' if path.exists() else 'does not exist'}. {_recognised()}")
 
 
@@ -84,13 +87,23 @@ def load_spec(path: Path) -> ArchiveSpec:
         path: The YAML file, with ``layout`` and that layout's options.
 
     Raises:
-        ConfigError: The file is not YAML, or not an archive spec.
+        ConfigError: The file is not YAML, not an archive spec, or names an address on the net.
     """
     try:
         values = parse_yaml(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not valid YAML: {error}") from error
-    return parse_spec(values, str(path)).anchored(path.resolve().parent)
+    return _parse_local(values, path).anchored(path.resolve().parent)
+
+
+def _parse_local(values: Any, path: Path) -> ArchiveSpec:
+    """The archive spec that a file holds, whoever wrote it: of files on this machine, and not of addresses."""
+    if (address := find_address(values)) is not None:
+        raise ConfigError(
+            f"{path} names {unsigned(address)!r}, and what a file names is not asked for on the net. Fetch it and name "
+            "its folder; or, if you trust it, name the address itself on the command line in place of the file."
+        )
+    return parse_spec(values, str(path))
 
 
 def scenes_spec_from_options(

@@ -206,7 +206,14 @@ class BaseArchive(ABC):
             raise IndexError(f"sample {index} of an archive of {len(self)} samples")
         if window is not None:
             window = self._check_window(index, sensor, window)
-        return self._read(index, sensor, positions, window)
+        try:
+            return self._read(index, sensor, positions, window)
+        except MemoryError as error:
+            raise FlawError(
+                Problem.UNREADABLE,
+                f"{self._place()}, {self._name(index, sensor)} of sensor {sensor!r} needs more memory than there is. "
+                "Fetch the file again if its header is damaged, or cut it into smaller patches.",
+            ) from error
 
     @abstractmethod
     def _shape(self, index: int, sensor: str) -> tuple[int, int]:

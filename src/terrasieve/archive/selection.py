@@ -13,8 +13,9 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from terrasieve.archive.protocol import Archive
+from terrasieve.archive.readers.parquet import read_table
 from terrasieve.errors import CurationError
-from terrasieve.local_paths import local_path
+from terrasieve.schema import parse_json
 from terrasieve.writing import write_whole
 
 
@@ -68,7 +69,7 @@ def read_selection(path: Path, archive: Archive) -> NDArray[np.int64]:
 
 def _read(path: Path) -> tuple[pa.Table, Mapping[str, Any]]:
     try:
-        table = pq.read_table(local_path(path))
+        table = read_table(path)
     except (OSError, pa.ArrowInvalid) as error:
         raise CurationError(
             f"{path} cannot be read as a selection: {error}. Write it with `terrasieve curate`."
@@ -76,8 +77,11 @@ def _read(path: Path) -> tuple[pa.Table, Mapping[str, Any]]:
     metadata = table.schema.metadata or {}
     if b"selection" not in metadata or "index" not in table.column_names or not len(table):
         raise CurationError(f"{path} names no samples. Write it with `terrasieve curate`.")
-    facts: Mapping[str, Any] = json.loads(metadata[b"selection"])
-    return table, facts
+    try:
+        facts = parse_json(metadata[b"selection"])
+    except ValueError as error:
+        raise CurationError(f"{path} has damaged metadata: {error}. Write it with `terrasieve curate`.") from error
+    return table, facts if isinstance(facts, dict) else {}
 
 
 def _by_name(path: Path, names: list[str], archive: Archive) -> NDArray[np.int64]:

@@ -6,14 +6,14 @@ lies in the chunks, such as numcodecs' ``pickle``. Those here do no more than ar
 
 from __future__ import annotations
 
-import json
-import re
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from terrasieve.archive.byte_limits import check_array_bytes
 from terrasieve.archive.quality.limits import FlawError, Problem
+from terrasieve.schema import MOST_LEVELS, NestingError, parse_json
 
 FORMAT_2 = frozenset(
     {
@@ -27,11 +27,8 @@ FORMAT_3 = frozenset({"bytes", "transpose", "vlen-utf8", "blosc", "zstd", "gzip"
 """Codecs that an array of format 3 may name."""
 METADATA = frozenset({".zarray", ".zgroup", ".zmetadata", "zarr.json"})
 """Names of the files that say how arrays are encoded."""
-_DEEPEST = 64
-"""Levels of lists and objects in one file; shards of shards in consolidated metadata take a dozen."""
 _LARGEST = 2**27
 """Bytes of one metadata file; the digests of a store's chunks take some hundred bytes a gigabyte."""
-_TOKENS = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL)
 
 
 def parse_metadata(text: str | bytes, what: object) -> Mapping[str, Any]:
@@ -45,15 +42,11 @@ def parse_metadata(text: str | bytes, what: object) -> Mapping[str, Any]:
         SampleError: It is no JSON, no object, or nested without end.
     """
     try:
-        decoded = text if isinstance(text, str) else text.decode()
-        depth = 0
-        for token in _TOKENS.finditer(decoded):
-            depth += (token[0] in "[{") - (token[0] in "]}")
-            if depth > _DEEPEST:
-                raise FlawError(
-                    Problem.UNREADABLE, f"{what} has more than {_DEEPEST} levels of nesting; do not trust the store."
-                )
-        found = json.loads(decoded)
+        found = parse_json(text)
+    except NestingError as error:
+        raise FlawError(
+            Problem.UNREADABLE, f"{what} has more than {MOST_LEVELS} levels of nesting; do not trust the store."
+        ) from error
     except ValueError as error:
         raise FlawError(
             Problem.UNREADABLE, f"{what} is not valid JSON: {error}. Fetch or pack the store again."
@@ -91,13 +84,16 @@ def check_zip(path: Path) -> None:
         path: The zip file.
 
     Raises:
-        SampleError: It does, or a metadata file is no JSON object or larger than 128 MiB.
+        SampleError: It does, a metadata file is no JSON object or larger than 128 MiB, or any file is larger than a
+            read may be.
         OSError: The file cannot be read.
         zipfile.BadZipFile: It is no zip file, or is damaged.
     """
     with zipfile.ZipFile(path) as opened:
         # Entries, not names: of two with one name both are looked at.
         for entry in opened.infolist():
+            # A chunk is unzipped whole; what it claims, it cannot exceed.
+            check_array_bytes(f"{path}/{entry.filename}", (entry.file_size,), 1)
             if entry.filename.rpartition("/")[2] in METADATA:
                 what = f"{path}/{entry.filename}"
                 if entry.file_size > _LARGEST:

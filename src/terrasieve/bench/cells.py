@@ -19,6 +19,7 @@ from terrasieve.console import console
 from terrasieve.errors import ArchiveError
 from terrasieve.probes.compare import ProbeTask
 from terrasieve.probes.results import Measured, ProbeRow
+from terrasieve.schema import read_json
 from terrasieve.writing import write_text
 
 
@@ -108,7 +109,7 @@ def task_key(task: ProbeTask) -> dict[str, Any]:
 
 def _read(path: Path) -> list[Measured]:
     try:
-        kept = json.loads(path.read_text(encoding="utf-8"))["measured"]
+        kept = read_json(path)["measured"]
         return [Measured(ProbeRow.model_validate(one["row"]), np.array(one["predicted"])) for one in kept]
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise ArchiveError(f"{path} is damaged: {error}. Remove it; the benchmark measures that cell again.") from error

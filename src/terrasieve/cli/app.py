@@ -12,7 +12,7 @@ from rich.text import Text
 
 from terrasieve import __version__
 from terrasieve.archive.protocol import Archive
-from terrasieve.archive.quality.suspicion import Suspicion
+from terrasieve.archive.quality.suspicion import Suspicion, advice
 from terrasieve.cli.boundary import guarded
 from terrasieve.console import console
 from terrasieve.errors import ConfigError
@@ -189,8 +189,14 @@ def resumable() -> Iterator[None]:
         raise
 
 
-def tell(suspicions: Sequence[Suspicion], listed: Path) -> None:
-    """Print a short list: what, in how many samples, an example, what was seen, and what mends it."""
+def tell(suspicions: Sequence[Suspicion], listed: Path, options: Sequence[str]) -> None:
+    """Print a short list: what, in how many samples, an example, what was seen, and what mends it.
+
+    Args:
+        suspicions: What was found.
+        listed: The file that lists all ids.
+        options: The switches of the command that prints it which mend something.
+    """
     if not suspicions:
         console.print("Suspicions: none.", highlight=False)
         return
@@ -200,7 +206,7 @@ def tell(suspicions: Sequence[Suspicion], listed: Path) -> None:
         where = f" ({one.asset})" if one.asset else ""
         console.print(Text(f"    for example  {one.example}{where}"))
         console.print(Text(f"    seen         {one.seen}"))
-        console.print(Text(f"    mend         {one.mend}"))
+        console.print(Text(f"    mend         {advice(one.kind, options)}"))
 
 
 def say_not_taken(archive: Archive, by_options: bool) -> None:
@@ -214,7 +220,12 @@ def say_not_taken(archive: Archive, by_options: bool) -> None:
         console.print(Text(line, style="yellow"))
 
 
-def warn(suspicions: Sequence[Suspicion]) -> None:
-    """Print a line for each."""
+def warn(suspicions: Sequence[Suspicion], options: Sequence[str] = ()) -> None:
+    """Print a line for each.
+
+    Args:
+        suspicions: What was found.
+        options: The switches of the command that prints it which mend something.
+    """
     for one in suspicions:
-        console.print(Text(f"Warning: {one.line()}", style="yellow"))
+        console.print(Text(f"Warning: {one.line(options)}", style="yellow"))

@@ -86,7 +86,7 @@ def index(
         if stac is not None:
             items = write_stac_geoparquet(read_catalogue(out).restrict(archive), stac)
             console.print(f"STAC: {items.summary()}", highlight=False)
-        tell(report.suspicions or (), report.listed)
+        tell(report.suspicions or (), report.listed, ("--harmonise", "--max-nodata", "--max-days"))
     say_not_taken(archive, bool(sensor))
 
 
@@ -176,7 +176,7 @@ def pack(
             )
     did = "Already packed: nothing to do." if report.done_before else "Packed:"
     console.print(f"{did} {report.summary()} {report.bytes / 1e6:,.1f} MB", highlight=False)
-    warn(report.suspicions)
+    warn(report.suspicions, ("--harmonise", "--max-nodata", "--max-days"))
     say_not_taken(archive, bool(sensor))
 
 

@@ -183,7 +183,7 @@ def probe(
             seed=seed,
         )
         archive = open_archive(data)
-        warn(suspicions_of(archive))
+        warn(suspicions_of(archive), ("--group", "--block-km"))
         rows = probe_run(encoder.to(pick_device(device)), card, archive, folder, plan)
         Console().print(*score_tables(rows))
         report = write_report([folder], RunFolder(folder).report)

@@ -21,6 +21,7 @@ from terrasieve.curation.kmeans import Assignment, KMeans
 from terrasieve.curation.sampling import draw, tree_quotas
 from terrasieve.device import Precision
 from terrasieve.errors import CurationError
+from terrasieve.schema import parse_json
 from terrasieve.writing import write_tensors
 
 VERSION = 1
@@ -157,7 +158,7 @@ class HierarchicalKMeans:
             CurationError: The file is damaged, of another version, or something else.
         """
         with _explained(path), safe_open(path, "pt") as file:
-            facts = json.loads((file.metadata() or {})["tree"])
+            facts = parse_json((file.metadata() or {})["tree"])
             if facts["version"] != VERSION:
                 raise CurationError(f"{path} is a tree of version {facts['version']}; this release reads {VERSION}.")
             count = len(facts["levels"])

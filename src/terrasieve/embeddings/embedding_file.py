@@ -34,6 +34,7 @@ from terrasieve.errors import ArchiveError, ConfigError
 from terrasieve.local_paths import local_path
 from terrasieve.models.backbone import Encoder
 from terrasieve.models.export import EncoderCard
+from terrasieve.schema import parse_json, read_json
 from terrasieve.views.render import Normaliser
 from terrasieve.writing import write_text, write_whole
 
@@ -165,7 +166,7 @@ class Parts:
             write_text(written, text)
             return parts
         # Both from JSON, which makes lists of tuples.
-        old, new = json.loads(written.read_text(encoding="utf-8")), json.loads(text)
+        old, new = _plan(written), parse_json(text)
         # Parts of an earlier version do not say what they were read from.
         old.setdefault(SOURCES, new.get(SOURCES))
         changed = sorted(key for key in {**old, **new} if old.get(key) != new.get(key))
@@ -254,7 +255,7 @@ def embedding_collection(path: Path, licence: str = "other") -> dict[str, Any]:
         ArchiveError: The file does not exist, is damaged or holds no embeddings.
     """
     try:
-        facts = json.loads((pq.read_schema(local_path(path)).metadata or {})[b"emb"])
+        facts = parse_json((pq.read_schema(local_path(path)).metadata or {})[b"emb"])
         table = pq.read_table(local_path(path), columns=["geometry", "time"])
         vectors = pq.read_schema(local_path(path)).field("embedding").type
     except (OSError, KeyError, ValueError) as error:
@@ -303,3 +304,12 @@ def write_collection(path: Path, licence: str = "other") -> Path:
     """
     target = path.with_name(f"{path.name}.collection.json")
     return write_text(target, json.dumps(embedding_collection(path, licence), indent=2))
+
+
+def _plan(path: Path) -> dict[str, Any]:
+    """What the parts that are there say of themselves."""
+    try:
+        found = read_json(path)
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path} is damaged: {error}. Delete the folder to begin anew.") from error
+    return found if isinstance(found, dict) else {}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ from terrasieve.errors import ArchiveError
 from terrasieve.local_paths import local_path
 from terrasieve.models.backbone import Encoder
 from terrasieve.models.export import EncoderCard
+from terrasieve.schema import parse_json
 from terrasieve.views.render import Normaliser
 
 COLUMNS = ("geometry", "time", "label", "split")
@@ -99,8 +99,11 @@ def read_embeddings(path: str | Path) -> EmbeddingTable:
     metadata = table.schema.metadata or {}
     if b"emb" not in metadata or "embedding" not in table.column_names:
         raise ArchiveError(f"{path} has no embeddings with metadata 'emb'. Write it with `terrasieve embed`.")
-    facts = json.loads(metadata[b"emb"])
-    inputs = tuple(EncoderInput.parse(text) for text in facts["inputs"])
+    try:
+        facts = parse_json(metadata[b"emb"])
+        inputs = tuple(EncoderInput.parse(text) for text in facts["inputs"])
+    except (ValueError, TypeError, LookupError, AttributeError) as error:
+        raise ArchiveError(f"{path} has damaged metadata: {error!r}. Write it with `terrasieve embed`.") from error
     # The vectors of several inputs stand side by side in one list, those of the first input first.
     flat = table["embedding"].combine_chunks().flatten().to_numpy()
     ids = np.array(table["id"].to_pylist(), dtype=np.str_)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from terrasieve.console import track
 from terrasieve.embeddings.inputs import join
 from terrasieve.errors import CurationError
 from terrasieve.local_paths import local_path
+from terrasieve.schema import parse_json
 
 VECTORS = ("embedding", "embeddings")
 """Columns that hold vectors: ours, Major TOM's and Earth Index's; Clay's."""
@@ -90,7 +90,7 @@ def _unrolled(path: Path, file: pq.ParquetFile, scratch: Path) -> VectorFile:
 
 def _unroll(path: Path, file: pq.ParquetFile, column: str, scratch: Path) -> NDArray[Any]:
     metadata = file.schema_arrow.metadata or {}
-    parts = len(json.loads(metadata[b"emb"])["inputs"]) if b"emb" in metadata else 1
+    parts = _parts(path, metadata[b"emb"]) if b"emb" in metadata else 1
     vectors: NDArray[Any] | None = None
     done = 0
     for batch in _batches(file, column):
@@ -106,6 +106,14 @@ def _unroll(path: Path, file: pq.ParquetFile, column: str, scratch: Path) -> NDA
         done += len(block)
     assert vectors is not None
     return vectors
+
+
+def _parts(path: Path, metadata: bytes) -> int:
+    """Number of inputs whose vectors stand side by side."""
+    try:
+        return len(parse_json(metadata)["inputs"])
+    except (ValueError, TypeError, LookupError) as error:
+        raise CurationError(f"{path} has damaged metadata: {error!r}. Write it with `terrasieve embed`.") from error
 
 
 def _texts(file: pq.ParquetFile, column: str | None) -> NDArray[np.str_] | None:

@@ -6,7 +6,6 @@ shows them needs no other file.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -14,7 +13,7 @@ from pydantic import Field, StringConstraints
 
 from terrasieve.errors import ArchiveError
 from terrasieve.runs import RunFolder
-from terrasieve.schema import Spec
+from terrasieve.schema import Spec, read_json
 from terrasieve.writing import write_text
 
 """Name of the file in a run folder."""
@@ -175,7 +174,7 @@ def read_explanation(folder: Path) -> Explanation | None:
     if not path.is_file():
         return None
     try:
-        values = json.loads(path.read_bytes())
+        values = read_json(path)
         # Files of earlier versions say it in the description only.
         values.setdefault("simulated", "SIMULATED" in values.get("data", ""))
         return Explanation.model_validate(values)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
+from rich.markup import escape
 
 from terrasieve.archive.overlaps import blocks
+from terrasieve.console import console
 from terrasieve.errors import ArchiveError, ConfigError, nearest
 
 ASSET = "asset"
@@ -61,3 +63,20 @@ def block_groups(table: pa.Table, km: float) -> NDArray[np.str_]:
             "out; group by a column with --group, or split at random without --block-km."
         )
     return found.astype(str)
+
+
+def warn_of_overlap(share: float, tested: str, others: str, options: str) -> None:
+    """Print that scores are too good, where samples that are tested show ground of others.
+
+    Args:
+        share: Part of the tested samples that do, 0 to 1; nothing is printed for 0.
+        tested: What is tested, in the plural.
+        others: What it overlaps, in the plural.
+        options: The switches of the command that hold places out whole.
+    """
+    if share:
+        console.print(
+            f"[yellow]Warning:[/] {share:.0%} of the test {escape(tested)} overlap {others}, so that scores are too "
+            f"good; {options} holds places out whole.",
+            highlight=False,
+        )

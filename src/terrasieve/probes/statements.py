@@ -11,6 +11,7 @@ from typing import Any
 
 from terrasieve.errors import ArchiveError
 from terrasieve.probes.significance import ALPHA, Comparison, PairedTest
+from terrasieve.schema import read_json
 from terrasieve.writing import write_text
 
 NOTE = (
@@ -62,7 +63,7 @@ def read_comparisons(path: Path) -> tuple[Comparison, ...]:
         ArchiveError: The file is not there, damaged, or of a version with other fields.
     """
     try:
-        return tuple(_from_record(record) for record in json.loads(path.read_text(encoding="utf-8")))
+        return tuple(_from_record(record) for record in read_json(path))
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise ArchiveError(
             f"{path} holds no comparisons of this version: {error!r}. Run the benchmark again."

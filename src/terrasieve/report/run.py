@@ -155,7 +155,7 @@ def _parsed(path: Path, parse: Callable[[str], Value]) -> Value | None:
         return None
     try:
         return parse(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, TypeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, TypeError, csv.Error, yaml.YAMLError) as error:
         raise ArchiveError(f"{path} is damaged: {error}. Restore it, or move it out of the run folder.") from error
 
 

@@ -28,6 +28,7 @@ from torch import Tensor, nn
 from terrasieve.errors import CheckpointError, ConfigError, WriteError
 from terrasieve.methods.base import Method
 from terrasieve.runs import RunFolder
+from terrasieve.schema import read_json
 from terrasieve.training.job import TrainingJob
 from terrasieve.writing import clear_partials, write_tensors, write_text, write_whole
 
@@ -240,7 +241,7 @@ def read_facts(path: Path) -> Mapping[str, Any]:
         CheckpointError: It is damaged or of another version.
     """
     with _explained(path):
-        facts: dict[str, Any] = json.loads((path / "state.json").read_text(encoding="utf-8"))
+        facts: dict[str, Any] = read_json(path / "state.json")
         if facts["version"] != VERSION:
             raise CheckpointError(
                 f"{path} is a checkpoint of version {facts['version']}, but this release reads version {VERSION}. "

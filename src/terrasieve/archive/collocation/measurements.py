@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -11,16 +12,16 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from pyarrow import csv
 
 from terrasieve.archive.acquisition_time import parse_time
+from terrasieve.archive.byte_limits import MOST_TABLE_BYTES, check_file_bytes
 from terrasieve.archive.collocation.grids import is_grid, near_cells
 from terrasieve.archive.collocation.points import Points, Reach
 from terrasieve.archive.readers.hdf5 import refuse_indirection, require_h5py
+from terrasieve.archive.readers.parquet import read_table
 from terrasieve.errors import ArchiveError, SampleError, nearest
-from terrasieve.local_paths import local_path
 
 NAMES: Mapping[str, tuple[str, ...]] = {
     "time": ("time", "datetime", "timestamp", "valid_time"),
@@ -88,7 +89,8 @@ def read_targets(path: Path, columns: Sequence[str], reach: Reach) -> Targets:
 def _read_table(path: Path) -> pa.Table:
     try:
         if path.suffix.lower() == ".parquet":
-            return pq.read_table(local_path(path))
+            return read_table(path)
+        check_file_bytes(path)
         with csv.open_csv(path) as reader:
             # As text, which is parsed below in one way: Arrow would infer dates, or times with or without a zone.
             times = [name for name in reader.schema.names if name.lower() in NAMES["time"]]
@@ -120,7 +122,11 @@ def _read_netcdf(path: Path, columns: Sequence[str], reach: Reach) -> pa.Table:
                 latitude, longitude = np.meshgrid(*axes, indexing="ij")
                 _check_places(latitude, longitude, path)
                 return near_cells(kept, names, chosen, reach)
-            frame = _within(kept, names["time"], reach.span).to_dataframe().reset_index()
+            part = _within(kept, names["time"], reach.span)
+            size = 8 * math.prod(part.sizes.values()) * len(part.variables)
+            if size > MOST_TABLE_BYTES:
+                raise ValueError(f"its rows come to {size:,} bytes, more than {MOST_TABLE_BYTES:,}; cut out a part")
+            frame = part.to_dataframe().reset_index()
     # What a damaged file raises depends on the engine that xarray finds for it.
     except (OSError, ValueError, TypeError, LookupError, EOFError, RuntimeError, MemoryError) as error:
         raise ArchiveError(

@@ -7,7 +7,6 @@ in a JSON file beside each patch.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -15,17 +14,17 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from terrasieve.archive.acquisition_time import find_time
 from terrasieve.archive.folders import subfolders
 from terrasieve.archive.layout import ArchiveSpec, DataSet, Recognition
 from terrasieve.archive.patches.listing import Listing, PatchesArchive
 from terrasieve.archive.quality.limits import Problem, Rejection
+from terrasieve.archive.readers.parquet import read_table
 from terrasieve.archive.readers.patch_reader import BandsReader
 from terrasieve.console import track_many
 from terrasieve.errors import ArchiveError
-from terrasieve.local_paths import local_path
+from terrasieve.schema import read_json
 from terrasieve.sensors import SENSORS
 
 SIZE = (120, 120)
@@ -187,7 +186,7 @@ def _band_file(folder: str, address: str, band: str) -> str:
 def _from_metadata(root: Path) -> list[_Patch]:
     path = root / METADATA
     try:
-        rows = pq.read_table(local_path(path)).select(_COLUMNS.names).cast(_COLUMNS).to_pylist()
+        rows = read_table(path, _COLUMNS.names).select(_COLUMNS.names).cast(_COLUMNS).to_pylist()
     except (OSError, pa.ArrowException, KeyError, ValueError) as error:
         raise ArchiveError(f"{path} is not BigEarthNet's metadata: {error}. Fetch it again.") from error
     if unknown := {row["split"] for row in rows} - set(SPLITS):
@@ -218,8 +217,8 @@ def _note(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        values = read_json(path)
+    except (OSError, ValueError) as error:
         raise ArchiveError(f"{path} is damaged: {error}. Fetch the file again, or remove the patch.") from error
     if not isinstance(values, dict):
         raise ArchiveError(f"{path} is damaged: it holds no mapping. Fetch the file again, or remove the patch.")

@@ -20,7 +20,7 @@ from terrasieve.archive.layout import ArchiveSpec, DataSet, Recognition
 from terrasieve.archive.patches.listing import Listing, PatchesArchive
 from terrasieve.archive.quality.limits import FlawError, Problem, Rejection
 from terrasieve.archive.readers.handles import reading
-from terrasieve.archive.readers.parquet import FAILURES, BlobReader, open_parquet
+from terrasieve.archive.readers.parquet import FAILURES, BlobReader, open_parquet, read_table
 from terrasieve.archive.readers.patch_reader import item_address
 from terrasieve.console import track_many
 from terrasieve.errors import ArchiveError
@@ -180,13 +180,12 @@ def _rows(root: Path, part: str, key: str) -> list[_Row]:
             raise FlawError(
                 Problem.BANDS, f"{path} has no column {lacking[0]!r} of {FOLDERS[key][0]}; it is another product."
             )
-        found: list[_Row] = []
-        # A group at a time: a file's pixels are in the same groups, and are not touched.
-        for group in range(file.num_row_groups):
-            cells, products = file.read_row_group(group, columns=list(_ROW), use_threads=False).select(_ROW).columns
-            pairs = zip(cells.to_pylist(), products.to_pylist(), strict=True)
-            found += [_Row(cell, name, item_address(part, group, row)) for row, (cell, name) in enumerate(pairs)]
-    return found
+        lengths = (file.metadata.row_group(group).num_rows for group in range(file.num_row_groups))
+        places = ((group, row) for group, length in enumerate(lengths) for row in range(length))
+        # A file's pixels are in the same groups, and are not touched.
+        cells, products = (column.to_pylist() for column in read_table(path, _ROW).select(_ROW).columns)
+        rows = zip(cells, products, places, strict=True)
+        return [_Row(cell, name, item_address(part, *place)) for cell, name, place in rows]
 
 
 def _pair(products: Sequence[Sequence[_Row]]) -> tuple[list[tuple[_Row, ...]], int]:

@@ -11,6 +11,7 @@ import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
@@ -20,11 +21,14 @@ from pyarrow import csv
 from pydantic import Field
 
 from terrasieve.archive.acquisition_time import parse_time
+from terrasieve.archive.byte_limits import check_file_bytes
 from terrasieve.archive.labels import class_names, is_class
 from terrasieve.archive.layout import ArchiveSpec, DataSet
 from terrasieve.archive.patches.listing import Listing, PatchesArchive
 from terrasieve.archive.quality.limits import Problem, Rejection
+from terrasieve.archive.quality.offset import STATED, stated_free
 from terrasieve.archive.readers.images import SUFFIXES, SuffixReader
+from terrasieve.archive.readers.parquet import read_table
 from terrasieve.console import track_many
 from terrasieve.errors import ArchiveError, ConfigError
 from terrasieve.local_paths import local_path
@@ -81,6 +85,8 @@ class PlainTableArchive(PatchesArchive):
         BandError: A sensor is unknown.
     """
 
+    _not_pickled = PatchesArchive._not_pickled | {"_with_stated"}
+
     def __init__(self, spec: PlainTableSpec) -> None:
         path = spec.root.resolve()
         if not spec.sensors:
@@ -120,6 +126,22 @@ class PlainTableArchive(PatchesArchive):
             {key: SuffixReader(path.parent, sensor) for key, sensor in sensors.items()},
         )
 
+    def table(self) -> pa.Table:
+        """See ``Archive.table``; with every column of the table, and whether files state an offset."""
+        return self._with_stated
+
+    @cached_property
+    def _with_stated(self) -> pa.Table:
+        table = super().table()
+        free = stated_free(self.sensors, self.stated_offsets, len(self))
+        if False not in free:
+            return table
+        # What the table itself says was true of the pixels as they are stored.
+        own = table[STATED].to_pylist() if STATED in table.column_names else [None] * len(table)
+        merged = [False if lifted is False else said for lifted, said in zip(free, own, strict=True)]
+        kept = table.drop_columns([STATED]) if STATED in table.column_names else table
+        return kept.append_column(STATED, pa.array(merged, pa.bool_()))
+
 
 def is_table(path: Path) -> bool:
     """Whether a file is a plain table: a CSV file, or a Parquet file with ``id`` and ``path`` or ``path:KEY``."""
@@ -158,7 +180,7 @@ def _read(path: Path) -> pa.Table:
     if not path.is_file():
         raise ArchiveError(f"{path} does not exist; name a .csv or .parquet file.")
     try:
-        table = pq.read_table(local_path(path)) if path.suffix == ".parquet" else _read_csv(path)
+        table = read_table(path) if path.suffix == ".parquet" else _read_csv(path)
     except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
         raise ArchiveError(f"{path} cannot be read as a table: {error}. Write it again.") from error
     # Columns that a table of an archive gets from elsewhere.
@@ -170,6 +192,7 @@ def _read(path: Path) -> pa.Table:
 
 
 def _read_csv(path: Path) -> pa.Table:
+    check_file_bytes(path)
     # The names come first: what looks like numbers in the columns of texts, such as the id 007, has to stay text.
     with path.open(encoding="utf-8-sig") as file:
         names = [name.strip().strip('"') for name in file.readline().split(",")]

@@ -22,6 +22,7 @@ from zarr.core.buffer import default_buffer_prototype
 from zarr.core.metadata import ArrayV3Metadata
 from zarr.storage import FsspecStore, LocalStore
 
+from terrasieve.archive.byte_limits import check_array_bytes
 from terrasieve.archive.layout import ArchiveSpec
 from terrasieve.archive.packed.integrity import digest_bytes, refuse_link
 from terrasieve.archive.packed.store import (
@@ -33,6 +34,7 @@ from terrasieve.archive.packed.store import (
 )
 from terrasieve.archive.protocol import BaseArchive, Window
 from terrasieve.archive.quality.suspicion import Suspicion
+from terrasieve.archive.readers.parquet import read_table
 from terrasieve.archive.zarr_codecs import check_codecs, parse_metadata
 from terrasieve.errors import ArchiveError, SampleError
 from terrasieve.sensors import Sensor
@@ -130,7 +132,7 @@ class PackedArchive(BaseArchive):
 
     def table(self) -> pa.Table:
         """See ``Archive.table``; the assets are the files that were packed."""
-        return pq.read_table(io.BytesIO(_read_catalogue(self.root, self.manifest))).drop_columns(["bbox"])
+        return read_table(_read_catalogue(self.root, self.manifest)).drop_columns(["bbox"])
 
     def chunk(self, sensor: str, number: int) -> NDArray[Any]:
         """All pixels of a chunk file, without what pads the last one.
@@ -325,6 +327,12 @@ def _check_shape(array: zarr.Array[ArrayV3Metadata], key: str, manifest: Manifes
             f"{root} states {manifest.samples:,} samples of {bands} bands, its array {key!r} is of shape "
             f"{array.shape}. Fetch or pack the store again."
         )
+    try:
+        # What one sample takes, and what is decoded at once: a chunk, or the shard of it when the store is verified.
+        for shape in (array.shape[1:], array.chunks, _file_shape(array)):
+            check_array_bytes(f"{root}, array {key!r},", shape, array.dtype.itemsize)
+    except SampleError as error:
+        raise ArchiveError(str(error)) from error
 
 
 def _file_shape(array: zarr.Array[ArrayV3Metadata]) -> tuple[int, ...]:

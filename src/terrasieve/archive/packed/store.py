@@ -388,6 +388,6 @@ def replace_catalogue(out: Path, table: pa.Table) -> None:
 
 
 def _write_manifest(out: Path, manifest: Manifest) -> None:
-    group = json.loads((out / GROUP).read_text(encoding="utf-8"))
+    group = dict(parse_metadata((out / GROUP).read_bytes(), out / GROUP))
     group["attributes"] = {**group["attributes"], KEY: manifest.model_dump(mode="json")}
     write_text(out / GROUP, json.dumps(group))

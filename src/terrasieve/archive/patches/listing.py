@@ -140,6 +140,16 @@ class PatchesArchive(BaseArchive):
         found = self._listing.columns[name]
         return found() if callable(found) else found
 
+    def stated_offsets(self, key: str) -> list[float]:
+        """The offset that the file of each sample states for a sensor; 0 where it states none, or cannot be read.
+
+        Args:
+            key: A key of ``sensors``.
+        """
+        reader, addresses = self._readers[key], self._listing.addresses[key]
+        headers = map_threads(partial(_header_if_readable, reader), addresses, f"Headers of {self._root.name}")
+        return [header.offset if header is not None else 0.0 for header in headers]
+
     def table(self) -> pa.Table:
         """See ``Archive.table``; with every column that the layout publishes."""
         return self._table
@@ -201,11 +211,15 @@ def _check(listing: Listing, what: str) -> None:
 
 def _header_or_none(reader: PatchReader, address: str) -> Header | None:
     """The header of a patch that says where the patch lies."""
+    header = _header_if_readable(reader, address)
+    return header if header is not None and header.crs else None
+
+
+def _header_if_readable(reader: PatchReader, address: str) -> Header | None:
     try:
-        header = reader.header(address)
+        return reader.header(address)
     except SampleError:
         return None
-    return header if header is not None and header.crs else None
 
 
 def _outlines(headers: Sequence[Header | None]) -> list[bytes | None]:

@@ -30,7 +30,7 @@ from terrasieve.archive.quality.checks import (
     find_stray_values,
     worth_comparing,
 )
-from terrasieve.archive.quality.limits import Problem, QualityLimits, Quarantine, Rejection, check
+from terrasieve.archive.quality.limits import FlawError, Problem, QualityLimits, Quarantine, Rejection, check
 from terrasieve.archive.quality.offset import OffsetVerdict, find_exchanged_bands
 from terrasieve.archive.quality.suspicion import MEND, Kind, Suspicion
 from terrasieve.archive.quality.table_checks import TABLE_CHECKS
@@ -126,6 +126,8 @@ class Auditor:
                 self.accept(key, pixels[key])
             except SampleError as error:
                 flaws.append(self.flaw(index, key, error))
+            except MemoryError as error:
+                flaws.append(self.flaw(index, key, _too_large(pixels[key], error)))
         return pixels, flaws
 
     def accept(self, key: str, pixels: NDArray[Any]) -> None:
@@ -139,12 +141,29 @@ class Auditor:
     def judge(self, index: int) -> Judgement:
         """What is wrong with one sample; what it shows where nothing is."""
         pixels, flaws = self.read(index)
-        return flaws, None if flaws else self.inspect(index, pixels)
+        if flaws:
+            return flaws, None
+        try:
+            return flaws, self.inspect(index, pixels)
+        except MemoryError as error:
+            key = max(pixels, key=lambda one: pixels[one].nbytes)
+            return [self.flaw(index, key, _too_large(pixels[key], error))], None
 
     def inspect(self, index: int, pixels: Mapping[str, NDArray[Any]]) -> Finding:
         """What the pixels of a good sample show."""
-        assets = {key: self.asset(index, key) for key in self.sensors} if self._compare else None
-        return inspect_sample(pixels, self.sensors, assets)
+        return inspect_sample(pixels, self.sensors, self._own_files(index) if self._compare else None)
+
+    def _own_files(self, index: int) -> dict[str, str]:
+        """The file of a sample by sensor, where it is read: the table of a catalogue may name any other."""
+        read = set(map(str, self.archive.files(np.array([index]))))
+        return {key: asset for key in self.sensors if (asset := self.asset(index, key)) in read}
+
+
+def _too_large(pixels: NDArray[Any], error: MemoryError) -> FlawError:
+    """The flaw of a sample that could be read, but not looked at."""
+    return FlawError(
+        Problem.UNREADABLE, f"Its pixels of shape {pixels.shape} are too many to check in memory ({error}). Cut it."
+    )
 
 
 class _AuditPass:

@@ -10,7 +10,7 @@ to B12 and B8A each show a neighbour.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from enum import IntEnum
 from typing import Any
 
@@ -58,6 +58,23 @@ class OffsetVerdict(IntEnum):
 def may_carry(sensor: Sensor) -> bool:
     """Whether a sensor has bands of Sentinel-2 in reflectance times 10,000."""
     return sensor.kind == "optical" and bool(offset_bands(sensor))
+
+
+def stated_free(
+    sensors: Mapping[str, Sensor], stated: Callable[[str], Sequence[float]], samples: int
+) -> list[bool | None]:
+    """Of each sample whether an offset was taken away on reading, as its file states: False where one was, else None.
+
+    Pixels of such a sample are not to be asked for the offset any more.
+
+    Args:
+        sensors: The archive's, by key.
+        stated: The offset that the file of each sample, or scene, states for a sensor; asked of those it matters to.
+        samples: Number of samples, or scenes.
+    """
+    keys = [key for key, sensor in sensors.items() if may_carry(sensor) and sensor.scaling == "stated"]
+    each = [stated(key) for key in keys]
+    return [False if any(offsets[place] for offsets in each) else None for place in range(samples)]
 
 
 def offset_bands(sensor: Sensor) -> frozenset[str]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -44,6 +45,24 @@ MEND: Mapping[Kind, str] = {
     Kind.TIMES: "Index or pack with --max-days, which leaves out what lies further apart in time.",
 }
 """The switch or edit that mends each kind."""
+_PLAINLY: Mapping[Kind, str] = {
+    Kind.OFFSET: "Subtract it when the archive is indexed or packed.",
+    Kind.MIXED_OFFSET: "Subtract it from the samples that carry it when the archive is indexed or packed.",
+    Kind.NODATA: "Leave these samples out when the archive is indexed or packed.",
+    Kind.OVERLAP: "Across a split they leak: hold places out whole.",
+    Kind.TIMES: "Leave out what lies further apart in time when the archive is indexed or packed.",
+}
+"""The same without switches, for commands that have not got them."""
+
+
+def advice(kind: Kind, options: Collection[str]) -> str:
+    """What mends a kind, as a command may say it: no switch is named that the command has not.
+
+    Args:
+        kind: Which kind of trouble is suspected.
+        options: The switches of the command, such as ``--harmonise``.
+    """
+    return MEND[kind] if set(re.findall(r"--[a-z-]+", MEND[kind])) <= set(options) else _PLAINLY[kind]
 
 
 @dataclass(frozen=True)
@@ -78,9 +97,13 @@ class Suspicion:
         where = f"{self.sensor}, " if self.sensor else ""
         return f"{self.kind.value}: {where}{self.samples:,} of {self.total:,} samples"
 
-    def line(self) -> str:
-        """All of it in one line."""
-        return f"{self.headline}, for example {self.example}: {self.seen} {self.mend}"
+    def line(self, options: Collection[str] = ()) -> str:
+        """All of it in one line.
+
+        Args:
+            options: The switches of the command that prints it, see :func:`advice`.
+        """
+        return f"{self.headline}, for example {self.example}: {self.seen} {advice(self.kind, options)}"
 
     def summary(self) -> dict[str, Any]:
         """JSON-able, without the list of all ids."""

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -21,7 +22,9 @@ from numpy.typing import NDArray
 from rasterio._err import CPLE_BaseError
 from rasterio.enums import ColorInterp, MaskFlags, Resampling
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio.io import MemoryFile
 
+from terrasieve.archive.byte_limits import check_bytes
 from terrasieve.archive.quality.limits import FlawError, Problem
 from terrasieve.archive.readers.meaning import Stated
 
@@ -45,9 +48,6 @@ DRIVERS: Mapping[str, str] = {
     ".jpeg": "JPEG",
 }
 """The only driver that may open a file, by its suffix in lower case."""
-
-MOST_BYTES = 2**29
-"""Bytes of pixels, 512 MiB, that one read may ask for, or one block of a file hold, in any format."""
 
 _REMOTE = ("/vsicurl/http://", "/vsicurl/https://", "/vsis3/", "/vsigs/")
 """How the name of a file on the net begins; no other of GDAL's file systems is opened."""
@@ -127,7 +127,7 @@ class Raster:
             size: Rows and columns to resample to (bilinear); as stored when None.
 
         Raises:
-            SampleError: The pixels would take more than :data:`MOST_BYTES`.
+            SampleError: The pixels would take more than :data:`terrasieve.archive.byte_limits.MOST_BYTES`.
         """
         height, width = size or ((window.height, window.width) if window else self.dataset.shape)
         check_bytes(self.dataset.name, len(bands), height, width, pixel_bytes(self.dataset) / self.dataset.count)
@@ -165,11 +165,28 @@ def open_raster(address: Address) -> Raster:
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
         dataset = rasterio.open(place, driver=driver_of(address), sharing=False)
     try:
-        _check_claim(dataset, address)
+        _check_claim(dataset, place, None if remote else Path(address).stat().st_size)
         return Raster.of(dataset)
     except FlawError:
         dataset.close()
         raise
+
+
+@contextmanager
+def open_blob(blob: bytes, name: str) -> Iterator[Raster]:
+    """Open a TIFF that lies in memory, as one that is a value of a table.
+
+    Args:
+        blob: Content of the file.
+        name: What errors call it.
+
+    Raises:
+        SampleError: Its header claims more than the bytes can hold.
+        RasterioError: It is damaged, or no TIFF.
+    """
+    with MemoryFile(blob) as file, file.open(driver="GTiff") as dataset:
+        _check_claim(dataset, name, len(blob))
+        yield Raster.of(dataset)
 
 
 def driver_of(address: Address) -> str:
@@ -193,27 +210,6 @@ def driver_of(address: Address) -> str:
     )
 
 
-def check_bytes(name: str, bands: int, height: int, width: int, each: float = 1) -> None:
-    """Refuse to make room for more pixels than :data:`MOST_BYTES`, whatever the format.
-
-    Args:
-        name: The file, for the message.
-        bands: Number of bands that are to be read.
-        height: Number of rows.
-        width: Number of columns.
-        each: Bytes of one value.
-
-    Raises:
-        SampleError: It is more.
-    """
-    if bands * height * width * each > MOST_BYTES:
-        raise FlawError(
-            Problem.UNREADABLE,
-            f"{name} asks for {height:,}x{width:,} px of {bands} band(s) at once, more than {MOST_BYTES:,} bytes. Cut "
-            "it into smaller patches, or open it as a scene with a smaller tile.",
-        )
-
-
 def pixel_bytes(dataset: Any) -> int:
     """Bytes of one pixel of all bands of an open dataset."""
     # GDAL's complex 16-bit integers, as in radar products, are no type of numpy's.
@@ -226,19 +222,19 @@ def _part(window: Any, size: tuple[int, int] | None, how: Resampling) -> dict[st
     return {"window": window, "out_shape": size, "resampling": how}
 
 
-def _check_claim(dataset: Any, address: Address) -> None:
-    """Refuse a header that claims far more pixels than the file can hold, before anybody makes room for them."""
+def _check_claim(dataset: Any, name: str, size: int | None) -> None:
+    """Refuse a header that claims far more pixels than the file can hold, before anybody makes room for them.
+
+    Of a file on the net, whose ``size`` nobody knows, only the blocks are looked at.
+    """
     each = pixel_bytes(dataset)
     for rows, columns in dataset.block_shapes:
         # Who reads a corner decodes the whole block that it lies in.
-        check_bytes(str(address), 1, rows, columns, each / dataset.count)
+        check_bytes(name, 1, rows, columns, each / dataset.count)
     claimed = math.prod(dataset.shape) * each
-    if claimed < _MUCH or isinstance(address, str):
-        return
-    size = address.stat().st_size
-    if claimed > _DENSEST * size:
+    if size is not None and claimed >= _MUCH and claimed > _DENSEST * size:
         raise FlawError(
             Problem.UNREADABLE,
-            f"{address} claims {dataset.height:,}x{dataset.width:,} px in {size:,} bytes, so its header is damaged. "
+            f"{name} claims {dataset.height:,}x{dataset.width:,} px in {size:,} bytes, so its header is damaged. "
             "Fetch the file again, or remove it.",
         )

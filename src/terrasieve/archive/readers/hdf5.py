@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from terrasieve.archive.byte_limits import check_array_bytes
 from terrasieve.archive.protocol import Window
 from terrasieve.archive.quality.limits import FlawError, Problem
 from terrasieve.archive.readers.handles import Handles
@@ -18,7 +19,7 @@ from terrasieve.sensors import Sensor
 
 _OPEN_FILES = 8
 # The last where a link is of a kind that h5py does not know.
-_FAILURES = (OSError, KeyError, ValueError, RuntimeError, TypeError, SystemError)
+_FAILURES = (OSError, KeyError, ValueError, RuntimeError, TypeError, MemoryError, SystemError)
 
 
 class Hdf5Reader:
@@ -53,8 +54,11 @@ class Hdf5Reader:
         path = self.root / file
         top, left, height, width = window or Window(0, 0, *self.size)
         with _open_files.reading(path) as opened:
-            pixels = opened[self._array][number, top : top + height, left : left + width]
-        check_array(path, self._array, (1, *pixels.shape), (height, width, len(self.sensor.bands)))
+            array = opened[self._array]
+            # Before anything is read: what is read has the array's own number of bands.
+            check_array(path, self._array, array.shape, (*self.size, len(self.sensor.bands)))
+            _check_room(path, self._array, array, (height, width, len(self.sensor.bands)))
+            pixels = array[number, top : top + height, left : left + width]
         return np.ascontiguousarray(pixels[..., list(positions)].transpose(2, 0, 1))
 
     def header(self, address: str) -> None:
@@ -79,7 +83,20 @@ def values_of(path: Path, array: str) -> NDArray[Any]:
         SampleError: The file cannot be read, or has no such array.
     """
     with _open_files.reading(path) as opened:
-        return np.asarray(opened[array][()])
+        found = opened[array]
+        _check_room(path, array, found, found.shape)
+        return np.asarray(found[()])
+
+
+def _check_room(path: Path, name: str, array: Any, wanted: Sequence[int]) -> None:
+    """Refuse what would take too much memory, from what the array declares: the part wanted, and each chunk of it."""
+    if array.dtype.kind not in "biufc":
+        raise FlawError(
+            Problem.UNREADABLE,
+            f"{path} holds {array.dtype} in {name!r}, which are no numbers; it is another product. Fetch it again.",
+        )
+    for shape in (wanted, array.chunks or ()):
+        check_array_bytes(f"{path}, array {name!r},", shape, array.dtype.itemsize)
 
 
 def check_array(path: Path, array: str, found: Sequence[int], wanted: Sequence[int]) -> None:

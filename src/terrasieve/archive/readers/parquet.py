@@ -1,7 +1,9 @@
-"""A reader of Parquet files that hold a GeoTIFF of each band, as bytes, in every row."""
+"""Reading Parquet from elsewhere: tables of samples, and files that hold a GeoTIFF of each band in every row."""
 
 from __future__ import annotations
 
+import io
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,12 +14,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from rasterio.errors import RasterioError
-from rasterio.io import MemoryFile
 from rasterio.windows import Window as RasterWindow
 
+from terrasieve.archive.byte_limits import MOST_TABLE_BYTES, check_array_bytes
 from terrasieve.archive.protocol import Window
 from terrasieve.archive.quality.limits import FlawError, Problem
-from terrasieve.archive.readers.gdal import Raster
+from terrasieve.archive.readers.gdal import open_blob
 from terrasieve.archive.readers.geotiff import Header, cut, header_of, read_raster
 from terrasieve.archive.readers.handles import Handles, reading
 from terrasieve.archive.readers.meaning import Meaning, meanings
@@ -27,7 +29,9 @@ from terrasieve.sensors import Sensor
 
 _OPEN_FILES = 8
 """Files that stay open: samples that are read in random order come back to the same few."""
-FAILURES = (OSError, ValueError, KeyError, IndexError, TypeError, pa.ArrowException, RasterioError)
+_BATCH = 1024
+"""Rows of a table that are decoded before their size is looked at."""
+FAILURES = (OSError, ValueError, KeyError, IndexError, TypeError, MemoryError, pa.ArrowException, RasterioError)
 """What reading a damaged Parquet file, or a GeoTIFF in it, may raise."""
 
 
@@ -72,12 +76,9 @@ class BlobReader:
         path = self.files(address)[0]
         column = self._columns[self._coarsest]
         blob = self._blobs(address, [self._coarsest])[self._coarsest]
-        with (
-            reading(_where(address, path, column), FAILURES),
-            MemoryFile(blob) as file,
-            file.open(driver="GTiff") as band,
-        ):
-            found = header_of(band, path, len(blob))
+        where = _where(address, path, column)
+        with reading(where, FAILURES), open_blob(blob, where) as band:
+            found = header_of(band.dataset, path, len(blob))
         # As many pixels of the finest bands as cover the same ground, from the same corner.
         a, b, c, d, e, f = found.transform
         down, along = found.height / self.size[0], found.width / self.size[1]
@@ -91,26 +92,42 @@ class BlobReader:
         path = self.root / file
         wanted = [self._columns[name] for name in names]
         with _open_files.reading(path) as opened:
-            # In this thread: where reading is to be parallel, there is a process for each core already.
-            table = opened.read_row_group(group, columns=sorted(set(wanted)), use_threads=False)
-            found = {name: table[column][row].as_py() for name, column in zip(names, wanted, strict=True)}
+            part = _row(opened, path, group, row, sorted(set(wanted)))
+            found = {name: part[column][0].as_py() for name, column in zip(names, wanted, strict=True)}
         for name, blob in found.items():
             if not blob:
                 raise FlawError(Problem.UNREADABLE, f"{_where(address, path, self._columns[name])} is empty.")
         return found
 
     def _decode(self, wanted: Meaning, blob: bytes, where: str, window: Window | None) -> NDArray[Any]:
-        with reading(where, FAILURES), MemoryFile(blob) as file, file.open(driver="GTiff") as band:
-            if band.count != 1:
-                raise FlawError(Problem.BANDS, f"{where} has {band.count} bands, not one; it is not a band's file.")
-            check_size(Path(where), (band.height, band.width), self._sizes[wanted.band])
-            raster = Raster.of(band)
+        with reading(where, FAILURES), open_blob(blob, where) as raster:
+            if raster.dataset.count != 1:
+                count = raster.dataset.count
+                raise FlawError(Problem.BANDS, f"{where} has {count} bands, not one; it is not a band's file.")
+            check_size(Path(where), raster.dataset.shape, self._sizes[wanted.band])
             # Only bands at full resolution can be read by window; others are resampled as a whole, edges included.
             if self._sizes[wanted.band] == self.size:
                 part = None if window is None else RasterWindow(window.left, window.top, window.width, window.height)
                 return np.asarray(read_raster(raster, where, [0], [wanted], part)[0])
             whole = np.asarray(read_raster(raster, where, [0], [wanted], None, self.size)[0])
         return cut(whole, window)
+
+
+def _row(opened: pq.ParquetFile, path: Path, group: int, row: int, columns: Sequence[str]) -> pa.RecordBatch:
+    """One row of some columns, after what the file declares of them; no other row is kept in memory.
+
+    A column whose values are listed once and then referred to may come to more in memory than a header says, so that
+    rows are decoded one by one.
+    """
+    metadata = opened.metadata.row_group(group)
+    chunks = [metadata.column(number) for number in range(metadata.num_columns)]
+    size = sum(one.total_uncompressed_size for one in chunks if one.path_in_schema.partition(".")[0] in columns)
+    check_array_bytes(f"{path}, row group {group}, columns {', '.join(columns)}", (size,), 1)
+    if row >= metadata.num_rows:
+        raise IndexError(f"row {row} of {metadata.num_rows} rows")
+    # In this thread: where reading is to be parallel, there is a process for each core already.
+    rows = opened.iter_batches(batch_size=1, row_groups=[group], columns=list(columns), use_threads=False)
+    return next(itertools.islice(rows, row, None))
 
 
 def _where(address: str, path: Path, column: str) -> str:
@@ -126,6 +143,39 @@ def open_parquet(path: Path) -> pq.ParquetFile:
     """
     with reading(path, FAILURES):
         return pq.ParquetFile(local_path(path))
+
+
+def read_table(path: Path | bytes, columns: Sequence[str] | None = None) -> pa.Table:
+    """A table of samples that is read whole, as long as it takes no more memory than a table may.
+
+    Args:
+        path: The Parquet file, or its content.
+        columns: Names of the columns wanted, in any order; all of them when None.
+
+    Raises:
+        SampleError: It takes more than :data:`terrasieve.archive.byte_limits.MOST_TABLE_BYTES`.
+        OSError: The file is absent.
+        ArrowException: It is damaged, or no Parquet.
+    """
+    name = "The table" if isinstance(path, bytes) else str(path)
+    with pq.ParquetFile(io.BytesIO(path) if isinstance(path, bytes) else local_path(path)) as file:
+        batches, size = [], 0
+        # What is written once and referred to by many rows shows its size only when it is decoded: so few at a time.
+        for batch in file.iter_batches(batch_size=_BATCH, columns=columns):
+            size += sum(_decoded(column).nbytes for column in batch.columns)
+            if size > MOST_TABLE_BYTES:
+                raise FlawError(
+                    Problem.UNREADABLE,
+                    f"{name} takes more than {MOST_TABLE_BYTES:,} bytes in memory: its {file.metadata.num_rows:,} rows "
+                    "are too many. Split it, and do not trust it if it comes from elsewhere.",
+                )
+            batches.append(batch)
+        schema = batches[0].schema if batches else pa.schema([file.schema_arrow.field(one) for one in columns or ()])
+        return pa.Table.from_batches(batches, schema if batches or columns else file.schema_arrow).combine_chunks()
+
+
+def _decoded(values: pa.Array) -> pa.Array:
+    return values.dictionary_decode() if pa.types.is_dictionary(values.type) else values
 
 
 _open_files: Handles[Path, pq.ParquetFile] = Handles(open_parquet, _OPEN_FILES, FAILURES)

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from zarr.storage import ZipStore
 
 from terrasieve.archive.acquisition_time import parse_time
+from terrasieve.archive.byte_limits import check_array_bytes
 from terrasieve.archive.protocol import Window
 from terrasieve.archive.quality.limits import FlawError, Problem
 from terrasieve.archive.readers.geotiff import Header
@@ -33,6 +34,8 @@ PIXELS = "bands"
 _DIMENSIONS = ["sample", "time", "band", "y", "x"]
 _OPEN_STORES = 4
 """Stores that stay open, each with the chunk that it decoded last."""
+_NAME_BYTES = 64
+"""Bytes that a name takes in memory at least, as a text of Python and the pointer to it."""
 # What unzipping, decoding and metadata that is no JSON may raise.
 _FAILURES = (
     OSError,
@@ -143,7 +146,7 @@ class _Store:
             raise FlawError(
                 Problem.GRID, f"{self._path} has {PIXELS!r} over {dimensions}, not over {', '.join(_DIMENSIONS)}."
             )
-        said = [str(name) for name in self._array("band")[...]]
+        said = [str(name) for name in self._whole("band", _NAME_BYTES)]
         if len(said) != len(sensor.bands) or not all(
             canonical_name(name) in names_of_band(band) for name, band in zip(said, sensor.bands, strict=True)
         ):
@@ -167,13 +170,15 @@ class _Store:
         # All samples of a chunk are decoded to get one; whoever reads in order asks for the next one soon.
         start = sample - sample % several
         if self._held is None or self._held[0] != (start, time):
+            shape = (min(several, samples - start), *self._pixels.shape[2:])
+            check_array_bytes(f"{self._path}, array {PIXELS!r},", shape, self._pixels.dtype.itemsize)
             self._held = ((start, time), np.asarray(self._pixels[start : start + several, time]))
         chunk = self._held[1][sample - start]
         return np.ascontiguousarray(chunk[:, rows, columns][list(positions)])
 
     def samples(self) -> StoredSamples:
         """Names and times."""
-        names = tuple(str(name) for name in self._array("sample")[...])
+        names = tuple(str(name) for name in self._whole("sample", _NAME_BYTES))
         shape = (len(names), self._pixels.shape[1])
         times = self._array("time_") if "time_" in self._group else None
         if self._pixels.shape[0] != shape[0] or (times is not None and times.shape != shape):
@@ -185,14 +190,14 @@ class _Store:
             )
         if times is None:
             return StoredSamples(names, ((None,) * shape[1],) * shape[0])
-        return StoredSamples(names, _moments(np.asarray(times[...]), str(times.attrs.get("units", ""))))
+        return StoredSamples(names, _moments(self._whole("time_"), str(times.attrs.get("units", ""))))
 
     def header(self, sample: int) -> Header | None:
         """Grid of one sample."""
         if not all(name in self._group for name in ("crs", "x_", "y_")):
             return None
         if self._coordinates is None:
-            self._coordinates = tuple(np.asarray(self._array(name)[...]) for name in ("crs", "x_", "y_"))
+            self._coordinates = tuple(self._whole(name) for name in ("crs", "x_", "y_"))
         crs, x, y = (values[sample] for values in self._coordinates)
         # Coordinates are of pixels' centres, a grid begins at the corner of the first.
         a, e = float(x[1] - x[0]), float(y[1] - y[0])
@@ -215,7 +220,15 @@ class _Store:
         found = self._group.get(name)
         if not isinstance(found, zarr.Array):
             raise KeyError(f"it has no array {name!r}")
+        # Who reads one value decodes the whole chunk that it lies in.
+        check_array_bytes(f"{self._path}, a chunk of {name!r},", found.chunks, found.dtype.itemsize)
         return found
+
+    def _whole(self, name: str, each: int = 0) -> NDArray[Any]:
+        """All values of a small array, whose type may understate the bytes of ``each``."""
+        found = self._array(name)
+        check_array_bytes(f"{self._path}, array {name!r},", found.shape, max(each, found.dtype.itemsize))
+        return np.asarray(found[...])
 
 
 def _moments(values: NDArray[Any], units: str) -> tuple[tuple[datetime | None, ...], ...]:

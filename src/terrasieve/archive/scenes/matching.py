@@ -217,7 +217,7 @@ def _far_in_time(name: str, group: Mapping[str, Header], max_days: float) -> Unm
     known = [time for time in times.values() if time is not None]
     unknown = next((key for key, time in times.items() if time is None), None)
     if unknown is not None:
-        said = f"{group[unknown].path} does not state when it was taken, which --max-days asks for."
+        said = f"{group[unknown].path} does not state when it was taken, which the limit max_days asks for."
     elif max(known) - min(known) <= timedelta(days=max_days):
         return None
     else:
@@ -225,7 +225,7 @@ def _far_in_time(name: str, group: Mapping[str, Header], max_days: float) -> Unm
         days = (max(known) - min(known)).total_seconds() / 86_400
         said = (
             f"{group[unknown].path} was taken {days:,.1f} days from its partner {first.path}; the limit is "
-            f"{max_days:g}. Fetch one that is nearer in time, or raise --max-days."
+            f"{max_days:g}. Fetch one that is nearer in time, or raise max_days."
         )
     return Unmatched(name, unknown, group[unknown], first, FlawError(Problem.PARTNER, said))
 

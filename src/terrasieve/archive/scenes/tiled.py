@@ -16,7 +16,7 @@ from terrasieve.archive.acquisition_time import acquisition_time
 from terrasieve.archive.folders import NotTaken
 from terrasieve.archive.footprints import corners, outlines_in_systems
 from terrasieve.archive.protocol import BaseArchive, Window
-from terrasieve.archive.quality.offset import STATED, may_carry
+from terrasieve.archive.quality.offset import STATED, stated_free
 from terrasieve.archive.readers.geotiff import read_window
 from terrasieve.archive.readers.meaning import meanings
 from terrasieve.archive.scenes.matching import Scene
@@ -122,9 +122,8 @@ class ScenesArchive(BaseArchive):
             )
         if len(times) > 1:
             columns |= {f"time:{key}": self._per_sample(each, _TIME) for key, each in times.items()}
-        # An offset that a file states was taken away by reading: pixels are not to be asked for it any more.
-        lifted = [key for key, sensor in self._sensors.items() if may_carry(sensor) and sensor.scaling == "stated"]
-        free = [False if any(scene.files[key].offset for key in lifted) else None for scene in self._scenes]
+        scenes = self._scenes
+        free = stated_free(self._sensors, lambda key: [scene.files[key].offset for scene in scenes], len(scenes))
         if False in free:
             columns[STATED] = self._per_sample(free, pa.bool_())
         return pa.table(columns)

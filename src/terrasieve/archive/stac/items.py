@@ -6,7 +6,6 @@ STAC 1.0 and 1.1 (https://github.com/radiantearth/stac-spec); STAC GeoParquet 1.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,11 +15,11 @@ from typing import Any
 from urllib.parse import unquote
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from terrasieve.archive.quality.limits import FlawError, Problem
+from terrasieve.archive.readers.parquet import read_table
 from terrasieve.errors import ArchiveError
-from terrasieve.local_paths import local_path
+from terrasieve.schema import read_json
 
 # What stands before an address so that GDAL reads it by range requests.
 _SCHEMES = {
@@ -65,7 +64,7 @@ def read_items(path: Path) -> list[Item]:
     try:
         rows = _from_parquet(path) if path.suffix.lower() == ".parquet" else _from_json(path)
         items = [_item(row) for row in rows]
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError, pa.ArrowInvalid) as error:
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, pa.ArrowInvalid) as error:
         raise ArchiveError(f"{path} is no STAC item collection: {error!r}. Export the search again.") from error
     if not items:
         raise ArchiveError(f"{path} holds no item; widen the search.")
@@ -112,7 +111,7 @@ def unsigned(text: str) -> str:
 
 
 def _from_json(path: Path) -> Sequence[Mapping[str, Any]]:
-    values = json.loads(path.read_text(encoding="utf-8"))
+    values = read_json(path)
     if not isinstance(values, dict):
         raise TypeError("it is not a mapping")
     if values.get("type") == "Feature":
@@ -139,7 +138,7 @@ def _check_whole(values: Mapping[str, Any], count: int, path: Path) -> None:
 
 
 def _from_parquet(path: Path) -> Sequence[Mapping[str, Any]]:
-    table = pq.read_table(local_path(path))
+    table = read_table(path)
     if lacking := {"id", "assets"} - set(table.column_names):
         raise ValueError(f"it has no column {sorted(lacking)[0]!r}")
     # STAC GeoParquet makes each property a column beside the fields of the item itself.

@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from terrasieve.archive.overlaps import overlapping
 from terrasieve.errors import ArchiveError
 from terrasieve.probes.groups import ASSET, named_groups
 from terrasieve.streams import Stream, generator
@@ -56,6 +57,14 @@ class Folds:
     def used(self) -> NDArray[np.int64]:
         """Every sample that is in a fold, ascending."""
         return np.unique(np.concatenate([part for fold in self.parts for part in (fold.train, fold.test)]))
+
+    def overlapping(self, table: pa.Table) -> float:
+        """Share of the tested images, 0 to 1, whose outlines overlap those of images that their fold trains on.
+
+        Args:
+            table: From ``Archive.table()``.
+        """
+        return float(np.mean(np.concatenate([overlapping(table, fold.test, fold.train) for fold in self.parts])))
 
 
 def make_folds(table: pa.Table, label_sensor: str, group: str | None = None, seed: int = 0) -> Folds:

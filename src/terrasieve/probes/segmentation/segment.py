@@ -20,6 +20,7 @@ from terrasieve.embeddings.stream import EmbedSettings, device_of, prepare_batch
 from terrasieve.errors import ConfigError, nearest
 from terrasieve.models.backbone import Encoder
 from terrasieve.models.export import EncoderCard
+from terrasieve.probes.groups import warn_of_overlap
 from terrasieve.probes.models import Candidate, Showing, check_names, showing, untrained
 from terrasieve.probes.results import PER_PIXEL, InputRow, ProbeRow, data_set_of, default_inputs, distinct_members
 from terrasieve.probes.segmentation.deeplab import DeepLabProbe
@@ -225,7 +226,9 @@ def segment(
     """
     offered = inputs or default_inputs(archive.sensors, encoder.channels)
     key = find_sensor(archive.sensors, label_sensor)
-    folds = make_folds(archive.table(), key, group, seed)
+    table = archive.table()
+    folds = make_folds(table, key, group, seed)
+    warn_of_overlap(folds.overlapping(table), "images", "train images", "--group COLUMN")
     task = prepare_segmentation(archive, key, folds, probes, ignore, settings=settings, seed=seed)
     return evaluate_segmentation(with_pixel_floor(encoder, card, seed), offered, task)
 
