@@ -183,3 +183,19 @@ def test_what_is_no_store_is_said_so(tmp_path: Path, store: Path) -> None:
     (copy / "zarr.json").write_text(text.replace('"format": 1', '"format": 99'))
     with pytest.raises(ArchiveError, match="has format 99, this version reads 1"):
         PackedArchive(copy)
+
+
+@pytest.mark.parametrize("path", ["zarr.json", "s2/zarr.json"])
+@pytest.mark.parametrize(
+    ("word", "other"),
+    [('"attributes"', '"Attributes"'), ('"zarr_format": 3', '"zarr_format": [3]'), ("{", "[")],
+)
+def test_damaged_metadata_are_one_error_that_names_the_store(
+    store: Path, tmp_path: Path, path: str, word: str, other: str
+) -> None:
+    copy = Path(shutil.copytree(store, tmp_path / "copy"))
+    text = (copy / path).read_text()
+    assert word in text
+    (copy / path).write_text(text.replace(word, other, 1))
+    with pytest.raises(ArchiveError, match="copy"):
+        PackedArchive(copy).read(0, "s2")

@@ -49,6 +49,7 @@ ROUNDS = (
     "curation.keep=0.4",
     "curation.curator.levels=[6,2]",
     "curation.batch_size=4",
+    "curation.size=32",
     "train.steps=9",
 )
 ROUND_STEPS = [3, 5, 7]
@@ -99,7 +100,7 @@ def test_steps_after_a_round_show_its_pool_once_a_pass_and_nothing_else(
         assert set(drawn) <= set(pool)
 
 
-def test_a_pool_is_chosen_by_clean_features_of_the_slow_encoder_with_the_statistics_of_the_pool_before(
+def test_a_pool_is_chosen_by_the_slow_encoders_clean_features(
     archive: Archive, plain_config: MakeConfig, plain_job: MakeJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given: list[NDArray[Any]] = []
@@ -115,8 +116,7 @@ def test_a_pool_is_chosen_by_clean_features_of_the_slow_encoder_with_the_statist
         settings = EmbedSettings(size=32, batch_size=4)
         inputs = [EncoderInput.parse("s2:B02"), EncoderInput.parse("s1:VV")]
         shown = (archive, inputs, job.normaliser, settings)
-        trained_on = np.array((_pools(tmp_path, archive) or [job.pool])[-1])
-        encoders = calibrated_encoders(job.method.target_encoder, *shown, trained_on, job.spec.seed)
+        encoders = calibrated_encoders(job.method.target_encoder, *shown, job.pool, job.spec.seed)
         found = embed_batches(encoders, *shown)
         expected.append(join(np.concatenate([vectors for _, vectors in found])))
         return choose(curator, vectors, keep, seed, device, numbers)
@@ -128,6 +128,30 @@ def test_a_pool_is_chosen_by_clean_features_of_the_slow_encoder_with_the_statist
         np.testing.assert_array_equal(ours, theirs)
     assert np.abs(given[0] - given[2]).max() > 1e-3, "each round looks at the archive anew"
     assert job.method.target_encoder is not job.method.encoder
+
+
+def test_batch_normalisation_is_measured_on_what_is_trained_on(
+    archive: Archive, plain_config: MakeConfig, plain_job: MakeJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured: list[list[int]] = []
+
+    def note(encoder: Any, *shown: Any) -> Any:
+        measured.append(shown[-2].tolist())
+        return calibrated_encoders(encoder, *shown)
+
+    monkeypatch.setattr(round_features, "calibrated_encoders", note)
+    _train(plain_job_with_rounds(plain_job, plain_config(*ROUNDS), archive, tmp_path))
+    assert measured == [list(range(SAMPLES)), *_pools(tmp_path, archive)[:2]]
+
+
+@pytest.mark.parametrize(("view", "size"), [(16, 32), (32, 64), (48, 48)])
+def test_a_round_looks_at_samples_at_twice_the_size_of_a_view_where_they_have_it(
+    archive: Archive, plain_config: MakeConfig, tmp_path: Path, view: int, size: int
+) -> None:
+    config = plain_config(*ROUNDS, f"views.branches.*.size={view}", "curation.size=null")
+    curation = make_job(config, archive, tmp_path).curation
+    assert curation is not None
+    assert curation.spec.size == size
 
 
 def test_every_round_is_drawn_from_the_whole_archive_and_recorded(

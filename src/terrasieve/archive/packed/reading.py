@@ -41,6 +41,9 @@ from terrasieve.sensors import Sensor
 
 Reader = Callable[[int, Window | None], NDArray[Any]]
 
+_DAMAGED = (OSError, ValueError, TypeError, LookupError, AttributeError)
+"""What zarr may raise where the metadata of a group or an array are not what it expects."""
+
 
 class PackedSpec(ArchiveSpec):
     """A packed store.
@@ -287,7 +290,7 @@ def _open_group(root: str | Path) -> tuple[zarr.Group, Mapping[str, Any]]:
         attributes = _checked(store, GROUP, root).get("attributes")
         # The arrays' own metadata, which is checked when they are opened, not the copy of it in that of the group.
         group = zarr.open_group(store, mode="r", zarr_format=3, use_consolidated=False)
-    except (OSError, ValueError) as error:
+    except _DAMAGED as error:
         raise ArchiveError(f"{root} is not a packed store: {error}. Make one with terrasieve pack.") from error
     return group, attributes if isinstance(attributes, Mapping) else {}
 
@@ -313,7 +316,7 @@ def _array(group: zarr.Group, key: str, root: str | Path) -> zarr.Array[ArrayV3M
     try:
         _checked(group.store, f"{key}/{GROUP}", root)
         array = group.get(key)
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    except _DAMAGED as error:
         raise ArchiveError(f"{root}/{key}/{GROUP} is damaged: {error}. Fetch or pack the store again.") from error
     if not isinstance(array, zarr.Array):
         raise ArchiveError(f"{root} declares a sensor {key!r} but has no array of that name; pack the archive again.")
