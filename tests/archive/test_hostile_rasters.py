@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import rasterio
 from PIL import Image
@@ -16,6 +18,8 @@ from terrasieve.archive.protocol import Window
 from terrasieve.archive.readers.gdal import open_raster
 from terrasieve.archive.readers.geotiff import read_header, read_resampled, read_window
 from terrasieve.archive.readers.images import PictureReader, SuffixReader, decode
+from terrasieve.archive.readers.parquet import BlobReader
+from terrasieve.archive.readers.patch_reader import item_address
 from terrasieve.errors import SampleError
 from terrasieve.sensors import SENSORS, Band, Sensor
 
@@ -169,12 +173,25 @@ def test_a_large_picture_is_not_decoded(root: Path) -> None:
         decode(root / "x.png", 1)
 
 
+def _damaged(path: Path) -> bytes:
+    """A raster file without the texts of its coordinate system, which GDAL speaks of when its colours are asked for."""
+    raw = bytearray(path.read_bytes())
+    entry = raw.rindex(struct.pack("<HH", 34737, 2))  # in the last directory
+    raw[entry : entry + 24] = bytes(24)  # with the size of a pixel, which lies behind
+    return bytes(raw)
+
+
 def test_what_gdal_says_of_damaged_attributes_is_a_flaw_of_the_sample(tmp_path: Path, write_tif: Any) -> None:
     path = tmp_path / "x.tiff"
     write_tif(path, np.ones((1, 16, 16), np.uint8))
-    raw = bytearray(path.read_bytes())
-    entry = raw.rindex(struct.pack("<HH", 34737, 2))  # the texts of the coordinate system, in the last directory
-    raw[entry : entry + 24] = bytes(24)  # with the size of a pixel, which lies behind
-    path.write_bytes(raw)
+    path.write_bytes(_damaged(path))
     with pytest.raises(SampleError, match=r"x\.tiff"):
         read_header(path)
+
+
+def test_so_it_is_in_a_table_of_rasters(tmp_path: Path, write_tif: Any) -> None:
+    path = tmp_path / "x.tiff"
+    write_tif(path, np.ones((1, 16, 16), np.uint8))
+    pq.write_table(pa.table({"g": [_damaged(path)]}), tmp_path / "x.parquet")
+    with pytest.raises(SampleError, match=r"x\.parquet"):
+        BlobReader(tmp_path, _GREY, {"g": "g"}, (16, 16)).header(item_address("x.parquet", 0, 0))

@@ -13,12 +13,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
-from rasterio.errors import RasterioError
 from rasterio.windows import Window as RasterWindow
 
 from terrasieve.archive.byte_limits import MOST_TABLE_BYTES, check_array_bytes
 from terrasieve.archive.protocol import Window
 from terrasieve.archive.quality.limits import FlawError, Problem
+from terrasieve.archive.readers import gdal
 from terrasieve.archive.readers.gdal import open_blob
 from terrasieve.archive.readers.geotiff import Header, cut, header_of, read_raster
 from terrasieve.archive.readers.handles import Handles, reading
@@ -31,7 +31,7 @@ _OPEN_FILES = 8
 """Files that stay open: samples that are read in random order come back to the same few."""
 _BATCH = 1024
 """Rows of a table that are decoded before their size is looked at."""
-FAILURES = (OSError, ValueError, KeyError, IndexError, TypeError, MemoryError, pa.ArrowException, RasterioError)
+FAILURES = (*gdal.FAILURES, KeyError, TypeError, pa.ArrowException)
 """What reading a damaged Parquet file, or a GeoTIFF in it, may raise."""
 
 
