@@ -49,8 +49,8 @@ OCEAN = {f"oceansar-1-{backbone}" for backbone in ("resnet50", "vits16", "vits8"
 
 def test_the_shipped_recipes_are_the_papers_and_small_ones() -> None:
     rs_byol = {f"rs-byol-{name}-small" for name in ("1", "1-ms-only", "1-mixed", "3")}
-    lejepa = {"rs-lejepa-1", "rs-lejepa-3", "rs-lejepa-1-small", "lejepa-small", "oceansar-lejepa-small"}
-    dino = {"dino-small", "oceansar-small", "oceansar-2-vits16", "oceansar-2-small"}
+    lejepa = {"rs-lejepa-1", "rs-lejepa-3", "rs-lejepa-1-small", "lejepa-small", "lejepa-medium"}
+    dino = {"dino-small", "oceansar-small", "oceansar-lejepa-small", "oceansar-2-vits16", "oceansar-2-small"}
     assert set(recipe_names()) >= PAPER | OCEAN | rs_byol | lejepa | dino
 
 
