@@ -46,6 +46,11 @@ def test_points_on_one_line_give_no_place(tmp_path: Path) -> None:
     assert read_header(path).crs is None
 
 
+def test_a_system_of_a_site_gives_no_place() -> None:
+    site = 'ENGCRS["site",EDATUM["d"],CS[Cartesian,2],AXIS["x",east],AXIS["y",north],LENGTHUNIT["metre",1]]'
+    assert outlines(np.zeros((1, 4, 2)), site) == [None]
+
+
 def test_how_many_samples_have_no_place_is_counted(tmp_path: Path, write_tif: Any) -> None:
     _radar(tmp_path / "a" / "s1" / "x.tif", _SQUARE)
     write_tif(tmp_path / "a" / "s1" / "y.tif", np.full((2, 64, 64), -12.5, np.float32), crs=None)

@@ -17,8 +17,9 @@ import pyarrow.parquet as pq
 import rasterio.warp
 import shapely
 from numpy.typing import ArrayLike, NDArray
-from rasterio.errors import CRSError, RasterioError
+from rasterio.errors import CRSError
 
+from terrasieve.archive.readers.gdal import REFUSALS
 from terrasieve.writing import write_whole
 
 _LONGITUDE_LATITUDE = "EPSG:4326"
@@ -58,7 +59,7 @@ def outlines(points: NDArray[np.float64], crs: str | None) -> list[bytes | None]
         return [None] * len(points)
     try:
         flat = rasterio.warp.transform(crs, _LONGITUDE_LATITUDE, points[..., 0].ravel(), points[..., 1].ravel())
-    except (CRSError, RasterioError):
+    except (CRSError, *REFUSALS):
         return [None] * len(points)
     # A polygon that spans half the globe crosses the antimeridian: drawn as it stands, it would cover all the rest.
     rings = np.stack([np.asarray(axis) for axis in flat[:2]], axis=-1).reshape(points.shape)

@@ -28,12 +28,15 @@ from terrasieve.archive.byte_limits import check_bytes
 from terrasieve.archive.quality.limits import FlawError, Problem
 from terrasieve.archive.readers.meaning import Stated
 
-FAILURES = (RasterioError, CPLE_BaseError, OSError, ValueError, IndexError, MemoryError)
-"""What opening and reading a damaged raster file may raise.
+REFUSALS = (RasterioError, CPLE_BaseError)
+"""How GDAL says that it cannot do something.
 
-Most of what GDAL says becomes a ``RasterioError``, but what a header's attributes ask it (colours, tags, transform)
-comes as it is, and rasterio has no public name for that.
+Mostly it becomes a ``RasterioError``, but what a header's attributes ask it (colours, tags, transform), and what it
+finds wrong with a coordinate system, comes as it is, and rasterio has no public name for that.
 """
+
+FAILURES = (*REFUSALS, OSError, ValueError, IndexError, MemoryError)
+"""What opening and reading a damaged raster file may raise."""
 
 Address = Path | str
 """A local file; or, as text, a name of GDAL's virtual file systems such as ``/vsicurl/https://...``."""
