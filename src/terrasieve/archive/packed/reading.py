@@ -25,13 +25,7 @@ from zarr.storage import FsspecStore, LocalStore
 from terrasieve.archive.byte_limits import check_array_bytes
 from terrasieve.archive.layout import ArchiveSpec
 from terrasieve.archive.packed.integrity import digest_bytes, refuse_link
-from terrasieve.archive.packed.store import (
-    CATALOGUE,
-    GROUP,
-    Manifest,
-    parse_manifest,
-    zarrs_config,
-)
+from terrasieve.archive.packed.store import CATALOGUE, GROUP, Manifest, parse_manifest, zarrs_config
 from terrasieve.archive.protocol import BaseArchive, Window
 from terrasieve.archive.quality.suspicion import Suspicion
 from terrasieve.archive.readers.parquet import read_table

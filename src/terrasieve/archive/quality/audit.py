@@ -151,12 +151,10 @@ class Auditor:
 
     def inspect(self, index: int, pixels: Mapping[str, NDArray[Any]]) -> Finding:
         """What the pixels of a good sample show."""
-        return inspect_sample(pixels, self.sensors, self._own_files(index) if self._compare else None)
-
-    def _own_files(self, index: int) -> dict[str, str]:
-        """The file of a sample by sensor, where it is read: the table of a catalogue may name any other."""
-        read = set(map(str, self.archive.files(np.array([index]))))
-        return {key: asset for key in self.sensors if (asset := self.asset(index, key)) in read}
+        # The table of a catalogue may name any file; those alone are compared that the sample is read from.
+        read = set(map(str, self.archive.files(np.array([index])))) if self._compare else set()
+        assets = {key: asset for key in self.sensors if (asset := self.asset(index, key)) in read}
+        return inspect_sample(pixels, self.sensors, assets)
 
 
 def _too_large(pixels: NDArray[Any], error: MemoryError) -> FlawError:
