@@ -150,7 +150,7 @@ packing.publish = lambda out, manifest: os.kill(os.getpid(), signal.SIGKILL)
 archive = SimulatedArchive(SimulatedSpec.model_validate({SPEC.model_dump()}))
 packing.pack(archive, packing.Path({str(tmp_path / "out")!r}), compress={compress})
 """
-    killed = subprocess.run([sys.executable, "-c", script], capture_output=True, timeout=60)
+    killed = subprocess.run([sys.executable, "-c", script], capture_output=True, timeout=600)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     _damage_unrecorded_chunk(tmp_path / "out")
     with pytest.raises(ArchiveError, match=r"packing was not finished; run the same command again|not a packed store"):
