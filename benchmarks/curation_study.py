@@ -18,7 +18,7 @@ compared and what counts as a win was written down first: ``docs/curation-study.
 
 Usage: ``python benchmarks/curation_study.py [--learner lejepa] [--data DIR] [--jobs 2]``. Each arm and seed is a run in
 a process of its own; run it again to go on after an interruption. ``--quick`` shows in six minutes that all parts run.
-``--try-curator 'balanced diversity=0'`` says what the pool of a curator holds, by a finished uncurated run.
+``--try-curator 'balanced diversity=0'`` says what the pool of a curator holds, by finished uncurated and dynamic runs.
 ``--overhead`` adds what curation costs with the default plan, ``--radar`` the 25 radar scenes with unlabelled
 diagnostics. Figure and record go beside the runs, and into ``docs/`` with ``--docs``. The last line is JSON.
 """

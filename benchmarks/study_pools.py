@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 from collections.abc import Sequence
@@ -16,10 +17,11 @@ from study_settings import Study, class_groups, labels_of
 from terrasieve.archive.packed.reading import PackedArchive
 from terrasieve.archive.protocol import Archive
 from terrasieve.config import load_curator
+from terrasieve.console import console
 from terrasieve.curation.diagnostics import diagnose
 from terrasieve.curation.sampling import water_fill
 from terrasieve.embeddings.inputs import EncoderInput, join
-from terrasieve.embeddings.stream import EmbedSettings, embed_vectors
+from terrasieve.embeddings.stream import EmbedSettings, calibrated_encoders, embed_batches
 from terrasieve.models.export import load_encoder
 from terrasieve.views.render import Normaliser
 from terrasieve.writing import write_text
@@ -54,7 +56,7 @@ def balance_labels(labels: NDArray[np.str_], keep: int, generator: np.random.Gen
 def choose_once(study: Study, packed: PackedArchive, keep: int, seed: int) -> NDArray[np.int64]:
     """Static curation: what the curator chooses from the vectors of the uncurated run's encoder."""
     choice = study.settings.choices["static"]
-    vectors = first_vectors(study, packed, seed, choice.size)
+    vectors = vectors_of(study, packed, study.folder("uncurated", seed), np.arange(len(packed)), choice.size)
     curator, *settings = choice.curator.split()
     selection = load_curator(curator, settings).select(vectors, keep, seed)
     found = diagnose(vectors, selection, labels=labels_of(packed), seed=seed).as_dict()
@@ -62,44 +64,59 @@ def choose_once(study: Study, packed: PackedArchive, keep: int, seed: int) -> ND
     return selection.indices
 
 
-def first_vectors(study: Study, packed: PackedArchive, seed: int, size: int) -> NDArray[np.float32]:
-    """The archive through the eyes of the uncurated run's encoder, as dynamic curation would look at it.
+def vectors_of(
+    study: Study, packed: PackedArchive, folder: Path, measured: NDArray[np.int64], size: int
+) -> NDArray[np.float32]:
+    """The archive through the eyes of a finished run's encoder, as dynamic curation would look at it.
 
     Args:
-        study: The study, whose uncurated run with this seed is finished.
+        study: The study, which says what the encoder is shown.
         packed: The skewed archive.
-        seed: Of the run.
+        folder: The run.
+        measured: Samples that batch normalisation is measured on.
         size: Height and width in pixels that samples are shown in.
     """
-    encoder, card = load_encoder(study.folder("uncurated", seed))
-    normaliser = Normaliser(packed.sensors, card.statistics)
+    encoder, card = load_encoder(folder)
     inputs = tuple(EncoderInput.parse(name).resolve(packed.sensors) for name in study.settings.inputs)
     settings = EmbedSettings(size=size, precision=study.settings.precision)
-    return join(embed_vectors(encoder, packed, inputs, normaliser, settings, np.arange(len(packed)), "first model"))
+    shown = (packed, inputs, Normaliser(packed.sensors, card.statistics), settings)
+    encoders = calibrated_encoders(encoder, *shown, measured, 0)
+    batches = embed_batches(encoders, *shown, np.arange(len(packed)))
+    return np.concatenate([join(found) for _, found in batches])
 
 
-def try_curators(study: Study, curators: Sequence[str], seed: int) -> dict[str, dict[str, Any]]:
-    """What the pools of several curators hold, chosen by the vectors of one finished uncurated run.
+def try_curators(study: Study, curators: Sequence[str], seed: int) -> list[dict[str, Any]]:
+    """What the pools of several curators hold, chosen by the encoders of finished runs.
 
     Args:
-        study: The study, whose uncurated run with this seed is finished.
+        study: The study.
         curators: Each a curator's name with its settings behind it, such as ``balanced diversity=0``.
-        seed: Of the run and of the choice.
+        seed: Of the runs and of the choice.
 
     Returns:
-        By curator as it was written, and the size at which the archive was seen, 32 or 64 pixels, what
-        :func:`describe_pool` says, and the seconds of the choice.
+        For each arm of ``uncurated`` and ``dynamic`` that is finished, each size at which the archive is seen (32 or 64
+        pixels), each set of samples that batch normalisation is measured on (the archive, or the run's last pool), and
+        each curator: what :func:`describe_pool` says, and the seconds of the choice.
     """
     packed = PackedArchive(study.store)
-    keep = round(study.settings.keep * len(packed))
-    found = {}
-    for size in (32, 64):
-        vectors = first_vectors(study, packed, seed, size)
-        for written in curators:
-            name, *settings = written.split()
-            selection = load_curator(name, settings).select(vectors, keep, seed)
-            seconds = round(sum(selection.provenance["seconds"].values()), 1)
-            found[f"{written}, {size} px"] = {**describe_pool(packed, selection.indices), "seconds": seconds}
+    whole, keep = np.arange(len(packed)), round(study.settings.keep * len(packed))
+    found = []
+    for arm in ("uncurated", "dynamic"):
+        folder = study.folder(arm, seed)
+        if study.result(arm, seed) is None:
+            continue
+        pool = final_pool(folder, None, len(packed))
+        # An uncurated run trains on the archive: that is its pool.
+        norms = {"archive": whole, **({"pool": pool} if len(pool) < len(whole) else {})}
+        for size, (measured, samples) in itertools.product((32, 64), norms.items()):
+            vectors = vectors_of(study, packed, folder, samples, size)
+            for written in curators:
+                name, *settings = written.split()
+                selection = load_curator(name, settings).select(vectors, keep, seed)
+                shown = {"arm": arm, "size": size, "batch_norms": measured, "curator": written}
+                seconds = round(sum(selection.provenance["seconds"].values()), 1)
+                found.append({**shown, **describe_pool(packed, selection.indices), "seconds": seconds})
+                console.print(*found[-1].values(), highlight=False)
     return found
 
 

@@ -16,8 +16,6 @@ from terrasieve.runs import RunFolder
 from terrasieve.schema import Spec, read_json
 from terrasieve.writing import write_text
 
-"""Name of the file in a run folder."""
-
 Picture = Annotated[str, StringConstraints(pattern=r"^data:image/(png|jpeg|webp);base64,[A-Za-z0-9+/=]+$")]
 """An image as a ``data:`` URI."""
 

@@ -170,7 +170,7 @@ def open_raster(address: Address) -> Raster:
     try:
         _check_claim(dataset, place, None if remote else Path(address).stat().st_size)
         return Raster.of(dataset)
-    except FlawError:
+    except Exception:
         dataset.close()
         raise
 
