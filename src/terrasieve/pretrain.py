@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -133,7 +133,7 @@ def make_job(
     timeline = make_timeline(len(pool), config.train, config.curation)
     config = config.model_copy(update={"method": config.method.paced(timeline.steps, timeline.first_use)})
     memory = config.method.memory(timeline.steps)
-    curation = _curation(config, archive, pool)
+    curation = _curation(config, archive, len(pool))
     card = _card(config, archive, planner, statistics)
     start = None if config.model.init is None else start_from(encoder, config.model.init, card)
 
@@ -244,11 +244,11 @@ def _training_crops(
         yield torch.cat([render(raws[i], normaliser, device) for i in own])
 
 
-def _curation(config: RunConfig, archive: Archive, pool: NDArray[np.int64]) -> Curation | None:
+def _curation(config: RunConfig, archive: Archive, samples: int) -> Curation | None:
     spec = config.curation
     if spec is None:
         return None
-    if not make_timeline(len(pool), config.train, spec).rounds:
+    if not make_timeline(samples, config.train, spec).rounds:
         raise ConfigError(
             f"curation.warmup is {spec.warmup:g} passes, but the run ends before the first round. Lower it, or raise "
             "train.epochs."
@@ -270,19 +270,8 @@ def _curation(config: RunConfig, archive: Archive, pool: NDArray[np.int64]) -> C
             "first view show one sensor of the sample itself."
         )
     resolved = resolve_inputs(inputs[:1] if banked else inputs, archive.sensors, config.model.channels)
-    size = spec.size or _size_of_a_pass(config.views.branches[0].size, archive, int(pool[0]), resolved)
-    return Curation(spec.model_copy(update={"size": size}), resolved)
-
-
-def _size_of_a_pass(view: int, archive: Archive, sample: int, inputs: Sequence[EncoderInput]) -> int:
-    """Twice the size of a view in pixels, where a sample has as many.
-
-    Views are crops, in which things look larger than in the whole sample, and smaller at the view's size than the
-    encoder has ever seen them. Larger ones sort an archive better (``docs/curation-study.md``); not more than twice,
-    which costs four times as much already.
-    """
-    shown = min(min(archive.shape(sample, one.sensor)) for one in inputs)
-    return 2 * view if shown >= 2 * view else view
+    size = config.views.branches[0].size
+    return Curation(spec if spec.size else spec.model_copy(update={"size": size}), resolved)
 
 
 def _card(

@@ -49,7 +49,6 @@ ROUNDS = (
     "curation.keep=0.4",
     "curation.curator.levels=[6,2]",
     "curation.batch_size=4",
-    "curation.size=32",
     "train.steps=9",
 )
 ROUND_STEPS = [3, 5, 7]
@@ -142,16 +141,6 @@ def test_batch_normalisation_is_measured_on_what_is_trained_on(
     monkeypatch.setattr(round_features, "calibrated_encoders", note)
     _train(plain_job_with_rounds(plain_job, plain_config(*ROUNDS), archive, tmp_path))
     assert measured == [list(range(SAMPLES)), *_pools(tmp_path, archive)[:2]]
-
-
-@pytest.mark.parametrize(("view", "size"), [(16, 32), (32, 64), (48, 48)])
-def test_a_round_looks_at_samples_at_twice_the_size_of_a_view_where_they_have_it(
-    archive: Archive, plain_config: MakeConfig, tmp_path: Path, view: int, size: int
-) -> None:
-    config = plain_config(*ROUNDS, f"views.branches.*.size={view}", "curation.size=null")
-    curation = make_job(config, archive, tmp_path).curation
-    assert curation is not None
-    assert curation.spec.size == size
 
 
 def test_every_round_is_drawn_from_the_whole_archive_and_recorded(

@@ -272,8 +272,8 @@ class CurationSpec(CurationPlan):
         features: The source of the features that it is chosen by.
         inputs: What the encoder is shown in a pass over the archive, such as ``s2:B03``; the vectors of several are
             joined. Null takes, for each sensor that the views show, the first bands that fill the encoder.
-        size: Height and width in pixels that samples are resized to in that pass; null takes twice the
-            size of the first view, or that size where samples have fewer pixels.
+        size: Height and width in pixels that samples are resized to in that pass; null takes the size of the first
+            view, at which the encoder is trained.
         batch_size: How many samples pass through the encoder at once, 1 or more.
     """
 
