@@ -107,7 +107,7 @@ def main() -> None:
     on = describe(arguments.seeds[0])
     print(on)
     if arguments.docs:
-        write_text(RECORD, json.dumps({"machine": on, "cells": results}, indent=1) + "\n")
+        write_text(RECORD, json.dumps({"cells": merged(results, RECORD)}, indent=1) + "\n")
     print(json.dumps(summarise(results)))
 
 
@@ -126,7 +126,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--labels", type=int, help="labelled images that probes learn from; all by default")
     parser.add_argument("--set", action="append", default=[], dest="settings", help="as in terrasieve pretrain")
     parser.add_argument("--quick", action="store_true", help="a first look, in six minutes on two cores")
-    parser.add_argument("--docs", action="store_true", help="write the record into docs/")
+    parser.add_argument("--docs", action="store_true", help="add these cells to the record in docs/")
     arguments = parser.parse_args()
     if arguments.quick:
         arguments.questions, arguments.methods, arguments.seeds = ["cross"], ["rs-lejepa-1-small"], [0]
@@ -269,6 +269,18 @@ def _score(row: ProbeRow, cell: Cell) -> dict[str, Any]:
 
 
 # ------------------------------------------------------------------------ report
+
+
+def merged(results: Sequence[Mapping[str, Any]], record: Path) -> list[Mapping[str, Any]]:
+    """The cells of a record and these, which take the place of those of the same run; in order of their names.
+
+    A cell says on what machine and with what settings it was made, so that a record may grow over several days.
+    """
+    kept: dict[str, Mapping[str, Any]] = {}
+    earlier = json.loads(record.read_text(encoding="utf-8"))["cells"] if record.is_file() else []
+    for cell in [*earlier, *results]:
+        kept[json.dumps([cell[name] for name in Cell.model_fields])] = cell
+    return [kept[key] for key in sorted(kept)]
 
 
 def accuracies(results: Sequence[Mapping[str, Any]], model: str, probe_name: str, share: float = 1.0) -> list[float]:
