@@ -40,7 +40,7 @@ from terrasieve.config import load_config
 from terrasieve.console import console
 from terrasieve.embeddings import EncoderInput
 from terrasieve.models.export import load_encoder
-from terrasieve.pretrain import pretrain
+from terrasieve.pretraining import pretrain
 from terrasieve.probes.results import IMAGE_STATISTICS, RANDOM_INIT, ProbeRow
 from terrasieve.probing import ProbePlan, probe
 from terrasieve.schema import Spec

@@ -37,7 +37,7 @@ from terrasieve.archive.packed.reading import PackedArchive
 from terrasieve.config import RunConfig, load_config
 from terrasieve.console import console
 from terrasieve.models.backbone import Encoder
-from terrasieve.pretrain import make_job
+from terrasieve.pretraining import make_job
 from terrasieve.training.loop import make_fabric, train
 from terrasieve.training.pool import Batches, PoolSampler, ViewReader
 from terrasieve.training.spec import build_optimiser

@@ -37,11 +37,11 @@ from terrasieve.config import load_config
 from terrasieve.console import console
 from terrasieve.embeddings import EncoderInput
 from terrasieve.models.export import load_encoder
-from terrasieve.pretrain import online_probe, pretrain
+from terrasieve.pretraining import online_probe, pretrain
 from terrasieve.probes.results import RANDOM_INIT, ProbeRow
 from terrasieve.probes.row_tables import score_tables, write_csv, write_json
 from terrasieve.probing import ProbePlan, probe
-from terrasieve.report.page import write_report
+from terrasieve.reporting.page import write_report
 from terrasieve.training.loop import make_fabric
 
 VARIANTS = {"optical-radar": "rs-byol-1-small", "optical-only": "rs-byol-1-ms-only-small"}

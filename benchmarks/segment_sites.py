@@ -43,7 +43,7 @@ from terrasieve.config import load_config
 from terrasieve.console import console
 from terrasieve.embeddings import EncoderInput
 from terrasieve.models.export import load_encoder
-from terrasieve.pretrain import pretrain
+from terrasieve.pretraining import pretrain
 from terrasieve.probes.models import Candidate
 from terrasieve.probes.results import ProbeRow
 from terrasieve.probes.row_tables import score_tables, write_json

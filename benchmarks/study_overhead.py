@@ -16,7 +16,7 @@ from study_settings import Study
 from terrasieve.archive.packed.reading import PackedArchive
 from terrasieve.config import load_config
 from terrasieve.curation.pacing import CurationPlan
-from terrasieve.pretrain import pretrain
+from terrasieve.pretraining import pretrain
 from terrasieve.training.loop import make_fabric
 
 SOURCES = ("clean", "bank")

@@ -29,7 +29,7 @@ from terrasieve.curation.diagnostics import diagnose
 from terrasieve.embeddings.inputs import EncoderInput
 from terrasieve.embeddings.stream import EmbedSettings, embed_vectors
 from terrasieve.models.export import load_encoder
-from terrasieve.pretrain import pretrain
+from terrasieve.pretraining import pretrain
 from terrasieve.training.loop import make_fabric
 from terrasieve.views.render import Normaliser
 

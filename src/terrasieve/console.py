@@ -32,6 +32,16 @@ def progress_bar() -> Progress:
     )
 
 
+@contextmanager
+def progress_shown(wanted: bool) -> Iterator[None]:
+    """Let the block show its progress and messages, or keep them to itself."""
+    before, console.quiet = console.quiet, console.quiet or not wanted
+    try:
+        yield
+    finally:
+        console.quiet = before
+
+
 def track(items: Iterable[T], description: str, total: int | None = None) -> Iterator[T]:
     """Yield the items, showing how far along they are.
 

@@ -4,25 +4,38 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
+from typing import Any
 
 NOW: Mapping[str, str] = {
     "terrasieve.archive.hdf5_reader": "terrasieve.archive.readers.hdf5",
     "terrasieve.archive.packing": "terrasieve.archive.packed.packing",
     "terrasieve.archive.suspicions": "terrasieve.archive.quality",
     "terrasieve.archive.suspicions.offset": "terrasieve.archive.quality.offset",
+    "terrasieve.curate": "terrasieve.curating",
+    "terrasieve.pretrain": "terrasieve.pretraining",
     "terrasieve.probes.logistic": "terrasieve.probes.linear.logistic",
     "terrasieve.probes.protocol": "terrasieve.probes.probe",
+    "terrasieve.report": "terrasieve.reporting",
+    "terrasieve.report.card": "terrasieve.reporting.card",
+    "terrasieve.report.page": "terrasieve.reporting.page",
 }
 """Name of a module now, by the name that it had."""
 
 
 class FormerNames(MetaPathFinder, Loader):
-    """Finds a module by the name that it had, where nothing has that name today."""
+    """Finds a module by the name that it had, where nothing has that name today.
+
+    Args:
+        offered: Gives what the library itself offers under a name.
+    """
+
+    def __init__(self, offered: Callable[[str], Any]) -> None:
+        self.offered = offered
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
@@ -35,16 +48,24 @@ class FormerNames(MetaPathFinder, Loader):
     def create_module(self, spec: ModuleSpec) -> ModuleType:
         """The module of today itself, not a copy: its classes stay the same ones."""
         warnings.warn(f"{spec.name} is called {NOW[spec.name]} now; import that.", DeprecationWarning, stacklevel=2)
-        return _Alias(spec.name, import_module(NOW[spec.name]))
+        return _Alias(spec.name, import_module(NOW[spec.name]), self.offered)
 
     def exec_module(self, module: ModuleType) -> None:
         """There is nothing left to run."""
 
 
 class _Alias(ModuleType):
-    def __init__(self, name: str, module: ModuleType) -> None:
+    def __init__(self, name: str, module: ModuleType, offered: Callable[[str], Any]) -> None:
         super().__init__(name, module.__doc__)
         self._module = module
+        self._offered = offered
+
+    def __call__(self, *arguments: Any, **settings: Any) -> Any:
+        """What the library offers under the name that the module had, such as ``terrasieve.pretrain(...)``.
+
+        Whoever imports a module by its former name has it under that name from then on.
+        """
+        return self._offered(self.__name__.rpartition(".")[2])(*arguments, **settings)
 
     def __getattr__(self, name: str) -> object:
         if name.startswith("__"):
@@ -53,6 +74,10 @@ class _Alias(ModuleType):
         return getattr(self._module, name)
 
 
-def install() -> None:
-    """Let former names be found after all others."""
-    sys.meta_path.append(FormerNames())
+def install(offered: Callable[[str], Any]) -> None:
+    """Let former names be found after all others.
+
+    Args:
+        offered: Gives what the library itself offers under a name.
+    """
+    sys.meta_path.append(FormerNames(offered))

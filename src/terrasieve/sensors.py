@@ -113,6 +113,11 @@ class Sensor(Spec):
         """Band names in pixel order."""
         return tuple(band.name for band in self.bands)
 
+    @property
+    def key(self) -> str:
+        """What it is called in an archive where nobody says: the first part of its name, ``s2`` of ``s2-l2a``."""
+        return self.name.partition("-")[0]
+
     def indices(self, names: Sequence[str]) -> tuple[int, ...]:
         """Positions of bands along the first pixel axis, from 0.
 

@@ -149,6 +149,7 @@ class Stream(Enum):
     PRINCIPAL_AXES = Seeded(Owner.MEASUREMENT, "where the search for the axes of most variance begins", "torch")
     EXPLAINED_SAMPLES = Seeded(Owner.MEASUREMENT, "the samples of each class that are explained")
     SHUFFLED_BANDS = Seeded(Owner.MEASUREMENT, "the orders in which a band is shuffled")
+    DRAWN_SAMPLES = Seeded(Owner.MEASUREMENT, "the samples of a table of vectors that a drawing shows")
     SHOWN_PLACES = Seeded(Owner.MEASUREMENT, "the samples that a map shows")
     DEMO_SAMPLES = Seeded(Owner.MEASUREMENT, "the labelled samples of the demo")
 

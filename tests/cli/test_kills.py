@@ -118,7 +118,7 @@ def test_curation_leaves_no_copy_of_the_vectors(run: Run, rng: np.random.Generat
     pq.write_table(pa.table({"embedding": pa.array(vectors, pa.list_(pa.float32(), 8))}), tmp_path / "v.parquet")
     command = ["curate", tmp_path / "v.parquet", "--keep", "0.2", "--curator", "random", "-o"]
     killed, whole = tmp_path / "killed", tmp_path / "whole"
-    kill("terrasieve.curate:diagnose:before", *command, killed / "s.parquet")
+    kill("terrasieve.curating:diagnose:before", *command, killed / "s.parquet")
     assert (killed / ".s.parquet.scratch/vectors.npy").stat().st_size > 60 * 8 * 4, "there was to be a copy"
     for folder in (killed, whole):
         code, _, said = run(*command, folder / "s.parquet")

@@ -19,7 +19,7 @@ from terrasieve.errors import ConfigError
 from terrasieve.methods.dino import Dino, DinoSpec
 from terrasieve.methods.dinov2 import DinoV2Spec
 from terrasieve.models.backbone import build_encoder, check_sizes
-from terrasieve.pretrain import make_job, pretrain
+from terrasieve.pretraining import make_job, pretrain
 from terrasieve.training.loop import make_fabric
 from terrasieve.training.spec import AdamW, Sgd
 

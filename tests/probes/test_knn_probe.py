@@ -12,10 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.neighbors import KNeighborsClassifier
 
+from terrasieve.embeddings import neighbours as similarity
+from terrasieve.embeddings.neighbours import nearest_neighbours
 from terrasieve.errors import ConfigError
 from terrasieve.probes import knn
-from terrasieve.probes import knn as similarity
-from terrasieve.probes.knn import KnnProbe, nearest_neighbours
+from terrasieve.probes.knn import KnnProbe
 
 
 def blobs(seed: int, n: int, spread: float = 1.5) -> tuple[np.ndarray, np.ndarray]:

@@ -14,7 +14,7 @@ from terrasieve.errors import ArchiveError, ConfigError
 from terrasieve.models.backbone import BackboneSpec, build_encoder
 from terrasieve.models.export import save_encoder
 from terrasieve.probes.row_tables import write_json
-from terrasieve.report.card import write_card
+from terrasieve.reporting.card import write_card
 from terrasieve.runs import Provenance
 
 

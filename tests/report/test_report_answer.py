@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from terrasieve.probes.row_tables import write_json
-from terrasieve.report.answer import answer
-from terrasieve.report.grouping import groups_of, read_predictions
-from terrasieve.report.run import read_runs
+from terrasieve.reporting.answer import answer
+from terrasieve.reporting.grouping import groups_of, read_predictions
+from terrasieve.reporting.run import read_runs
 
 NBSP = "\u00a0"
 

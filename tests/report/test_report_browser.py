@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from terrasieve.report.page import write_report
+from terrasieve.reporting.page import write_report
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="the browser test needs playwright")
 CHROMIUM = shutil.which("chromium")

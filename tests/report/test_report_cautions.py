@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from terrasieve.probes.row_tables import write_json
-from terrasieve.report.answer import LEVELS, cautions
-from terrasieve.report.run import read_runs
+from terrasieve.reporting.answer import LEVELS, cautions
+from terrasieve.reporting.run import read_runs
 
 
 def found(folder: Path) -> list[tuple[str, str]]:

@@ -14,7 +14,7 @@ import pytest
 
 from terrasieve.errors import ArchiveError, TerrasieveError, WriteError
 from terrasieve.probes.row_tables import write_json
-from terrasieve.report.page import write_report
+from terrasieve.reporting.page import write_report
 
 HOSTILE = "</script><img src=x onerror=alert(1)>"
 

@@ -16,17 +16,17 @@ from terrasieve.errors import ArchiveError
 from terrasieve.explain.record import Explanation
 from terrasieve.probes.significance import compare_paired
 from terrasieve.probes.statements import sentence
-from terrasieve.report.grouping import Predictions
-from terrasieve.report.page import charts_in
-from terrasieve.report.run import Run, read_runs, short_names
-from terrasieve.report.sections.comparison import comparison
-from terrasieve.report.sections.comparison import tested as paired_tests
-from terrasieve.report.sections.curation import curation
-from terrasieve.report.sections.explained import bands, neighbours, projection, saliency
-from terrasieve.report.sections.places import places
-from terrasieve.report.sections.ran import ran
-from terrasieve.report.sections.scores import scores
-from terrasieve.report.sections.training import curves, training
+from terrasieve.reporting.grouping import Predictions
+from terrasieve.reporting.page import charts_in
+from terrasieve.reporting.run import Run, read_runs, short_names
+from terrasieve.reporting.sections.comparison import comparison
+from terrasieve.reporting.sections.comparison import tested as paired_tests
+from terrasieve.reporting.sections.curation import curation
+from terrasieve.reporting.sections.explained import bands, neighbours, projection, saliency
+from terrasieve.reporting.sections.places import places
+from terrasieve.reporting.sections.ran import ran
+from terrasieve.reporting.sections.scores import scores
+from terrasieve.reporting.sections.training import curves, training
 
 
 def check(section: Any) -> None:

@@ -16,7 +16,7 @@ from terrasieve.archive.protocol import Archive
 from terrasieve.config import RunConfig, load_config
 from terrasieve.methods.byol import Byol
 from terrasieve.models.backbone import Encoder
-from terrasieve.pretrain import make_job
+from terrasieve.pretraining import make_job
 from terrasieve.training.job import TrainingJob, TrainingResult
 from terrasieve.training.loop import make_fabric, train
 

@@ -12,7 +12,7 @@ from terrasieve.archive.protocol import Archive
 from terrasieve.config import RunConfig
 from terrasieve.models.calibration import batch_norms
 from terrasieve.models.export import EncoderCard, load_encoder
-from terrasieve.pretrain import make_job
+from terrasieve.pretraining import make_job
 
 
 def test_weights_are_the_trained_ones_and_statistics_are_measured(

@@ -15,7 +15,7 @@ from terrasieve.errors import ConfigError
 from terrasieve.methods.byol import ByolSpec
 from terrasieve.methods.dino import DinoSpec
 from terrasieve.models.backbone import BackboneSpec, Encoder, build_encoder, layer_depths
-from terrasieve.pretrain import make_job
+from terrasieve.pretraining import make_job
 from terrasieve.training.loop import make_fabric, train
 from terrasieve.training.spec import AdamW, Sgd, TrainSpec, build_optimiser, set_rates
 

@@ -26,7 +26,7 @@ from terrasieve.methods.base import StepOutput
 from terrasieve.methods.byol import Byol
 from terrasieve.methods.collapse import CollapseSign
 from terrasieve.models.backbone import Encoder
-from terrasieve.pretrain import make_job, online_probe
+from terrasieve.pretraining import make_job, online_probe
 from terrasieve.training.checkpoints import checkpoints
 from terrasieve.training.job import TrainingJob, TrainingResult
 from terrasieve.training.loop import make_fabric, train

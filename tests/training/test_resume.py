@@ -25,7 +25,7 @@ from terrasieve.archive.protocol import Archive
 from terrasieve.config import RunConfig
 from terrasieve.errors import CheckpointError, ConfigError, TrainingError, WriteError
 from terrasieve.models.backbone import Encoder
-from terrasieve.pretrain import pretrain
+from terrasieve.pretraining import pretrain
 from terrasieve.training.checkpoints import Snapshot, checkpoints, read_checkpoint, write_checkpoint
 from terrasieve.training.job import Evaluator, TrainingResult
 from terrasieve.training.loop import make_fabric

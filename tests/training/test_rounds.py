@@ -29,7 +29,7 @@ from terrasieve.embeddings.stream import EmbedSettings, calibrated_encoders, emb
 from terrasieve.errors import ConfigError, CurationError
 from terrasieve.methods.byol import Byol
 from terrasieve.models.backbone import Encoder
-from terrasieve.pretrain import make_job, pretrain
+from terrasieve.pretraining import make_job, pretrain
 from terrasieve.training import round_features
 from terrasieve.training.ageing import as_of_today
 from terrasieve.training.checkpoints import checkpoints
@@ -392,7 +392,7 @@ from conftest import plain_config, plain_job
 from terrasieve.archive.opening import open_archive
 from terrasieve.curation.balanced import BalancedClusters
 from terrasieve.errors import TerrasieveError
-from terrasieve.pretrain import make_job
+from terrasieve.pretraining import make_job
 from terrasieve.training import round_features
 from terrasieve.training.loop import make_fabric, train
 from test_rounds import ROUNDS, plain_job_with_rounds, noted_batches

@@ -20,9 +20,9 @@ from terrasieve.config import RunConfig, load_config
 from terrasieve.errors import CheckpointError, TrainingError
 from terrasieve.models.backbone import Encoder, build_encoder
 from terrasieve.models.export import load_encoder
-from terrasieve.pretrain import make_job, pretrain
-from terrasieve.report.card import write_card
-from terrasieve.report.page import write_report
+from terrasieve.pretraining import make_job, pretrain
+from terrasieve.reporting.card import write_card
+from terrasieve.reporting.page import write_report
 from terrasieve.training.checkpoints import checkpoints
 from terrasieve.training.loop import make_fabric
 

@@ -14,7 +14,7 @@ from terrasieve.config import RunConfig, load_config, recipe_names
 from terrasieve.errors import CheckpointError
 from terrasieve.models.export import load_encoder
 from terrasieve.models.teacher import MOST_MEMORY, teacher_memory
-from terrasieve.pretrain import make_job, pretrain
+from terrasieve.pretraining import make_job, pretrain
 from terrasieve.training.loop import make_fabric
 
 TINY = (

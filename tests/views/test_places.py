@@ -17,7 +17,7 @@ from terrasieve.archive.opening import open_archive
 from terrasieve.archive.protocol import Archive
 from terrasieve.config import load_config
 from terrasieve.errors import ArchiveError
-from terrasieve.pretrain import make_job
+from terrasieve.pretraining import make_job
 from terrasieve.training.pool import Batch, ViewReader
 from terrasieve.views.places import Places
 from terrasieve.views.plan import ViewPlanner

@@ -61,7 +61,22 @@ def contact_sheet(archive: Archive, path: Path, samples: int = 24) -> Path:
     Raises:
         SampleError: A sample that is to be shown cannot be read.
     """
-    chosen = spaced_evenly(len(archive), samples)
+    figure = draw_samples(archive, spaced_evenly(len(archive), samples))
+    with write_whole(path) as partial:
+        figure.savefig(partial, format="png")
+    return path
+
+
+def draw_samples(archive: Archive, chosen: Sequence[int]) -> Figure:
+    """Samples in panels, the sensors of each side by side, as :func:`contact_sheet` shows them.
+
+    Args:
+        archive: Pixels of the samples shown are read.
+        chosen: Their indices, in the order of the panels; one or more.
+
+    Raises:
+        SampleError: A sample that is to be shown cannot be read.
+    """
     columns = {
         key: pictures([archive.read(index, key, shown_bands(sensor)) for index in chosen], sensor)
         for key, sensor in archive.sensors.items()
@@ -69,9 +84,7 @@ def contact_sheet(archive: Archive, path: Path, samples: int = 24) -> Path:
     across = max(1, min(len(chosen), _SHEET_PANELS_ACROSS // len(columns)))
     figure = _sheet(columns, [str(archive.ids[index]) for index in chosen], across)
     _headline(figure, archive, len(chosen))
-    with write_whole(path) as partial:
-        figure.savefig(partial, format="png")
-    return path
+    return figure
 
 
 def spaced_evenly(total: int, wanted: int) -> list[int]:

@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from terrasieve.archive.browsing import Browsable
 from terrasieve.archive.folders import NotTaken
 from terrasieve.archive.quality.limits import FlawError, Problem, Rejection
 from terrasieve.archive.quality.suspicion import Suspicion
@@ -126,7 +127,7 @@ class Archive(Protocol):
         """
 
 
-class BaseArchive(ABC):
+class BaseArchive(Browsable, ABC):
     """What archives have in common: ``read`` and ``shape`` check what they are asked for, once and in one way.
 
     A subclass gives ``sensors``, ``ids``, ``source``, ``table``, ``_shape`` and ``_read``; it sets ``spec``, and of

@@ -10,7 +10,7 @@ from terrasieve.archive.packed.reading import PackedArchive
 from terrasieve.config import load_config
 from terrasieve.console import console
 from terrasieve.demo.samples import Samples
-from terrasieve.pretrain import pretrain
+from terrasieve.pretraining import pretrain
 from terrasieve.training.loop import make_fabric
 
 RECIPES = ("rs-byol-1-small", "rs-byol-3-small")

@@ -20,7 +20,7 @@ from terrasieve.probes.results import Measured, predictions_table
 from terrasieve.probes.row_tables import HEADLINES, write_csv, write_json
 from terrasieve.probes.significance import Comparison
 from terrasieve.probes.statements import write_comparisons
-from terrasieve.report.page import write_report
+from terrasieve.reporting.page import write_report
 from terrasieve.runs import BenchFolder
 from terrasieve.tables import Table, escape_markdown
 from terrasieve.writing import write_text, write_whole

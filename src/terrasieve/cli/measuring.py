@@ -163,7 +163,7 @@ def probe(
     from terrasieve.probes.finetune import EndToEndSettings
     from terrasieve.probes.row_tables import score_tables
     from terrasieve.probing import ProbePlan, probe_run
-    from terrasieve.report.page import write_report
+    from terrasieve.reporting.page import write_report
     from terrasieve.runs import RunFolder
 
     folder = out or run
@@ -235,7 +235,7 @@ def segment(
     from terrasieve.probes.row_tables import score_tables, write_csv, write_json
     from terrasieve.probes.segmentation.segment import segment as run_segmentation
     from terrasieve.probes.segmentation.segment import segmentation_probes_named
-    from terrasieve.report.page import write_report
+    from terrasieve.reporting.page import write_report
     from terrasieve.runs import RunFolder
 
     folder = out or RunFolder(run).segmentation.path
@@ -278,7 +278,7 @@ def report(
     ```
     """
     from terrasieve.outputs import hold_file
-    from terrasieve.report.page import write_report
+    from terrasieve.reporting.page import write_report
     from terrasieve.runs import RunFolder
 
     page = out or RunFolder(runs[0]).report
@@ -305,7 +305,7 @@ def card(
     ```
     """
     from terrasieve.outputs import hold_file
-    from terrasieve.report.card import write_card
+    from terrasieve.reporting.card import write_card
 
     with nullcontext() if out is None else hold_file(out, (".md",), overwrite):
         console.print(f"Model card: {write_card(run, out, license)}", highlight=False)

@@ -59,8 +59,8 @@ def pretrain(
     from terrasieve.archive.opening import open_archive
     from terrasieve.archive.selection import read_selection
     from terrasieve.config import load_config
-    from terrasieve.pretrain import online_probe
-    from terrasieve.pretrain import pretrain as run
+    from terrasieve.pretraining import online_probe
+    from terrasieve.pretraining import pretrain as run
     from terrasieve.runs import RunFolder
     from terrasieve.training.loop import make_fabric
 
@@ -169,8 +169,8 @@ def curate(
     from rich.console import Console
 
     from terrasieve.config import load_curator
-    from terrasieve.curate import curate as run
-    from terrasieve.curate import result_table
+    from terrasieve.curating import curate as run
+    from terrasieve.curating import result_table
     from terrasieve.device import pick_device
     from terrasieve.outputs import hold_file
 

@@ -23,12 +23,12 @@ from terrasieve.embeddings.stream import calibrated_encoders
 from terrasieve.errors import ConfigError
 from terrasieve.models.export import load_encoder
 from terrasieve.parallel import spare_cores
-from terrasieve.pretrain import online_probe, pretrain
+from terrasieve.pretraining import online_probe, pretrain
 from terrasieve.probes.results import input_row
 from terrasieve.probes.row_tables import score_tables
 from terrasieve.probing import ProbePlan, probe_run
-from terrasieve.report.page import write_report
-from terrasieve.report.sections.curation import rounds_table
+from terrasieve.reporting.page import write_report
+from terrasieve.reporting.sections.curation import rounds_table
 from terrasieve.runs import RunFolder
 from terrasieve.training.loop import make_fabric
 

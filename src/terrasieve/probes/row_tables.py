@@ -136,14 +136,15 @@ def read_json(path: Path) -> list[ProbeRow]:
 
 def write_csv(rows: Iterable[ProbeRow], path: Path) -> None:
     """Write the rows as CSV in full precision: each metric with ``_low`` and ``_high``, ``chosen`` as JSON."""
-    records = [_record(one) for one in rows]
+    records = [record_of(one) for one in rows]
     columns = tuple(dict.fromkeys(name for record in records for name in record))
     lines = tuple(row_of(*(str(record.get(name, "")) for name in columns)) for record in records)
     with write_whole(path) as partial:
         partial.write_bytes(Table("", columns, lines).to_csv().encode())
 
 
-def _record(row: ProbeRow) -> dict[str, str | int | float]:
+def record_of(row: ProbeRow) -> dict[str, str | int | float]:
+    """A row of the CSV table, by the names of its columns."""
     numbers: dict[str, float] = {}
     for name, value in row.metrics.items():
         low, high = row.ci95[name]

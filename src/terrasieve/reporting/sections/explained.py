@@ -12,8 +12,8 @@ from terrasieve.explain.record import (
     Projection,
     SaliencyGallery,
 )
-from terrasieve.report.charts import Chart, Trace, axis, class_marker, finite, heatmap, plain
-from terrasieve.report.run import Run
+from terrasieve.reporting.charts import Chart, Trace, axis, class_marker, finite, heatmap, plain
+from terrasieve.reporting.run import Run
 
 UNLABELLED = "no label"
 

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from terrasieve.probes.metrics import METRIC_INFO
 from terrasieve.probes.results import ProbeRow
 from terrasieve.probes.row_tables import HEADLINES, interval_text, notes_of, score_table, shown
-from terrasieve.report.charts import ACCENT, FAINT, MUTED, Chart, Choice, Trace, axis, finite, heatmap, plain
-from terrasieve.report.grouping import Group
-from terrasieve.report.run import Run
+from terrasieve.reporting.charts import ACCENT, FAINT, MUTED, Chart, Choice, Trace, axis, finite, heatmap, plain
+from terrasieve.reporting.grouping import Group
+from terrasieve.reporting.run import Run
 from terrasieve.tables import MISSING, Cell, Table, row_of
 
 _FLOOR_SYMBOLS = ("diamond-open", "square-open")

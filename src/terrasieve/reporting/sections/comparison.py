@@ -9,12 +9,12 @@ from terrasieve.probes.results import ProbeRow
 from terrasieve.probes.row_tables import span
 from terrasieve.probes.significance import Comparison, PairedTest
 from terrasieve.probes.statements import NOTE, sentence
-from terrasieve.report.charts import Chart
-from terrasieve.report.grouping import Group, groups_of
-from terrasieve.report.run import Run
-from terrasieve.report.sections.scores import metric_table
-from terrasieve.report.sections.training import curves
-from terrasieve.report.wording import listed, number
+from terrasieve.reporting.charts import Chart
+from terrasieve.reporting.grouping import Group, groups_of
+from terrasieve.reporting.run import Run
+from terrasieve.reporting.sections.scores import metric_table
+from terrasieve.reporting.sections.training import curves
+from terrasieve.reporting.wording import listed, number
 from terrasieve.tables import MISSING, Cell, Table, row_of
 
 

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from terrasieve.archive.footprints import centres
 from terrasieve.errors import ArchiveError
 from terrasieve.local_paths import local_path
-from terrasieve.report.charts import ACCENT, FAINT, Chart, Trace, axis, class_marker, finite, plain
-from terrasieve.report.run import Run
+from terrasieve.reporting.charts import ACCENT, FAINT, Chart, Trace, axis, class_marker, finite, plain
+from terrasieve.reporting.run import Run
 from terrasieve.streams import Stream, generator
 
 MOST_POINTS = 5000

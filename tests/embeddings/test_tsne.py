@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from terrasieve.embeddings.tsne import default_perplexity, describe_tsne, tsne
 from terrasieve.errors import ConfigError
-from terrasieve.explain.explaining import default_perplexity, describe_tsne, tsne
 
 
 def blobs(n: int = 60) -> tuple[np.ndarray, np.ndarray]:

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from terrasieve.methods.collapse import CollapseMonitor
 from terrasieve.models.teacher import MOST_MEMORY
 from terrasieve.probes.metrics import METRIC_INFO
-from terrasieve.report.grouping import Group, Verdict, difference, value_text
-from terrasieve.report.run import Run
-from terrasieve.report.wording import listed, number, percent
+from terrasieve.reporting.grouping import Group, Verdict, difference, value_text
+from terrasieve.reporting.run import Run
+from terrasieve.reporting.wording import listed, number, percent
 from terrasieve.runs import CARD, WEIGHTS
 from terrasieve.training.schedules import off_boundary_warning
 

@@ -16,17 +16,17 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 import terrasieve
-from terrasieve.report.answer import Answer, Caution, answer, cautions
-from terrasieve.report.charts import Chart
-from terrasieve.report.run import Run, read_runs
-from terrasieve.report.sections.comparison import comparison, tested
-from terrasieve.report.sections.curation import curation
-from terrasieve.report.sections.explained import bands, neighbours, projection, saliency
-from terrasieve.report.sections.places import places
-from terrasieve.report.sections.ran import ran
-from terrasieve.report.sections.scores import scores
-from terrasieve.report.sections.training import training
-from terrasieve.report.wording import day, listed
+from terrasieve.reporting.answer import Answer, Caution, answer, cautions
+from terrasieve.reporting.charts import Chart
+from terrasieve.reporting.run import Run, read_runs
+from terrasieve.reporting.sections.comparison import comparison, tested
+from terrasieve.reporting.sections.curation import curation
+from terrasieve.reporting.sections.explained import bands, neighbours, projection, saliency
+from terrasieve.reporting.sections.places import places
+from terrasieve.reporting.sections.ran import ran
+from terrasieve.reporting.sections.scores import scores
+from terrasieve.reporting.sections.training import training
+from terrasieve.reporting.wording import day, listed
 from terrasieve.tables import break_after_joints
 from terrasieve.writing import write_text
 
@@ -108,7 +108,7 @@ def render_page(parts: Sequence[Part], runs: Sequence[Run]) -> str:
     charts = [*charts_in(compared), *charts_in(tuple(parts))]
     script = _asset("page.js")
     plotly = get_plotlyjs().replace("\r\n", "\n") if charts else ""
-    environment = Environment(loader=PackageLoader("terrasieve.report"), autoescape=True, undefined=StrictUndefined)
+    environment = Environment(loader=PackageLoader("terrasieve.reporting"), autoescape=True, undefined=StrictUndefined)
     environment.filters["breakable"] = lambda text: Markup(break_after_joints(text))  # noqa: S704 - escaped by it
     environment.filters["table"] = lambda table: Markup(table.to_html())  # noqa: S704 - escaped by it
     return environment.get_template("page.html.j2").render(
@@ -172,7 +172,7 @@ def _dates(run: Run) -> str:
 
 
 def _asset(name: str) -> str:
-    return (resources.files("terrasieve.report") / "templates" / name).read_text(encoding="utf-8")
+    return (resources.files("terrasieve.reporting") / "templates" / name).read_text(encoding="utf-8")
 
 
 def _ours(text: str) -> Markup:

@@ -6,9 +6,9 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from terrasieve.report.charts import ACCENT, Chart, Trace, axis, finite, plain
-from terrasieve.report.run import Run
-from terrasieve.report.wording import duration, number, percent
+from terrasieve.reporting.charts import ACCENT, Chart, Trace, axis, finite, plain
+from terrasieve.reporting.run import Run
+from terrasieve.reporting.wording import duration, number, percent
 
 TITLES = {
     "loss": "Loss",

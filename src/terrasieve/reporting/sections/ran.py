@@ -8,8 +8,8 @@ from typing import Any
 
 import yaml
 
-from terrasieve.report.run import Run
-from terrasieve.report.wording import day, duration, file_size
+from terrasieve.reporting.run import Run
+from terrasieve.reporting.wording import day, duration, file_size
 from terrasieve.runs import Provenance, StartingWeights
 from terrasieve.tables import Table, row_of
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from terrasieve.report.charts import ACCENT, FAINT, MUTED, Chart, Choice, axis, finite, plain
-from terrasieve.report.run import Run
-from terrasieve.report.wording import percent
+from terrasieve.reporting.charts import ACCENT, FAINT, MUTED, Chart, Choice, axis, finite, plain
+from terrasieve.reporting.run import Run
+from terrasieve.reporting.wording import percent
 from terrasieve.runs import RoundRecord
 from terrasieve.tables import MISSING, Cell, Table, row_of
 

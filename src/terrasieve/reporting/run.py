@@ -21,7 +21,7 @@ from terrasieve.probes.results import ProbeRow
 from terrasieve.probes.row_tables import read_json
 from terrasieve.probes.significance import Comparison
 from terrasieve.probes.statements import read_comparisons
-from terrasieve.report.grouping import Group, Predictions, groups_of, read_predictions
+from terrasieve.reporting.grouping import Group, Predictions, groups_of, read_predictions
 from terrasieve.runs import CARD, RoundRecord, RunFolder
 from terrasieve.schema import parse_yaml
 

@@ -18,11 +18,11 @@ from terrasieve.models.export import EncoderCard
 from terrasieve.probes.metrics import METRIC_INFO
 from terrasieve.probes.results import ProbeRow
 from terrasieve.probes.row_tables import HEADLINES, notes_of, score_table
-from terrasieve.report.answer import answer, cautions
-from terrasieve.report.citations import citation_section
-from terrasieve.report.run import Run, read_runs
-from terrasieve.report.sections.ran import starting_facts, statistics_table
-from terrasieve.report.wording import percent
+from terrasieve.reporting.answer import answer, cautions
+from terrasieve.reporting.citations import citation_section
+from terrasieve.reporting.run import Run, read_runs
+from terrasieve.reporting.sections.ran import starting_facts, statistics_table
+from terrasieve.reporting.wording import percent
 from terrasieve.runs import CARD, WEIGHTS
 from terrasieve.tables import MISSING, Table, escape_markdown, row_of
 from terrasieve.writing import write_text

@@ -1,0 +1,1 @@
+"""What `import terrasieve` offers: the main job in a few calls, for a notebook."""

@@ -1,0 +1,131 @@
+"""Whatever a user holds, as an archive."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from terrasieve.archive.in_memory import ArrayArchive, unnamed_sensor
+from terrasieve.archive.opening import open_archive, scenes_spec_from_options
+from terrasieve.archive.protocol import Archive, BaseArchive
+from terrasieve.archive.torch_dataset import DatasetArchive
+from terrasieve.errors import ArchiveError, BandError, ConfigError
+from terrasieve.sensors import SENSORS, Sensor, load_sensor
+
+
+def open_source(
+    source: object,
+    *,
+    sensor: str | Sensor | Mapping[str, str] | None = None,
+    bands: Sequence[str] | None = None,
+    key: str | None = None,
+    layout: str | None = None,
+    tile: int = 64,
+    labels: Sequence[Any] | None = None,
+    ids: Sequence[str] | None = None,
+) -> Archive:
+    """Open an archive: files of any known layout, or what is in memory.
+
+    Args:
+        source: A path or a name, as every ``--data`` of the command line takes it; an array or tensor ``(samples,
+            bands, height, width)``; a map-style data set of torch's or torchgeo's; or an archive, which is given back.
+        sensor: What the pixels are: the name of a sensor that is built in (``s2-l2a``), the path of a YAML file, or a
+            :class:`~terrasieve.sensors.Sensor`. Of a folder of scenes, the sensor of each subfolder: ``{"s2":
+            "s2-l2a", "s1": "s1"}``. Arrays without one get bands ``1``, ``2`` and so on, of no unit.
+        bands: Of an array or data set: the sensor's bands that it holds, in its order; all of them when None. Without a
+            sensor, names for the bands, of which the one built-in sensor that has them all is taken.
+        key: Of an array or data set, what the sensor is called in the archive; the first part of its name, such as
+            ``s2`` of ``s2-l2a``, when None.
+        layout: Of a folder that may be of several layouts, the one that it is of.
+        tile: Of a folder of scenes, rows and columns of a sample in pixels.
+        labels: Of an array, the class of each sample, ``(samples,)``.
+        ids: Of an array, the name of each sample, ``(samples,)``.
+
+    Raises:
+        ArchiveError: Nothing is there, it is not recognised, or an array or data set is of another form.
+        BandError: An array has other bands than the sensor, or several built-in sensors have the bands.
+        ConfigError: An argument does not belong to that kind of source, or a sensor is unknown.
+    """
+    if isinstance(source, BaseArchive):
+        _refuse(sensor=sensor, bands=bands, key=key, layout=layout, labels=labels, ids=ids)
+        return source
+    if isinstance(source, (str, os.PathLike)):
+        _refuse(bands=bands, key=key, labels=labels, ids=ids)
+        return _open_path(os.fspath(source), sensor, layout, tile)
+    _refuse(layout=layout)
+    if isinstance(sensor, Mapping):
+        raise ConfigError("sensor maps subfolders to sensors for a folder of scenes; an array is of one sensor.")
+    if hasattr(source, "__array__"):
+        pixels = np.asarray(source)
+        named = _named_sensor(sensor, bands) or unnamed_sensor(pixels)
+        known = {} if labels is None else {"label": [None if one is None else str(one) for one in labels]}
+        name = key or named.key
+        return ArrayArchive({name: pixels}, {name: named}, ids, known)
+    _refuse(labels=labels, ids=ids)
+    if hasattr(source, "__getitem__") and hasattr(source, "__len__"):
+        return DatasetArchive(source, _named_sensor(sensor, bands), key)
+    raise ArchiveError(
+        f"{type(source).__name__} is nothing that an archive can be made of. Give a path, an array or tensor of shape "
+        "(samples, bands, height, width), or a map-style data set of torch's or torchgeo's."
+    )
+
+
+def _open_path(path: str, sensor: str | Sensor | Mapping[str, str] | None, layout: str | None, tile: int) -> Archive:
+    if sensor is None:
+        return open_archive(path, layout)
+    if not isinstance(sensor, Mapping):
+        raise ConfigError(
+            f"Of which subfolder of {path} is sensor={_said(sensor)}? Write sensor={{'s2': 's2-l2a'}} for scenes in "
+            "the subfolder s2, or {'s2': 's2-l2a:.'} for scenes in the folder itself."
+        )
+    return open_archive(scenes_spec_from_options(Path(path), [f"{key}={one}" for key, one in sensor.items()], tile))
+
+
+def _named_sensor(sensor: str | Sensor | Mapping[str, str] | None, bands: Sequence[str] | None) -> Sensor | None:
+    """The sensor of an array, with the bands that it holds; None where nobody says."""
+    if sensor is not None:
+        whole = sensor if isinstance(sensor, Sensor) else load_sensor(str(sensor))
+        return whole if bands is None else whole.select(*bands)
+    return None if bands is None else sensor_with(bands, SENSORS.values())
+
+
+def sensor_with(bands: Sequence[str], sensors: Iterable[Sensor]) -> Sensor:
+    """The one sensor that has all bands, with these alone and in this order.
+
+    Args:
+        bands: Names of bands.
+        sensors: Those to look among.
+
+    Raises:
+        BandError: None has them all, or several that measure them in different units do.
+    """
+    sensors = tuple(sensors)
+    fitting = [one for one in sensors if set(bands) <= set(one.names)]
+    meant = {tuple(one.bands[place].unit for place in one.indices(bands)): one for one in reversed(fitting)}
+    if len(meant) == 1:
+        return next(iter(meant.values())).select(*bands)
+    if not fitting:
+        raise BandError(
+            f"No sensor has the bands {', '.join(bands)}; known are "
+            f"{'; '.join(one.name + ' (' + ', '.join(one.names) + ')' for one in sensors)}. Name the sensor, or "
+            "describe your own in a YAML file: sensor='mine.yaml'."
+        )
+    raise BandError(
+        f"The bands {', '.join(bands)} are of {', '.join(one.name for one in fitting)}, in different units: "
+        f"say which, for example sensor={fitting[0].name!r}."
+    )
+
+
+def _said(sensor: str | Sensor) -> str:
+    return repr(sensor if isinstance(sensor, str) else sensor.name)
+
+
+def _refuse(**given: object) -> None:
+    """Say of arguments that belong to another kind of source that they would change nothing."""
+    named = [name for name, value in given.items() if value is not None]
+    if named:
+        raise ConfigError(f"{', '.join(named)}: not for this kind of source, which says it itself. Leave it out.")
