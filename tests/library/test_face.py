@@ -117,7 +117,7 @@ def test_what_is_no_encoder_says_what_is(tmp_path: Path) -> None:
 
 
 def test_a_probe_gives_a_frame_with_intervals_and_floors(run: ts.Run) -> None:
-    found = ts.probe(run.encoder, "simulated:1:80", bands="s2:B03", probes=["knn"], device="cpu")
+    found = ts.probe(run, "simulated:1:80", bands="s2:B03", probes=["knn"], device="cpu")
     assert found["model"].tolist() == ["rs-byol-1-small", "random init", "image statistics"]
     assert (found["accuracy_low"] <= found["accuracy"]).all()
     assert (found["accuracy"] <= found["accuracy_high"]).all()

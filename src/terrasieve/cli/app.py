@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.text import Text
 
 from terrasieve import __version__
-from terrasieve.archive.protocol import Archive
-from terrasieve.archive.quality.suspicion import Suspicion, advice
 from terrasieve.cli.boundary import guarded
 from terrasieve.console import console
 from terrasieve.errors import ConfigError
+
+if TYPE_CHECKING:
+    from terrasieve.archive.protocol import Archive
+    from terrasieve.archive.quality.suspicion import Suspicion
 
 app = typer.Typer(
     name="terrasieve",
@@ -197,6 +199,8 @@ def tell(suspicions: Sequence[Suspicion], listed: Path, options: Sequence[str]) 
         listed: The file that lists all ids.
         options: The switches of the command that prints it which mend something.
     """
+    from terrasieve.archive.quality.suspicion import advice
+
     if not suspicions:
         console.print("Suspicions: none.", highlight=False)
         return

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from terrasieve.archive.protocol import Archive
 from terrasieve.cli.app import (
     Data,
     EdgeRule,
@@ -28,6 +27,9 @@ from terrasieve.cli.app import (
     say_layout,
 )
 from terrasieve.console import console
+
+if TYPE_CHECKING:
+    from terrasieve.archive.protocol import Archive
 
 
 @app.command()

@@ -86,7 +86,7 @@ def pretrain(
 
 
 def probe(
-    encoder: PretrainedEncoder | str | os.PathLike[str],
+    encoder: PretrainedEncoder | TrainedRun | str | os.PathLike[str],
     data: object,
     *,
     bands: str | Sequence[str] = (),
@@ -101,7 +101,7 @@ def probe(
     """Measure a frozen encoder on a labelled archive, beside the floors that it has to beat.
 
     Args:
-        encoder: An encoder, or what :func:`terrasieve.load_encoder` makes one of.
+        encoder: An encoder, a run, or what :func:`terrasieve.load_encoder` makes an encoder of.
         data: The labelled archive, or what :func:`terrasieve.open` makes one of.
         bands: What is shown, a line of the results each, such as ``s2:B04`` or ``s2:rgb``; every one that the archive
             offers where empty.
@@ -124,7 +124,8 @@ def probe(
         BandError: The bands do not exist in the archive or do not fit the encoder.
         ConfigError: There is no such target, probe or baseline.
     """
-    model = encoder if isinstance(encoder, PretrainedEncoder) else load_pretrained(encoder)
+    named = encoder.path if isinstance(encoder, TrainedRun) else encoder
+    model = named if isinstance(named, PretrainedEncoder) else load_pretrained(named)
     plan = ProbePlan(
         inputs=tuple(EncoderInput.parse(one) for one in ([bands] if isinstance(bands, str) else bands)),
         probes=tuple(probes),
