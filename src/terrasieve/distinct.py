@@ -29,11 +29,11 @@ def distinct(numbers: NDArray[np.int64]) -> NDArray[np.int64]:
     span = int(numbers.max()) - lowest + 1
     if span > _SPARSE * len(numbers):
         ordered = np.sort(numbers)
-        first = np.concatenate([[True], ordered[1:] != ordered[:-1]])
-        return ordered[first]
+        found: NDArray[np.int64] = ordered[np.concatenate([[True], ordered[1:] != ordered[:-1]])]
+        return found
     seen = np.zeros(span, dtype=np.bool_)
     for start in range(0, len(numbers), _BLOCK):
         seen[numbers[start : start + _BLOCK] - lowest] = True
-    found: NDArray[np.int64] = np.flatnonzero(seen)
+    found = np.flatnonzero(seen)
     found += lowest
     return found

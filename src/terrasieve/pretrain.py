@@ -305,7 +305,7 @@ def _compared_on_resume(
     data = {
         "fingerprint": archive.source.get("fingerprint"),
         "samples": len(archive),
-        "pool": hashlib.sha256(np.ascontiguousarray(pool)).hexdigest()[:16],
+        "pool": hashlib.sha256(np.ascontiguousarray(pool).data).hexdigest()[:16],
         "start": start.sha256[:16] if start else None,
     }
     return {**values, "data": data}

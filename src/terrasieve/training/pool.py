@@ -161,8 +161,8 @@ class PoolSampler(Sampler[Batch]):
         if epoch not in self._passes:
             if len(self._passes) == 2:
                 del self._passes[min(self._passes)]
-            narrow = np.int32 if self.pool.max() <= np.iinfo(np.int32).max else np.int64
-            order = self.pool.astype(narrow)
+            fits = self.pool.max() <= np.iinfo(np.int32).max
+            order = self.pool.astype(np.int32) if fits else self.pool.copy()
             generator(Stream.POOL_PASS, self.seed, epoch).shuffle(order)
             self._passes[epoch] = order
         return self._passes[epoch]
