@@ -7,8 +7,8 @@ that the process grew by at its highest, mapped files included; the table shows 
 
 - ``open``: the archive is opened, with the digest of its table, and all names are read.
 - ``sampler``: the sampler is made and draws the batches on both sides of the end of a pass.
-- ``round``: the archive is opened, and 30 % are chosen (at random), judged and recorded as in a run. What costs most
-  of a round in a run is left out: the pass that embeds, and the clusters.
+- ``round``: of an open archive 30 % are chosen (at random), judged and recorded as in a run, all names read for it.
+  What costs most of a round in a run is left out: the pass that embeds, and the clusters.
 - ``checkpoint``: the run after that round, a small model and a sampler, is written.
 - ``resume``: the archive is opened and the run is taken up from that checkpoint, up to the indices of the next batch.
 
@@ -64,12 +64,12 @@ class MadeFeatures:
     memory = None
 
     def __init__(self, samples: NDArray[np.int64]) -> None:
-        self.samples = samples
+        drawn = np.random.default_rng(0).standard_normal((len(samples), _FEATURES), dtype=np.float32)
+        self.features = Features(drawn.astype(np.float16), samples)
 
     def collect(self, pool: NDArray[np.int64], generator: np.random.Generator) -> Features:
-        """Random vectors ``(n, 4)``, whatever the pool."""
-        vectors = generator.standard_normal((len(self.samples), _FEATURES), dtype=np.float32)
-        return Features(vectors.astype(np.float16), self.samples)
+        """The same random vectors ``(n, 4)`` whatever the pool."""
+        return self.features
 
 
 # ----------------------------------------------------------------------- steps
@@ -104,14 +104,11 @@ def cross_a_pass(rows: int) -> None:
 
 
 def round_step(folder: Path) -> Callable[[], None]:
-    def work() -> None:
-        job = the_job(folder)
-        assert job.curation is not None
-        rounds = Rounds(job.curation, job, the_fabric(), frozenset((1,)))
-        rounds.features = MadeFeatures(job.pool)  # type: ignore[assignment]
-        np.save(folder / "pool.npy", rounds.run(1, job.pool))
-
-    return work
+    job = the_job(folder)
+    assert job.curation is not None
+    rounds = Rounds(job.curation, job, the_fabric(), frozenset((1,)))
+    rounds.features = MadeFeatures(job.pool)  # type: ignore[assignment]
+    return lambda: np.save(folder / "pool.npy", rounds.run(1, job.pool))
 
 
 def checkpoint_step(folder: Path) -> Callable[[], None]:
