@@ -22,6 +22,7 @@ from terrasieve.baselines.starting import start_from
 from terrasieve.config import RunConfig, to_yaml
 from terrasieve.console import console
 from terrasieve.device import describe_device
+from terrasieve.distinct import distinct
 from terrasieve.embeddings.inputs import EncoderInput, resolve_inputs, views_as_inputs
 from terrasieve.embeddings.stream import device_of
 from terrasieve.errors import ConfigError
@@ -129,7 +130,7 @@ def make_job(
     planner = ViewPlanner(config.views, archive.sensors, config.train.seed)
     encoder = build_encoder(config.model.backbone, config.train.seed)
     check_sizes(encoder, {branch.name: branch.size for branch in config.views.branches})
-    pool = _pool(config, np.arange(len(archive)) if subset is None else np.unique(subset))
+    pool = _pool(config, np.arange(len(archive)) if subset is None else distinct(subset))
     timeline = make_timeline(len(pool), config.train, config.curation)
     config = config.model_copy(update={"method": config.method.paced(timeline.steps, timeline.first_use)})
     memory = config.method.memory(timeline.steps)
@@ -304,7 +305,7 @@ def _compared_on_resume(
     data = {
         "fingerprint": archive.source.get("fingerprint"),
         "samples": len(archive),
-        "pool": hashlib.sha256(pool.tobytes()).hexdigest()[:16],
+        "pool": hashlib.sha256(np.ascontiguousarray(pool).data).hexdigest()[:16],
         "start": start.sha256[:16] if start else None,
     }
     return {**values, "data": data}
