@@ -9,6 +9,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from terrasieve.device import send
 from terrasieve.methods.base import StepOutput
 from terrasieve.methods.dino import Dino, DinoSpec, target_metrics
 from terrasieve.methods.dino_loss import Centre, dino_loss, dino_targets
@@ -151,7 +152,7 @@ class DinoV2(Dino):
         wide, local = views[: self.global_views], views[self.global_views :]
         masks = self.masks.draw(len(wide[0]), [patch_grid(self.encoder, view) for view in wide])
         # Looked up on the CPU, where the masks were drawn, so that an accelerator need not be waited for.
-        places = [mask.flatten().nonzero().flatten().to(wide[0].device) for mask in masks]
+        places = [send(mask.flatten().nonzero().flatten(), wide[0].device) for mask in masks]
 
         seen = [self._see_masked(view, mask) for view, mask in zip(wide, masks, strict=True)]
         features = [tokens.image for tokens in seen] + pass_views(self.encoder, local)
@@ -192,7 +193,7 @@ class DinoV2(Dino):
         self.masks.step()
 
     def _see_masked(self, view: Tensor, mask: Tensor) -> Tokens:
-        with hidden_patches(self.encoder, mask.to(view.device), self.mask_token):
+        with hidden_patches(self.encoder, send(mask, view.device), self.mask_token):
             return vit_tokens(self.encoder, view)
 
     @property
@@ -222,7 +223,8 @@ class DinoV2(Dino):
 
         Masks differ between samples, and so would the features of an encoder that had collapsed.
         """
-        embedding, masked = features.detach().float().clone(), mask.any(dim=1).nonzero().flatten().to(view.device)
+        embedding = features.detach().float().clone()
+        masked = send(mask.any(dim=1).nonzero().flatten(), view.device)
         if len(masked):
             embedding[masked] = self.encoder(view[masked]).float()
         return embedding

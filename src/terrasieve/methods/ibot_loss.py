@@ -5,6 +5,8 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn import functional
 
+from terrasieve.device import send
+
 
 def ibot_loss(targets: Tensor, outputs: Tensor, counts: Tensor, temperature: float) -> Tensor:
     """Cross-entropy at hidden patches: the mean over those of each image, then over all images.
@@ -15,7 +17,7 @@ def ibot_loss(targets: Tensor, outputs: Tensor, counts: Tensor, temperature: flo
     Args:
         targets: Of each hidden patch, image by image, the teacher's distribution ``(m, prototypes)``.
         outputs: What the student's head gives for the same patches, ``(m, prototypes)``.
-        counts: Of each image the number of hidden patches, integers ``(n,)``, m in all.
+        counts: Of each image the number of hidden patches, integers ``(n,)`` on the CPU, m in all.
         temperature: What the student's outputs are divided by, above 0.
 
     Returns:
@@ -23,5 +25,5 @@ def ibot_loss(targets: Tensor, outputs: Tensor, counts: Tensor, temperature: flo
     """
     log_shares = functional.log_softmax(outputs.float() / temperature, dim=-1)
     entropies = -(targets * log_shares).sum(dim=-1)
-    weights = (1 / counts).repeat_interleave(counts).to(entropies.device)
+    weights = send((1 / counts).repeat_interleave(counts), entropies.device)
     return (weights * entropies).sum() / len(counts)

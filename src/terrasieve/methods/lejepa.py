@@ -14,6 +14,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from terrasieve.device import send
 from terrasieve.methods.base import Method, MethodSpec, StepOutput
 from terrasieve.methods.multi_crop import MultiCrop, count_views
 from terrasieve.methods.sigreg import sigreg
@@ -125,7 +126,7 @@ class Lejepa(Method):
         draws = generator(Stream.DIRECTIONS, *self.step_seed.words)
         drawn = draws.standard_normal((like.shape[1], self.spec.slices), dtype=np.float32)
         unit = torch.from_numpy(drawn / np.linalg.norm(drawn, axis=0))
-        return unit.to(like.device, non_blocking=True)
+        return send(unit, like.device)
 
 
 def agreement(projections: Sequence[Tensor], global_views: int) -> Tensor:

@@ -62,7 +62,7 @@ def train(job: TrainingJob, fabric: Fabric, resume: bool = False) -> TrainingRes
 
     # ---------------------------------------------------------------- what learns
     method = job.method.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    module, optimiser = fabric.setup(method, build_optimiser(method, spec))
+    module, optimiser = fabric.setup(method, build_optimiser(method, spec, fused=fabric.device.type == "cuda"))
 
     # ---------------------------------------------------------------- from what, and when
     timeline = make_timeline(len(job.pool), spec, job.curation.spec if job.curation else None)
@@ -160,7 +160,7 @@ def train(job: TrainingJob, fabric: Fabric, resume: bool = False) -> TrainingRes
 
             # --- clip, step
             method.before_step(step / steps)
-            clip_gradients(fabric, module, optimiser, spec)
+            clip_gradients(fabric, optimiser, spec)
             set_rates(optimiser, float(rates[step]), float(decays[step]))
             optimiser.step()
             optimiser.zero_grad(set_to_none=True)
