@@ -29,11 +29,14 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from machine import describe
 from terrasieve.archive.opening import open_archive
 from terrasieve.archive.packed.packing import pack
 from terrasieve.config import RunConfig, load_config
+from terrasieve.methods.dino_loss import Centre, dino_loss
+from terrasieve.methods.pair_entropies import OTHER_CHUNK_BYTES, Sharpening
 from terrasieve.pretrain import make_job
 from terrasieve.training.job import TrainingJob
 from terrasieve.training.loop import train
@@ -174,6 +177,83 @@ def syncs_per_step(recipe: str) -> int:
     return sum(recipe_waits(recipe).values())
 
 
+# -------------------------------------------------------------------- traffic of the loss
+
+VIEWS, TAUGHT, PROTOTYPES = 10, 2, 65536
+"""What oceansar-1-vits16 shows of a sample: 2 global and 8 local crops, compared with so many prototypes."""
+
+MINIMUM = (2 * (VIEWS + TAUGHT) + VIEWS) * PROTOTYPES * 2
+"""Least bytes a sample of bfloat16 outputs, 4.5 MB: the forward pass reads every output of student and teacher once,
+the backward pass reads them once more and writes the student's gradients once."""
+
+
+class Traffic(TorchDispatchMode):
+    """Adds up the bytes of the tensors that operations read and write.
+
+    A tensor whose memory is at most ``cache`` bytes is a piece of a chunk that was made a moment ago and is used at
+    once: it is in the processor's cache, and no bytes of it go to memory.
+
+    Args:
+        cache: Size up to which tensors count as cached; 0 counts every byte of every tensor.
+
+    Attributes:
+        moved: Bytes so far.
+    """
+
+    def __init__(self, cache: int) -> None:
+        super().__init__()
+        self.cache = cache
+        self.moved = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None) -> Any:
+        """Note an operation."""
+        kwargs = kwargs or {}
+        found = func(*args, **kwargs)
+        read = [one for one in tree_leaves((args, {**kwargs, "out": None})) if isinstance(one, Tensor)]
+        written = [one for one in tree_leaves(found) if isinstance(one, Tensor)]
+        mutable = func._schema.is_mutable
+        looks = not mutable and {_memory(one) for one in written} & {_memory(one) for one in read}
+        made_only = func.name().startswith(("aten::empty", "aten::new_empty"))
+        if not looks and not made_only:
+            self.moved += sum(one.numel() * one.element_size() for one in (*read, *written) if self._counts(one))
+        return found
+
+    def _counts(self, tensor: Tensor) -> bool:
+        return tensor.untyped_storage().nbytes() > self.cache
+
+
+def _memory(tensor: Tensor) -> int:
+    return tensor.untyped_storage()._cdata
+
+
+def loss_traffic(cache: int, samples: int = 32) -> float:
+    """Bytes a sample that DINO's loss moves forward and backward, its metrics and the centre's sums included.
+
+    Args:
+        cache: Size in bytes up to which tensors count as cached, as :class:`Traffic` takes it.
+        samples: Number of samples, 1 or more.
+    """
+    draws = torch.Generator().manual_seed(0)
+    made = [torch.randn(samples, PROTOTYPES, generator=draws).bfloat16() for _ in range(VIEWS + TAUGHT)]
+    outputs = [one.requires_grad_() for one in made[:VIEWS]]
+    centre = Centre(PROTOTYPES)
+    with Traffic(cache) as traffic, torch.autocast("cpu", torch.bfloat16):
+        for one in made[VIEWS:]:
+            centre.note(one)
+        sharpening = Sharpening(centre.value, torch.tensor(0.05))
+        dino_loss(made[VIEWS:], outputs, 0.1, sharpening).loss.backward()
+    return traffic.moved / samples
+
+
+def loss_traffic_vs_min() -> float:
+    """Bytes that DINO's loss moves to and from memory, as a multiple of the least, :data:`MINIMUM`.
+
+    Chunks are worked on in the processor's cache, and their pieces do not count; ``loss_traffic(0) / MINIMUM`` counts
+    these as well.
+    """
+    return loss_traffic(OTHER_CHUNK_BYTES // 2) / MINIMUM
+
+
 def main() -> None:
     """Count, print a table and one line of JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -187,8 +267,13 @@ def main() -> None:
         for (kind, place), count in found.most_common():
             table.add_row(kind, place, str(count))
         Console().print(table)
+    traffic, everything = loss_traffic_vs_min(), loss_traffic(0) / MINIMUM
+    print(
+        f"DINO's loss, {VIEWS} views, {PROTOTYPES:,} prototypes, bfloat16: to and from memory {traffic:.2f} times the"
+    )
+    print(f"least of {MINIMUM / 1e6:.1f} MB a sample; with pieces of chunks, which stay in the cache, {everything:.1f}")
     print(describe(seed=0))
-    print(json.dumps({"syncs_per_step": syncs}))
+    print(json.dumps({"syncs_per_step": syncs, "loss_traffic_vs_min": round(traffic, 2)}))
 
 
 if __name__ == "__main__":

@@ -62,7 +62,8 @@ def train(job: TrainingJob, fabric: Fabric, resume: bool = False) -> TrainingRes
 
     # ---------------------------------------------------------------- what learns
     method = job.method.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    module, optimiser = fabric.setup(method, build_optimiser(method, spec, fused=fabric.device.type == "cuda"))
+    fused = fabric.device.type in ("cpu", "cuda")
+    module, optimiser = fabric.setup(method, build_optimiser(method, spec, fused))
 
     # ---------------------------------------------------------------- from what, and when
     timeline = make_timeline(len(job.pool), spec, job.curation.spec if job.curation else None)

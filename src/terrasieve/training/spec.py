@@ -316,9 +316,8 @@ def build_optimiser(method: nn.Module, spec: TrainSpec, fused: bool = False) -> 
     Args:
         method: What is trained; with ``layer_decay`` a method, whose ``encoder`` has layers.
         spec: Settings of the run, of which those of the optimiser count here.
-        fused: Whether one kernel moves all parameters. On a GPU it does so several times faster, and in 16 bits it
-            leaves out the step of an overflow without asking the device whether there was one; on the CPU torch's own
-            choice was as fast, and rounds as it always did.
+        fused: Whether one kernel moves all parameters, which only some devices have. It is several times faster, and in
+            16 bits it leaves out the step of an overflow without asking the device whether there was one.
 
     Raises:
         ConfigError: timm does not know the layers of the encoder, whose rates are to decay.
