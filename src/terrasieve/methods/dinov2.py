@@ -124,6 +124,7 @@ class DinoV2(Dino):
     """
 
     metric_names = (*Dino.metric_names, "ibot", "patch_entropy")
+    draws_in_forward = "masks, of which each step hides another number of patches"
     spec: DinoV2Spec
 
     def __init__(

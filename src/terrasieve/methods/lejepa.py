@@ -83,6 +83,7 @@ class Lejepa(Method):
 
     metric_names = ("invariance", "sigreg")
     mixes_samples = True
+    draws_in_forward = "the directions of SIGReg"
 
     def __init__(self, encoder: Encoder, projector: nn.Module, spec: LejepaSpec, counts: MultiCrop, seed: int) -> None:
         super().__init__(encoder)

@@ -177,6 +177,8 @@ class TrainSpec(Spec):
         schedule: How the learning rate goes from its highest to its lowest value.
         precision: ``bf16`` and ``16`` run under autocast with float32 weights; ``auto`` is ``bf16`` where the device
             has fast instructions for it, else ``32``.
+        compile: Whether the method's forward pass is compiled to one graph, once, at the first step, and its backward
+            pass with it. Worth while on a GPU in a long run; refused for methods that draw numbers in it.
         seed: Decides initial weights, batches, views and rounds; 0 or more.
         workers: How many processes read ahead; 0 reads in line.
         log_every: Steps between two lines of the log; the loss is checked for NaN as often.
@@ -199,6 +201,7 @@ class TrainSpec(Spec):
     optimiser: Optimiser = Sgd()
     schedule: Schedule = WarmRestarts()
     precision: TrainingPrecision = "auto"
+    compile: bool = False
     seed: int = Field(default=0, ge=0)
     workers: int = Field(default=0, ge=0)
     log_every: int = Field(default=20, ge=1)
