@@ -176,7 +176,8 @@ class TrainSpec(Spec):
         optimiser: The optimiser and its learning rates, SGD or AdamW.
         schedule: How the learning rate goes from its highest to its lowest value.
         precision: ``bf16`` and ``16`` run under autocast with float32 weights; ``auto`` is ``bf16`` where the device
-            has fast instructions for it, else ``32``.
+            has fast instructions for it, else ``32``. Products in ``32`` are of true float32, without TF32. Weights and
+            views lie channels last in memory in each.
         compile: Whether the method's forward pass is compiled to one graph, once, at the first step, and its backward
             pass with it. Worth while on a GPU in a long run; refused for methods that draw numbers in it.
         seed: Decides initial weights, batches, views and rounds; 0 or more.
