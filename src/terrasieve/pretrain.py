@@ -26,7 +26,7 @@ from terrasieve.distinct import distinct
 from terrasieve.embeddings.inputs import EncoderInput, resolve_inputs, views_as_inputs
 from terrasieve.embeddings.stream import device_of
 from terrasieve.errors import ConfigError
-from terrasieve.models.backbone import Encoder, build_encoder, check_sizes
+from terrasieve.models.backbone import Encoder, build_encoder, check_sizes, checkpoint_activations
 from terrasieve.models.calibration import CALIBRATION_BATCH, CALIBRATION_SAMPLES, batch_norms, calibrated
 from terrasieve.models.export import EncoderCard, save_encoder
 from terrasieve.outputs import hold_folder
@@ -54,7 +54,9 @@ _MAY_DIFFER_ON_RESUME: Any = {
         "checkpoint_minutes",
         "keep_checkpoints",
         "loggers",
+        "compile",
     },
+    "model": {"checkpoint"},
     "description": True,
     "source": True,
     "differs": True,
@@ -129,6 +131,8 @@ def make_job(
     statistics = statistics_of(archive)
     planner = ViewPlanner(config.views, archive.sensors, config.train.seed)
     encoder = build_encoder(config.model.backbone, config.train.seed)
+    if config.model.checkpoint:
+        checkpoint_activations(encoder)
     check_sizes(encoder, {branch.name: branch.size for branch in config.views.branches})
     pool = _pool(config, np.arange(len(archive)) if subset is None else distinct(subset))
     timeline = make_timeline(len(pool), config.train, config.curation)
