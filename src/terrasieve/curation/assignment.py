@@ -109,7 +109,8 @@ class NearestCentroids:
         lengths: Tensor = rows.norm(dim=1) * _NORMS
         # A GPU may add up one product in parts, and round each of them to bfloat16 as well.
         after = (1 if rows.is_cpu else 2) * _ROUNDING + rows.shape[1] * _ADDING
-        changes = (rows - rounded).norm(dim=1)
+        # Converted first: see below.
+        changes = rounded.float().sub_(rows).norm(dim=1)
         return lengths, (changes + lengths * (1 + _ROUNDING) ** 2 * (self._change + after)) * _NORMS
 
     def _margins(self, lengths: Tensor, errors: Tensor, least: Tensor) -> Tensor:
