@@ -147,14 +147,23 @@ class DeviceRows:
                 part.record_stream(stream)
         return DeviceRows(self.values, self.scales)
 
-    def float32(self, device: torch.device) -> Tensor:
-        """``(n, d)`` as they are computed with, which may be their own memory."""
+    def float32(self, device: torch.device, memory: Tensor | None = None) -> Tensor:
+        """``(n, d)`` as they are computed with.
+
+        Args:
+            device: Where to.
+            memory: ``(m, d)`` float32 there, m at least n, to write them into; None takes new memory, or none at all
+                where they are so already.
+        """
         here = self.arrived(device)
-        rows = here.values.to(device, torch.float32)
+        if here.scales is None and here.values.dtype == torch.float32:
+            return here.values.to(device)
+        memory = torch.empty(self.shape, device=device) if memory is None else memory[: len(here.values)]
+        rows = memory.copy_(here.values)
         if here.scales is None:
             return rows
         scales = here.scales.to(device)
-        return (rows / scales[:, :1]).div_(scales[:, 1:])
+        return rows.div_(scales[:, :1]).div_(scales[:, 1:])
 
 
 class Rows:
@@ -214,8 +223,9 @@ class Rows:
 
         A chunk is valid until the next one is asked for.
         """
+        memory = torch.empty(min(size, len(self)), self.shape[1], device=self.device)
         for part, rows in self._pieces(size):
-            yield part, rows.float32(self.device)
+            yield part, rows.float32(self.device, memory)
 
     def settle(self) -> None:
         """Bring all rows to the device, in the type that they are stored in, where it has room for them."""
