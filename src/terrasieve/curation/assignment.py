@@ -8,6 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from terrasieve.curation.keys import slices
+
 _ROUNDING = 2.0**-8
 """Largest relative error of one rounding to bfloat16, whose significands have 8 bits."""
 
@@ -102,10 +104,10 @@ class NearestCentroids:
         # Before the products, which take the rows out of the processor's cache.
         lengths, errors = self._errors(shifted, rounded)
         products = torch.mm(rounded, self._rounded, out=self._products[: len(shifted)])
-        blocks = zip(*(part.split(self._block) for part in (products, lengths, errors)), strict=True)
-        found = [self._near_least(*block) + i * self._block * len(self.centroids) for i, block in enumerate(blocks)]
-        flat = torch.cat(found)
         count = len(self.centroids)
+        parts = slices(len(shifted), self._block)
+        near = [self._near_least(products[part], lengths[part], errors[part]) + part.start * count for part in parts]
+        flat = torch.cat(near)
         return torch.bincount(flat // count, minlength=len(shifted)), flat % count
 
     def _near_least(self, products: Tensor, lengths: Tensor, errors: Tensor) -> Tensor:
