@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from terrasieve.curation.keys import slices
+from terrasieve.curation.rows import cached_slices
 
 _ROUNDING = 2.0**-8
 """Largest relative error of one rounding to bfloat16, whose significands have 8 bits."""
@@ -21,9 +21,6 @@ _NORMS = 1.001
 
 _FEW = 1 / 16
 """Share of all pairs of a row and a centroid up to which their products cost less one by one than all together."""
-
-_CACHED = 2**20
-"""Scores that a processor's cache holds, about. What follows the products is done to so many of them at a time."""
 
 
 class NearestCentroids:
@@ -51,15 +48,14 @@ class NearestCentroids:
         self._columns: Tensor | None = None
         # All chunks write into the same memory: to get new pages from the system takes longer than to fill them.
         self._scores: Tensor | None = None
-        self._rows_at_once = rows_at_once
+        self._shape = shape = (rows_at_once, len(centroids))
         if shortlist:
-            count = len(centroids)
-            # A GPU has no use for small pieces.
-            self._block = max(1, _CACHED // count) if centroids.is_cpu else rows_at_once
-            self._products = centroids.new_empty(rows_at_once, count, dtype=torch.bfloat16)
-            self._block_scores = centroids.new_empty(min(self._block, rows_at_once), count)
-            self._near = torch.empty_like(self._block_scores, dtype=torch.bool)
+            self._products = centroids.new_empty(shape, dtype=torch.bfloat16)
+            at_once = next(cached_slices(shape, centroids.device)).stop
+            self._near_scores = centroids.new_empty(at_once, len(centroids))
+            self._near = torch.empty_like(self._near_scores, dtype=torch.bool)
             self._shifted = centroids.new_empty(rows_at_once, centroids.shape[1])
+            self._rounded_rows = torch.empty_like(self._shifted, dtype=torch.bfloat16)
             rounded = self.centroids.bfloat16()
             # Laid out as the product wants them; a transposed view would be copied for every chunk.
             self._rounded = rounded.T.contiguous()
@@ -87,7 +83,7 @@ class NearestCentroids:
         if self._columns is None or self._scores is None:
             # Laid out as the product wants them here, too; a shortlist seldom comes to this.
             self._columns = self.centroids.T.contiguous()
-            self._scores = self.centroids.new_empty(self._rows_at_once, len(self.centroids))
+            self._scores = self.centroids.new_empty(self._shape)
         return torch.addmm(self.half, chunk, self._columns, alpha=-1, out=self._scores[: len(chunk)]).argmin(dim=1)
 
     def candidates(self, shifted: Tensor) -> tuple[Tensor, Tensor]:
@@ -100,12 +96,14 @@ class NearestCentroids:
             ``(n,)`` int64 numbers of candidates, and ``(sum,)`` int64 positions of the candidates of one row after
             the other, ascending within a row.
         """
-        rounded = shifted.bfloat16()
+        rounded = self._rounded_rows[: len(shifted)]
         # Before the products, which take the rows out of the processor's cache.
-        lengths, errors = self._errors(shifted, rounded)
+        parts = cached_slices(shifted.shape, shifted.device)
+        found = [self._errors(shifted[part], rounded[part].copy_(shifted[part])) for part in parts]
+        lengths, errors = (torch.cat(part) for part in zip(*found, strict=True))
         products = torch.mm(rounded, self._rounded, out=self._products[: len(shifted)])
         count = len(self.centroids)
-        parts = slices(len(shifted), self._block)
+        parts = cached_slices(products.shape, products.device)
         near = [self._near_least(products[part], lengths[part], errors[part]) + part.start * count for part in parts]
         flat = torch.cat(near)
         return torch.bincount(flat // count, minlength=len(shifted)), flat % count
@@ -113,7 +111,7 @@ class NearestCentroids:
     def _near_least(self, products: Tensor, lengths: Tensor, errors: Tensor) -> Tensor:
         """Where, among the scores of all rows in turn, those stand that could be the row's least but for rounding."""
         # Converted first, here too.
-        scores = self._block_scores[: len(products)].copy_(products)
+        scores = self._near_scores[: len(products)].copy_(products)
         torch.sub(self.half, scores, out=scores)
         least = scores.amin(dim=1)
         limits = least + self._margins(lengths, errors, least)

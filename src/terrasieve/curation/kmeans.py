@@ -17,7 +17,7 @@ from torch import Tensor
 
 from terrasieve.curation.assignment import NearestCentroids
 from terrasieve.curation.keys import Keys, rekey, row_keys, smallest
-from terrasieve.curation.rows import Rows, UnitSource
+from terrasieve.curation.rows import Rows, UnitSource, cached_slices
 from terrasieve.curation.seeding import Seeding, seed_centroids
 from terrasieve.device import Precision, resolve_precision
 from terrasieve.errors import CurationError
@@ -228,7 +228,9 @@ def _pass(
         found = nearest(chunk)
         labels[part] = found
         # From the differences: squares of lengths less products would leave rounding where rows are copies.
-        distances[part] = centroids[found].sub_(chunk).square_().sum(dim=1)
+        for piece in cached_slices(chunk.shape, device):
+            gaps = centroids[found[piece]].sub_(chunk[piece])
+            distances[part][piece] = gaps.square_().sum(dim=1)
         if means:
             sums.index_add_(0, found, chunk)
             counts += torch.bincount(found, minlength=count)

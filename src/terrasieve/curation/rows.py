@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -18,6 +18,9 @@ from terrasieve.parallel import read_ahead
 
 _SETTLED_AT_ONCE = 2**14
 """Rows that cross at once to a device that holds them all."""
+
+_CACHED = 2**19
+"""Numbers in single precision that a processor's cache holds, with what is made of them."""
 
 Places = slice | NDArray[np.int64]
 """Which rows are meant: a run of them, or their positions in any order."""
@@ -107,6 +110,17 @@ def held_type(dtype: np.dtype[Any]) -> np.dtype[Any]:
     return np.dtype(np.float16 if dtype == np.float16 else np.float32)
 
 
+def cached_slices(shape: Sequence[int], device: torch.device) -> Iterator[slice]:
+    """Consecutive slices of rows that a processor's cache holds, for several steps on each; a GPU has no use for few.
+
+    Args:
+        shape: Number of rows, and of the numbers in each.
+        device: Where they are.
+    """
+    rows, width = shape
+    return slices(rows, max(1, _CACHED // width) if device.type == "cpu" else max(1, rows))
+
+
 def _or_one(scales: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.where(scales == 0, np.float32(1), scales)
 
@@ -126,9 +140,9 @@ class DeviceRows:
     crossed: Any = None
 
     @property
-    def shape(self) -> tuple[int, ...]:
+    def shape(self) -> tuple[int, int]:
         """``(n, d)``."""
-        return tuple(self.values.shape)
+        return self.values.shape[0], self.values.shape[1]
 
     def __getitem__(self, which: Places) -> DeviceRows:
         """Some of the rows."""
@@ -159,11 +173,12 @@ class DeviceRows:
         if here.scales is None and here.values.dtype == torch.float32:
             return here.values.to(device)
         memory = torch.empty(self.shape, device=device) if memory is None else memory[: len(here.values)]
-        rows = memory.copy_(here.values)
-        if here.scales is None:
-            return rows
-        scales = here.scales.to(device)
-        return rows.div_(scales[:, :1]).div_(scales[:, 1:])
+        scales = None if here.scales is None else here.scales.to(device)
+        for part in cached_slices(here.shape, device):
+            rows = memory[part].copy_(here.values[part])
+            if scales is not None:
+                rows.div_(scales[part, :1]).div_(scales[part, 1:])
+        return memory
 
 
 class Rows:
