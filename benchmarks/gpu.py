@@ -5,15 +5,23 @@ utilisation, ours and lightly's in turns; k-means of 1 and 10 million vectors of
 already, so that the step is measured and not the disk. Without a GPU the same code runs at its smallest size, and says
 so: those figures are no statement about a GPU.
 
-Usage: ``python benchmarks/gpu.py [--out gpu.md]``. The last line is JSON.
+End to end, the loop itself trains a recipe from a packed store of simulated vignettes: read, render, step, log. Its
+samples per second stand beside those of the same method's step on views that are on the device already.
+``--profile DIR`` writes what torch's profiler saw of the last steps of that run: ``trace.json`` for chrome://tracing or
+Perfetto, and ``table.txt``.
+
+Usage: ``python benchmarks/gpu.py [--only steps kmeans end-to-end] [--profile DIR] [--out gpu.md]``. The last line is
+JSON.
 """
 
 from __future__ import annotations
 
 import argparse
 import copy
+import itertools
 import json
 import statistics
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -29,10 +37,18 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from machine import describe
+from terrasieve.archive.opening import open_archive
+from terrasieve.archive.packed.packing import pack
+from terrasieve.config import load_config
 from terrasieve.curation.kmeans import KMeans
 from terrasieve.device import bf16_is_fast, pick_device
+from terrasieve.methods.base import Method
 from terrasieve.methods.dino import DinoSpec
 from terrasieve.models.backbone import BackboneSpec, build_encoder
+from terrasieve.pretraining import make_job
+from terrasieve.training.loop import make_fabric, train
+
+PARTS = ("steps", "kmeans", "end-to-end")
 
 PEAK_TFLOPS = {"H100": 989.0, "H200": 989.0, "A100": 312.0}
 """Dense bf16 products, from the makers' data sheets."""
@@ -51,12 +67,39 @@ class Size:
     steps: int
     rounds: int
     vectors: tuple[tuple[int, int], ...]
+    recipe: str
+    settings: tuple[str, ...]
+    samples: int
 
 
 GPU = Size(
-    ("vit_small_patch16_224", "resnet50"), 224, 96, 6, 128, 65536, 10, 5, ((1_000_000, 8192), (10_000_000, 8192))
+    ("vit_small_patch16_224", "resnet50"),
+    224,
+    96,
+    6,
+    128,
+    65536,
+    10,
+    5,
+    ((1_000_000, 8192), (10_000_000, 8192)),
+    "oceansar-1-vits16",
+    (),
+    1024,
 )
-CPU = Size(("vit_tiny_patch16_224", "resnet18"), 64, 32, 2, 16, 2048, 2, 3, ((20_000, 256),))
+CPU = Size(
+    ("vit_tiny_patch16_224", "resnet18"),
+    64,
+    32,
+    2,
+    16,
+    2048,
+    2,
+    3,
+    ((20_000, 256),),
+    "oceansar-small",
+    ("train.batch_size=16",),
+    96,
+)
 
 
 class LightlyDino(nn.Module):
@@ -91,8 +134,12 @@ def our_step(name: str, size: Size, device: torch.device) -> Callable[[list[Tens
     encoder = build_encoder(BackboneSpec(name=name, channels=1), 0)
     method = DinoSpec(prototypes=size.prototypes).build(encoder, (2, size.locals), 0)
     # torch's stubs leave memory_format out of Module.to's overloads.
-    method = method.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    optimiser = torch.optim.AdamW([p for p in method.parameters() if p.requires_grad], lr=1e-4)
+    return method_step(method.to(device, memory_format=torch.channels_last), device)  # type: ignore[call-overload]
+
+
+def method_step(method: Method, device: torch.device) -> Callable[[list[Tensor]], None]:
+    """One optimiser step of a method that is on the device."""
+    optimiser = torch.optim.AdamW([p for p in method.parameters() if p.requires_grad], lr=1e-4, fused=True)
 
     def step(views: list[Tensor]) -> None:
         with torch.autocast(device.type, torch.bfloat16, enabled=bf16_is_fast(device)):
@@ -190,6 +237,66 @@ def measure_kmeans(size: Size, device: torch.device) -> dict[str, float]:
     return figures
 
 
+class Clock:
+    """Stands in for the online probe of a run: notes the time, and lets a profiler look at the last turn.
+
+    Args:
+        device: The device, whose work is waited for.
+        turns: Number of turns of the run.
+        profiler: Looks at the last turn; None where nothing does.
+    """
+
+    def __init__(self, device: torch.device, turns: int, profiler: torch.profiler.profile | None) -> None:
+        self.device = device
+        self.turns = turns
+        self.profiler = profiler
+        self.times: list[float] = []
+
+    def __call__(self, encoder: nn.Module) -> dict[str, float]:
+        """The end of a turn."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize()
+        self.times.append(time.perf_counter())
+        if self.profiler and len(self.times) == self.turns - 1:
+            self.profiler.start()
+        if self.profiler and len(self.times) == self.turns:
+            self.profiler.stop()
+        return {}
+
+
+def measure_end_to_end(size: Size, device: torch.device, profile: Path | None) -> dict[str, float]:
+    """Samples per second of a recipe from the store to the step, and of its step alone."""
+    profiler = torch.profiler.profile(with_stack=False) if profile else None
+    turns = size.rounds + 2
+    length = (f"train.steps={turns * size.steps}", f"train.evaluate_steps={size.steps}", "train.checkpoint_minutes=1e6")
+    config = load_config(size.recipe, [*length, "method.teacher_memory=null", *size.settings], curate="none")
+    with tempfile.TemporaryDirectory() as folder:
+        pack(open_archive(f"simulated-ocean:0:{size.samples}"), Path(folder) / "packed.zarr")
+        clock = Clock(device, turns, profiler)
+        job = make_job(config, open_archive(Path(folder) / "packed.zarr"), Path(folder) / "run", evaluate=clock)
+        train(job, make_fabric(config.train, str(device)))
+    batch = config.train.batch_size
+    # The first turn warms up; the last may be profiled.
+    spent = statistics.median(b - a for a, b in itertools.pairwise(clock.times[:-1])) / size.steps
+    views = [
+        torch.randn(batch, config.model.channels, view.size, view.size, device=device).contiguous(
+            memory_format=torch.channels_last
+        )
+        for view in job.planner.recipe.views
+    ]
+    step = method_step(job.method, device)
+    step(views)
+    alone = statistics.median(seconds_of(lambda: step(views), device) for _ in range(size.rounds))
+    if profiler and profile:
+        profile.mkdir(parents=True, exist_ok=True)
+        profiler.export_chrome_trace(str(profile / "trace.json"))
+        by = "cuda_time_total" if device.type == "cuda" else "cpu_time_total"
+        (profile / "table.txt").write_text(profiler.key_averages().table(sort_by=by, row_limit=60))
+    figures = {"samples_per_s": batch / spent, "in_memory_per_s": batch / alone, "vs_in_memory": alone / spent}
+    print(f"{size.recipe}, end to end: { ({key: round(value, 3) for key, value in figures.items()}) }")
+    return {key: round(value, 3) for key, value in figures.items()}
+
+
 def _name(device: torch.device) -> str:
     return torch.cuda.get_device_name() if device.type == "cuda" else "CPU"
 
@@ -198,12 +305,20 @@ def main() -> None:
     """Measure, print, and write a page if asked to."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, help="a page to write (Markdown)")
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS, help="parts to measure")
+    parser.add_argument("--profile", type=Path, help="a folder for the trace and the table of the end-to-end run")
     arguments = parser.parse_args()
     device = pick_device("auto")
     size = GPU if device.type == "cuda" else CPU
     if device.type != "cuda":
         print("No GPU here: the smallest size on the CPU, which says nothing about a GPU.")
-    figures = {"device": _name(device), "steps": measure_steps(size, device), "kmeans_s": measure_kmeans(size, device)}
+    figures: dict[str, object] = {"device": _name(device)}
+    if "steps" in arguments.only:
+        figures["steps"] = measure_steps(size, device)
+    if "kmeans" in arguments.only:
+        figures["kmeans_s"] = measure_kmeans(size, device)
+    if "end-to-end" in arguments.only:
+        figures["end_to_end"] = measure_end_to_end(size, device, arguments.profile)
     where = describe(seed=0)
     print(where)
     if arguments.out:

@@ -20,7 +20,18 @@ centres, noise 1.2, length 384.
 ``--scaling`` instead runs ``KMeans`` on 20,000 to 1,000,000 points with K growing as the square root, each in a process
 of its own, and prints seconds, peak memory beside the input, and the exponent of the time's growth.
 
-Usage: ``python benchmarks/kmeans.py [--scaling] [--repeats 3]``. The last line is JSON.
+``--memory`` instead curates 1,000,000 unit vectors of length 2,048, float16 in a temporary file of 4 GB, into a tree of
+8,000 and 800 clusters (``BalancedClusters`` with its defaults, but one update and one resampling):
+
+* ``resident_gib``: the most memory that the process held beside the mapped file, its libraries included. Every stage
+  runs at full size, on all rows: the look at all of them, keys, the rows held for fitting (512,000), the seeding, each
+  pass and the draw. Whole passes would take half an hour of two cores, so of each pass only a share of the chunks
+  (``--share``) is multiplied; the others are read, scaled and added up, and go to centroids by their position.
+* ``bf16_pass_vs_product``: CPU seconds of the bare bfloat16 products of 65,536 rows (``--pass-rows``) and 8,000
+  centroids over those of a pass over the same rows from the file, which converts and scales them, decides in float32,
+  measures distances and adds up: 1 would be a pass for nothing but its products. Both in turns (``--turns``).
+
+Usage: ``python benchmarks/kmeans.py [--scaling | --memory] [--repeats 3]``. The last line is JSON.
 """
 
 from __future__ import annotations
@@ -42,6 +53,7 @@ from numpy.typing import NDArray
 from rich.table import Table
 from torch import Tensor
 
+from kmeans_memory import memory
 from machine import describe
 from terrasieve.console import console, track
 from terrasieve.curation.assignment import NearestCentroids
@@ -236,13 +248,20 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--scaling", action="store_true")
+    parser.add_argument("--memory", action="store_true")
+    parser.add_argument("--rows", type=int, default=1_000_000, help="of the file of --memory")
+    parser.add_argument("--length", type=int, default=2048, help="of its vectors")
+    parser.add_argument("--share", type=float, default=0.01, help="of the chunks that --memory multiplies, above 0")
+    parser.add_argument("--pass-rows", type=int, default=65_536, help="of the passes that --memory times")
+    parser.add_argument("--turns", type=int, default=2, help="of these passes")
     parser.add_argument("--one-size", type=int, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.one_size:
         print(json.dumps(one_size(arguments.one_size, arguments.seed)))
         return
     faiss.omp_set_num_threads(torch.get_num_threads())
-    figures = scaling(arguments) if arguments.scaling else beside_faiss(arguments)
+    work = memory if arguments.memory else scaling if arguments.scaling else beside_faiss
+    figures = work(arguments)
     print(describe(arguments.seed))
     print(json.dumps(figures))
 

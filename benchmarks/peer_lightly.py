@@ -90,6 +90,29 @@ class ScenePairs(Dataset[tuple[Tensor, Tensor]]):
         return self.transform(torch.from_numpy(pixels.astype(np.float32)))
 
 
+class SceneBatches(Iterator[list[Tensor]]):
+    """Shuffled batches of a data set without end, read by so many worker processes."""
+
+    def __init__(self, dataset: ScenePairs, batch_size: int, workers: int) -> None:
+        self.loader = DataLoader(
+            dataset,
+            batch_size,
+            shuffle=True,
+            drop_last=True,
+            num_workers=workers,
+            persistent_workers=workers > 0,
+        )
+        self._batches = self._endless()
+
+    def __next__(self) -> list[Tensor]:
+        """The next batch: two views ``(batch_size, 1, size, size)``."""
+        return next(self._batches)
+
+    def _endless(self) -> Iterator[list[Tensor]]:
+        while True:
+            yield from self.loader
+
+
 class LightlyByol(nn.Module):
     """BYOL from lightly's parts, as in its documentation."""
 
@@ -126,20 +149,8 @@ class Peer:
         self.model = LightlyByol(backbone).to(memory_format=torch.channels_last)
         trainable = [p for p in self.model.parameters() if p.requires_grad]
         self.optimiser = torch.optim.SGD(trainable, lr=0.05, momentum=0.9, weight_decay=1e-5)
-        self.loader = DataLoader(
-            dataset,
-            batch_size,
-            shuffle=True,
-            drop_last=True,
-            num_workers=workers,
-            persistent_workers=workers > 0,
-        )
-        self.batches = self._endless()
+        self.batches = SceneBatches(dataset, batch_size, workers)
         self.bf16 = bf16_is_fast(torch.device("cpu"))
-
-    def _endless(self) -> Iterator[list[Tensor]]:
-        while True:
-            yield from self.loader
 
     def step(self) -> None:
         """One optimiser step, reading and augmentation included."""

@@ -1,6 +1,6 @@
-"""Training throughput: end to end, against the same step in memory, and against a peer.
+"""Training throughput: end to end, against the same step in memory, and against peers.
 
-Three contenders train the same recipe on the same scenes, in turn, some steps at a time: rs-byol-1 with all its
+Four contenders train the same recipe on the same scenes, in turn, some steps at a time: rs-byol-1 with all its
 augmentations, at the size that two CPU cores can train (ResNet18, 32-pixel views, batch 64). The first turn of each is
 not counted.
 
@@ -8,7 +8,11 @@ not counted.
   it would run the online probe;
 - in memory: the same steps on views that were rendered beforehand, and nothing else;
 - peer: the same recipe from lightly, torchvision and rasterio (``peer_lightly.py``), with whichever number of
-  worker processes is fastest here.
+  worker processes is fastest here;
+- torchgeo: its BYOL trainer (``peer_torchgeo.py``) on the same images and as many steps, likewise.
+
+lightly-train is no contender: it has no BYOL, and its loop, which reads folders of pictures, cannot be run for some
+steps at a time in turn with the others. A line says so, and ``vs_lightly_train`` is null.
 
 Usage: ``python benchmarks/pretrain_step.py [--data DIR]``. The last line is JSON.
 """
@@ -31,6 +35,7 @@ from rich.table import Table
 
 from machine import describe
 from peer_lightly import Peer, ScenePairs
+from peer_torchgeo import TorchgeoPeer
 from terrasieve.archive.opening import open_archive, scenes_spec_from_options
 from terrasieve.archive.packed.packing import pack
 from terrasieve.archive.packed.reading import PackedArchive
@@ -105,22 +110,38 @@ def seconds(step: Callable[[], None], steps: int) -> float:
     return time.perf_counter() - began
 
 
-def fastest_workers(scenes: Path, config: RunConfig, steps: int) -> Peer:
-    """The peer with the number of workers that is fastest here."""
-    view = config.views.branches[0]
+LIGHTLY_TRAIN = "lightly-train is not measured: it has no BYOL, and its loop cannot take turns with the others."
+
+
+def fastest_workers(name: str, make: Callable[[int], Peer | TorchgeoPeer], steps: int) -> Peer | TorchgeoPeer:
+    """A peer with the number of workers that is fastest here, from a function that makes it with so many."""
     peers = {}
     for workers in (0, 1, 2):
-        # A data set of its own: workers must not inherit open files, whose position they would share.
-        dataset = ScenePairs(scenes, 64, view.size, view.augmentation)
-        peer = Peer(dataset, config.model.name, config.train.batch_size, workers)
+        peer = make(workers)
         seconds(peer.step, 2)
         peers[workers] = (seconds(peer.step, steps), peer)
     best = min(peers, key=lambda w: peers[w][0])
-    console.print("peer, seconds by workers: " + ", ".join(f"{w}: {t:.2f}" for w, (t, _) in peers.items()))
+    console.print(f"{name}, seconds by workers: " + ", ".join(f"{w}: {t:.2f}" for w, (t, _) in peers.items()))
     for workers, (_, peer) in peers.items():
         if workers != best:
-            del peer.batches, peer.loader
+            del peer.batches
     return peers[best][1]
+
+
+def make_peers(scenes: Path, config: RunConfig, steps: int) -> dict[str, Peer | TorchgeoPeer]:
+    """Every peer by the name of its column."""
+    view, model, batch_size = config.views.branches[0], config.model.name, config.train.batch_size
+
+    def dataset() -> ScenePairs:
+        # One for each peer and number of workers: these must not inherit open files, whose position they would share.
+        return ScenePairs(scenes, 64, view.size, view.augmentation)
+
+    return {
+        "peer": fastest_workers("peer", lambda workers: Peer(dataset(), model, batch_size, workers), steps),
+        "torchgeo": fastest_workers(
+            "torchgeo", lambda workers: TorchgeoPeer(dataset(), model, view.size, batch_size, workers), steps
+        ),
+    }
 
 
 def main() -> None:
@@ -145,28 +166,32 @@ def main() -> None:
         pack(open_archive(spec), Path(folder) / "packed.zarr")
         archive = PackedArchive(Path(folder) / "packed.zarr")
         memory = InMemory(config, archive, Path(folder) / "memory")
-        peer = fastest_workers(scenes, config, arguments.steps)
-        turns = Turns({"in memory": memory.step, "peer": peer.step}, arguments.steps)
+        peers = make_peers(scenes, config, arguments.steps)
+        others = {"in memory": memory.step, **{name: peer.step for name, peer in peers.items()}}
+        turns = Turns(others, arguments.steps)
         train(make_job(config, archive, Path(folder) / "run", evaluate=turns), make_fabric(config.train, "cpu"))
         report(config, {name: times[1:] for name, times in turns.times.items()}, arguments.steps)
-        del peer.batches, peer.loader
+        for peer in peers.values():
+            del peer.batches
 
 
 def report(config: RunConfig, times: dict[str, list[float]], steps: int) -> None:
     """Print the table, what it was measured on, and the line of JSON."""
     images = steps * config.train.batch_size
     rates = {name: images / statistics.median(values) for name, values in times.items()}
-    versus = {
-        name: float(np.median(np.array(times[name]) / np.array(times["end to end"]))) for name in ("in memory", "peer")
-    }
+    own = np.array(times["end to end"])
+    versus = {name: float(np.median(np.array(values) / own)) for name, values in times.items()}
     table = Table("contender", "pairs/s", "end to end is", title=f"{config.name}: training throughput")
     for name, rate in rates.items():
-        table.add_row(name, f"{rate:.0f}", f"{versus.get(name, 1.0):.2f} times as fast")
+        table.add_row(name, f"{rate:.0f}", f"{versus[name]:.2f} times as fast")
     Console().print(table)
+    print(LIGHTLY_TRAIN)
     print(describe(config.train.seed))
     figures = {
         "vs_in_memory": round(versus["in memory"], 3),
         "vs_peer": round(versus["peer"], 3),
+        "vs_torchgeo": round(versus["torchgeo"], 3),
+        "vs_lightly_train": None,
         "images_per_s": round(rates["end to end"], 1),
     }
     print(json.dumps(figures))

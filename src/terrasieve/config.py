@@ -40,14 +40,18 @@ class ModelSpec(BackboneSpec):
         init: Pretrained weights that the network starts from: a run folder or encoder folder, a file with a state dict
             of ``name``, a folder of Hugging Face's, or a text form of a baseline such as ``imagenet:resnet18``; null
             starts from random ones. See :func:`terrasieve.baselines.starting.start_from`.
+        checkpoint: Whether the backward pass computes the network's blocks a second time instead of keeping what they
+            made in memory: a third more time, for a small part of the memory; the gradients are the same. Refused for
+            networks with batch normalisation.
     """
 
     init: str | None = Field(default=None, min_length=1)
+    checkpoint: bool = False
 
     @property
     def backbone(self) -> BackboneSpec:
         """The network alone."""
-        return BackboneSpec.model_validate(self.model_dump(exclude={"init"}))
+        return BackboneSpec.model_validate(self.model_dump(exclude={"init", "checkpoint"}))
 
 
 class RunConfig(Spec):

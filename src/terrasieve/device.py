@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import BeforeValidator
+from torch import Tensor
 
 from terrasieve.errors import ConfigError
 
@@ -71,6 +72,21 @@ def pick_device(name: str) -> torch.device:
         there = ", ".join(kind for kind, yes in available.items() if yes)
         raise ConfigError(f"--device {name} is not available to torch {torch.__version__} here; there is {there}.")
     return torch.device(name)
+
+
+def send(tensor: Tensor, device: torch.device | str) -> Tensor:
+    """A tensor on a device, without waiting for what the device has been asked to do before.
+
+    Args:
+        tensor: On the CPU mostly, and not written to any more; one that is on the device already is given back.
+        device: Where it is wanted.
+    """
+    kind = torch.device(device).type
+    if kind == "cuda" and tensor.device.type == "cpu":
+        # Out of pageable memory a copy blocks, whatever is asked for.
+        tensor = tensor.pin_memory()
+    # Metal's copies may be late for the operation that reads them.
+    return tensor.to(device, non_blocking=kind != "mps")
 
 
 def describe_device(device: torch.device) -> str:

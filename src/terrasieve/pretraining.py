@@ -22,10 +22,11 @@ from terrasieve.baselines.starting import start_from
 from terrasieve.config import RunConfig, to_yaml
 from terrasieve.console import console
 from terrasieve.device import describe_device
+from terrasieve.distinct import distinct
 from terrasieve.embeddings.inputs import EncoderInput, resolve_inputs, views_as_inputs
 from terrasieve.embeddings.stream import device_of
 from terrasieve.errors import ConfigError
-from terrasieve.models.backbone import Encoder, build_encoder, check_sizes
+from terrasieve.models.backbone import Encoder, build_encoder, check_sizes, checkpoint_activations
 from terrasieve.models.calibration import CALIBRATION_BATCH, CALIBRATION_SAMPLES, batch_norms, calibrated
 from terrasieve.models.export import EncoderCard, save_encoder
 from terrasieve.outputs import hold_folder
@@ -53,7 +54,9 @@ _MAY_DIFFER_ON_RESUME: Any = {
         "checkpoint_minutes",
         "keep_checkpoints",
         "loggers",
+        "compile",
     },
+    "model": {"checkpoint"},
     "description": True,
     "source": True,
     "differs": True,
@@ -128,8 +131,10 @@ def make_job(
     statistics = statistics_of(archive)
     planner = ViewPlanner(config.views, archive.sensors, config.train.seed)
     encoder = build_encoder(config.model.backbone, config.train.seed)
+    if config.model.checkpoint:
+        checkpoint_activations(encoder)
     check_sizes(encoder, {branch.name: branch.size for branch in config.views.branches})
-    pool = _pool(config, np.arange(len(archive)) if subset is None else np.unique(subset))
+    pool = _pool(config, np.arange(len(archive)) if subset is None else distinct(subset))
     timeline = make_timeline(len(pool), config.train, config.curation)
     config = config.model_copy(update={"method": config.method.paced(timeline.steps, timeline.first_use)})
     memory = config.method.memory(timeline.steps)
@@ -304,7 +309,7 @@ def _compared_on_resume(
     data = {
         "fingerprint": archive.source.get("fingerprint"),
         "samples": len(archive),
-        "pool": hashlib.sha256(pool.tobytes()).hexdigest()[:16],
+        "pool": hashlib.sha256(np.ascontiguousarray(pool).data).hexdigest()[:16],
         "start": start.sha256[:16] if start else None,
     }
     return {**values, "data": data}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,19 +12,28 @@ import pyarrow.parquet as pq
 from terrasieve.archive.protocol import Archive
 from terrasieve.baselines.loading import load_baseline
 from terrasieve.embeddings.inputs import EncoderInput
-from terrasieve.embeddings.stream import EmbedSettings, calibrated_encoders, device_of
+from terrasieve.embeddings.stream import EmbedSettings, device_of
+from terrasieve.embeddings.table import EmbeddingTable, provenance, with_columns
 from terrasieve.explain.explaining import explain
 from terrasieve.explain.record import write_explanation
 from terrasieve.models.backbone import Encoder
 from terrasieve.models.export import EncoderCard
-from terrasieve.probes.compare import Embedded, ProbeTask, compare, embed_candidate, fit_probes, prepare
+from terrasieve.probes.compare import (
+    Embedded,
+    ProbeTask,
+    embed_candidate,
+    fit_probes,
+    prepare,
+    used_samples,
+    with_target,
+)
 from terrasieve.probes.finetune import EndToEndSettings, train_end_to_end
 from terrasieve.probes.groups import warn_of_overlap
 from terrasieve.probes.models import Candidate, check_names, showing, with_floors
 from terrasieve.probes.probe import Probe, probes_named
 from terrasieve.probes.results import Measured, ProbeRow, default_inputs, predictions_table
 from terrasieve.probes.row_tables import write_csv, write_json
-from terrasieve.probes.splits import make_splits
+from terrasieve.probes.splits import Splits, make_splits
 from terrasieve.runs import RunFolder
 from terrasieve.writing import write_whole
 
@@ -62,19 +71,25 @@ class ProbePlan:
 
 
 @dataclass(frozen=True)
-class Probed:
-    """What was measured of one target.
+class ProbeSetup:
+    """An encoder beside its floors and baselines, and what they are measured on.
 
     Attributes:
-        task: Samples, probes and settings that every model shared.
-        embedded: Vectors of the encoder in question.
-        measured: Every result with its predictions, ordered by model (the encoder, its floors, the baselines, then the
-            encoder fine-tuned), input, share of the train split and probe.
+        encoder: The encoder in question.
+        card: Its card.
+        plan: What is measured.
+        candidates: The models, the encoder in question first.
+        inputs: What each is shown, resolved against the archive.
+        tasks: What every model shares, one task a target. Targets of the same samples stand together, because the same
+            vectors serve them; the first target of the plan is the first of all.
     """
 
-    task: ProbeTask
-    embedded: Embedded
-    measured: tuple[Measured, ...]
+    encoder: Encoder
+    card: EncoderCard
+    plan: ProbePlan
+    candidates: tuple[Candidate, ...]
+    inputs: tuple[EncoderInput, ...]
+    tasks: tuple[tuple[ProbeTask, ...], ...]
 
 
 def probe(encoder: Encoder, card: EncoderCard, archive: Archive, plan: ProbePlan | None = None) -> list[ProbeRow]:
@@ -99,8 +114,8 @@ def probe(encoder: Encoder, card: EncoderCard, archive: Archive, plan: ProbePlan
         ConfigError: There is no such target, split column, probe or baseline.
         SampleError: A sample cannot be read, or samples differ in size and no size is set.
     """
-    targets = _each_target(encoder, card, archive, plan or ProbePlan())
-    return [one.row for probed in targets for one in probed.measured]
+    setup = set_up(encoder, card, archive, plan or ProbePlan())
+    return [one.row for _, measured in _measure(setup, embed_encoder(setup)) for one in measured]
 
 
 def probe_run(
@@ -127,15 +142,74 @@ def probe_run(
         ConfigError: There is no such target, split column, probe or baseline.
         SampleError: A sample cannot be read, or samples differ in size and no size is set.
     """
-    rows: list[ProbeRow] = []
-    tables: list[pa.Table] = []
-    for probed in _each_target(encoder, card, archive, plan or ProbePlan()):
-        splits = probed.task.splits
-        # The first target is the one in question; explanations are of classes.
-        if not rows and splits.target.task == "classification":
-            _explain(encoder, card, probed, folder)
-        rows += [one.row for one in probed.measured]
-        tables.append(predictions_table(probed.measured, splits, archive.ids))
+    setup = set_up(encoder, card, archive, plan or ProbePlan())
+    return measure_run(setup, embed_encoder(setup), folder)
+
+
+def set_up(encoder: Encoder, card: EncoderCard, archive: Archive, plan: ProbePlan) -> ProbeSetup:
+    """Choose models, inputs and samples, and measure what standardises the pixels; see :func:`probe`.
+
+    Raises:
+        ArchiveError: The archive has no labels, or its published split is incomplete.
+        BandError: An input does not exist in the archive or does not fit the encoder.
+        ConfigError: There is no such target, split column, probe or baseline.
+        SampleError: A sample of the train split cannot be read.
+    """
+    offered = plan.inputs or default_inputs(archive.sensors, encoder.channels)
+    inputs = tuple(dict.fromkeys(one.resolve(archive.sensors) for one in offered))
+    loaded, device = [load_baseline(text) for text in plan.baselines], device_of(encoder)
+    baselines = [Candidate(one.name, one.encoder.to(device), one.channels, one.bands) for one in loaded]
+    candidates = (*with_floors(encoder, card, plan.seed), *baselines)
+    check_names(candidates)
+    return ProbeSetup(encoder, card, plan, candidates, inputs, _tasks(candidates, inputs, archive, plan))
+
+
+def embed_encoder(setup: ProbeSetup) -> Embedded:
+    """Vectors of the encoder in question for the first target, and for every other target of the same samples.
+
+    Raises:
+        SampleError: A sample cannot be read, or samples differ in size and no size is set.
+    """
+    return embed_candidate(setup.candidates[0], setup.inputs, setup.tasks[0][0])
+
+
+def embedding_table(setup: ProbeSetup, embedded: Embedded) -> EmbeddingTable:
+    """The vectors of the last input with what is known of each sample, as ``embeddings.parquet`` holds them.
+
+    Pixels are standardised by statistics of the train split, as for the probes.
+
+    Args:
+        setup: What the vectors were made for.
+        embedded: The vectors, from :func:`embed_encoder`.
+    """
+    task, shown = setup.tasks[0][0], embedded.shown[-1]
+    inputs, settings = shown.row.members, task.settings.on(device_of(setup.encoder))
+    facts = provenance(setup.card, task.archive, inputs, task.normaliser, settings)
+    if any(embedded.models[one] is not setup.encoder for one in inputs):
+        facts["batch_norms"] = "measured on the train split, for each input"
+    return with_columns(embedded.vectors(shown), task.archive, inputs, used_samples(task.splits), facts)
+
+
+def measure_run(setup: ProbeSetup, embedded: Embedded, folder: Path) -> list[ProbeRow]:
+    """Do what :func:`probe_run` does, with vectors of the encoder that are there already.
+
+    Args:
+        setup: What to measure.
+        embedded: Vectors of the encoder in question, from :func:`embed_encoder`.
+        folder: Where the files go; made if absent.
+
+    Returns:
+        What :func:`probe` returns.
+
+    Raises:
+        SampleError: A sample cannot be read, or samples differ in size and no size is set.
+    """
+    # The first target is the one in question; explanations are of classes.
+    if setup.tasks[0][0].splits.target.task == "classification":
+        _explain(setup, embedded, folder)
+    found = _measure(setup, embedded)
+    rows = [one.row for _, measured in found for one in measured]
+    tables = [predictions_table(measured, task.splits, task.archive.ids) for task, measured in found]
     run = RunFolder(folder)
     write_json(rows, run.probe)
     write_csv(rows, run.probe_table)
@@ -144,63 +218,76 @@ def probe_run(
     return rows
 
 
-def _each_target(encoder: Encoder, card: EncoderCard, archive: Archive, plan: ProbePlan) -> Iterator[Probed]:
-    """Measure one target after the other, so that the vectors of one only are in memory."""
-    offered = plan.inputs or default_inputs(archive.sensors, encoder.channels)
-    inputs = tuple(dict.fromkeys(one.resolve(archive.sensors) for one in offered))
-    loaded, device = [load_baseline(text) for text in plan.baselines], device_of(encoder)
-    baselines = [Candidate(one.name, one.encoder.to(device), one.channels, one.bands) for one in loaded]
-    candidates = (*with_floors(encoder, card, plan.seed), *baselines)
-    check_names(candidates)
-    for target in plan.targets:
-        task = _task(candidates, inputs, archive, target, plan)
-        embedded = embed_candidate(candidates[0], inputs, task)
-        measured = [*fit_probes(embedded, task), *compare(candidates[1:], inputs, task)]
-        yield Probed(task, embedded, (*measured, *_fine_tuned(encoder, card, inputs, task, plan)))
+def _measure(setup: ProbeSetup, embedded: Embedded) -> list[tuple[ProbeTask, list[Measured]]]:
+    """Every result by target, in the order of the plan; of any split, the vectors of one more model are in memory."""
+    found: dict[str, tuple[ProbeTask, list[Measured]]] = {}
+    for tasks in setup.tasks:
+        for task in tasks:
+            found[task.splits.target.column] = (task, [])
+        for candidate in setup.candidates:
+            at_hand = tasks is setup.tasks[0] and candidate is setup.candidates[0]
+            shown = embedded if at_hand else embed_candidate(candidate, setup.inputs, tasks[0])
+            for task in tasks:
+                found[task.splits.target.column][1].extend(fit_probes(shown, task))
+        for task in tasks:
+            found[task.splits.target.column][1].extend(_fine_tuned(setup, task))
+    return [found[target] for target in setup.plan.targets]
 
 
-def _task(
-    candidates: Sequence[Candidate], inputs: Sequence[EncoderInput], archive: Archive, target: str, plan: ProbePlan
-) -> ProbeTask:
-    splits = make_splits(archive.table(), plan.seed, plan.split_column, target, plan.group, plan.block_km)
-    options = "--group COLUMN or --block-km KM"
-    warn_of_overlap(splits.overlapping, f"samples of {target}", "train or validation samples", options)
+def _tasks(
+    candidates: Sequence[Candidate], inputs: Sequence[EncoderInput], archive: Archive, plan: ProbePlan
+) -> tuple[tuple[ProbeTask, ...], ...]:
+    """A task for each target, those of the same samples together."""
     rows = [showing(candidate, one, archive.sensors).row for candidate in candidates for one in inputs]
+    found: dict[tuple[bytes, ...], list[ProbeTask]] = {}
+    for target in dict.fromkeys(plan.targets):
+        splits = make_splits(archive.table(), plan.seed, plan.split_column, target, plan.group, plan.block_km)
+        options = "--group COLUMN or --block-km KM"
+        warn_of_overlap(splits.overlapping, f"samples of {target}", "train or validation samples", options)
+        probes = _probes(plan, splits)
+        same = found.setdefault(tuple(part.tobytes() for part in (splits.train, splits.val, splits.test)), [])
+        if same:
+            same.append(with_target(same[0], splits, probes))
+        else:
+            same.append(prepare(archive, splits, rows, probes, plan.settings, plan.train_shares, plan.seed))
+    return tuple(map(tuple, found.values()))
+
+
+def _probes(plan: ProbePlan, splits: Splits) -> list[Probe]:
     # The same name in another case is the same probe.
     wanted = dict.fromkeys(one.lower() if isinstance(one, str) else one for one in plan.probes)
     probes: list[Probe] = []
     for one in wanted:
         probes += probes_named([one], splits.target.task) if isinstance(one, str) else [one]
-    return prepare(archive, splits, rows, probes, plan.settings, plan.train_shares, plan.seed)
+    return probes
 
 
-def _fine_tuned(
-    encoder: Encoder, card: EncoderCard, inputs: Sequence[EncoderInput], task: ProbeTask, plan: ProbePlan
-) -> list[Measured]:
+def _fine_tuned(setup: ProbeSetup, task: ProbeTask) -> list[Measured]:
+    plan, encoder, name = setup.plan, setup.encoder, setup.card.recipe
     if plan.fine_tune is None:
         return []
-    rows = [showing(Candidate(card.recipe, encoder, encoder.channels), one, task.archive.sensors).row for one in inputs]
+    candidate = Candidate(name, encoder, encoder.channels)
+    rows = [showing(candidate, one, task.archive.sensors).row for one in setup.inputs]
     return [
-        train_end_to_end(card.recipe, encoder, row, task, plan.fine_tune, share)
-        for row in rows
-        for share in plan.train_shares
+        train_end_to_end(name, encoder, row, task, plan.fine_tune, share) for row in rows for share in plan.train_shares
     ]
 
 
-def _explain(encoder: Encoder, card: EncoderCard, probed: Probed, folder: Path) -> None:
-    task, shown = probed.task, probed.embedded.shown[-1]
+def _explain(setup: ProbeSetup, embedded: Embedded, folder: Path) -> None:
+    task, shown = setup.tasks[0][0], embedded.shown[-1]
     # Pictures pass the first member's encoder alone: of several members, only their vectors are looked at.
-    looked_at = (task.archive, shown.row.members[:1], task.normaliser, task.settings, task.splits.train, task.seed)
+    encoder = embedded.models[shown.row.members[0]]
+    assert isinstance(encoder, Encoder), "the encoder in question is shown"
     explanation = explain(
-        calibrated_encoders(encoder, *looked_at)[0],
-        card.recipe,
+        encoder,
+        setup.card.recipe,
         task.archive,
         shown.row,
         task.splits,
         task.normaliser,
         task.settings,
         task.data,
-        probed.embedded.vectors(shown),
+        embedded.vectors(shown),
         target=task.splits.target.column,
         seed=task.seed,
     )

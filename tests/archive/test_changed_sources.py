@@ -18,8 +18,8 @@ from terrasieve.archive.layouts.plain_table import PlainTableArchive, PlainTable
 from terrasieve.archive.opening import open_archive
 from terrasieve.archive.packed import packing
 from terrasieve.archive.packed.packing import pack
+from terrasieve.archive.packed.progress import PROGRESS
 from terrasieve.archive.packed.reading import PackedArchive
-from terrasieve.archive.packed.store import PROGRESS
 from terrasieve.archive.protocol import Window
 from terrasieve.archive.quality import audit
 from terrasieve.archive.quality.limits import QualityLimits

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import shutil
 import signal
@@ -21,8 +22,8 @@ from terrasieve import parallel as workers
 from terrasieve.archive.derived.subset import SubsetArchive
 from terrasieve.archive.packed import packing, store
 from terrasieve.archive.packed.packing import pack
+from terrasieve.archive.packed.progress import PROGRESS, PackingProgress, append_chunk
 from terrasieve.archive.packed.reading import PackedArchive
-from terrasieve.archive.packed.store import PROGRESS, PackingProgress
 from terrasieve.archive.protocol import Window
 from terrasieve.archive.quality.limits import Problem, QualityLimits, Rejection
 from terrasieve.archive.scenes.tiled import ScenesArchive, ScenesSpec, SensorFolder
@@ -89,7 +90,7 @@ def test_processes_come_to_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     pack(archive, tmp_path / "whole", max_bad=0.5)
     monkeypatch.setattr(workers, "_FEW", 1)
     with monkeypatch.context() as patch:
-        patch.setattr(packing, "write_text", _fail_after(3, packing.write_text))
+        patch.setattr(packing, "append_chunk", _fail_after(2, append_chunk))
         with pytest.raises(ArchiveError, match="goes on from here"):
             pack(archive, tmp_path / "out", max_bad=0.5, workers=2)
     pack(archive, tmp_path / "out", max_bad=0.5, workers=2)
@@ -133,19 +134,21 @@ def test_what_the_archive_rejected_on_opening_counts(tmp_path: Path) -> None:
 @pytest.mark.parametrize("compress", [False, True])
 @pytest.mark.parametrize("writes", [1, 2, 5, 6])
 def test_kill_leaves_no_trace(tmp_path: Path, compress: bool, writes: int) -> None:
-    """Killed while the record of chunk ``writes`` is written; what was written by then is then damaged as well."""
+    """Killed when half of the record of chunk ``writes`` is written; the chunk itself is then damaged as well."""
     script = f"""
 import os, signal
 from terrasieve.archive.packed import packing
 from terrasieve.simulation.land import SimulatedArchive, SimulatedSpec
 packing.CHUNK_BYTES = {packing.CHUNK_BYTES}
-real, left = packing.write_text, [{writes}]
-def write(path, value):
+real, left = packing.append_chunk, [{writes}]
+def append(path, chunk):
     left[0] -= 1
-    if left[0] < 0:
+    before = path.stat().st_size
+    real(path, chunk)
+    if not left[0]:
+        os.truncate(path, (before + path.stat().st_size) // 2)
         os.kill(os.getpid(), signal.SIGKILL)
-    real(path, value)
-packing.write_text = write
+packing.append_chunk = append
 packing.publish = lambda out, manifest: os.kill(os.getpid(), signal.SIGKILL)
 archive = SimulatedArchive(SimulatedSpec.model_validate({SPEC.model_dump()}))
 packing.pack(archive, packing.Path({str(tmp_path / "out")!r}), compress={compress})
@@ -159,6 +162,55 @@ packing.pack(archive, packing.Path({str(tmp_path / "out")!r}), compress={compres
     pack(archive, tmp_path / "out", compress=compress)
     pack(archive, tmp_path / "whole", compress=compress)
     _assert_equal_stores(tmp_path / "out", tmp_path / "whole")
+
+
+@pytest.fixture
+def half(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A store whose packing, of bad samples too, ended before the record of its fourth chunk."""
+    with monkeypatch.context() as patch:
+        patch.setattr(packing, "append_chunk", _fail_after(3, append_chunk))
+        with pytest.raises(ArchiveError, match="goes on from here"):
+            pack(Flawed({3: "nan", 7: "short"}), tmp_path / "half", max_bad=0.5)
+    return tmp_path / "half"
+
+
+def _assert_goes_on(half: Path, whole: Path) -> None:
+    for out in (half, whole):
+        pack(Flawed({3: "nan", 7: "short"}), out, max_bad=0.5)
+    assert _content(half) == _content(whole)
+    quarantined = [out.with_name(f"{out.name}.quarantine.csv").read_text() for out in (half, whole)]
+    assert quarantined[0] == quarantined[1]
+
+
+def test_the_record_grows_by_a_line_for_each_chunk(half: Path) -> None:
+    first, *lines = (half / PROGRESS).read_text().splitlines(keepends=True)
+    assert len(lines) == 3
+    assert all(line.endswith("\n") for line in (first, *lines))
+    # What is told of a chunk does not grow with the chunks before it.
+    assert max(map(len, lines)) < 2 * min(map(len, lines))
+
+
+def test_a_record_of_an_earlier_version_is_gone_on_from(half: Path, tmp_path: Path) -> None:
+    progress = PackingProgress.read(half / PROGRESS)
+    assert progress is not None
+    assert (progress.kept, progress.rejected) == (12, (3, 7))
+    # It was replaced after each chunk, and had no end of line.
+    (half / PROGRESS).write_text(json.dumps(progress.model_dump()))
+    _assert_goes_on(half, tmp_path / "whole")
+
+
+@pytest.mark.parametrize("line", [1, 2, 3])
+@pytest.mark.parametrize("change", ["cut", "altered", "last byte"])
+def test_of_a_record_counts_what_is_whole(half: Path, tmp_path: Path, line: int, change: str) -> None:
+    lines = (half / PROGRESS).read_bytes().splitlines(keepends=True)
+    damaged = {"cut": lines[line][:20], "altered": lines[line].replace(b"1", b"2"), "last byte": lines[line][:-1]}
+    behind = lines[line + 1 :] if change == "altered" else []
+    (half / PROGRESS).write_bytes(b"".join([*lines[:line], damaged[change], *behind]))
+    progress = PackingProgress.read(half / PROGRESS)
+    assert progress is not None
+    assert progress.kept == 4 * (line - 1)
+    assert {len(digests) for digests in progress.digests.values()} == {line - 1}
+    _assert_goes_on(half, tmp_path / "whole")
 
 
 def _assert_equal_stores(one: Path, other: Path) -> None:

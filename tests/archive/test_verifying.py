@@ -16,8 +16,9 @@ import pytest
 from terrasieve.archive.opening import open_archive
 from terrasieve.archive.packed import packing
 from terrasieve.archive.packed.packing import pack
+from terrasieve.archive.packed.progress import PROGRESS
 from terrasieve.archive.packed.reading import PackedArchive
-from terrasieve.archive.packed.store import CATALOGUE, KEY, PROGRESS
+from terrasieve.archive.packed.store import CATALOGUE, KEY
 from terrasieve.archive.packed.verifying import verify
 from terrasieve.errors import ArchiveError, SampleError
 from terrasieve.simulation.land import SimulatedArchive, SimulatedSpec

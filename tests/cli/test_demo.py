@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import io
 import json
+from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import geopandas
+import numpy as np
 import pytest
+import torch
 from rich.console import Console, RenderableType
+from torch import nn
 
+from terrasieve.archive.packed.reading import PackedArchive
 from terrasieve.demo import end_to_end as demo
+from terrasieve.embeddings import read_embeddings, stream
 from terrasieve.errors import ConfigError
+from terrasieve.models.export import load_encoder
+from terrasieve.simulation.sea import SENSOR_KEY
 
 TINY = ["model.name=test_resnet", "train.steps=10", "train.batch_size=16", "train.log_every=2"]
 
@@ -26,8 +35,42 @@ def printed(made: RenderableType) -> str:
     return console.file.getvalue()  # type: ignore[attr-defined, no-any-return]
 
 
+def weights(network: nn.Module) -> tuple[float, ...]:
+    """What a network is told by: its first few weights, in the precision of inference."""
+    first = next(network.parameters(), torch.empty(0))
+    return tuple(first.detach().bfloat16().flatten()[:16].tolist())
+
+
+@pytest.fixture
+def passes(monkeypatch: pytest.MonkeyPatch) -> Counter[tuple[tuple[float, ...], str, int]]:
+    """How often each sample was embedded once the training was over, by network, input and index."""
+    counted: Counter[tuple[tuple[float, ...], str, int]] = Counter()
+    embed_batch, pretrain = stream.embed_batch, demo.pretrain
+
+    def spy(frozen: Any, batch: Any, inputs: Any, *rest: Any) -> Any:
+        for network, one in zip(frozen, inputs, strict=True):
+            counted.update((weights(network), str(one), int(index)) for index in batch.indices)
+        return embed_batch(frozen, batch, inputs, *rest)
+
+    def trained(*args: Any, **named: Any) -> Any:
+        pretrain(*args, **named)
+        counted.clear()
+
+    monkeypatch.setattr(stream, "embed_batch", spy)
+    monkeypatch.setattr(demo, "pretrain", trained)
+    return counted
+
+
+def of_the_trained(passes: Counter[tuple[tuple[float, ...], str, int]], run: Path) -> Counter[tuple[str, int]]:
+    """How often the trained encoder of a run embedded each sample, by input and index."""
+    own = weights(load_encoder(run)[0])
+    return Counter({key[1:]: times for key, times in passes.items() if key[0] == own})
+
+
 @pytest.mark.slow
-def test_it_packs_trains_embeds_and_probes_simulated_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_packs_trains_embeds_and_probes_simulated_data(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, passes: Counter[tuple[tuple[float, ...], str, int]]
+) -> None:
     monkeypatch.setattr(demo, "_SIMULATED", 160)
     out = tmp_path / "run"
     closing = printed(run(out))
@@ -37,6 +80,9 @@ def test_it_packs_trains_embeds_and_probes_simulated_data(tmp_path: Path, monkey
     rows = json.loads((out / "probe.json").read_text())
     assert {row["model"] for row in rows} == {"rs-lejepa-1-small", "random init", "image statistics"}
     assert len(geopandas.read_parquet(out / "embeddings.parquet")) == 80
+    inputs = ["s2:B04", "s2:B03", "s2:B02", "s1:VV", "s1:VH"]
+    assert of_the_trained(passes, out) == Counter((shown, index) for shown in inputs for index in range(80))
+    assert [str(one) for one in read_embeddings(out / "embeddings.parquet").inputs] == ["s2:B04", "s2:B03", "s2:B02"]
     assert "SIMULATED" in (out / "report.html").read_text()
     assert not [path.name for path in out.iterdir() if path.suffix in (".png", ".md")]
     with pytest.raises(ConfigError, match="--overwrite"):
@@ -65,7 +111,7 @@ def test_it_shows_the_rounds_of_a_run_that_curates(
 
 @pytest.mark.slow
 def test_the_ocean_is_sieved_and_probed_for_class_waves_and_wind(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, passes: Counter[tuple[tuple[float, ...], str, int]]
 ) -> None:
     monkeypatch.setattr(demo, "_OCEAN", 240)
     settings = [*TINY[:1], "train.batch_size=32", "train.steps=16", "train.evaluate_steps=8"]
@@ -74,6 +120,11 @@ def test_the_ocean_is_sieved_and_probed_for_class_waves_and_wind(
     )
     closing = printed(made)
     assert "SIMULATED" in closing
+    # Waves and wind are known of the same samples, fewer than those of which the class is known.
+    known = np.flatnonzero(PackedArchive(tmp_path / "labelled.zarr").table()["swh"].is_valid().to_numpy())
+    once = Counter((f"{SENSOR_KEY}:VV", index) for index in range(120))
+    assert 0 < len(known) < 120
+    assert of_the_trained(passes, tmp_path) == once + Counter((f"{SENSOR_KEY}:VV", int(index)) for index in known)
     rows = json.loads((tmp_path / "probe.json").read_text())
     measured = {(row["target"], row["probe"], row["model"]) for row in rows}
     models = ("oceansar-lejepa-small", "random init", "image statistics")

@@ -16,7 +16,7 @@ import pytest
 
 import terrasieve
 from terrasieve.embeddings import EmbedSettings, EncoderInput, embed, read_embeddings, write_embeddings
-from terrasieve.embeddings.embedding_file import Parts, hilbert_order
+from terrasieve.embeddings.embedding_file import Parts, hilbert_order, write_table
 from terrasieve.errors import ArchiveError, ConfigError, SampleError
 from terrasieve.models.backbone import Encoder
 from terrasieve.models.export import EncoderCard
@@ -51,6 +51,22 @@ def test_geopandas_opens_it(write: Write, make_archive: MakeArchive) -> None:
     near = geopandas.read_parquet(path, bbox=(*archive.corners[4], *(archive.corners[4] + 0.1)))
     assert "tile-4" in set(near["id"])
     assert len(near) < 19
+
+
+def test_vectors_in_memory_are_written_as_those_that_are_made(
+    write: Write, make_archive: MakeArchive, encoder: Encoder, card: EncoderCard, normaliser: Normaliser, tmp_path: Path
+) -> None:
+    archive = make_archive(19, unplaced=[3, 11])
+    made = write(archive)
+    table = embed(encoder, card, archive, INPUTS, normaliser, SETTINGS, np.random.default_rng(0).permutation(19))
+    written = write_table(tmp_path / "table.parquet", table)
+    first, second = pq.read_table(made), pq.read_table(written)
+    assert second.schema.equals(first.schema, check_metadata=True)
+    assert second.drop_columns(["embedding"]).equals(first.drop_columns(["embedding"]))
+    vectors = [np.stack(one["embedding"].to_numpy()) for one in (first, second)]
+    # Batches of other samples may round otherwise.
+    assert np.allclose(*vectors, rtol=1e-4, atol=1e-5)
+    assert len(geopandas.read_parquet(written)) == 19
 
 
 def test_columns_and_metadata(

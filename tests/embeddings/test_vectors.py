@@ -50,6 +50,24 @@ def test_vectors_of_several_inputs_weigh_alike(tmp_path: Path) -> None:
     np.testing.assert_allclose(np.linalg.norm(found.vectors.reshape(-1, 2, 3), axis=2), 1, rtol=1e-5)
 
 
+@pytest.mark.parametrize("kind", [pa.list_(pa.float16()), pa.list_(pa.float16(), 6)])
+def test_half_precision_is_unrolled_as_it_is(kind: Any, tmp_path: Path) -> None:
+    halves = ROWS.astype(np.float16)
+    for metadata, stored in ((None, np.float16), ({"emb": json.dumps({"inputs": ["s2:B03", "s1:VV"]})}, np.float32)):
+        column = pa.array(list(halves), kind)
+        table = pa.table({"embedding": column}).replace_schema_metadata(metadata)
+        pq.write_table(table, tmp_path / "rows.parquet", row_group_size=3000)
+        found = open_vectors(tmp_path / "rows.parquet", tmp_path).vectors
+        assert (found.dtype, found.shape) == (stored, ROWS.shape)
+        assert isinstance(found, np.memmap)
+        if metadata is None:
+            np.testing.assert_array_equal(found, halves)
+        else:
+            parts = halves.astype(np.float32).reshape(-1, 2, 3)
+            expected = parts / np.linalg.norm(parts, axis=2, keepdims=True)
+            np.testing.assert_allclose(found.reshape(-1, 2, 3), expected, rtol=1e-5)
+
+
 def test_labels_are_read_where_every_sample_has_one(tmp_path: Path) -> None:
     labels = ["a", "b"] * 10_000
     found = open_vectors(_parquet(tmp_path / "rows.parquet", label=labels), tmp_path)

@@ -17,8 +17,9 @@ from torch import Tensor, nn
 
 from terrasieve.errors import ConfigError
 from terrasieve.methods.dino import Dino, DinoSpec, warmed_up
-from terrasieve.methods.dino_loss import dino_loss, dino_targets
+from terrasieve.methods.dino_loss import dino_loss
 from terrasieve.methods.koleo import koleo_loss
+from terrasieve.methods.pair_entropies import Sharpening
 from terrasieve.models.backbone import BackboneSpec, Encoder, build_encoder
 from terrasieve.models.heads import dino_head
 
@@ -92,9 +93,9 @@ def test_loss_is_float32_under_autocast() -> None:
         output = method(views)
     assert {head.dtype for head in heads} == {torch.bfloat16}
     assert output.loss.dtype == output.embedding.dtype == torch.float32
-    targets = [dino_targets(part.double(), torch.zeros(4096), 0.04) for part in heads[1].chunk(2)]
-    centred = [dino_targets(part.double(), method.centre.value, 0.04) for part in heads[1].chunk(2)]
-    expected = dino_loss(centred, list(heads[0].double().chunk(5)), 0.1)
+    targets = [Sharpening(torch.zeros(4096), 0.04)(part.double()) for part in heads[1].chunk(2)]
+    centred = [Sharpening(method.centre.value, 0.04)(part.double()) for part in heads[1].chunk(2)]
+    expected = dino_loss(centred, list(heads[0].double().chunk(5)), 0.1).loss
     assert float(output.loss.detach()) == pytest.approx(float(expected), rel=1e-5)
     assert not torch.equal(targets[0], centred[0])
 
@@ -102,7 +103,7 @@ def test_loss_is_float32_under_autocast() -> None:
 def test_metrics_are_the_teachers_entropy_the_divergence_and_the_centre() -> None:
     method, views = _part_ways(_plain(teacher_temperature_warmup=0.0)), _views()
     output = method(views)
-    targets = [dino_targets(method.teacher(view), method.centre.value, 0.07) for view in views[:2]]
+    targets = [Sharpening(method.centre.value, 0.07)(method.teacher(view)) for view in views[:2]]
     student = [(method.head(method.encoder(view)) / 0.1).softmax(1) for view in views]
     divergences = [
         (t * (t / s).log()).sum(1).mean() for i, t in enumerate(targets) for j, s in enumerate(student) if i != j

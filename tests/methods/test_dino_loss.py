@@ -12,8 +12,9 @@ import terrasieve._torchvision  # noqa: F401  (must come first: lightly imports 
 
 from lightly.loss import DINOLoss, KoLeoLoss  # isort: skip
 
-from terrasieve.methods.dino_loss import Centre, dino_loss, dino_targets
+from terrasieve.methods.dino_loss import Centre, dino_loss
 from terrasieve.methods.koleo import koleo_loss
+from terrasieve.methods.pair_entropies import Sharpening
 
 
 def _cosines(count: int, n: int, prototypes: int, seed: int) -> list[Tensor]:
@@ -37,7 +38,7 @@ def test_loss_equals_lightly_and_the_formula(
     taught = _cosines(global_views, n, prototypes, seed)
     outputs = _cosines(global_views + local_views, n, prototypes, seed + 1000)
     (row,) = _cosines(1, 1, prototypes, seed + 2000)
-    loss = dino_loss([dino_targets(t, row[0], temperatures[0]) for t in taught], outputs, temperatures[1])
+    loss = dino_loss(taught, outputs, temperatures[1], Sharpening(row[0], temperatures[0])).loss
     oracle = DINOLoss(output_dim=prototypes, student_temp=temperatures[1])
     oracle.center.copy_(row)
     torch.testing.assert_close(loss, oracle(taught, outputs, teacher_temp=temperatures[0]), rtol=1e-5, atol=1e-6)
@@ -60,14 +61,14 @@ def test_loss_sends_gradient_into_the_student_only() -> None:
     taught, outputs = _cosines(2, 3, 5, 0), _cosines(4, 3, 5, 1)
     for tensor in (*taught, *outputs):
         tensor.requires_grad_()
-    dino_loss([dino_targets(t, torch.zeros(5), 0.04) for t in taught], outputs, 0.1).backward()
+    dino_loss(taught, outputs, 0.1, Sharpening(torch.zeros(5), 0.04)).loss.backward()
     assert all(tensor.grad is None for tensor in taught)
     assert all(tensor.grad.any() for tensor in outputs)
 
 
 def test_targets_are_sharper_at_a_lower_temperature() -> None:
     (taught,) = _cosines(1, 5, 20, 0)
-    entropies = [float(torch.special.entr(dino_targets(taught, torch.zeros(20), t)).sum()) for t in (0.04, 0.07, 1.0)]
+    entropies = [float(torch.special.entr(Sharpening(torch.zeros(20), t)(taught)).sum()) for t in (0.04, 0.07, 1.0)]
     assert entropies == sorted(entropies)
 
 
@@ -75,7 +76,7 @@ def test_loss_is_float32_under_autocast() -> None:
     taught, outputs = _cosines(2, 64, 512, 0), _cosines(4, 64, 512, 1)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         low = [[tensor.bfloat16() for tensor in tensors] for tensors in (taught, outputs)]
-        loss = dino_loss([dino_targets(t, torch.zeros(512), 0.04) for t in low[0]], low[1], 0.1)
+        loss = dino_loss(*low, 0.1, Sharpening(torch.zeros(512), 0.04)).loss
     rounded = [[tensor.float() for tensor in tensors] for tensors in low]
     expected = _formula(*rounded, torch.zeros(1, 512), (0.04, 0.1))
     assert loss.dtype == torch.float32

@@ -23,7 +23,7 @@ from lightly.loss.swav_loss import sinkhorn  # isort: skip
 from terrasieve.errors import ConfigError
 from terrasieve.methods import patch_masks
 from terrasieve.methods.dinov2 import DinoV2, DinoV2Spec
-from terrasieve.methods.ibot_loss import ibot_loss
+from terrasieve.methods.ibot_loss import IbotLoss, ibot_loss
 from terrasieve.methods.patch_masks import PatchMasks
 from terrasieve.models.backbone import BackboneSpec, build_encoder
 
@@ -132,9 +132,9 @@ def test_metrics_are_what_the_loss_is_made_of() -> None:
 def test_only_hidden_patches_are_compared(monkeypatch: pytest.MonkeyPatch) -> None:
     method, seen = _built(), []
 
-    def noted(targets: Tensor, outputs: Tensor, counts: Tensor, temperature: float) -> Tensor:
-        seen.append((len(targets), len(outputs), counts.tolist()))
-        return ibot_loss(targets, outputs, counts, temperature)
+    def noted(taught: Tensor, outputs: Tensor, counts: Tensor, *others: Any) -> IbotLoss:
+        seen.append((len(taught), len(outputs), counts.tolist()))
+        return ibot_loss(taught, outputs, counts, *others)
 
     monkeypatch.setattr("terrasieve.methods.dinov2.ibot_loss", noted)
     hidden = torch.cat(_masks(method)).sum(dim=1)

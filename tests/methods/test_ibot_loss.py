@@ -14,8 +14,8 @@ from lightly.loss import IBOTPatchLoss  # isort: skip
 from lightly.loss.msn_loss import sinkhorn as msn_sinkhorn  # isort: skip
 from lightly.loss.swav_loss import sinkhorn as swav_sinkhorn  # isort: skip
 
-from terrasieve.methods.dino_loss import dino_targets
 from terrasieve.methods.ibot_loss import ibot_loss
+from terrasieve.methods.pair_entropies import Sharpening
 from terrasieve.methods.sinkhorn import sinkhorn_targets
 
 
@@ -49,8 +49,8 @@ def test_the_loss_equals_lightly_and_the_formula(
     count = int(hidden.sum())
     taught, outputs = _cosines(count, prototypes, seed), _cosines(count, prototypes, seed + 1000)
     centre = _cosines(1, prototypes, seed + 2000)[0]
-    targets = dino_targets(taught, centre, 0.05)
-    loss = ibot_loss(targets, outputs, hidden.sum(dim=(1, 2)), 0.1)
+    targets = Sharpening(centre, 0.05)(taught)
+    loss = ibot_loss(taught, outputs, hidden.sum(dim=(1, 2)), 0.1, Sharpening(centre, 0.05)).loss
     oracle = IBOTPatchLoss(output_dim=prototypes, teacher_temp=0.05, student_temp=0.1)
     oracle.center.center.copy_(centre)
     torch.testing.assert_close(loss, oracle(taught, outputs, hidden), rtol=1e-5, atol=1e-6)
@@ -65,19 +65,19 @@ def test_the_loss_of_a_batch_is_the_mean_over_its_halves() -> None:
     counts = torch.tensor([1, 3, 0, 2])
     targets, outputs = _cosines(6, 5, 0).softmax(1), _cosines(6, 5, 1)
     halves = [
-        ibot_loss(targets[:4], outputs[:4], counts[:2], 0.1),
-        ibot_loss(targets[4:], outputs[4:], counts[2:], 0.1),
+        ibot_loss(targets[:4], outputs[:4], counts[:2], 0.1).loss,
+        ibot_loss(targets[4:], outputs[4:], counts[2:], 0.1).loss,
     ]
-    torch.testing.assert_close(ibot_loss(targets, outputs, counts, 0.1), sum(halves) / 2)
+    torch.testing.assert_close(ibot_loss(targets, outputs, counts, 0.1).loss, sum(halves) / 2)
 
 
 def test_the_loss_is_float32_under_autocast() -> None:
     counts = torch.tensor([8, 8])
     targets, outputs = _cosines(16, 64, 0).softmax(1), _cosines(16, 64, 1).bfloat16()
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        low = ibot_loss(targets, outputs, counts, 0.1)
+        low = ibot_loss(targets, outputs, counts, 0.1).loss
     assert low.dtype == torch.float32
-    torch.testing.assert_close(low, ibot_loss(targets, outputs.float(), counts, 0.1))
+    torch.testing.assert_close(low, ibot_loss(targets, outputs.float(), counts, 0.1).loss)
 
 
 # ----------------------------------------------------------------------- Sinkhorn-Knopp

@@ -14,9 +14,11 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
 from terrasieve.errors import ConfigError
-from terrasieve.probes.linear import logistic, solver
+from terrasieve.probes import standardising
+from terrasieve.probes.linear import logistic, preconditioner, solver
 from terrasieve.probes.linear.logistic import LogisticProbe
-from terrasieve.probes.linear.solver import Fit, covariance_blocks, minimise, prepare_features, principal_axes
+from terrasieve.probes.linear.preconditioner import covariance_blocks, principal_axes
+from terrasieve.probes.linear.solver import Fit, minimise, prepare_features
 from terrasieve.probes.probe import Labelled
 
 
@@ -94,15 +96,15 @@ def test_a_class_that_no_train_sample_has_is_never_predicted() -> None:
 def test_the_minimum_does_not_depend_on_how_much_of_the_covariance_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
     train, held = pooled(0, 300), pooled(1, 50)
     whole = LogisticProbe(grid=[0.1]).fit(*train, validation=held)
-    monkeypatch.setattr(solver, "BLOCK", 7)
+    monkeypatch.setattr(preconditioner, "BLOCK", 7)
     blocks = LogisticProbe(grid=[0.1]).fit(*train, validation=held)
     assert not torch.equal(blocks.weights_, whole.weights_)
     assert torch.allclose(blocks.weights_, whole.weights_, atol=2e-3)
 
 
 def test_covariance_blocks_are_the_diagonal_of_the_covariance(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(solver, "BLOCK", 8)
-    monkeypatch.setattr(solver, "_PANEL", 3)
+    monkeypatch.setattr(preconditioner, "BLOCK", 8)
+    monkeypatch.setattr(preconditioner, "_PANEL", 3)
     x = torch.from_numpy(np.random.default_rng(0).normal(size=(50, 19)))
     expected = x.T @ x / 50
     for first, block in zip((0, 8, 16), covariance_blocks(x), strict=True):
@@ -122,8 +124,8 @@ def test_axes_are_orthonormal_and_hold_most_of_the_variance() -> None:
 @pytest.mark.parametrize("rows", [100, 2**14])
 def test_minimum_by_way_of_axes_equals_scikit_learn(block: int, rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(solver, "AXES", 5)
-    monkeypatch.setattr(solver, "BLOCK", block)
-    monkeypatch.setattr(solver, "COVARIANCE_ROWS", rows)
+    monkeypatch.setattr(preconditioner, "BLOCK", block)
+    monkeypatch.setattr(preconditioner, "COVARIANCE_ROWS", rows)
     equals_scikit_learn(pooled(0, 1000), pooled(1, 4000), 0.1)
 
 
@@ -183,7 +185,7 @@ def test_the_same_fit_twice_gives_the_same_bits() -> None:
 def test_vectors_are_standardised_a_chunk_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     train, held = pooled(0, 300), pooled(1, 50)
     whole = LogisticProbe(grid=[1.0]).fit(*train, validation=held)
-    monkeypatch.setattr(logistic, "ROWS_AT_ONCE", 7)
+    monkeypatch.setattr(standardising, "ROWS_AT_ONCE", 7)
     parts = LogisticProbe(grid=[1.0]).fit(*train, validation=held)
     assert np.allclose(parts.scaler_.scale_, train.features.std(axis=0) + (train.features.std(axis=0) == 0), rtol=1e-12)
     assert torch.allclose(parts.weights_, whole.weights_, atol=1e-3)

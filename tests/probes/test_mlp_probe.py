@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 from torch import nn
 
+from terrasieve.probes import standardising
 from terrasieve.probes.mlp import MlpProbe
 
 
@@ -52,3 +54,16 @@ def test_predicting_changes_nothing_and_uses_the_train_standardisation() -> None
 def test_a_remainder_of_one_sample_does_not_stop_batch_norm() -> None:
     probe = MlpProbe(epochs=1, batch_size=16).fit(*rings(0, 33))
     assert probe.predict(rings(1, 5)[0]).shape == (5,)
+
+
+def test_vectors_standardised_in_chunks_give_the_same_head_and_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    train, (far, _) = rings(0, 80), rings(1, 60)
+    whole = MlpProbe(epochs=3).fit(*train)
+    expected = whole.predict(far)
+    monkeypatch.setattr(standardising, "ROWS_AT_ONCE", 7)
+    parts = MlpProbe(epochs=3).fit(*train)
+    assert np.allclose(parts.scaler_.scale_, train[0].std(axis=0), rtol=1e-12)
+    assert all(
+        torch.allclose(a, b, atol=1e-5) for a, b in zip(parts.head_.parameters(), whole.head_.parameters(), strict=True)
+    )
+    assert np.array_equal(whole.predict(far), expected)

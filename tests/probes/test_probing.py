@@ -12,6 +12,7 @@ import pytest
 import shapely
 import torch
 
+from terrasieve import probing
 from terrasieve.archive.derived.subset import SubsetArchive
 from terrasieve.archive.layouts.eurosat import EuroSatArchive, EuroSatSpec
 from terrasieve.archive.protocol import WrapperArchive
@@ -21,11 +22,12 @@ from terrasieve.errors import BandError
 from terrasieve.models.backbone import BackboneSpec, Encoder, build_encoder
 from terrasieve.models.export import EncoderCard
 from terrasieve.probes import compare as evaluation
+from terrasieve.probes.compare import used_samples
 from terrasieve.probes.mlp import MlpProbe
 from terrasieve.probes.models import ImageStatistics
 from terrasieve.probes.results import InputRow, default_rows
 from terrasieve.probes.row_tables import read_json
-from terrasieve.probing import ProbePlan, probe, probe_run
+from terrasieve.probing import ProbePlan, embed_encoder, embedding_table, measure_run, probe, probe_run, set_up
 from terrasieve.sensors import SENSORS
 
 MakeLabelled = Callable[..., Any]
@@ -104,6 +106,58 @@ def test_each_sample_passes_each_model_once(
     monkeypatch.setattr(evaluation, "embed_vectors", spy)
     probe(encoder, card, archive, ProbePlan(probes=("knn",), settings=FLOAT32))
     assert counted == [3, 3, 3]
+
+
+class _Measured(WrapperArchive):
+    """The same samples with their names, a number of each, and another that a few lack."""
+
+    def table(self) -> pa.Table:
+        numbers = np.linspace(0, 1, len(self))
+        known = self.archive.table().append_column("height", pa.array(numbers))
+        known = known.append_column("id", pa.array(self.ids.tolist()))
+        return known.append_column("depth", pa.array([None, None, *numbers[2:]], pa.float64()))
+
+
+def test_targets_of_the_same_samples_share_the_vectors(
+    encoder: Encoder, card: EncoderCard, make_labelled: MakeLabelled, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive, counted = _Measured(make_labelled()), list[int]()
+    real = evaluation.embed_vectors
+
+    def spy(model: Any, source: Any, members: Any, normaliser: Any, settings: Any, indices: Any, said: str) -> Any:
+        counted.append(len(indices))
+        return real(model, source, members, normaliser, settings, indices, said)
+
+    targets = ("label", "depth", "height")
+    alone = [
+        row
+        for target in targets
+        for row in probe(encoder, card, archive, ProbePlan(GREEN, ("knn",), (target,), settings=FLOAT32))
+    ]
+    monkeypatch.setattr(evaluation, "embed_vectors", spy)
+    together = probe(encoder, card, archive, ProbePlan(GREEN, ("knn",), targets, settings=FLOAT32))
+    # The class and the height are known of all samples; the depth, of two fewer, is measured on others.
+    assert counted == [90] * 3 + [88] * 3
+    assert together == alone
+
+
+def test_vectors_for_the_probes_are_what_the_file_of_vectors_holds(
+    encoder: Encoder, card: EncoderCard, make_labelled: MakeLabelled, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive = _Measured(make_labelled())
+    plan = ProbePlan((EncoderInput.parse("s2:B03"), EncoderInput.parse("s2:rgb")), ("knn",), settings=FLOAT32)
+    setup = set_up(encoder, card, archive, plan)
+    embedded = embed_encoder(setup)
+    table = embedding_table(setup, embedded)
+    assert table.vectors.shape == (90, 3, encoder.features)
+    assert table.ids.tolist() == archive.ids[used_samples(setup.tasks[0][0].splits)].tolist()
+    assert table.columns["label"].to_pylist() == [f"class-{int(one.split('-')[1]) % 3}" for one in table.ids]
+    assert table.provenance["batch_norms"] == "measured on the train split, for each input"
+    green = [str(one) for one in table.inputs].index("s2:B03")
+    assert np.array_equal(table.vectors[:, green], embedded.vectors(embedded.shown[0])[:, 0])
+    expected = probe(encoder, card, archive, plan)
+    monkeypatch.setattr(probing, "embed_encoder", pytest.fail)
+    assert measure_run(setup, embedded, tmp_path) == expected
 
 
 def test_encoder_is_left_bit_for_bit(encoder: Encoder, card: EncoderCard, make_labelled: MakeLabelled) -> None:

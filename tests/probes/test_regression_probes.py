@@ -8,8 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.linear_model import Ridge
 from sklearn.metrics import mean_absolute_error, r2_score, root_mean_squared_error
+from sklearn.preprocessing import StandardScaler
 
 from terrasieve.errors import ConfigError
+from terrasieve.probes import standardising
 from terrasieve.probes.knn import KnnRegression
 from terrasieve.probes.linear.ridge import RidgeProbe
 from terrasieve.probes.metrics import regression_intervals, regression_metrics
@@ -36,6 +38,22 @@ def test_ridge_is_the_closed_form(n: int, features: int, strength: float) -> Non
     assert np.allclose(probe.predict(test.features), (test.features - mean) / std @ weights + train.labels.mean())
     oracle = Ridge(alpha=strength).fit(standard, train.labels)
     assert np.allclose(probe.predict(test.features), oracle.predict((test.features - mean) / std))
+
+
+@pytest.mark.parametrize(("n", "features"), [(200, 12), (40, 90)])
+def test_a_gram_matrix_of_chunks_of_float32_vectors_gives_scikit_learns_weights(
+    n: int, features: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(standardising, "ROWS_AT_ONCE", 7)
+    train, test = (
+        Labelled(part.features.astype(np.float32), part.labels) for part in (sea(0, n, features), sea(1, 30, features))
+    )
+    probe = RidgeProbe([0.01]).fit(train.features, train.labels, test)
+    scaler = StandardScaler().fit(train.features.astype(np.float64))
+    oracle = Ridge(alpha=0.01).fit(scaler.transform(train.features.astype(np.float64)), train.labels)
+    assert np.allclose(probe.weights_, oracle.coef_, rtol=1e-6, atol=1e-9)
+    expected = oracle.predict(scaler.transform(test.features.astype(np.float64)))
+    assert np.allclose(probe.predict(test.features), expected, rtol=1e-8)
 
 
 def test_the_strength_is_chosen_on_validation_and_never_on_test() -> None:

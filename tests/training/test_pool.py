@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 from torch.utils.data import DataLoader, Dataset
 
 from terrasieve.errors import CheckpointError, ConfigError, SampleError, TrainingError
+from terrasieve.streams import Stream, generator
+from terrasieve.training import pool as pool_module
 from terrasieve.training.pool import Batch, Batches, PoolSampler
 
 
@@ -52,6 +54,34 @@ def test_a_restored_sampler_continues_with_the_next_batch(samples: int, batch_si
     restored.restore(sampler.snapshot())
     assert restored.step == trained
     assert _steps(restored, 5) == whole[trained:]
+
+
+@pytest.mark.parametrize("first", [0, 2**31 - 10, 2**40])
+def test_a_pass_is_the_permutation_of_its_stream_however_large_the_indices(first: int) -> None:
+    pool = first + np.arange(20)
+    drawn = [batch.indices for batch in islice(iter(PoolSampler(pool, 5, seed=7)), 8)]
+    assert {indices.dtype for indices in drawn} == {np.dtype(np.int64)}
+    for epoch in range(2):
+        expected = generator(Stream.POOL_PASS, 7, epoch).permutation(pool)
+        np.testing.assert_array_equal(np.concatenate(drawn[4 * epoch :][:4]), expected)
+
+
+def test_reading_ahead_across_the_end_of_a_pass_shuffles_each_pass_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def counted(stream: Stream, seed: int, index: int = 0) -> np.random.Generator:
+        asked.append(index)
+        return generator(stream, seed, index)
+
+    monkeypatch.setattr(pool_module, "generator", counted)
+    sampler = PoolSampler(np.arange(20), 4, seed=0)
+    ahead = iter(sampler)
+    read = [next(ahead) for _ in range(3)]
+    for step in range(20):
+        read.append(next(ahead))
+        np.testing.assert_array_equal(sampler.micro_batch(0, 1), read[step].indices)
+        sampler.advance()
+    assert asked == [0, 1, 2, 3, 4]
 
 
 def test_reading_ahead_does_not_move_the_position() -> None:

@@ -53,7 +53,7 @@ class Journal:
         file.seek(0)
         whole = 0
         for number, line in enumerate(file):
-            entry = _parse(line)
+            entry = parse_line(line)
             if entry is None or (number == 0 and entry != {"request": self._request}):
                 break
             whole += len(line)
@@ -71,8 +71,7 @@ class Journal:
         """
         file = self._open()
         try:
-            said = json.dumps(entry, separators=(",", ":")).encode()
-            file.write(b"%s %s\n" % (_checksum(said), said))
+            file.write(encode_line(entry))
             file.flush()
         except OSError as error:
             raise ArchiveError(
@@ -90,8 +89,22 @@ class Journal:
         return self._file
 
 
-def _parse(line: bytes) -> dict[str, Any] | None:
-    """An entry, or None where the line is not as it was written."""
+def encode_line(entry: Mapping[str, Any]) -> bytes:
+    """The line of an entry: a checksum of what follows, and the entry as JSON.
+
+    Args:
+        entry: Values by name that JSON can hold.
+    """
+    said = json.dumps(entry, separators=(",", ":")).encode()
+    return b"%s %s\n" % (_checksum(said), said)
+
+
+def parse_line(line: bytes) -> dict[str, Any] | None:
+    """The entry of a line, or None where the line is not as :func:`encode_line` gave it.
+
+    Args:
+        line: Up to its end of line, which it lacks where it was cut off.
+    """
     checksum, _, said = line.partition(b" ")
     if not said.endswith(b"\n") or checksum != _checksum(said[:-1]):
         return None

@@ -43,7 +43,7 @@ class Archive(Protocol):
 
     @property
     def ids(self) -> NDArray[np.str_]:
-        """One stable, unique name per sample, shape ``(n,)``."""
+        """One stable, unique name per sample, shape ``(n,)``; of variable width where there may be millions."""
 
     @property
     def source(self) -> Mapping[str, Any]:

@@ -12,8 +12,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from terrasieve.archive.names import names_to_arrow, positions_of
 from terrasieve.archive.protocol import Archive
 from terrasieve.archive.readers.parquet import read_table
+from terrasieve.distinct import distinct
 from terrasieve.errors import CurationError
 from terrasieve.schema import parse_json
 from terrasieve.writing import write_whole
@@ -40,7 +42,7 @@ def write_selection(
     """
     columns: dict[str, Any] = {"index": indices, "group": groups}
     if ids is not None:
-        columns["id"] = pa.array(ids.tolist(), pa.string())
+        columns["id"] = names_to_arrow(ids)
     table = pa.table(columns).replace_schema_metadata({"selection": json.dumps(dict(provenance))})
     with write_whole(path) as partial:
         pq.write_table(table, partial, compression="zstd")
@@ -58,7 +60,7 @@ def read_selection(path: Path, archive: Archive) -> NDArray[np.int64]:
     """
     table, facts = _read(path)
     if "id" in table.column_names:
-        return _by_name(path, table["id"].to_pylist(), archive)
+        return _by_name(path, table["id"], archive)
     if facts.get("n") != len(archive):
         raise CurationError(
             f"{path} was chosen from {facts.get('n')} vectors without names, but the archive holds {len(archive)} "
@@ -84,12 +86,12 @@ def _read(path: Path) -> tuple[pa.Table, Mapping[str, Any]]:
     return table, facts if isinstance(facts, dict) else {}
 
 
-def _by_name(path: Path, names: list[str], archive: Archive) -> NDArray[np.int64]:
-    positions = {name: position for position, name in enumerate(archive.ids.tolist())}
-    unknown = [name for name in names if name not in positions]
-    if unknown:
+def _by_name(path: Path, names: pa.ChunkedArray, archive: Archive) -> NDArray[np.int64]:
+    positions = positions_of(names, archive.ids)
+    unknown = np.flatnonzero(positions < 0)
+    if len(unknown):
         raise CurationError(
             f"{path} names {len(unknown):,} of {len(names):,} samples that the archive does not hold, the first "
-            f"{unknown[0]!r}. Give the archive that the vectors were made from."
+            f"{names[int(unknown[0])].as_py()!r}. Give the archive that the vectors were made from."
         )
-    return np.unique(np.array([positions[name] for name in names], dtype=np.int64))
+    return distinct(positions)

@@ -8,6 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from terrasieve.curation.rows import cached_slices
+
 _ROUNDING = 2.0**-8
 """Largest relative error of one rounding to bfloat16, whose significands have 8 bits."""
 
@@ -32,7 +34,8 @@ class NearestCentroids:
 
     Args:
         centroids: ``(k, d)`` float32, finite, at least one.
-        rows_at_once: Number of rows of the largest chunk. The memory held is 7 bytes for each row and centroid.
+        rows_at_once: Number of rows of the largest chunk. The memory held is 4 bytes for each row and centroid, or
+            2 with a shortlist, and 6 in the rare case that there is nothing to shorten.
         shortlist: Whether products in bfloat16 choose candidates; otherwise float32 does all of the work.
     """
 
@@ -41,18 +44,23 @@ class NearestCentroids:
         # axis.
         self.middle = centroids.mean(dim=0) if shortlist else None
         self.centroids = centroids if self.middle is None else centroids - self.middle
-        # Laid out as the product wants them; a transposed view would be copied for every chunk.
-        self.columns = self.centroids.T.contiguous()
         self.half = self.centroids.square().sum(dim=1).div(2)
+        self._columns: Tensor | None = None
         # All chunks write into the same memory: to get new pages from the system takes longer than to fill them.
-        shape = (rows_at_once, len(centroids))
-        self._scores = centroids.new_empty(shape)
+        self._scores: Tensor | None = None
+        self._shape = shape = (rows_at_once, len(centroids))
         if shortlist:
             self._products = centroids.new_empty(shape, dtype=torch.bfloat16)
-            self._near = centroids.new_empty(shape, dtype=torch.bool)
-            self._rounded = self.columns.bfloat16()
+            at_once = next(cached_slices(shape, centroids.device)).stop
+            self._near_scores = centroids.new_empty(at_once, len(centroids))
+            self._near = torch.empty_like(self._near_scores, dtype=torch.bool)
+            self._shifted = centroids.new_empty(rows_at_once, centroids.shape[1])
+            self._rounded_rows = torch.empty_like(self._shifted, dtype=torch.bfloat16)
+            rounded = self.centroids.bfloat16()
+            # Laid out as the product wants them; a transposed view would be copied for every chunk.
+            self._rounded = rounded.T.contiguous()
             norms = self.centroids.norm(dim=1)
-            changes = (self.columns - self._rounded).norm(dim=0)
+            changes = rounded.float().sub_(self.centroids).norm(dim=1)
             # The largest of all centroids: a bound by one number costs less than one by a number for each.
             self._longest = norms.max() * _NORMS
             self._change = (changes / norms.clamp_min(torch.finfo(norms.dtype).tiny)).max()
@@ -67,12 +75,16 @@ class NearestCentroids:
             ``(n,)`` int64 positions of the centroids; the first of equally near ones.
         """
         if self.middle is not None:
-            chunk = chunk - self.middle
+            chunk = torch.sub(chunk, self.middle, out=self._shifted[: len(chunk)])
             counts, columns = self.candidates(chunk)
             # Copies of one centroid are candidates together, and numbers whose squares overflow leave none.
             if len(columns) <= _FEW * len(chunk) * len(self.centroids) and counts.min() > 0:
                 return self._nearest_candidates(chunk, counts, columns)
-        return torch.addmm(self.half, chunk, self.columns, alpha=-1, out=self._scores[: len(chunk)]).argmin(dim=1)
+        if self._columns is None or self._scores is None:
+            # Laid out as the product wants them here, too; a shortlist seldom comes to this.
+            self._columns = self.centroids.T.contiguous()
+            self._scores = self.centroids.new_empty(self._shape)
+        return torch.addmm(self.half, chunk, self._columns, alpha=-1, out=self._scores[: len(chunk)]).argmin(dim=1)
 
     def candidates(self, shifted: Tensor) -> tuple[Tensor, Tensor]:
         """The centroids that can be a row's nearest, by products in bfloat16.
@@ -84,20 +96,28 @@ class NearestCentroids:
             ``(n,)`` int64 numbers of candidates, and ``(sum,)`` int64 positions of the candidates of one row after
             the other, ascending within a row.
         """
-        rounded = shifted.bfloat16()
+        rounded = self._rounded_rows[: len(shifted)]
         # Before the products, which take the rows out of the processor's cache.
-        lengths, errors = self._errors(shifted, rounded)
+        parts = cached_slices(shifted.shape, shifted.device)
+        found = [self._errors(shifted[part], rounded[part].copy_(shifted[part])) for part in parts]
+        lengths, errors = (torch.cat(part) for part in zip(*found, strict=True))
         products = torch.mm(rounded, self._rounded, out=self._products[: len(shifted)])
-        # Converted first: a difference of two types takes torch three times as long as both steps.
-        scores = self._scores[: len(shifted)].copy_(products)
+        count = len(self.centroids)
+        parts = cached_slices(products.shape, products.device)
+        near = [self._near_least(products[part], lengths[part], errors[part]) + part.start * count for part in parts]
+        flat = torch.cat(near)
+        return torch.bincount(flat // count, minlength=len(shifted)), flat % count
+
+    def _near_least(self, products: Tensor, lengths: Tensor, errors: Tensor) -> Tensor:
+        """Where, among the scores of all rows in turn, those stand that could be the row's least but for rounding."""
+        # Converted first, here too.
+        scores = self._near_scores[: len(products)].copy_(products)
         torch.sub(self.half, scores, out=scores)
         least = scores.amin(dim=1)
         limits = least + self._margins(lengths, errors, least)
-        near = torch.le(scores, limits[:, None], out=self._near[: len(shifted)])
+        near = torch.le(scores, limits[:, None], out=self._near[: len(products)])
         # On the CPU numpy finds few places among many in a quarter of torch's time.
-        flat = torch.from_numpy(np.flatnonzero(near.numpy())) if near.is_cpu else near.flatten().nonzero().flatten()
-        count = len(self.centroids)
-        return torch.bincount(flat // count, minlength=len(shifted)), flat % count
+        return torch.from_numpy(np.flatnonzero(near.numpy())) if near.is_cpu else near.flatten().nonzero().flatten()
 
     def _errors(self, rows: Tensor, rounded: Tensor) -> tuple[Tensor, Tensor]:
         """Length of each row, and how wrong its products are for a centroid of length 1 at most.
@@ -109,7 +129,8 @@ class NearestCentroids:
         lengths: Tensor = rows.norm(dim=1) * _NORMS
         # A GPU may add up one product in parts, and round each of them to bfloat16 as well.
         after = (1 if rows.is_cpu else 2) * _ROUNDING + rows.shape[1] * _ADDING
-        changes = (rows - rounded).norm(dim=1)
+        # Converted first: a difference of two types takes torch three times as long as both steps.
+        changes = rounded.float().sub_(rows).norm(dim=1)
         return lengths, (changes + lengths * (1 + _ROUNDING) ** 2 * (self._change + after)) * _NORMS
 
     def _margins(self, lengths: Tensor, errors: Tensor, least: Tensor) -> Tensor:

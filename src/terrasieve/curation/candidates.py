@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from terrasieve.curation.keys import Keys, chunks, number_keys, rekey, row_keys, smallest
+from terrasieve.curation.rows import Places, UnitRows, as_float32, held_type, unit_scales
 from terrasieve.errors import CurationError
 
 Vectors = NDArray[Any]
@@ -36,17 +38,42 @@ class Candidates:
         vectors: ``(n, d)`` as they were given.
         rows: ``(m,)`` positions of the finite rows in ``vectors``, ascending; there is at least one.
         rejected: ``(n - m,)`` positions of the other rows, ascending.
+        scales: ``(n, 2)`` float32, what scales each row of ``vectors`` to unit length; see
+            :func:`~terrasieve.curation.rows.unit_scales`.
         numbers: ``(n,)`` numbers that name all rows' samples; None where a row is known by its content.
     """
 
     vectors: Vectors
     rows: Indices
     rejected: Indices
+    scales: NDArray[np.float32]
     numbers: Indices | None = None
 
     def __len__(self) -> int:
         """Number of finite rows."""
         return len(self.rows)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """``(m, d)``."""
+        return len(self), self.vectors.shape[1]
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The type that the vectors are stored in."""
+        return self.vectors.dtype
+
+    def __getitem__(self, which: Places) -> UnitRows:
+        """Some of the finite rows as they are stored, to be scaled to unit length.
+
+        Args:
+            which: Positions among the finite rows, in [0, m).
+        """
+        rows = self.rows[which]
+        # A run of rows is read as a slice: a mapped file is then read in sequence, and nothing is gathered.
+        run = len(rows) > 0 and rows[-1] - rows[0] + 1 == len(rows) and bool(np.all(np.diff(rows) == 1))
+        places = slice(int(rows[0]), int(rows[-1]) + 1) if run else rows
+        return UnitRows(self.vectors[places], self.scales[places])
 
     def unit(self, which: slice | NDArray[Any]) -> NDArray[np.float32]:
         """Some of the finite rows as unit vectors; a zero vector stays zero.
@@ -57,17 +84,13 @@ class Candidates:
         Returns:
             ``(len(which), d)`` float32.
         """
-        rows = self.rows[which]
-        # A run of rows is read as a slice: a mapped file is then read in sequence, and nothing is gathered.
-        run = len(rows) > 0 and rows[-1] - rows[0] + 1 == len(rows) and bool(np.all(np.diff(rows) == 1))
-        return unit_rows(self.vectors[rows[0] : rows[-1] + 1] if run else self.vectors[rows])
+        return np.asarray(self[which])
 
     def gather(self, which: Indices) -> NDArray[np.float32]:
         """As :meth:`unit`, for many rows in any order: read in chunks, in the order of the file."""
         rows = np.empty((len(which), self.vectors.shape[1]), dtype=np.float32)
-        order = np.argsort(which, kind="stable")
-        for chunk in chunks(len(which), rows.shape[1] * 4):
-            rows[order[chunk]] = self.unit(which[order[chunk]])
+        for places, part in self._in_file_order(which):
+            rows[places] = np.asarray(part)
         return rows
 
     def part(self, which: Indices) -> Candidates:
@@ -78,18 +101,22 @@ class Candidates:
         """
         return replace(self, rows=self.rows[which])
 
-    def sample(self, keys: Keys, count: int) -> tuple[NDArray[np.float32], Keys]:
+    def sample(self, keys: Keys, count: int) -> tuple[UnitRows, Keys]:
         """At most ``count`` rows chosen at random, as unit vectors, to fit clusters on, and their keys.
 
-        They come in the order of their keys, not of the archive, so that the same rows in another order fit the same
-        clusters to the last bit.
+        They are held in half precision where they are stored in it, and scaled when they are used. They come in the
+        order of their keys, not of the archive, so that the same rows in another order fit the same clusters to the
+        last bit.
 
         Args:
             keys: ``(m,)`` the finite rows' keys.
             count: Largest number of rows to take.
         """
         chosen = smallest(rekey(keys, _FITTING), count)
-        return self.gather(chosen), keys[chosen]
+        values = np.empty((len(chosen), self.vectors.shape[1]), dtype=held_type(self.dtype))
+        for places, part in self._in_file_order(chosen):
+            values[places] = part.values
+        return UnitRows(values, self.scales[self.rows[chosen]]), keys[chosen]
 
     def keys(self, seed: int) -> Keys:
         """``(m,)`` keys of the finite rows: by their numbers where they have any, else by their content."""
@@ -104,6 +131,12 @@ class Candidates:
         """
         return list(chunks(len(self), 4 * max(self.vectors.shape[1], extra)))
 
+    def _in_file_order(self, which: Indices) -> Iterator[tuple[Indices, UnitRows]]:
+        """Chunks of rows, each with its places in ``which``."""
+        order = np.argsort(which, kind="stable")
+        for chunk in chunks(len(which), self.vectors.shape[1] * 4):
+            yield order[chunk], self[which[order[chunk]]]
+
 
 def candidates(vectors: Vectors, keep: int, seed: int, numbers: Indices | None = None) -> Candidates:
     """Check what a curator was given and set apart the rows that are not finite.
@@ -115,16 +148,17 @@ def candidates(vectors: Vectors, keep: int, seed: int, numbers: Indices | None =
         raise CurationError(f"keep = {keep}: it counts rows, not a share of them; keep at least 1.")
     if seed < 0:
         raise CurationError(f"seed = {seed} is negative; give 0 or more.")
-    finite = finite_rows(vectors)
+    scales = _scales(vectors)
+    finite = np.isfinite(scales).all(axis=1)
     if numbers is not None and len(numbers) != len(vectors):
         raise CurationError(f"There are {len(numbers):,} numbers for {len(vectors):,} vectors; give one for each.")
     if not finite.any():
         raise CurationError(f"None of the {len(vectors):,} rows is finite, so none can be chosen; embed them anew.")
-    return Candidates(vectors, np.flatnonzero(finite), np.flatnonzero(~finite), numbers)
+    return Candidates(vectors, np.flatnonzero(finite), np.flatnonzero(~finite), scales, numbers)
 
 
-def finite_rows(vectors: Vectors) -> NDArray[np.bool_]:
-    """Whether each row holds neither NaN nor infinity nor a number beyond float32; shape ``(n,)``.
+def _scales(vectors: Vectors) -> NDArray[np.float32]:
+    """What scales each row to unit length, not finite for a row with NaN, infinity or a number beyond float32.
 
     Raises:
         CurationError: The vectors are no ``(n, d)`` numpy array of floats, or an empty one.
@@ -132,10 +166,10 @@ def finite_rows(vectors: Vectors) -> NDArray[np.bool_]:
     if not isinstance(vectors, np.ndarray) or vectors.dtype.kind != "f" or vectors.ndim != 2 or vectors.size == 0:
         what = f"{getattr(vectors, 'dtype', type(vectors).__name__)} of shape {np.shape(vectors)}"
         raise CurationError(f"The vectors are {what}; give an (n, d) numpy array of floats with at least one row.")
-    finite = np.empty(len(vectors), dtype=np.bool_)
+    scales = np.empty((len(vectors), 2), dtype=np.float32)
     for rows in chunks(len(vectors), 4 * vectors.shape[1]):
-        finite[rows] = np.isfinite(_as_float32(vectors[rows])).all(axis=1)
-    return finite
+        scales[rows] = unit_scales(as_float32(vectors[rows]))
+    return scales
 
 
 def unit_rows(vectors: Vectors) -> NDArray[np.float32]:
@@ -147,11 +181,7 @@ def unit_rows(vectors: Vectors) -> NDArray[np.float32]:
     Returns:
         ``(n, d)`` float32, a copy.
     """
-    # One layout, so that sums are taken in one order.
-    rows = np.ascontiguousarray(_as_float32(vectors))
-    # By the largest component first, so that no square overflows or vanishes.
-    rows = rows / _or_one(np.abs(rows).max(axis=1, keepdims=True, initial=0.0))
-    return np.asarray(rows / _or_one(np.sqrt(np.einsum("nd,nd->n", rows, rows))[:, None]), dtype=np.float32)
+    return np.asarray(UnitRows(vectors, unit_scales(as_float32(vectors))))
 
 
 def to_device(rows: NDArray[np.float32], device: str) -> Tensor:
@@ -172,12 +202,3 @@ def squared_distances(rows: Tensor, others: Tensor) -> Tensor:
     lengths = rows.square().sum(dim=1, keepdim=True) + others.square().sum(dim=1)
     squares = torch.addmm(lengths, rows, others.T, alpha=-2).clamp_(max=4)
     return squares.masked_fill_(squares < _NOTHING, 0)
-
-
-def _as_float32(rows: Vectors) -> NDArray[np.float32]:
-    with np.errstate(over="ignore"):  # What overflows becomes infinite, and its row is rejected.
-        return np.asarray(rows, dtype=np.float32)
-
-
-def _or_one(scales: NDArray[np.float32]) -> NDArray[np.float32]:
-    return np.where(scales > 0, scales, np.float32(1.0))

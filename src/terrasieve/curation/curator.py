@@ -140,14 +140,10 @@ def assign_units(
     Returns:
         ``(m,)`` labels, and ``(m,)`` squared distances to the own centroid.
     """
-    labels = np.empty(len(pool), dtype=np.int64)
-    distances = np.empty(len(pool), dtype=np.float32)
-    parts = pool.chunks()
     products = float(len(pool)) * clusters * pool.vectors.shape[1]
-    for part in track_long(parts, "assign to clusters (chunks)", len(parts), products):
-        assignment = clusterer.assign(pool.unit(part))
-        labels[part], distances[part] = assignment.labels, assignment.distances
-    return labels, distances
+    with meter("assign to clusters (rows)", len(pool), products) as show:
+        assignment = clusterer.assign(pool, show)
+    return assignment.labels, assignment.distances
 
 
 def make_selection(

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from terrasieve.curation.candidates import Indices, Vectors, squared_distances, to_device, unit_rows
 from terrasieve.curation.curator import Selection
 from terrasieve.curation.keys import chunks
+from terrasieve.distinct import distinct
 from terrasieve.errors import CurationError
 from terrasieve.streams import Stream, generator
 
@@ -149,7 +150,7 @@ def cautions(vectors: Vectors, selection: Selection) -> list[str]:
             "samples at most. Give vectors of an encoder, before any head."
         )
     asked = selection.provenance.get("levels_asked")
-    filled = len(np.unique(selection.leaves[selection.leaves >= 0]))
+    filled = len(distinct(selection.leaves[selection.leaves >= 0]))
     if asked and filled < _FAR_FEWER * asked[0]:
         found.append(
             f"Of {asked[0]:,} clusters that were asked for, {filled:,} hold samples: most vectors are copies of each "

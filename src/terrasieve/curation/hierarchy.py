@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import numpy as np
 import torch
@@ -17,7 +17,8 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from terrasieve.curation.keys import Keys, number_keys, rekey, row_keys, smallest
-from terrasieve.curation.kmeans import Assignment, KMeans
+from terrasieve.curation.kmeans import Assignment, KMeans, Vectors, untold
+from terrasieve.curation.rows import Rows
 from terrasieve.curation.sampling import draw, tree_quotas
 from terrasieve.device import Precision
 from terrasieve.errors import CurationError
@@ -87,11 +88,11 @@ class HierarchicalKMeans:
         self.memory_mib = memory_mib
         self.device = device
 
-    def fit(self, vectors: NDArray[Any], keys: Keys | None = None) -> Self:
+    def fit(self, vectors: Vectors, keys: Keys | None = None) -> Self:
         """Grow the tree.
 
         Args:
-            vectors: ``(n, d)`` floats of unit length: an array or a mapped file.
+            vectors: ``(n, d)`` floats of unit length.
             keys: ``(n,)`` random keys of the rows; None takes them from the rows' content and the seed.
 
         Raises:
@@ -99,21 +100,26 @@ class HierarchicalKMeans:
         """
         if not levels_fall(self.levels):
             raise CurationError(f"levels are {list(self.levels)}; give falling numbers, the finest first: [2000, 200].")
-        keys = row_keys(vectors, self.seed) if keys is None else keys
-        if self.fit_samples is not None and self.fit_samples < len(vectors):
+        rows = Rows.of(vectors, self.device)
+        keys = row_keys(cast("NDArray[Any]", rows), self.seed) if keys is None else keys
+        if self.fit_samples is not None and self.fit_samples < len(rows):
             chosen = smallest(rekey(keys, 2), self.fit_samples)
             # In the order of the keys: the same rows in another order grow the same tree to the last bit.
-            vectors, keys = vectors[chosen], keys[chosen]
-        self._grow(vectors, keys)
-        wanted = max(round(self.resampled_share * len(vectors)), _ROWS_PER_CLUSTER * self.levels[0])
+            rows, keys = rows.take(chosen), keys[chosen]
+        self._grow(rows, keys)
+        wanted = max(round(self.resampled_share * len(rows)), _ROWS_PER_CLUSTER * self.levels[0])
         # A draw of as many rows as there are would be those rows again.
-        for step in range(self.resampling_steps if wanted < len(vectors) else 0):
-            drawn = self._draw_evenly(vectors, rekey(keys, 3 + step), wanted)
-            self._grow(vectors[drawn], keys[drawn])
+        for step in range(self.resampling_steps if wanted < len(rows) else 0):
+            drawn = self._draw_evenly(rows, rekey(keys, 3 + step), wanted)
+            self._grow(rows.take(drawn), keys[drawn])
         return self
 
-    def assign(self, vectors: NDArray[Any]) -> Assignment:
+    def assign(self, vectors: Vectors, show: Callable[[int], object] = untold) -> Assignment:
         """The nearest centroid of the finest level, for each row, in one pass.
+
+        Args:
+            vectors: ``(n, d)`` floats of unit length.
+            show: Called again and again with the number of rows that are done.
 
         Raises:
             CurationError: There is no row, or a row is not finite.
@@ -121,7 +127,7 @@ class HierarchicalKMeans:
         # As many as there are: there may be fewer than were asked for.
         model = self._model(0, len(self.centroids_[0]))
         model.centroids_ = self.centroids_[0]
-        return model.assign(vectors)
+        return model.assign(vectors, show)
 
     def describe(self) -> str:
         """One line a level: clusters, and how many of the level below each of them holds."""
@@ -169,8 +175,8 @@ class HierarchicalKMeans:
 
     # -------------------------------------------------------------------- growing
 
-    def _grow(self, vectors: NDArray[Any], keys: Keys) -> None:
-        below = vectors
+    def _grow(self, rows: Rows, keys: Keys) -> None:
+        below = rows
         centroids: list[Tensor] = []
         parents: list[NDArray[np.int64]] = []
         for level, clusters in enumerate(self.levels):
@@ -178,13 +184,13 @@ class HierarchicalKMeans:
             if level:
                 parents.append(model.assign(below).labels)
             centroids.append(model.centroids_)
-            below = normalize(model.centroids_, dim=1).numpy()
+            below = Rows(normalize(model.centroids_, dim=1).numpy(), rows.device)
             # Means differ in their last bits from machine to machine, so that centroids go by number, not by content.
             keys = number_keys(np.arange(len(below)), self.seed)
         self.centroids_, self.parents_ = tuple(centroids), tuple(parents)
 
-    def _draw_evenly(self, vectors: NDArray[Any], keys: Keys, wanted: int) -> NDArray[np.int64]:
-        found = self.assign(vectors)
+    def _draw_evenly(self, rows: Rows, keys: Keys, wanted: int) -> NDArray[np.int64]:
+        found = self.assign(rows)
         sizes = np.bincount(found.labels, minlength=len(self.centroids_[0]))
         quotas = tree_quotas(sizes, self.parents_, wanted, self.seed)
         return np.sort(draw(found.labels, found.distances, quotas, keys, diversity=0.0))

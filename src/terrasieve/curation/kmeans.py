@@ -6,6 +6,7 @@ products of vectors and centroids are nearly all of the work; :mod:`~terrasieve.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Self, cast
 
@@ -15,7 +16,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from terrasieve.curation.assignment import NearestCentroids
-from terrasieve.curation.keys import Keys, rekey, row_keys, slices, smallest
+from terrasieve.curation.keys import Keys, rekey, row_keys, smallest
+from terrasieve.curation.rows import Rows, UnitSource, cached_slices
 from terrasieve.curation.seeding import Seeding, seed_centroids
 from terrasieve.device import Precision, resolve_precision
 from terrasieve.errors import CurationError
@@ -25,6 +27,14 @@ _SEEDING_ROWS = 8
 
 _ROWS_AT_ONCE = 2048
 """Rows of a chunk at most: more do not multiply faster, and leave the cache."""
+
+
+Vectors = NDArray[Any] | Tensor | UnitSource | Rows
+"""``(n, d)`` floats: an array, a mapped file, a tensor, or rows that are scaled to unit length when they are used."""
+
+
+def untold(done: int) -> None:
+    """Nobody watches."""
 
 
 @dataclass(frozen=True)
@@ -110,22 +120,25 @@ class KMeans:
         self.memory_mib = memory_mib
         self.device = device
 
-    def fit(self, vectors: NDArray[Any] | Tensor, start: Tensor | None = None, keys: Keys | None = None) -> Self:
+    def fit(self, vectors: Vectors, start: Tensor | None = None, keys: Keys | None = None) -> Self:
         """Find the centroids.
 
+        Rows that a GPU has room for cross to it once, in the type that they are stored in; others once an update.
+
         Args:
-            vectors: ``(n, d)`` floats: an array, a mapped file or a tensor.
+            vectors: ``(n, d)`` floats.
             start: ``(k, d)`` floats, the centroids to begin with; None seeds them.
             keys: ``(n,)`` random keys of the rows; None takes them from the rows' content and the seed.
 
         Raises:
             CurationError: There is no row, a row is not finite, or ``clusters`` is not positive.
         """
-        rows = _Rows(vectors, torch.device(self.device))
+        rows = Rows.of(vectors, self.device)
         rows.check()
         if self.clusters < 1:
             raise CurationError(f"clusters is {self.clusters}; ask for at least 1.")
         keys = row_keys(cast("NDArray[Any]", rows), self.seed) if keys is None else keys
+        rows.settle()
         if start is None:
             # Where there are few clusters, 4,096 rows cost nothing and show rare concepts.
             chosen = smallest(keys, max(_SEEDING_ROWS * self.clusters, 4096))
@@ -141,22 +154,23 @@ class KMeans:
         self.iterations_ = len(self.history_) - 1
         return self
 
-    def assign(self, vectors: NDArray[Any] | Tensor) -> Assignment:
+    def assign(self, vectors: Vectors, show: Callable[[int], object] = untold) -> Assignment:
         """Find the nearest centroid of each row, in one pass.
 
         Args:
-            vectors: ``(n, d)`` floats: an array, a mapped file or a tensor.
+            vectors: ``(n, d)`` floats.
+            show: Called again and again with the number of rows that are done.
 
         Raises:
             CurationError: There is no row, or a row is not finite.
         """
-        rows = _Rows(vectors, torch.device(self.device))
+        rows = Rows.of(vectors, self.device)
         rows.check()
         centroids = self.centroids_.to(rows.device)
-        found = _pass(rows, centroids, self.precision, self.memory_mib, means=False)
+        found = _pass(rows, centroids, self.precision, self.memory_mib, means=False, show=show)
         return Assignment(found.labels, found.distances)
 
-    def _full(self, rows: _Rows, centroids: Tensor) -> Tensor:
+    def _full(self, rows: Rows, centroids: Tensor) -> Tensor:
         while True:
             found = _pass(rows, centroids, self.precision, self.memory_mib, means=True)
             self.history_.append(found.objective)
@@ -169,13 +183,15 @@ class KMeans:
                 return centroids[found.counts > 0]
             centroids = _repaired(rows, found)
 
-    def _mini_batches(self, rows: _Rows, keys: NDArray[np.uint64], centroids: Tensor, size: int) -> Tensor:
+    def _mini_batches(self, rows: Rows, keys: NDArray[np.uint64], centroids: Tensor, size: int) -> Tensor:
         """Each centroid moves to the mean of all rows that mini-batches ever gave it."""
         order = np.argsort(keys, kind="stable")
         seen = torch.zeros(len(centroids), 1, device=centroids.device)
         # One turn more than there are updates: the last only measures.
         for turn in range(self.iterations + 1):
-            batch = _Rows(rows.gather(np.take(order, np.arange(turn * size, (turn + 1) * size), mode="wrap")))
+            batch = Rows(
+                rows.gather(np.take(order, np.arange(turn * size, (turn + 1) * size), mode="wrap")), rows.device
+            )
             found = _pass(batch, centroids, self.precision, self.memory_mib, means=True)
             self.history_.append(found.objective)
             if turn < self.iterations:
@@ -187,78 +203,42 @@ class KMeans:
         return centroids[seen.flatten() > 0]
 
 
-# ------------------------------------------------------------------------ rows
-
-
-class _Rows:
-    """Vectors wherever they are, read as float32 tensors on a device."""
-
-    def __init__(self, vectors: NDArray[Any] | Tensor, device: torch.device | None = None) -> None:
-        assert device is not None or isinstance(vectors, Tensor)
-        self.vectors = vectors
-        self.device = device or vectors.device
-        if vectors.ndim != 2 or not len(vectors):
-            raise CurationError(f"The vectors have shape {tuple(vectors.shape)}; give at least one row of (n, d).")
-        self.shape = (int(vectors.shape[0]), int(vectors.shape[1]))
-
-    def __len__(self) -> int:
-        return self.shape[0]
-
-    def __getitem__(self, which: slice) -> NDArray[Any]:
-        """Rows as numpy sees them, for their keys."""
-        part = self.vectors[which]
-        return part.float().cpu().numpy() if isinstance(part, Tensor) else part
-
-    def tensor(self, which: slice | NDArray[np.int64]) -> Tensor:
-        if isinstance(self.vectors, Tensor):
-            chosen = which if isinstance(which, slice) else torch.from_numpy(which).to(self.vectors.device)
-            return self.vectors[chosen].to(self.device, torch.float32)
-        return torch.from_numpy(np.array(self.vectors[which], dtype=np.float32)).to(self.device)
-
-    def gather(self, which: NDArray[np.int64]) -> Tensor:
-        """Rows in the order asked for, read in the order of the file."""
-        order = np.argsort(which, kind="stable")
-        gathered = torch.empty(len(which), self.shape[1], device=self.device)
-        gathered[torch.from_numpy(order).to(self.device)] = self.tensor(which[order])
-        return gathered
-
-    def check(self) -> None:
-        for part in slices(len(self), 2**16):
-            finite = self.tensor(part).isfinite().all(dim=1)
-            if not finite.all():
-                row = part.start + int(finite.int().argmin())
-                raise CurationError(
-                    f"Row {row} of the vectors holds NaN or infinity, as float32. Leave such rows out, or embed their "
-                    "samples again."
-                )
-
-
 # ---------------------------------------------------------------------- passes
 
 
-def _pass(rows: _Rows, centroids: Tensor, precision: Precision, memory_mib: int, means: bool) -> _Pass:
+def _pass(
+    rows: Rows,
+    centroids: Tensor,
+    precision: Precision,
+    memory_mib: int,
+    means: bool,
+    show: Callable[[int], object] = untold,
+) -> _Pass:
     """Assign every row, and add up the rows of each centroid where ``means`` are wanted."""
     count, device = len(centroids), centroids.device
-    labels = np.empty(len(rows), dtype=np.int64)
-    distances = np.empty(len(rows), dtype=np.float32)
+    # Where the rows are computed with: to fetch the answers of each chunk would wait for its products.
+    labels = torch.empty(len(rows), dtype=torch.int64, device=device)
+    distances = torch.empty(len(rows), device=device)
     sums, counts = torch.zeros_like(centroids), torch.zeros(count, device=device)
     size = max(1, min(_ROWS_AT_ONCE, memory_mib * 2**20 // (8 * count), len(rows)))
     # Metal knows no products of chosen pairs, which float32 decides by.
     shortlist = device.type != "mps" and resolve_precision(precision, device) == "bf16"
     nearest = NearestCentroids(centroids, size, shortlist)
-    for part in slices(len(rows), size):
-        chunk = rows.tensor(part)
+    for part, chunk in rows.chunks(size):
         found = nearest(chunk)
-        labels[part] = found.cpu().numpy()
+        labels[part] = found
         # From the differences: squares of lengths less products would leave rounding where rows are copies.
-        distances[part] = (chunk - centroids[found]).square().sum(dim=1).cpu().numpy()
+        for piece in cached_slices(chunk.shape, device):
+            gaps = centroids[found[piece]].sub_(chunk[piece])
+            distances[part][piece] = gaps.square_().sum(dim=1)
         if means:
             sums.index_add_(0, found, chunk)
             counts += torch.bincount(found, minlength=count)
-    return _Pass(labels, distances, sums, counts)
+        show(part.stop)
+    return _Pass(labels.cpu().numpy(), distances.cpu().numpy(), sums, counts)
 
 
-def _repaired(rows: _Rows, found: _Pass) -> Tensor:
+def _repaired(rows: Rows, found: _Pass) -> Tensor:
     """The means, and for clusters without rows the rows that are farthest from their own centroids."""
     centroids = found.sums / found.counts.clamp_min(1)[:, None]
     still_empty = _refill(centroids, torch.nonzero(found.counts == 0).flatten(), rows, found.distances)
@@ -267,7 +247,7 @@ def _repaired(rows: _Rows, found: _Pass) -> Tensor:
     return centroids[kept]
 
 
-def _refill(centroids: Tensor, empty: Tensor, rows: _Rows, distances: NDArray[np.float32]) -> Tensor:
+def _refill(centroids: Tensor, empty: Tensor, rows: Rows, distances: NDArray[np.float32]) -> Tensor:
     """Let empty clusters begin anew, in place, at the rows that are farthest; those that no row is left for."""
     if not len(empty):
         return empty

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from terrasieve.curation.keys import Keys, rekey, slices, uniform
+from terrasieve.curation.rows import cached_slices
 
 Seeding = Literal["k-means++", "farthest", "random"]
 
@@ -47,8 +48,10 @@ def seed_centroids(rows: Tensor, keys: Keys, clusters: int, kind: Seeding, memor
         return rows[first[:wanted]]
     one_by_one = kind == "farthest" or len(rows) * wanted <= _ONE_BY_ONE
     rounds = wanted if one_by_one else min(_ROUNDS, wanted)
+    # In pieces, since the squares of all rows take as much memory as the rows.
+    lengths = torch.cat([rows[part].square().sum(dim=1) for part in cached_slices(rows.shape, rows.device)])
     # Distances come from lengths and products, whose rounding is relative to the lengths.
-    noise = _SAME * rows.square().sum(dim=1).mean()
+    noise = _SAME * lengths.mean()
     nearest = torch.full((len(rows),), torch.inf, dtype=torch.float32, device=rows.device)
     chosen: list[Tensor] = []
     for turn in range(rounds):
@@ -63,7 +66,7 @@ def seed_centroids(rows: Tensor, keys: Keys, clusters: int, kind: Seeding, memor
         if not len(taken):
             break
         chosen.append(rows[taken])
-        _lower(nearest, rows, chosen[-1], memory_mib)
+        _lower(nearest, rows, lengths, chosen[-1], memory_mib)
     return torch.cat(chosen)
 
 
@@ -73,11 +76,10 @@ def _scores(weights: Tensor, keys: Keys) -> Tensor:
     return draws / weights.double().clamp_min(1e-30)
 
 
-def _lower(nearest: Tensor, rows: Tensor, centroids: Tensor, memory_mib: int) -> None:
+def _lower(nearest: Tensor, rows: Tensor, lengths: Tensor, centroids: Tensor, memory_mib: int) -> None:
     """Lower each row's squared distance to the nearest centroid by new centroids, in place."""
     size = max(1, memory_mib * 2**18 // (2 * len(centroids)))
-    lengths = centroids.square().sum(dim=1)
+    own = centroids.square().sum(dim=1)
     for which in slices(len(rows), size):
-        part = rows[which]
-        squares = torch.addmm(lengths, part, centroids.T, alpha=-2).amin(dim=1) + part.square().sum(dim=1)
+        squares = torch.addmm(own, rows[which], centroids.T, alpha=-2).amin(dim=1) + lengths[which]
         torch.minimum(nearest[which], squares.clamp_min(0), out=nearest[which])

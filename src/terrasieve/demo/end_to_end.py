@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
 from rich.console import Group, RenderableType
 from rich.text import Text
 
@@ -18,15 +17,14 @@ from terrasieve.config import CurationKind, RunConfig, load_config
 from terrasieve.console import console
 from terrasieve.demo.samples import Samples, real_samples, simulated_ocean_samples, simulated_samples
 from terrasieve.device import pick_device
-from terrasieve.embeddings import EmbedSettings, EncoderInput, normaliser_for, write_embeddings
-from terrasieve.embeddings.stream import calibrated_encoders
+from terrasieve.embeddings import EncoderInput
+from terrasieve.embeddings.embedding_file import write_table
 from terrasieve.errors import ConfigError
 from terrasieve.models.export import load_encoder
 from terrasieve.parallel import spare_cores
 from terrasieve.pretraining import online_probe, pretrain
-from terrasieve.probes.results import input_row
 from terrasieve.probes.row_tables import score_tables
-from terrasieve.probing import ProbePlan, probe_run
+from terrasieve.probing import ProbePlan, embed_encoder, embedding_table, measure_run, set_up
 from terrasieve.reporting.page import write_report
 from terrasieve.reporting.sections.curation import rounds_table
 from terrasieve.runs import RunFolder
@@ -135,16 +133,15 @@ def _run(demo: Samples, config: RunConfig, out: Path, device: str, began: float)
     run = RunFolder(out)
     encoder, card = load_encoder(out)
     encoder.to(pick_device(device))
-    inputs = [EncoderInput.parse(text) for text in demo.inputs]
-    shown = input_row(inputs[-1], demo.labelled.sensors, encoder.channels).members
-    normaliser = normaliser_for("archive", card, demo.labelled, shown)
-    settings, everything = EmbedSettings(), np.arange(len(demo.labelled))
-    encoders = calibrated_encoders(encoder, demo.labelled, shown, normaliser, settings, everything, config.train.seed)
-    write_embeddings(run.embeddings, encoders, card, demo.labelled, shown, normaliser, settings)
+    inputs = tuple(EncoderInput.parse(text) for text in demo.inputs)
+    plan = ProbePlan(inputs=inputs, targets=tuple(demo.targets), seed=config.train.seed)
+    setup = set_up(encoder, card, demo.labelled, plan)
+    # One pass over the labelled samples serves the file of vectors, the probes and the explanation.
+    embedded = embed_encoder(setup)
+    write_table(run.embeddings, embedding_table(setup, embedded))
 
     console.rule("4/4 probe")
-    plan = ProbePlan(inputs=tuple(inputs), targets=tuple(demo.targets), seed=config.train.seed)
-    rows = probe_run(encoder, card, demo.labelled, out, plan)
+    rows = measure_run(setup, embedded, out)
     report = write_report([out], run.report)
     rounds = run.rounds()
     closing = f"{demo.description}\n{(time.monotonic() - began) / 60:.1f} minutes. Report: {report}"

@@ -29,7 +29,7 @@ from terrasieve.archive.stac.publishing import collection_of
 from terrasieve.console import console, track
 from terrasieve.embeddings.inputs import EncoderInput, resolve_inputs
 from terrasieve.embeddings.stream import EmbedSettings, device_of, embed_batches
-from terrasieve.embeddings.table import provenance, sample_columns
+from terrasieve.embeddings.table import EmbeddingTable, provenance, sample_columns
 from terrasieve.errors import ArchiveError, ConfigError
 from terrasieve.local_paths import local_path
 from terrasieve.models.backbone import Encoder
@@ -114,6 +114,27 @@ def write_embeddings(
     return parts.target
 
 
+def write_table(path: str | Path, table: EmbeddingTable) -> Path:
+    """Write vectors that are in memory, as :func:`write_embeddings` writes those that it makes.
+
+    Args:
+        path: GeoParquet file to write; one that is there is replaced.
+        table: The vectors with what is known of each sample.
+
+    Raises:
+        WriteError: The file cannot be written.
+    """
+    samples = table.columns.add_column(0, "id", pa.array(table.ids.tolist(), pa.string()))
+    order = hilbert_order(samples, np.arange(len(samples)))
+    rows = _rows(samples.take(pa.array(order)), table.vectors[order])
+    schema = with_metadata(rows.schema, {"emb": dict(table.provenance)}, kinds_of(samples["geometry"]))
+    with write_whole(Path(path)) as partial:
+        pq.write_table(
+            rows.cast(schema), partial, row_group_size=ROWS_PER_PART, compression="zstd", use_dictionary=False
+        )
+    return Path(path)
+
+
 def hilbert_order(samples: pa.Table, indices: NDArray[np.int64]) -> NDArray[np.int64]:
     """Indices along a Hilbert curve through the centres of their geometries; those without one last.
 
@@ -131,6 +152,13 @@ def hilbert_order(samples: pa.Table, indices: NDArray[np.int64]) -> NDArray[np.i
     distance = geopandas.GeoSeries(shapes[located]).hilbert_distance().to_numpy()
     placed = indices[located][np.argsort(distance, kind="stable")]
     return np.concatenate([placed, indices[~located]]).astype(np.int64)
+
+
+def _rows(samples: pa.Table, vectors: NDArray[np.float32]) -> pa.Table:
+    """Rows of the file, without its metadata, which is written once for all of them."""
+    flat = vectors.reshape(len(vectors), -1)
+    embedding = pa.FixedSizeListArray.from_arrays(pa.array(flat.ravel()), flat.shape[1])
+    return with_bbox(samples).append_column("embedding", embedding).replace_schema_metadata(None)
 
 
 # ----------------------------------------------------------------------- parts
@@ -207,11 +235,7 @@ class Parts:
         Raises:
             WriteError: The part cannot be written.
         """
-        flat = vectors.reshape(len(vectors), -1)
-        embedding = pa.FixedSizeListArray.from_arrays(pa.array(flat.ravel()), flat.shape[1])
-        # The metadata of the whole file is written once, by :meth:`merge`.
-        rows = with_bbox(samples).append_column("embedding", embedding).replace_schema_metadata(None)
-        path = self._path(len(self.paths()))
+        path, rows = self._path(len(self.paths())), _rows(samples, vectors)
         with write_whole(path) as partial:
             # Vectors hardly repeat: a dictionary of their values would be as long as they are.
             pq.write_table(rows, partial, compression="zstd", use_dictionary=False)

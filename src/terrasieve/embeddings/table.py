@@ -239,9 +239,28 @@ def embed(
     order = np.arange(len(archive)) if indices is None else indices
     vectors = embed_vectors(encoder, archive, resolved, normaliser, settings, order, "embed")
     facts = provenance(card, archive, resolved, normaliser, settings)
-    dimensions = vectors.shape[1] * vectors.shape[2]
-    columns = sample_columns(archive.table()).take(pa.array(order)).drop_columns(["id"])
-    return EmbeddingTable(archive.ids[order], vectors, resolved, columns, {**facts, "emb:dimensions": dimensions})
+    return with_columns(vectors, archive, resolved, order, facts)
+
+
+def with_columns(
+    vectors: NDArray[np.float32],
+    archive: Archive,
+    inputs: Sequence[EncoderInput],
+    indices: NDArray[np.int64],
+    facts: Mapping[str, Any],
+) -> EmbeddingTable:
+    """A table of vectors that are there already.
+
+    Args:
+        vectors: Of the samples in the order of ``indices``, shape ``(n, inputs, features)``.
+        archive: Archive that the samples were read from.
+        inputs: What the vectors were made from, resolved against the archive.
+        indices: Indices of the samples in the archive, shape ``(n,)``.
+        facts: What made the vectors, from :func:`provenance`; their length is added.
+    """
+    columns = sample_columns(archive.table()).take(pa.array(indices)).drop_columns(["id"])
+    described = {**facts, "emb:dimensions": vectors.shape[1] * vectors.shape[2]}
+    return EmbeddingTable(archive.ids[indices], vectors, tuple(inputs), columns, described)
 
 
 def read_embeddings(path: str | Path) -> EmbeddingTable:

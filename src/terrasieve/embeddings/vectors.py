@@ -43,6 +43,7 @@ class VectorFile:
 def open_vectors(path: Path, scratch: Path) -> VectorFile:
     """Map the vectors of a ``.npy`` file, or of a Parquet file, which is unrolled into a scratch file once.
 
+    Half precision stays half precision: rows are converted as they are used, and the scratch file is half as large.
     Vectors of several inputs, which `terrasieve embed` writes side by side, are scaled to unit length one by one.
 
     Args:
@@ -95,14 +96,17 @@ def _unroll(path: Path, file: pq.ParquetFile, column: str, scratch: Path) -> NDA
     done = 0
     for batch in _batches(file, column):
         block = _table(path, batch[column], done)
+        if parts > 1:
+            # Lengths of parts are not to be added up in half precision.
+            block = join(block.astype(np.float32).reshape(len(block), parts, -1))
         if vectors is None:
             shape = (file.metadata.num_rows, block.shape[1])
-            vectors = np.lib.format.open_memmap(scratch / "vectors.npy", mode="w+", dtype=np.float32, shape=shape)
+            vectors = np.lib.format.open_memmap(scratch / "vectors.npy", mode="w+", dtype=block.dtype, shape=shape)
         if block.shape[1] != vectors.shape[1]:
             raise CurationError(
                 f"{path}: row {done} has a vector of {block.shape[1]}, the first has {vectors.shape[1]}."
             )
-        vectors[done : done + len(block)] = join(block.reshape(len(block), parts, -1))
+        vectors[done : done + len(block)] = block
         done += len(block)
     assert vectors is not None
     return vectors
@@ -127,8 +131,8 @@ def _batches(file: pq.ParquetFile, column: str) -> Iterator[pa.RecordBatch]:
     return track(batches, "read vectors (batches)", total=-(-file.metadata.num_rows // size))
 
 
-def _table(path: Path, column: pa.Array, row: int) -> NDArray[np.float32]:
-    """The vectors of a batch of rows, which are lists of one length."""
+def _table(path: Path, column: pa.Array, row: int) -> NDArray[Any]:
+    """The vectors of a batch of rows, which are lists of one length, in single or half precision."""
     lengths = pc.unique(pc.fill_null(pc.list_value_length(column), 0)).to_pylist()
     if len(lengths) != 1 or 0 in lengths:
         raise CurationError(
@@ -136,4 +140,5 @@ def _table(path: Path, column: pa.Array, row: int) -> NDArray[np.float32]:
         )
     # flatten, unlike .values, leaves out rows before a slice's beginning.
     flat = column.flatten().to_numpy(zero_copy_only=False)
-    return np.asarray(flat, dtype=np.float32).reshape(len(column), -1)
+    stored = np.float16 if flat.dtype == np.float16 else np.float32
+    return np.asarray(flat, dtype=stored).reshape(len(column), -1)

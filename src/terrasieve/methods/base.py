@@ -46,12 +46,15 @@ class Method(nn.Module, ABC):
         collapse_signs: What the metrics show when the method has collapsed, of which a run warns.
         mixes_samples: Whether the loss compares the samples of a micro-batch with each other, so that it is not the
             mean over its micro-batches even where no batch normalisation mixes them.
+        draws_in_forward: What ``forward`` draws on the host, as the end of a sentence, for which it cannot be compiled;
+            None where it is a pure function of weights and pixels.
     """
 
     view_count: int
     metric_names: tuple[str, ...] = ()
     collapse_signs: tuple[CollapseSign, ...] = ()
     mixes_samples: bool = False
+    draws_in_forward: str | None = None
 
     def __init__(self, encoder: Encoder) -> None:
         super().__init__()

@@ -13,9 +13,10 @@ from torch import Tensor, nn
 
 from terrasieve.methods.base import Method, StepOutput
 from terrasieve.methods.collapse import CollapseSign
-from terrasieve.methods.dino_loss import Centre, dino_loss, dino_targets
+from terrasieve.methods.dino_loss import Centre, DinoLoss, dino_loss
 from terrasieve.methods.koleo import koleo_loss
 from terrasieve.methods.multi_crop import count_views
+from terrasieve.methods.pair_entropies import Sharpening
 from terrasieve.methods.taught import TaughtSpec
 from terrasieve.models.backbone import Encoder
 from terrasieve.models.heads import DinoHead, dino_head
@@ -160,9 +161,10 @@ class Dino(Method):
         if self.training:
             for output in taught:
                 self.centre.note(output)
-        targets = [dino_targets(output, self.centre.value, self._teacher_temperature()) for output in taught]
-        loss = dino_loss(targets, outputs, self.spec.student_temperature)
-        metrics = {**target_metrics(loss, targets), "centre_norm": self.centre.value.norm()}
+        sharpening = Sharpening(self.centre.value, self._teacher_temperature())
+        found = dino_loss(taught, outputs, self.spec.student_temperature, sharpening)
+        loss = found.loss
+        metrics = {**target_metrics(found), "centre_norm": self.centre.value.norm()}
         if self.spec.koleo > 0:
             koleo = torch.stack([koleo_loss(feature) for feature in features[: self.global_views]]).mean()
             loss = loss + self.spec.koleo * koleo
@@ -233,16 +235,13 @@ def _collapse_signs(prototypes: int) -> tuple[CollapseSign, CollapseSign]:
 
 
 @torch.no_grad()
-def target_metrics(loss: Tensor, targets: Sequence[Tensor]) -> dict[str, Tensor]:
+def target_metrics(found: DinoLoss) -> dict[str, Tensor]:
     """Entropy of the teacher in nats, and divergence of the student from it.
 
     An entropy that goes to 0 or to the logarithm of the number of prototypes is one of the two ways in which DINO
     collapses, and the divergence is then 0 (Caron et al. 2021, section 5.3).
 
     Args:
-        loss: The cross-entropy by :func:`dino_loss`.
-        targets: The teacher's distributions ``(n, prototypes)`` that it was taken of.
+        found: The cross-entropy, and the teacher's entropy, by :func:`dino_loss`.
     """
-    # Each teacher's view is in equally many pairs, so that this is the entropy's mean over pairs as well.
-    entropy = torch.stack([torch.special.entr(target).sum(dim=-1).mean() for target in targets]).mean()
-    return {"teacher_entropy": entropy, "divergence": loss - entropy}
+    return {"teacher_entropy": found.entropy, "divergence": found.loss - found.entropy}

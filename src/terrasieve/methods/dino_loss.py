@@ -2,56 +2,51 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
+from terrasieve.methods.pair_entropies import Sharpening, pair_entropies
 from terrasieve.methods.ranks import sum_over_ranks
 
 
-def dino_targets(outputs: Tensor, centre: Tensor, temperature: Tensor | float) -> Tensor:
-    """The teacher's distribution over prototypes: centred, then sharpened (Caron et al. 2021, section 3.1).
+class DinoLoss(NamedTuple):
+    """What :func:`dino_loss` gives.
 
-    Args:
-        outputs: What the teacher's head gives, ``(n, prototypes)``.
-        centre: What is subtracted from every row, ``(prototypes,)``.
-        temperature: What the difference is divided by, above 0; the lower, the sharper.
-
-    Returns:
-        Rows that sum to 1, float32, without gradient.
+    Attributes:
+        loss: Scalar, float32 whatever the precision of the outputs.
+        entropy: Mean entropy of the teacher's distributions in nats, without gradient.
     """
-    return functional.softmax((outputs.detach().float() - centre) / temperature, dim=-1)
+
+    loss: Tensor
+    entropy: Tensor
 
 
-def dino_loss(targets: Sequence[Tensor], outputs: Sequence[Tensor], temperature: float) -> Tensor:
+def dino_loss(
+    taught: Sequence[Tensor], outputs: Sequence[Tensor], temperature: float, sharpening: Sharpening | None = None
+) -> DinoLoss:
     """Mean cross-entropy over all pairs of a teacher's view and another view of the student.
 
     The sum in equation 3 of Caron et al. 2021, divided by the number of its terms, so that it does not grow with
     the number of views.
 
     Args:
-        targets: Of each global view, the teacher's distribution ``(n, prototypes)``; at least one, and without
-            local views two.
+        taught: Of each global view, the teacher's distribution over prototypes, or with ``sharpening`` the teacher's
+            outputs, ``(n, prototypes)``; at least one, and without local views two.
         outputs: What the student's head gives, ``(n, prototypes)`` each: of the same views in the same order, then of
             the local ones.
         temperature: What the student's outputs are divided by, above 0.
-
-    Returns:
-        Scalar, float32 whatever the precision of the outputs.
+        sharpening: Makes distributions of ``taught``; None where these are distributions.
     """
-    entropies, pairs = [], 0
-    for i, output in enumerate(outputs):
-        others = [target for j, target in enumerate(targets) if j != i]
-        if not others:
-            continue
-        log_shares = functional.log_softmax(output.float() / temperature, dim=-1)
-        # Cross-entropy is linear in the target: one product serves all pairs of this view. It is a sum of products
-        # instead of a matrix product, which autocast would compute in 16 bits.
-        entropies.append(-(sum(others[1:], others[0]) * log_shares).sum(dim=-1).mean())
-        pairs += len(others)
-    return torch.stack(entropies).sum() / pairs
+    others = [[j for j in range(len(taught)) if j != i] for i in range(len(outputs))]
+    compared = [i for i, pair in enumerate(others) if pair]
+    pairs = [others[i] for i in compared]
+    found = pair_entropies(taught, [outputs[i] for i in compared], pairs, temperature, sharpening)
+    loss = torch.stack([view.mean() for view in found.cross]).sum() / sum(len(pair) for pair in pairs)
+    # Each teacher's view is in equally many pairs, so that this is the mean over pairs as well.
+    return DinoLoss(loss, torch.stack([view.mean() for view in found.taught]).mean())
 
 
 class Centre(nn.Module):
@@ -74,22 +69,29 @@ class Centre(nn.Module):
         super().__init__()
         self.momentum = momentum
         self.register_buffer("value", torch.zeros(prototypes))
-        # No buffer: data-parallel training would overwrite it by the first process's before a forward pass, and a
+        # Sums of outputs, and the number of rows last, so that one message between processes carries it along. No
+        # buffer: data-parallel training would overwrite it by the first process's before a forward pass, and a
         # checkpoint, taken between steps, has nothing to keep of it.
-        self._noted: Tensor | None = None
+        self._noted = torch.zeros(prototypes + 1)
+        self._has_noted = False
 
     @torch.no_grad()
     def note(self, outputs: Tensor) -> None:
         """Take outputs ``(n, prototypes)`` into account at the next step."""
-        # The number of rows comes last, so that one message between processes carries it along.
-        noted = functional.pad(outputs.float().sum(dim=0), (0, 1), value=len(outputs))
-        self._noted = noted if self._noted is None else self._noted + noted
+        self._noted[:-1] += outputs.sum(dim=0, dtype=torch.float32)
+        self._noted[-1] += len(outputs)
+        self._has_noted = True
 
     @torch.no_grad()
     def step(self) -> None:
         """Move towards the mean over what all processes noted since the last step, if they did."""
-        if self._noted is None:
-            return
-        noted, self._noted = self._noted, None
-        sum_over_ranks(noted)
-        self.value.lerp_(noted[:-1] / noted[-1], 1 - self.momentum)
+        if self._has_noted:
+            sum_over_ranks(self._noted)
+            self.value.lerp_(self._noted[:-1] / self._noted[-1], 1 - self.momentum)
+            self._noted.zero_()
+            self._has_noted = False
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """Move to another device what is no buffer, together with what is."""
+        self._noted = fn(self._noted)
+        return super()._apply(fn, recurse)  # type: ignore[no-untyped-call, no-any-return]  # torch leaves it so

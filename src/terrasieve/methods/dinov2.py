@@ -9,12 +9,14 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from terrasieve.device import send
 from terrasieve.methods.base import StepOutput
 from terrasieve.methods.dino import Dino, DinoSpec, target_metrics
-from terrasieve.methods.dino_loss import Centre, dino_loss, dino_targets
+from terrasieve.methods.dino_loss import Centre, dino_loss
 from terrasieve.methods.ibot_loss import ibot_loss
 from terrasieve.methods.koleo import koleo_loss
 from terrasieve.methods.multi_crop import count_views
+from terrasieve.methods.pair_entropies import Sharpening
 from terrasieve.methods.patch_masks import PatchMasks
 from terrasieve.methods.sinkhorn import sinkhorn_targets
 from terrasieve.models.backbone import Encoder
@@ -122,6 +124,7 @@ class DinoV2(Dino):
     """
 
     metric_names = (*Dino.metric_names, "ibot", "patch_entropy")
+    draws_in_forward = "masks, of which each step hides another number of patches"
     spec: DinoV2Spec
 
     def __init__(
@@ -151,7 +154,7 @@ class DinoV2(Dino):
         wide, local = views[: self.global_views], views[self.global_views :]
         masks = self.masks.draw(len(wide[0]), [patch_grid(self.encoder, view) for view in wide])
         # Looked up on the CPU, where the masks were drawn, so that an accelerator need not be waited for.
-        places = [mask.flatten().nonzero().flatten().to(wide[0].device) for mask in masks]
+        places = [send(mask.flatten().nonzero().flatten(), wide[0].device) for mask in masks]
 
         seen = [self._see_masked(view, mask) for view, mask in zip(wide, masks, strict=True)]
         features = [tokens.image for tokens in seen] + pass_views(self.encoder, local)
@@ -159,18 +162,19 @@ class DinoV2(Dino):
         patch_outputs = (self.patch_head or self.head)(_at(seen, places))
         with torch.no_grad():
             taught = [vit_tokens(self.target_encoder, view) for view in wide]
-            targets = self._targets(pass_views(self._teacher_head, [one.image for one in taught]), self.centre)
-            (patch_targets,) = self._targets([self._teacher_patch_head(_at(taught, places))], self.patch_centre)
+            whole = self._centred(pass_views(self._teacher_head, [one.image for one in taught]), self.centre)
+            (hidden,) = self._centred([self._teacher_patch_head(_at(taught, places))], self.patch_centre)
 
-        loss = dino_loss(targets, outputs, self.spec.student_temperature)
+        temperature = self.spec.student_temperature
+        dino = dino_loss(whole, outputs, temperature, self._sharpening(self.centre))
         counts = torch.cat([mask.sum(dim=1) for mask in masks])
-        ibot = ibot_loss(patch_targets, patch_outputs, counts, self.spec.student_temperature)
+        ibot = ibot_loss(hidden, patch_outputs, counts, temperature, self._sharpening(self.patch_centre))
         koleo = torch.stack([koleo_loss(feature) for feature in features[: self.global_views]])
-        metrics = target_metrics(loss, targets) | {"ibot": ibot.detach(), "koleo": koleo.detach().mean()}
-        metrics["patch_entropy"] = torch.special.entr(patch_targets).sum(dim=-1).mean()
+        metrics = target_metrics(dino) | {"ibot": ibot.loss.detach(), "koleo": koleo.detach().mean()}
+        metrics["patch_entropy"] = ibot.entropy
         if self.spec.centring == "centre":
             metrics["centre_norm"] = self.centre.value.norm()
-        total = loss + self.spec.ibot * ibot + self.spec.koleo * koleo.sum()
+        total = dino.loss + self.spec.ibot * ibot.loss + self.spec.koleo * koleo.sum()
         return StepOutput(total, metrics, self._whole(wide[0], masks[0], features[0]))
 
     def before_step(self, progress: float) -> None:
@@ -192,7 +196,7 @@ class DinoV2(Dino):
         self.masks.step()
 
     def _see_masked(self, view: Tensor, mask: Tensor) -> Tokens:
-        with hidden_patches(self.encoder, mask.to(view.device), self.mask_token):
+        with hidden_patches(self.encoder, send(mask, view.device), self.mask_token):
             return vit_tokens(self.encoder, view)
 
     @property
@@ -205,16 +209,18 @@ class DinoV2(Dino):
     def _teacher_patch_head(self) -> nn.Module:
         return self._teacher_head if self.patch_teacher is None else self.patch_teacher
 
-    def _targets(self, outputs: Sequence[Tensor], centre: Centre) -> Sequence[Tensor]:
-        """The teacher's distributions of its outputs ``(n, prototypes)`` each, which are centred together."""
-        rows, temperature = torch.cat(list(outputs)), self._teacher_temperature()
+    def _centred(self, outputs: Sequence[Tensor], centre: Centre) -> Sequence[Tensor]:
+        """The teacher's distributions by Sinkhorn-Knopp over all outputs together, or the outputs, which are noted."""
+        rows = torch.cat(list(outputs))
         if self.spec.centring == "sinkhorn":
-            shares = sinkhorn_targets(rows, temperature, self.spec.sinkhorn_iterations)
-        else:
-            if self.training:
-                centre.note(rows)
-            shares = dino_targets(rows, centre.value, temperature)
-        return shares.chunk(len(outputs))
+            rows = sinkhorn_targets(rows, self._teacher_temperature(), self.spec.sinkhorn_iterations)
+        elif self.training:
+            centre.note(rows)
+        return rows.chunk(len(outputs))
+
+    def _sharpening(self, centre: Centre) -> Sharpening | None:
+        """What makes distributions of what :meth:`_centred` gives."""
+        return None if self.spec.centring == "sinkhorn" else Sharpening(centre.value, self._teacher_temperature())
 
     @torch.no_grad()
     def _whole(self, view: Tensor, mask: Tensor, features: Tensor) -> Tensor:
@@ -222,7 +228,8 @@ class DinoV2(Dino):
 
         Masks differ between samples, and so would the features of an encoder that had collapsed.
         """
-        embedding, masked = features.detach().float().clone(), mask.any(dim=1).nonzero().flatten().to(view.device)
+        embedding = features.detach().float().clone()
+        masked = send(mask.any(dim=1).nonzero().flatten(), view.device)
         if len(masked):
             embedding[masked] = self.encoder(view[masked]).float()
         return embedding

@@ -14,6 +14,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from terrasieve.device import send
 from terrasieve.methods.base import Method, MethodSpec, StepOutput
 from terrasieve.methods.multi_crop import MultiCrop, count_views
 from terrasieve.methods.sigreg import sigreg
@@ -82,6 +83,7 @@ class Lejepa(Method):
 
     metric_names = ("invariance", "sigreg")
     mixes_samples = True
+    draws_in_forward = "the directions of SIGReg"
 
     def __init__(self, encoder: Encoder, projector: nn.Module, spec: LejepaSpec, counts: MultiCrop, seed: int) -> None:
         super().__init__(encoder)
@@ -125,7 +127,7 @@ class Lejepa(Method):
         draws = generator(Stream.DIRECTIONS, *self.step_seed.words)
         drawn = draws.standard_normal((like.shape[1], self.spec.slices), dtype=np.float32)
         unit = torch.from_numpy(drawn / np.linalg.norm(drawn, axis=0))
-        return unit.to(like.device, non_blocking=True)
+        return send(unit, like.device)
 
 
 def agreement(projections: Sequence[Tensor], global_views: int) -> Tensor:

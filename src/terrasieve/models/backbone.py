@@ -13,6 +13,7 @@ import torch
 from pydantic import Field
 from timm.models import group_parameters
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from terrasieve.errors import BandError, ConfigError, nearest
 from terrasieve.models.layers import spare_padding
@@ -157,6 +158,26 @@ def layer_depths(encoder: Encoder) -> dict[str, int]:
         )
     depths: dict[str, int] = group_parameters(encoder.model, matcher(coarse=False), reverse=True)
     return depths
+
+
+def checkpoint_activations(encoder: Encoder) -> None:
+    """Let the backward pass compute a network's blocks a second time, in place of keeping what they made.
+
+    Args:
+        encoder: An encoder around a timm network; gradients stay as they are.
+
+    Raises:
+        ConfigError: The network has batch normalisation, which would count each batch twice, or timm cannot do it.
+    """
+    able: Any = getattr(encoder.model, "set_grad_checkpointing", None)
+    normed = any(isinstance(module, _BatchNorm) for module in encoder.model.modules())
+    if able is None or normed:
+        reason = "has batch normalisation, which would count each batch twice" if normed else "has no such setting"
+        raise ConfigError(
+            f"model.checkpoint=true computes blocks a second time, but {type(encoder.model).__name__} {reason}. Set "
+            "model.checkpoint=false, and train.accumulate to what fits in memory."
+        )
+    able(True)
 
 
 def check_sizes(encoder: Encoder, sizes: Mapping[str, int]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,12 +58,15 @@ class Embedded:
         shown: The bands that it was shown, and how, in the order of the lines of a table.
         plain: Vectors ``(n, features)`` by input, of bands as they are.
         copied: Such vectors by row, where a band was copied into the channels of a network or stood for another.
+        models: The model that each input of ``plain`` passed, with batch norms measured on its pixels where the
+            candidate calibrates.
     """
 
     candidate: Candidate
     shown: tuple[Showing, ...]
     plain: Mapping[EncoderInput, NDArray[np.float32]]
     copied: Mapping[InputRow, Mapping[EncoderInput, NDArray[np.float32]]]
+    models: Mapping[EncoderInput, nn.Module]
 
     def vectors(self, shown: Showing) -> NDArray[np.float32]:
         """Of the train, validation and test samples, in that order: shape ``(n, members, features)``."""
@@ -95,14 +98,7 @@ def prepare(
         ConfigError: A probe is made for another kind of target.
         SampleError: A sample of the train split cannot be read.
     """
-    settings = settings or EmbedSettings()
-    chosen = tuple(probes or probes_named((), splits.target.task))
-    foreign = next((probe for probe in chosen if probe.task != splits.target.task), None)
-    if foreign is not None:
-        raise ConfigError(
-            f"The probe {foreign.name} is made for {foreign.task}, but {splits.target.column!r} is a target of "
-            f"{splits.target.task}; choose another probe or target."
-        )
+    settings, chosen = settings or EmbedSettings(), _chosen(probes, splits)
     # Of the train split alone: pixels of test samples have no say in how they are standardised.
     statistics = measure(archive, sensors=list(bands_by_sensor(distinct_members(rows))), indices=splits.train)
     return ProbeTask(
@@ -115,6 +111,32 @@ def prepare(
         seed=seed,
         data=describe_data(archive, splits, settings),
     )
+
+
+def with_target(task: ProbeTask, splits: Splits, probes: Sequence[Probe] | None = None) -> ProbeTask:
+    """A task with another target of the same samples, for which the same vectors serve.
+
+    Args:
+        task: What was prepared for one target.
+        splits: The same train, validation and test samples with the other target.
+        probes: What to fit; the quick probes of the target's kind when None.
+
+    Raises:
+        ConfigError: A probe is made for another kind of target.
+    """
+    data = describe_data(task.archive, splits, task.settings)
+    return replace(task, splits=splits, probes=_chosen(probes, splits), data=data)
+
+
+def _chosen(probes: Sequence[Probe] | None, splits: Splits) -> tuple[Probe, ...]:
+    chosen = tuple(probes or probes_named((), splits.target.task))
+    foreign = next((probe for probe in chosen if probe.task != splits.target.task), None)
+    if foreign is not None:
+        raise ConfigError(
+            f"The probe {foreign.name} is made for {foreign.task}, but {splits.target.column!r} is a target of "
+            f"{splits.target.task}; choose another probe or target."
+        )
+    return chosen
 
 
 def compare(candidates: Sequence[Candidate], inputs: Sequence[EncoderInput], task: ProbeTask) -> list[Measured]:
@@ -160,10 +182,10 @@ def embed_candidate(candidate: Candidate, inputs: Sequence[EncoderInput], task: 
         SampleError: A sample cannot be read, or samples differ in size and no size is set.
     """
     shown = tuple(showing(candidate, one, task.archive.sensors) for one in inputs)
-    plain = _embed(candidate, candidate.model, [one.row for one in shown if not one.note], task)
+    plain, models = _embed(candidate, candidate.model, [one.row for one in shown if not one.note], task)
     # A copied band passes through another network than the bands as they are.
-    copied = {one.row: _embed(candidate, one.model, [one.row], task) for one in shown if one.note}
-    return Embedded(candidate, shown, plain, copied)
+    copied = {one.row: _embed(candidate, one.model, [one.row], task)[0] for one in shown if one.note}
+    return Embedded(candidate, shown, plain, copied, models)
 
 
 def fit_probes(embedded: Embedded, task: ProbeTask) -> list[Measured]:
@@ -184,16 +206,19 @@ def fit_probes(embedded: Embedded, task: ProbeTask) -> list[Measured]:
 
 def _embed(
     candidate: Candidate, model: nn.Module, rows: Sequence[InputRow], task: ProbeTask
-) -> dict[EncoderInput, NDArray[np.float32]]:
-    """Vectors of the train, validation and test samples, in that order, by input."""
+) -> tuple[dict[EncoderInput, NDArray[np.float32]], dict[EncoderInput, nn.Module]]:
+    """Vectors of the train, validation and test samples, in that order, and the model that gave them, by input."""
     members = distinct_members(rows)
     if not members:
-        return {}
+        return {}, {}
     splits, shown = task.splits, (task.archive, members, task.normaliser, task.settings)
-    # Of the train split alone, as the normaliser.
-    encoder = calibrated_encoders(model, *shown, splits.train, task.seed) if candidate.calibrates else model
-    vectors = embed_vectors(encoder, *shown, used_samples(splits), f"embed: {candidate.name}")
-    return {member: vectors[:, position] for position, member in enumerate(members)}
+    models: Sequence[nn.Module] = (model,) * len(members)
+    if candidate.calibrates:
+        # Of the train split alone, as the normaliser.
+        models = calibrated_encoders(model, *shown, splits.train, task.seed)
+    vectors = embed_vectors(models, *shown, used_samples(splits), f"embed: {candidate.name}")
+    by_input = {member: vectors[:, position] for position, member in enumerate(members)}
+    return by_input, dict(zip(members, models, strict=True))
 
 
 def used_samples(splits: Splits) -> NDArray[np.int64]:

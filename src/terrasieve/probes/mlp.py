@@ -8,11 +8,11 @@ from typing import ClassVar, Self
 
 import numpy as np
 import torch
-from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
 from torch.nn import functional
 
 from terrasieve.probes.probe import Features, Labelled, Labels, Probe, check_labelled
+from terrasieve.probes.standardising import fit_scaler, standardise, standardise_chunks
 from terrasieve.streams import Stream, torch_generator, torch_seed
 
 
@@ -61,19 +61,22 @@ class MlpProbe(Probe):
     def fit(self, features: Features, labels: Labels, validation: Labelled | None = None) -> Self:
         """Train the head; see :meth:`Probe.fit`."""
         check_labelled(features, labels)
-        self.scaler_ = StandardScaler().fit(np.asarray(features, dtype=np.float64))
-        train, codes = self._tensor(features), torch.tensor(labels, device=self.device)
+        self.scaler_ = fit_scaler(features)
+        train, codes = torch.from_numpy(standardise(self.scaler_, features)), torch.tensor(labels, device=self.device)
         self.head_ = self._build(train.shape[1], int(labels.max()) + 1)
         with _one_thread():
-            self._train(train, codes)
+            self._train(train.to(self.device), codes)
         self.head_.eval()
         return self
 
     @torch.inference_mode()
     def predict(self, features: Features) -> Labels:
         """Class codes, shape ``(n,)``."""
-        scores = self.head_(self._tensor(features))
-        return np.asarray(scores.argmax(dim=1).cpu().numpy(), dtype=np.int64)
+        predicted = np.empty(len(features), dtype=np.int64)
+        for rows, part in standardise_chunks(self.scaler_, features):
+            scores = self.head_(torch.from_numpy(part.astype(np.float32)).to(self.device))
+            predicted[rows] = scores.argmax(dim=1).cpu().numpy()
+        return predicted
 
     def _train(self, train: Tensor, codes: Tensor) -> None:
         optimiser = torch.optim.Adam(self.head_.parameters(), lr=self.learning_rate)
@@ -96,10 +99,6 @@ class MlpProbe(Probe):
                 nn.Linear(self.hidden, classes),
             )
         return head.to(self.device)
-
-    def _tensor(self, features: Features) -> Tensor:
-        scaled = self.scaler_.transform(np.asarray(features, dtype=np.float64))
-        return torch.from_numpy(scaled.astype(np.float32)).to(self.device)
 
 
 @contextmanager

@@ -299,5 +299,6 @@ def _restore(optimiser: torch.optim.Optimizer, tensors: Mapping[str, Tensor], fa
         state.setdefault(int(index), {})[name] = like.copy_(tensor)
     groups = optimiser.state_dict()["param_groups"]
     for group, stored in zip(groups, facts["groups"], strict=True):
-        group.update(stored)
+        # How parameters are moved is the matter of the device that goes on, not of the one that stopped.
+        group.update({name: value for name, value in stored.items() if name not in ("fused", "foreach", "capturable")})
     optimiser.load_state_dict({"state": state, "param_groups": groups})

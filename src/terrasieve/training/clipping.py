@@ -9,21 +9,25 @@ from torch import nn
 from terrasieve.training.spec import TrainSpec
 
 
-def clip_gradients(fabric: Fabric, module: nn.Module, optimiser: torch.optim.Optimizer, spec: TrainSpec) -> None:
+def clip_gradients(fabric: Fabric, optimiser: torch.optim.Optimizer, spec: TrainSpec) -> None:
     """Shorten the gradients as the settings of the run ask for; no accelerator is waited for.
 
     Args:
         fabric: Where the run trains in 16 bits it holds the scale of the gradients, which is taken out first.
-        module: What is trained, as ``fabric.setup`` gave it.
-        optimiser: Its optimiser, as ``fabric.setup`` gave it.
+        optimiser: The optimiser of what is trained, as ``fabric.setup`` gave it.
         spec: Settings of the run, of which ``clip_norm`` and ``clip_parameter_norm`` count here.
     """
+    parameters = [p for group in optimiser.param_groups for p in group["params"]]
+    scaler = getattr(fabric.strategy.precision, "scaler", None)
+    if scaler is not None and (spec.clip_norm or spec.clip_parameter_norm):
+        # Not by Fabric, which refuses fused optimisers here. Those take gradients that are unscaled already, and alone
+        # leave out the step of an overflow without asking the device whether there was one.
+        scaler.unscale_(getattr(optimiser, "optimizer", optimiser))
+    # Values that are no numbers are found where the loss is looked at; looking here would wait for the device.
     if spec.clip_norm is not None:
-        # Values that are no numbers are found where the loss is looked at; looking here would wait for the device.
-        fabric.clip_gradients(module, optimiser, max_norm=spec.clip_norm, error_if_nonfinite=False)
+        nn.utils.clip_grad_norm_(parameters, spec.clip_norm, error_if_nonfinite=False)
     if spec.clip_parameter_norm is not None:
-        fabric.strategy.precision.unscale_gradients(getattr(optimiser, "optimizer", optimiser))
-        clip_each([p for group in optimiser.param_groups for p in group["params"]], spec.clip_parameter_norm)
+        clip_each(parameters, spec.clip_parameter_norm)
 
 
 @torch.no_grad()

@@ -22,8 +22,10 @@ from terrasieve.runs import RunFolder
 from terrasieve.streams import Stream, torch_seed
 from terrasieve.training.checkpoints import Checkpointer
 from terrasieve.training.clipping import clip_gradients
+from terrasieve.training.compiling import compile_forward
 from terrasieve.training.job import TrainingJob, TrainingResult
 from terrasieve.training.logs import TrainingDisplay, open_logs
+from terrasieve.training.memory import check_memory, memory_need
 from terrasieve.training.meters import Meters
 from terrasieve.training.pool import Batches, PoolSampler, ViewReader
 from terrasieve.training.rounds import Rounds
@@ -51,8 +53,8 @@ def train(job: TrainingJob, fabric: Fabric, resume: bool = False) -> TrainingRes
 
     Raises:
         CollapseError: The embedding lost its variety.
-        ConfigError: The folder holds a run and ``resume`` is false, or the batch does not split over processes and
-            micro-batches.
+        ConfigError: The folder holds a run and ``resume`` is false, the batch does not split over processes and
+            micro-batches, or the method cannot be compiled.
         NonFiniteError: The loss became NaN or infinite.
         CheckpointError: A checkpoint cannot be written or resumed.
         TrainingError: The run was asked to stop; its state is in a checkpoint.
@@ -62,7 +64,17 @@ def train(job: TrainingJob, fabric: Fabric, resume: bool = False) -> TrainingRes
 
     # ---------------------------------------------------------------- what learns
     method = job.method.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    module, optimiser = fabric.setup(method, build_optimiser(method, spec))
+    if spec.compile:
+        compile_forward(method)
+    fused = fabric.device.type in ("cpu", "cuda")
+    module, optimiser = fabric.setup(method, build_optimiser(method, spec, fused))
+
+    if fabric.device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(fabric.device)
+        # The method is there already.
+        available = free + torch.cuda.memory_allocated(fabric.device)
+        sizes = [view.size for view in job.planner.recipe.views]
+        check_memory(memory_need(method, sizes, spec, fabric.autocast()), spec, fabric.world_size, available)
 
     # ---------------------------------------------------------------- from what, and when
     timeline = make_timeline(len(job.pool), spec, job.curation.spec if job.curation else None)
@@ -160,7 +172,7 @@ def train(job: TrainingJob, fabric: Fabric, resume: bool = False) -> TrainingRes
 
             # --- clip, step
             method.before_step(step / steps)
-            clip_gradients(fabric, module, optimiser, spec)
+            clip_gradients(fabric, optimiser, spec)
             set_rates(optimiser, float(rates[step]), float(decays[step]))
             optimiser.step()
             optimiser.zero_grad(set_to_none=True)

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from terrasieve.archive.protocol import Archive
+from terrasieve.distinct import distinct
 from terrasieve.errors import CheckpointError, ConfigError, TerrasieveError, TrainingError
 from terrasieve.streams import Stream, generator
 from terrasieve.training.checkpoints import Snapshot
@@ -72,7 +73,7 @@ class PoolSampler(Sampler[Batch]):
         self.world_size = world_size
         self.pool = _checked(pool)
         self._cursor = _Cursor(0, 0, 0)
-        self._drawn: tuple[int, NDArray[np.int64]] | None = None
+        self._passes: dict[int, NDArray[np.int32] | NDArray[np.int64]] = {}
 
     def __iter__(self) -> Iterator[Batch]:
         """Batches from the current position on; iterating does not move the position.
@@ -114,7 +115,7 @@ class PoolSampler(Sampler[Batch]):
         """
         self.pool = _checked(pool)
         self._cursor = _Cursor(self._cursor.step, self._cursor.epoch + 1, 0)
-        self._drawn = None
+        self._passes.clear()
 
     @property
     def step(self) -> int:
@@ -138,29 +139,41 @@ class PoolSampler(Sampler[Batch]):
                 raise CheckpointError(f"The checkpoint's sampler has {key} {facts[key]}, this run has {own}.")
         self.pool = _checked(snapshot.tensors["pool"].numpy())
         self._cursor = _Cursor(int(facts["step"]), int(facts["epoch"]), int(facts["offset"]))
-        self._drawn = None
+        self._passes.clear()
 
     def _draw(self, cursor: _Cursor) -> tuple[NDArray[np.int64], _Cursor]:
         epoch, offset, parts, missing = cursor.epoch, cursor.offset, [], self.batch_size
         while missing:
-            if self._drawn is None or self._drawn[0] != epoch:
-                # Kept for the next batches: a pass over a million samples takes longer to shuffle than a batch to draw.
-                self._drawn = (epoch, generator(Stream.POOL_PASS, self.seed, epoch).permutation(self.pool))
-            part = self._drawn[1][offset : offset + missing]
+            part = self._pass(epoch)[offset : offset + missing]
             parts.append(part)
             missing -= len(part)
             offset += len(part)
             if offset == len(self.pool):
                 epoch, offset = epoch + 1, 0
-        return np.concatenate(parts), _Cursor(cursor.step + 1, epoch, offset)
+        return np.concatenate(parts, dtype=np.int64), _Cursor(cursor.step + 1, epoch, offset)
+
+    def _pass(self, epoch: int) -> NDArray[np.int32] | NDArray[np.int64]:
+        """The pool in the order of a pass.
+
+        Two are kept, as a pass over millions of samples takes a second to shuffle: at the end of one, batches that are
+        read ahead are of the next already. In 32 bits they take no more memory than the pool itself.
+        """
+        if epoch not in self._passes:
+            if len(self._passes) == 2:
+                del self._passes[min(self._passes)]
+            fits = self.pool.max() <= np.iinfo(np.int32).max
+            order = self.pool.astype(np.int32) if fits else self.pool.copy()
+            generator(Stream.POOL_PASS, self.seed, epoch).shuffle(order)
+            self._passes[epoch] = order
+        return self._passes[epoch]
 
 
 def _checked(pool: NDArray[np.int64]) -> NDArray[np.int64]:
     pool = np.asarray(pool, dtype=np.int64)
     if pool.ndim != 1 or not len(pool):
         raise ConfigError(f"A pool needs at least one sample in one dimension, got shape {pool.shape}.")
-    if len(np.unique(pool)) != len(pool):
-        raise ConfigError(f"A pool holds each sample once; {len(pool) - len(np.unique(pool))} are repeated.")
+    if repeated := len(pool) - len(distinct(pool)):
+        raise ConfigError(f"A pool holds each sample once; {repeated} are repeated.")
     return pool
 
 

@@ -84,7 +84,7 @@ class RoundFeatures:
         seen, n = memory.seen(), len(memory.candidates)
         # A run that an older version began may have seen fewer samples than the pool is to hold.
         missing = max(0, self.curation.spec.pool_size(n) - len(seen))
-        unseen = np.setdiff1d(np.arange(n), seen)[:missing]
+        unseen = np.setdiff1d(np.arange(n), seen, assume_unique=True)[:missing]
         count = min(len(seen), max(round(share * n), PAIRS))
         renewed = spread_over_ages(memory.ages[seen], count, generator)
         rows = np.concatenate([seen[renewed], unseen])

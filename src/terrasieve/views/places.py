@@ -52,9 +52,10 @@ class Places:
                 "'location', by which views with a time find their partners. Add it to a plain table, or set "
                 "views.branches.*.time=null."
             )
-        entries = table["location"].to_pylist()
-        named = [f"at {entries[i]}" if entries[i] is not None else f"sample {i}" for i in samples.tolist()]
-        places = cls(samples, np.array(named, dtype=np.str_))
+        encoded = table["location"].combine_chunks().dictionary_encode()
+        codes = encoded.indices.fill_null(-1).to_numpy().astype(np.int64)
+        numbers = np.where(codes < 0, len(encoded.dictionary) + np.arange(len(codes)), codes)
+        places = cls(samples, numbers[samples])
         if places._counts.max() < 2:
             raise ArchiveError(
                 f"{where} has no place with two of the {len(samples)} samples, so that no view can show another time "

@@ -25,6 +25,16 @@ def digest_bytes(data: bytes | memoryview) -> str:
     return hashlib.blake2b(data, digest_size=16).hexdigest()
 
 
+def digest_file(path: Path) -> str:
+    """The same of a file's content, which is never in memory as a whole.
+
+    Raises:
+        OSError: It cannot be read.
+    """
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+
+
 def refuse_link(path: Path, root: Path) -> None:
     """Refuse a file of a store that is a link or lies behind one: it would show, or write to, another place.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -21,6 +20,7 @@ from terrasieve.archive.derived.subset import SubsetArchive
 from terrasieve.archive.footprints import write_geoparquet
 from terrasieve.archive.journal import Journal
 from terrasieve.archive.packed.integrity import digest, digest_bytes
+from terrasieve.archive.packed.progress import PROGRESS, PackingProgress, WrittenChunk, append_chunk
 from terrasieve.archive.packed.resuming import (
     changed_sources,
     explain_writing,
@@ -31,10 +31,8 @@ from terrasieve.archive.packed.resuming import (
 )
 from terrasieve.archive.packed.store import (
     CATALOGUE,
-    PROGRESS,
     ArrayLayout,
     Manifest,
-    PackingProgress,
     StoreLayout,
     check_fits,
     create_arrays,
@@ -59,7 +57,7 @@ from terrasieve.archive.statistics import StreamingStatistics
 from terrasieve.console import progress_bar, track_many
 from terrasieve.errors import ArchiveError
 from terrasieve.parallel import PART, map_processes
-from terrasieve.writing import clear_partials, write_text
+from terrasieve.writing import clear_partials
 
 FINDINGS = "findings.jsonl"
 """Findings at the samples of an unfinished store, grown by every chunk and removed at the end."""
@@ -234,11 +232,11 @@ class _Packing:
             self._recall(findings)
             task = bar.add_task("Packing", total=len(self.archive), completed=self.progress.position, note="")
             while self.progress.position < len(self.archive):
-                after, found = self._fill(buffers, samples, bar, task)
+                chunk, found = self._fill(buffers, samples, bar, task)
                 # Before the pixels: a chunk without findings would stay so, one that is not written is read anew.
                 findings.write({"from": self.progress.position, "found": found})
                 with explain_writing(self.out):
-                    self._write(buffers, after)
+                    self._write(buffers, chunk)
 
     def finish(self) -> Manifest:
         """Trim the arrays to the samples kept, and turn the folder into a finished store."""
@@ -275,15 +273,17 @@ class _Packing:
 
     def _fill(
         self, buffers: Mapping[str, NDArray[Any]], samples: Iterator[_Sample], bar: ProgressBar, task: TaskID
-    ) -> tuple[PackingProgress, list[tuple[int, Any]]]:
+    ) -> tuple[WrittenChunk, list[tuple[int, Any]]]:
         """Take samples until the buffers are full or the archive ends.
 
         Returns:
-            What the record will be once they are written, and what the samples taken showed, by position.
+            What the record will be told once they are written, but for digests, and what the samples taken showed, by
+            position.
         """
         position, filled = self.progress.position, 0
         found: list[tuple[int, Any]] = []
-        rejected, rejections = list(self.progress.rejected), list(self.progress.rejections)
+        rejected: list[int] = []
+        rejections: list[dict[str, Any]] = []
         while position < len(self.archive) and filled < self.progress.chunk:
             pixels, flaws, finding = next(samples)
             if finding is None:
@@ -301,21 +301,27 @@ class _Packing:
             position += 1
             bar.update(task, completed=position)
         sums = {key: sums.state() for key, sums in self.sums.items()}
-        done = {"position": position, "kept": self.progress.kept + filled, "sums": sums}
-        update = {**done, "rejected": tuple(rejected), "rejections": tuple(rejections)}
-        return self.progress.model_copy(update=update), found
+        chunk = WrittenChunk(
+            position=position,
+            kept=self.progress.kept + filled,
+            rejected=tuple(rejected),
+            rejections=tuple(rejections),
+            sums=sums,
+        )
+        return chunk, found
 
-    def _write(self, buffers: Mapping[str, NDArray[Any]], after: PackingProgress) -> None:
-        start, filled = self.progress.kept, after.kept - self.progress.kept
-        digests = dict(self.progress.digests)
+    def _write(self, buffers: Mapping[str, NDArray[Any]], chunk: WrittenChunk) -> None:
+        start, filled = self.progress.kept, chunk.kept - self.progress.kept
+        digests = {}
         for key, buffer in buffers.items() if filled else ():
             # The rest of the last chunk is padding that ``trim`` cuts off; what an earlier chunk left is no part of it.
             buffer[filled:] = 0
             self.arrays[key][start : start + len(buffer)] = buffer
-            digests[key] = (*digests[key], digest_bytes(buffer[:filled].data))
-        self.progress = after.model_copy(update={"digests": digests})
+            digests[key] = digest_bytes(buffer[:filled].data)
+        chunk = chunk.model_copy(update={"digests": digests})
         # Last of all: what it says is written is written, whatever happens from here on.
-        write_text(self.out / PROGRESS, json.dumps(self.progress.model_dump()))
+        append_chunk(self.out / PROGRESS, chunk)
+        self.progress = self.progress.after([chunk])
 
     def _manifest(self, suspicions: tuple[Suspicion, ...]) -> Manifest:
         sensors, source = self.archive.sensors, self.archive.source
@@ -355,7 +361,7 @@ def _begin(
     )
     with explain_writing(out):
         out.mkdir(parents=True, exist_ok=True)
-        write_text(out / PROGRESS, json.dumps(progress.model_dump()))
+        progress.write(out / PROGRESS)
     return progress
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import itertools
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -12,7 +11,6 @@ from typing import Any, Literal, Self
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import zarr
 from numpy.typing import NDArray
 from pydantic import field_validator
@@ -24,11 +22,13 @@ from zarr.storage import FsspecStore, LocalStore
 
 from terrasieve.archive.byte_limits import check_array_bytes
 from terrasieve.archive.layout import ArchiveSpec
-from terrasieve.archive.packed.integrity import digest_bytes, refuse_link
-from terrasieve.archive.packed.store import CATALOGUE, GROUP, Manifest, parse_manifest, zarrs_config
+from terrasieve.archive.names import names_from_arrow
+from terrasieve.archive.packed.integrity import refuse_link
+from terrasieve.archive.packed.samples_table import checked_catalogue
+from terrasieve.archive.packed.store import GROUP, Manifest, parse_manifest, zarrs_config
 from terrasieve.archive.protocol import BaseArchive, Window
 from terrasieve.archive.quality.suspicion import Suspicion
-from terrasieve.archive.readers.parquet import read_table
+from terrasieve.archive.readers.parquet import read_column, read_table
 from terrasieve.archive.zarr_codecs import check_codecs, parse_metadata
 from terrasieve.errors import ArchiveError, SampleError
 from terrasieve.sensors import Sensor
@@ -94,7 +94,7 @@ class PackedArchive(BaseArchive):
         for key, array in arrays.items():
             _check_shape(array, key, self.manifest, self.root)
         if isinstance(self.root, Path):
-            _read_catalogue(self.root, self.manifest)  # one that is far away is checked when it is asked for
+            checked_catalogue(self.root, self.manifest)  # one that is far away is checked when it is asked for
         self._sizes = {key: (array.shape[2], array.shape[3]) for key, array in arrays.items()}
         self._sources = {key: _source(array, key, self.root) for key, array in arrays.items()}
         self._readers: dict[tuple[str, tuple[int, ...]], Reader] = {}
@@ -109,8 +109,8 @@ class PackedArchive(BaseArchive):
 
     @cached_property
     def ids(self) -> NDArray[np.str_]:
-        """Names of the samples, as in the archive that was packed."""
-        return np.array(self.table()["id"].to_pylist(), dtype=np.str_)
+        """Names of the samples, as in the archive that was packed, as strings of variable width."""
+        return names_from_arrow(read_column(checked_catalogue(self.root, self.manifest), "id"), len(self))
 
     @property
     def source(self) -> Mapping[str, Any]:
@@ -129,7 +129,7 @@ class PackedArchive(BaseArchive):
 
     def table(self) -> pa.Table:
         """See ``Archive.table``; the assets are the files that were packed."""
-        return read_table(_read_catalogue(self.root, self.manifest)).drop_columns(["bbox"])
+        return read_table(checked_catalogue(self.root, self.manifest)).drop_columns(["bbox"])
 
     def chunk(self, sensor: str, number: int) -> NDArray[Any]:
         """All pixels of a chunk file, without what pads the last one.
@@ -346,34 +346,6 @@ def _source(array: zarr.Array[ArrayV3Metadata], key: str, root: str | Path) -> _
     if isinstance(root, Path) and plain and whole:
         return _MappedChunks(root, key, array.chunks, array.dtype.newbyteorder("<"), array.shape[0])
     return _ZarrArray(root, key)
-
-
-def _read_catalogue(root: str | Path, manifest: Manifest) -> bytes:
-    """The file of the samples' table, when it is the one that was packed.
-
-    Raises:
-        ArchiveError: It is another, of another length, or cannot be read.
-    """
-    try:
-        if isinstance(root, Path):
-            refuse_link(root / CATALOGUE, root)
-            content = (root / CATALOGUE).read_bytes()
-        else:
-            store = FsspecStore.from_url(root, read_only=True)
-            found = zarr.core.sync.sync(store.get(CATALOGUE, default_buffer_prototype()))
-            if found is None:
-                raise FileNotFoundError(CATALOGUE)
-            content = found.to_bytes()
-        rows = pq.read_metadata(io.BytesIO(content)).num_rows
-    except (OSError, pa.ArrowInvalid, SampleError) as error:
-        raise ArchiveError(f"{root}/{CATALOGUE} cannot be read: {error}. Pack the archive again.") from error
-    # Rows that are lost or exchanged give pixels the labels and places of others.
-    if rows != manifest.samples or manifest.catalogue not in (None, digest_bytes(content)):
-        raise ArchiveError(
-            f"{root}/{CATALOGUE} is not the table that was packed: it has {rows:,} rows for {manifest.samples:,} "
-            "samples, or other values. Fetch or pack the store again."
-        )
-    return content
 
 
 def _as_slice(positions: Sequence[int]) -> slice | NDArray[np.intp]:

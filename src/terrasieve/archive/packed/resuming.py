@@ -3,22 +3,16 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from terrasieve.archive.names import name_blocks
 from terrasieve.archive.packed.integrity import digest, refuse_links
-from terrasieve.archive.packed.store import (
-    FORMAT,
-    GROUP,
-    KEY,
-    PROGRESS,
-    Manifest,
-    PackingProgress,
-    parse_manifest,
-    read_attributes,
-)
+from terrasieve.archive.packed.progress import PROGRESS, PackingProgress
+from terrasieve.archive.packed.store import FORMAT, GROUP, KEY, Manifest, parse_manifest, read_attributes
 from terrasieve.archive.protocol import Archive
 from terrasieve.archive.quality.limits import QualityLimits
 from terrasieve.console import console
@@ -39,7 +33,7 @@ def request_of(archive: Archive, compress: bool, limits: QualityLimits) -> str:
     options = {"format": FORMAT, "compress": compress, "limits": limits.model_dump()}
     sensors = {key: sensor.model_dump(mode="json") for key, sensor in archive.sensors.items()}
     described = json.dumps([options, sensors, dict(archive.source)], sort_keys=True, default=str)
-    return digest([described, *archive.ids.tolist()])
+    return digest(itertools.chain([described], itertools.chain.from_iterable(name_blocks(archive.ids))))
 
 
 def remove_store(out: Path) -> None:
@@ -121,6 +115,8 @@ def resumed_progress(out: Path, request: str, sources: str) -> PackingProgress |
         except SampleError as error:
             raise ArchiveError(str(error)) from error
         clear_partials_within(out)
+        # Of a line that a kill cut off nothing may be left, or the next one would follow it on the same line.
+        progress.write(out / PROGRESS)
     return progress
 
 

@@ -1,7 +1,7 @@
 """What a packed store is made of: what it says about itself, and its Zarr arrays.
 
-A finished store has a manifest, one that is being packed a record of its progress. Both are read by people and other
-programs too, so that they are JSON; the manifest is an attribute of the Zarr group.
+A finished store has a manifest, which is read by people and other programs too, so that it is JSON: an attribute of the
+Zarr group.
 """
 
 from __future__ import annotations
@@ -40,8 +40,6 @@ CATALOGUE = "catalogue.parquet"
 """Name of the samples' table inside the store."""
 GROUP = "zarr.json"
 """Name of Zarr's own metadata file of the group, which is read without opening any array."""
-PROGRESS = "packing.json"
-"""Record of an unfinished store, replaced after every chunk and removed at the end."""
 
 
 class Manifest(Spec):
@@ -110,48 +108,6 @@ class ArrayLayout(Spec):
     def sample_bytes(self) -> int:
         """Size of one sample's pixels."""
         return math.prod(self.shape) * np.dtype(self.dtype).itemsize
-
-
-class PackingProgress(Spec):
-    """How far packing is, and all that going on needs: the state after the last whole chunk.
-
-    Attributes:
-        request: Digest of the archive and the options; another archive or option must not go on from here.
-        sources: Digest of the files and the table that it is packed from; None where an earlier version began.
-        arrays: Layouts by sensor key.
-        chunk: Number of samples in a chunk.
-        position: Samples of the archive that were read.
-        kept: Samples in the store.
-        rejected: Positions in the archive of the samples left out so far.
-        rejections: What the quarantine says of them.
-        sums: State of the streaming statistics by sensor key.
-        digests: BLAKE2b digests of the chunks written, by sensor key.
-    """
-
-    request: str
-    sources: str | None = None
-    arrays: Mapping[str, ArrayLayout]
-    chunk: int
-    position: int = 0
-    kept: int = 0
-    rejected: tuple[int, ...] = ()
-    rejections: tuple[Mapping[str, Any], ...] = ()
-    sums: Mapping[str, Mapping[str, Sequence[float]]]
-    digests: Mapping[str, tuple[str, ...]]
-
-    @classmethod
-    def read(cls, path: Path) -> Self | None:
-        """The progress from its file; None where there is none.
-
-        Raises:
-            ArchiveError: The file is damaged.
-        """
-        try:
-            return cls.model_validate(parse_metadata(path.read_bytes(), path))
-        except FileNotFoundError:
-            return None
-        except (OSError, ValueError, SampleError) as error:
-            raise ArchiveError(f"{path} cannot be read: {error}. Remove {path.parent} and pack again.") from error
 
 
 def parse_manifest(attributes: Mapping[str, Any], root: object) -> Manifest:

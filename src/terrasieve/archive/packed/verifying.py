@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import zarr
 
+from terrasieve.archive.names import name_blocks
 from terrasieve.archive.packed.integrity import digest_bytes, refuse_links
 from terrasieve.archive.packed.reading import PackedArchive
 from terrasieve.console import track_many
@@ -83,6 +84,7 @@ def _check_folder(archive: PackedArchive, root: Path) -> None:
         refuse_links(root)
     except SampleError as error:
         raise ArchiveError(str(error)) from error
-    names = zarr.open_array(root / "id", mode="r", zarr_format=3)[...]
-    if list(map(str, np.asarray(names))) != archive.ids.tolist():
+    names = np.asarray(zarr.open_array(root / "id", mode="r", zarr_format=3)[...])
+    pairs = zip(name_blocks(names), name_blocks(archive.ids), strict=True)
+    if len(names) != len(archive) or any(list(map(str, block)) != stated for block, stated in pairs):
         raise ArchiveError(f"{root}/id names other samples than the table does. Fetch or pack the store again.")

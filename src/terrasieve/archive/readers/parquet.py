@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -157,21 +157,43 @@ def read_table(path: Path | bytes, columns: Sequence[str] | None = None) -> pa.T
         OSError: The file is absent.
         ArrowException: It is damaged, or no Parquet.
     """
-    name = "The table" if isinstance(path, bytes) else str(path)
-    with pq.ParquetFile(io.BytesIO(path) if isinstance(path, bytes) else local_path(path)) as file:
-        batches, size = [], 0
-        # What is written once and referred to by many rows shows its size only when it is decoded: so few at a time.
-        for batch in file.iter_batches(batch_size=_BATCH, columns=columns):
-            size += sum(_decoded(column).nbytes for column in batch.columns)
-            if size > MOST_TABLE_BYTES:
-                raise FlawError(
-                    Problem.UNREADABLE,
-                    f"{name} takes more than {MOST_TABLE_BYTES:,} bytes in memory: its {file.metadata.num_rows:,} rows "
-                    "are too many. Split it, and do not trust it if it comes from elsewhere.",
-                )
-            batches.append(batch)
+    with _opened(path) as file:
+        batches = list(_batches(file, path, columns))
         schema = batches[0].schema if batches else pa.schema([file.schema_arrow.field(one) for one in columns or ()])
         return pa.Table.from_batches(batches, schema if batches or columns else file.schema_arrow).combine_chunks()
+
+
+def read_column(path: Path | bytes, name: str) -> Iterator[pa.Array]:
+    """One column of a table of samples, some rows at a time; errors as those of :func:`read_table`.
+
+    Args:
+        path: The Parquet file, or its content.
+        name: The column wanted.
+    """
+    with _opened(path) as file:
+        for batch in _batches(file, path, [name]):
+            yield batch.column(0)
+
+
+def _opened(path: Path | bytes) -> pq.ParquetFile:
+    return pq.ParquetFile(io.BytesIO(path) if isinstance(path, bytes) else local_path(path))
+
+
+def _batches(file: pq.ParquetFile, path: Path | bytes, columns: Sequence[str] | None) -> Iterator[pa.RecordBatch]:
+    """The rows of a table, until they take more memory than a table may."""
+    name = "The table" if isinstance(path, bytes) else str(path)
+    size = 0
+    # What is written once and referred to by many rows shows its size only when it is decoded: so few at a time.
+    # In this thread, as handing over so few rows takes longer than decoding them.
+    for batch in file.iter_batches(batch_size=_BATCH, columns=columns, use_threads=False):
+        size += sum(_decoded(column).nbytes for column in batch.columns)
+        if size > MOST_TABLE_BYTES:
+            raise FlawError(
+                Problem.UNREADABLE,
+                f"{name} takes more than {MOST_TABLE_BYTES:,} bytes in memory: its {file.metadata.num_rows:,} rows "
+                "are too many. Split it, and do not trust it if it comes from elsewhere.",
+            )
+        yield batch
 
 
 def _decoded(values: pa.Array) -> pa.Array:

@@ -3,27 +3,23 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import ClassVar, Self
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
 from terrasieve.probes.linear.solver import minimise, prepare_features
 from terrasieve.probes.probe import Features, Labelled, Labels, Probe, check_labelled, hold_back
+from terrasieve.probes.standardising import fit_scaler, standardise
 
 C_GRID = tuple(float(c) for c in np.logspace(-4, 4, 10))
 """scikit-learn's default grid of ``LogisticRegressionCV``."""
 
 PATIENCE = 2
 """Values of C in a row that do not raise the validation accuracy, after which larger ones are not tried."""
-
-ROWS_AT_ONCE = 2048
-"""Vectors that are held in float64 at once, to standardise them."""
 
 
 class LogisticProbe(Probe):
@@ -88,9 +84,7 @@ class LogisticProbe(Probe):
         check_labelled(features, labels)
         if validation is None:
             (features, labels), validation = hold_back(Labelled(features, labels), labels, self.seed)
-        self.scaler_ = StandardScaler()
-        for part in _parts(features):
-            self.scaler_.partial_fit(part)
+        self.scaler_ = fit_scaler(features)
         self.classes_, positions = np.unique(labels, return_inverse=True)
         self._choose(self._standardised(features), torch.from_numpy(positions).to(self.device), validation)
         return self
@@ -104,10 +98,10 @@ class LogisticProbe(Probe):
         self.validation_accuracy_, self.converged_, worse = -1.0, dict[float, bool](), 0
         for c in self.grid:
             # Of two classes scikit-learn penalises the difference of the weights, which is twice as much.
-            strength = c / 2 if prepared.classes == 2 else c
+            strength = c / 2 if len(self.classes_) == 2 else c
             # C rises along the path, so that the weights of the one before are the nearest start there is.
             fit = minimise(prepared, strength, self.max_iter, start=fitted)
-            fitted, self.converged_[c] = (fit.weights, fit.intercept), fit.converged
+            fitted, self.converged_[c] = (fit.weights, fit.intercept), bool(fit.converged.all())
             reached = float((self._classify(held, *fitted) == validation.labels).mean())
             worse += 1
             # Only where it is higher: of equals the first is the smallest C.
@@ -131,16 +125,4 @@ class LogisticProbe(Probe):
         return np.asarray(self.classes_[best], dtype=np.int64)
 
     def _standardised(self, features: Features) -> Tensor:
-        scaled = np.empty(features.shape, dtype=np.float32)
-        for into, part in zip(np.split(scaled, _cuts(features)), _parts(features), strict=True):
-            into[:] = self.scaler_.transform(part)
-        return torch.from_numpy(scaled).to(self.device)
-
-
-def _parts(features: Features) -> Iterator[NDArray[np.float64]]:
-    """Some rows after the other in float64."""
-    return (part.astype(np.float64) for part in np.split(features, _cuts(features)))
-
-
-def _cuts(features: Features) -> range:
-    return range(ROWS_AT_ONCE, len(features), ROWS_AT_ONCE)
+        return torch.from_numpy(standardise(self.scaler_, features)).to(self.device)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -11,6 +11,7 @@ from sklearn.preprocessing import StandardScaler
 
 from terrasieve.probes.metrics import Task
 from terrasieve.probes.probe import Features, Labelled, Probe, check_vectors, hold_back
+from terrasieve.probes.standardising import chunks, fit_scaler, standardise_chunks
 
 STRENGTHS = tuple(float(value) for value in np.logspace(-2, 6, 17))
 """Penalties to choose from. On standardised vectors the squared norm of a feature is the number of samples."""
@@ -19,8 +20,9 @@ STRENGTHS = tuple(float(value) for value in np.logspace(-2, 6, 17))
 class RidgeProbe(Probe):
     """Least squares with a penalty ``strength * |weights|^2`` on weights, not on the intercept.
 
-    Vectors are standardised by the train split. One decomposition serves every strength; the one with the lowest RMSE
-    on the validation split is kept, the strongest of equals. The weights are those of the train split alone. Where no
+    Vectors are standardised by the train split. One decomposition, of a Gram matrix that is summed in float64 over some
+    vectors after the other, serves every strength; the one with the lowest RMSE on the validation split is kept, the
+    strongest of equals. The weights are those of the train split alone. Where no
     validation split is given, a seeded tenth of the train split takes its place.
 
     Args:
@@ -54,32 +56,57 @@ class RidgeProbe(Probe):
         if validation is None:
             one_stratum = np.zeros(len(labels), dtype=np.int64)
             (features, labels), validation = hold_back(Labelled(features, labels), one_stratum, self.seed)
-        self.scaler_ = StandardScaler().fit(np.asarray(features, dtype=np.float64))
+        self.scaler_ = fit_scaler(features)
         # Standardised vectors have mean 0, so that the intercept is the mean whatever the weights.
         self.intercept_ = float(np.mean(labels))
-        train, held_out = self.scaler_.transform(features), self.scaler_.transform(validation.features)
+        solutions = _solutions(self.scaler_, features, labels - self.intercept_, np.array(self.strengths))
+        held_out = _products(self.scaler_, validation.features, solutions) + self.intercept_
         self.validation_rmse_ = np.inf
-        for strength, weights in _solutions(train, labels - self.intercept_, self.strengths):
-            reached = float(np.sqrt(np.mean((held_out @ weights + self.intercept_ - validation.labels) ** 2)))
+        for strength, weights, predicted in zip(self.strengths, solutions.T, held_out.T, strict=True):
+            reached = float(np.sqrt(np.mean((predicted - validation.labels) ** 2)))
             if reached < self.validation_rmse_:
                 self.validation_rmse_, self.strength_, self.weights_ = reached, strength, weights
         return self
 
     def predict(self, features: Features) -> NDArray[np.float64]:
         """Numbers, shape ``(n,)``, in the unit of the target."""
-        return np.asarray(self.scaler_.transform(features) @ self.weights_ + self.intercept_, dtype=np.float64)
+        return _products(self.scaler_, features, self.weights_) + self.intercept_
+
+
+def _products(scaler: StandardScaler, features: Features, weights: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Standardised vectors times weights ``(features, ...)``."""
+    return np.concatenate([part @ weights for _, part in standardise_chunks(scaler, features)])
 
 
 def _solutions(
-    train: NDArray[np.float64], target: NDArray[np.float64], strengths: Sequence[float]
-) -> list[tuple[float, NDArray[np.float64]]]:
-    """Weights ``(features,)`` for each strength, from one eigendecomposition of the smaller Gram matrix."""
-    n, features = train.shape
-    # Of rank min(n, features) both: the smaller one has all that is to know.
-    if n >= features:
-        values, axes = np.linalg.eigh(train.T @ train)
-        projected = axes.T @ (train.T @ target)
-        return [(one, axes @ (projected / (np.maximum(values, 0) + one))) for one in strengths]
-    values, axes = np.linalg.eigh(train @ train.T)
-    projected = axes.T @ target
-    return [(one, train.T @ (axes @ (projected / (np.maximum(values, 0) + one)))) for one in strengths]
+    scaler: StandardScaler, features: Features, target: NDArray[np.float64], strengths: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Weights ``(features, strengths)``, from one eigendecomposition of the smaller Gram matrix."""
+    n, length = features.shape
+    # Of rank min(n, length) both: the smaller one has all that is to know.
+    if n >= length:
+        gram, moments = np.zeros((length, length)), np.zeros(length)
+        for rows, part in standardise_chunks(scaler, features):
+            gram += part.T @ part
+            moments += part.T @ target[rows]
+        return _shrunk(gram, moments, strengths)
+    gram = np.zeros((n, n))
+    for part in _columns(scaler, features):
+        gram += part @ part.T
+    combined = _shrunk(gram, target, strengths)
+    return np.concatenate([part.T @ combined for part in _columns(scaler, features)])
+
+
+def _shrunk(
+    gram: NDArray[np.float64], moments: NDArray[np.float64], strengths: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """The inverse of ``gram + strength`` times the moments, for each strength: shape ``(length, strengths)``."""
+    values, axes = np.linalg.eigh(gram)
+    shares: NDArray[np.float64] = (axes.T @ moments)[:, None] / (np.maximum(values, 0)[:, None] + strengths)
+    return np.asarray(axes @ shares, dtype=np.float64)
+
+
+def _columns(scaler: StandardScaler, features: Features) -> Iterator[NDArray[np.float64]]:
+    """Standardised vectors in float64, some features after the other."""
+    for some in chunks(features.shape[1]):
+        yield (features[:, some].astype(np.float64) - scaler.mean_[some]) / scaler.scale_[some]

@@ -1,14 +1,14 @@
-"""Multinomial logistic regression: the minimum of scikit-learn's objective, by preconditioned L-BFGS.
+"""Logistic regression, of classes or of labels: the minimum of scikit-learn's objective, by preconditioned L-BFGS.
 
 The features are read twice in each iteration, once along a direction and once for a gradient; all else is small. So
 what counts is how few such iterations are needed. Frozen features are correlated so strongly that the covariance saves
 most of them as a preconditioner, and that most of the rest run along a few hundred axes instead of all features.
+Labels that do not exclude each other are fitted in the same iterations: each has its own minimum, steps and end, and
+all of them share the products with the features.
 """
 
 from __future__ import annotations
 
-import math
-from collections import deque
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from terrasieve.streams import Stream, torch_generator
+from terrasieve.probes.linear.losses import ClassEntropy, LabelEntropy, Loss
+from terrasieve.probes.linear.preconditioner import Preconditioner, covariance_blocks, principal_axes
 
 TOLERANCE = 3e-7
 """What one more step may promise at the end, as a share of the objective and of its descent from no weights at all."""
@@ -27,25 +28,13 @@ HISTORY = 10
 AXES = 512
 """Axes that the descent begins along, where there are more than twice as many features."""
 
-BLOCK = 2048
-"""Features whose covariances with each other the preconditioner knows."""
-
-COVARIANCE_ROWS = 2**14
-"""Samples that the preconditioner's covariance is taken from; of more, evenly spaced ones."""
-
-_PANEL = 512
-"""Columns of a covariance that are multiplied at once."""
-_POWER_ITERATIONS = 2
-"""More would bring the axes nearer to the principal ones, which the descent does not need."""
-
 
 class PreparedFeatures(NamedTuple):
     """Samples, and what every fit to them shares, whatever its C.
 
     Attributes:
         features: Centred, float32, shape ``(n, features)``.
-        labels: Class codes, int64, shape ``(n,)``.
-        classes: Number of classes; every one occurs.
+        loss: What their scores are fitted to.
         covariance: Of the features, as :func:`covariance_blocks` gives it.
         axes: Orthonormal directions that hold most of the variance, shape ``(features, axes)``; None where there are so
             few features that nothing would be gained.
@@ -53,8 +42,7 @@ class PreparedFeatures(NamedTuple):
     """
 
     features: Tensor
-    labels: Tensor
-    classes: int
+    loss: Loss
     covariance: tuple[Tensor, ...]
     axes: Tensor | None
     along: tuple[Tensor, tuple[Tensor, ...]] | None
@@ -64,16 +52,17 @@ class Fit(NamedTuple):
     """Where the descent ended.
 
     Attributes:
-        weights: Shape ``(features, classes)``.
-        intercept: Shape ``(classes,)``.
+        weights: Shape ``(features, columns)``, a column for each class or label.
+        intercept: Shape ``(columns,)``.
         iterations: Steps that were made with all features.
-        converged: Whether :data:`TOLERANCE` was reached before the iterations ran out.
+        converged: Whether :data:`TOLERANCE` was reached before the iterations ran out, of each part of the loss: one
+            for all classes, or one for each label; shape ``(parts,)``.
     """
 
     weights: Tensor
     intercept: Tensor
     iterations: int
-    converged: bool
+    converged: Tensor
 
 
 def prepare_features(features: Tensor, labels: Tensor) -> PreparedFeatures:
@@ -81,14 +70,16 @@ def prepare_features(features: Tensor, labels: Tensor) -> PreparedFeatures:
 
     Args:
         features: Centred features, float32, shape ``(n, features)``.
-        labels: Class codes from 0, shape ``(n,)``; every class occurs.
+        labels: Class codes from 0, int64, shape ``(n,)``; every class occurs. Or labels that do not exclude each other,
+            booleans of shape ``(n, labels)``; each holds of some samples and not of others.
     """
-    covariance, classes = covariance_blocks(features), int(labels.max()) + 1
+    loss = ClassEntropy(labels) if labels.ndim == 1 else LabelEntropy(labels)
+    covariance = covariance_blocks(features)
     if features.shape[1] <= 2 * AXES:
-        return PreparedFeatures(features, labels, classes, covariance, None, None)
+        return PreparedFeatures(features, loss, covariance, None, None)
     axes = principal_axes(covariance, AXES)
     projected = features @ axes
-    return PreparedFeatures(features, labels, classes, covariance, axes, (projected, covariance_blocks(projected)))
+    return PreparedFeatures(features, loss, covariance, axes, (projected, covariance_blocks(projected)))
 
 
 def minimise(prepared: PreparedFeatures, c: float, max_iter: int, start: tuple[Tensor, Tensor] | None = None) -> Fit:
@@ -101,17 +92,20 @@ def minimise(prepared: PreparedFeatures, c: float, max_iter: int, start: tuple[T
     first changes the weights along them alone, and then in all directions.
 
     Products with the features are float32, scores and losses float64. It ends when half the squared Newton decrement,
-    with L-BFGS's Hessian, is below :data:`TOLERANCE`, or when float32 gives no descent any more.
+    with L-BFGS's Hessian, is below :data:`TOLERANCE`, or when float32 gives no descent any more; of labels, each for
+    itself.
 
     Args:
         prepared: Samples with their covariance, from :func:`prepare_features`.
         c: Inverse strength of the penalty.
         max_iter: Most iterations along the axes, and again with all features.
-        start: Weights ``(features, classes)`` and intercept ``(classes,)`` to begin with; zeros when None.
+        start: Weights ``(features, columns)`` and intercept ``(columns,)`` to begin with; where None, weights of zero
+            and the intercept of the loss.
     """
-    penalty = 1 / (c * len(prepared.labels))
-    problem = _Problem(prepared.features, prepared.labels, penalty)
-    parameters = prepared.features.new_zeros(prepared.classes, prepared.features.shape[1] + 1)
+    features, loss = prepared.features, prepared.loss
+    problem = _Problem(features, loss, 1 / (c * len(features)))
+    parameters = features.new_zeros(loss.columns, features.shape[1] + 1)
+    parameters[:, -1] = loss.intercept
     if start is not None:
         parameters = torch.cat([start[0].T, start[1][:, None]], dim=1)
     point = problem.at(parameters)
@@ -119,14 +113,14 @@ def minimise(prepared: PreparedFeatures, c: float, max_iter: int, start: tuple[T
         point = problem.at(point.parameters + _change_along(prepared.axes, *prepared.along, problem, point, max_iter))
     point, iterations, converged = _descend(problem, prepared.covariance, point, max_iter)
     weights, intercept = point.parameters[:, :-1], point.parameters[:, -1]
-    return Fit(weights.T.contiguous(), intercept.clone(), iterations, converged)
+    return Fit(weights.T.contiguous(), intercept.clone(), iterations, converged.flatten())
 
 
 def _change_along(
     axes: Tensor, projected: Tensor, covariance: Sequence[Tensor], problem: _Problem, point: _Point, max_iter: int
 ) -> Tensor:
     """Change of the parameters that is best if the weights change along the axes only."""
-    coarse = _Problem(projected, problem.labels, problem.penalty)
+    coarse = _Problem(projected, problem.loss, problem.penalty)
     start = torch.cat([point.parameters[:, :-1] @ axes, point.parameters[:, -1:]], dim=1)
     # With the scores of all weights: those across the axes stay what they are.
     end, _, _ = _descend(coarse, covariance, coarse.at(start, point.scores), max_iter)
@@ -134,203 +128,148 @@ def _change_along(
     return torch.cat([change[:, :-1] @ axes.T, change[:, -1:]], dim=1)
 
 
-def _descend(problem: _Problem, covariance: Sequence[Tensor], point: _Point, max_iter: int) -> tuple[_Point, int, bool]:
-    inverse, history = problem.preconditioner(covariance, point), _History()
+def _descend(
+    problem: _Problem, covariance: Sequence[Tensor], point: _Point, max_iter: int
+) -> tuple[_Point, int, Tensor]:
+    """Where each part ends, the iterations of the longest, and which parts converged, shape ``(parts, 1)``."""
+    inverse, history = Preconditioner(covariance, problem.penalty, point.curvature), _History(problem.loss)
+    running = torch.ones_like(point.value, dtype=torch.bool)
+    converged = ~running
     for iteration in range(max_iter):
-        if not 0.5 <= point.curvature / inverse.curvature <= 2:
-            inverse = problem.preconditioner(covariance, point)
-        direction = -history.times(point.gradient, inverse)
-        slope = _dot(direction, point.gradient)
-        if -slope / 2 <= TOLERANCE * problem.scale(point):
-            return point, iteration, True
-        new = problem.along(point, direction, slope)
+        ratio = point.curvature / inverse.curvature
+        if (running & ((ratio < 0.5) | (ratio > 2))).any():
+            inverse.measure(point.curvature)
+        direction = torch.where(running, -history.times(point.gradient, inverse), 0)
+        slope = problem.loss.dot(direction, point.gradient)
+        reached = running & (-slope / 2 <= TOLERANCE * problem.scale(point))
+        converged, running = converged | reached, running & ~reached
+        if not running.any():
+            return point, iteration, converged
+        new = problem.along(point, torch.where(running, direction, 0), torch.where(running, slope, 0))
+        better = running & (new.value < point.value)
         # Where float32 gives no descent, what was remembered of the curvature may be wrong: once more without it.
-        if new.loss < point.loss:
-            history.add(new.parameters - point.parameters, new.gradient - point.gradient)
-            point = new
-        elif history:
-            history.clear()
-        else:
-            return point, iteration, -slope / 2 <= 1e-4 * point.loss
-    return point, max_iter, False
+        ended = running & ~better & ~history.holds()
+        converged, running = converged | (ended & (-slope / 2 <= 1e-4 * point.value)), running & ~ended
+        history.add(new.parameters - point.parameters, new.gradient - point.gradient, better)
+        history.keep(better | ~running)
+        point = new if better.all() else point.updated(new, better)
+        if not running.any():
+            return point, iteration, converged
+    return point, max_iter, converged
 
 
 class _Point(NamedTuple):
-    """Parameters ``(classes, features + 1)``, the intercept last, and the mean objective there."""
+    """Parameters ``(columns, features + 1)``, the intercept last, and each part of the mean objective there."""
 
     parameters: Tensor
     scores: Tensor
-    loss: float
+    value: Tensor
     gradient: Tensor
-    curvature: float
+    curvature: Tensor
+
+    def updated(self, new: _Point, where: Tensor) -> _Point:
+        """Some parts of another point, the others of this one."""
+        return _Point(
+            torch.where(where, new.parameters, self.parameters),
+            torch.where(where.T, new.scores, self.scores),
+            torch.where(where, new.value, self.value),
+            torch.where(where, new.gradient, self.gradient),
+            torch.where(where, new.curvature, self.curvature),
+        )
 
 
 class _Problem:
     """The objective divided by C n, which leaves the minimum where it is and makes tolerances mean the same."""
 
-    def __init__(self, features: Tensor, labels: Tensor, penalty: float) -> None:
+    def __init__(self, features: Tensor, loss: Loss, penalty: float) -> None:
         self.features = features
-        self.labels = labels
+        self.loss = loss
         self.penalty = penalty
 
     def at(self, parameters: Tensor, scores: Tensor | None = None) -> _Point:
         scores = self._scores(parameters) if scores is None else scores
         weights = parameters[:, :-1]
-        logs = scores.log_softmax(dim=1)
-        shares = logs.exp()
-        loss = self.penalty * _dot(weights, weights) / 2 - float(logs.gather(1, self.labels[:, None]).mean())
-        # Mean of p (1 - p), scaled so that uniform predictions give 1 / classes.
-        curvature = float((shares * (1 - shares)).sum(dim=1).mean()) / (shares.shape[1] - 1)
-        # From here on shares less the truth: the gradient of the cross-entropy by the scores.
-        shares[torch.arange(len(shares)), self.labels] -= 1
-        residuals = shares / len(shares)
+        loss = self.loss.at(scores)
+        value = self.penalty * self.loss.dot(weights, weights) / 2 + loss.value
+        residuals = loss.residuals / len(scores)
         slopes = residuals.to(weights.dtype).T @ self.features + self.penalty * weights
         gradient = torch.cat([slopes, residuals.sum(dim=0)[:, None].to(weights.dtype)], dim=1)
-        return _Point(parameters, scores, loss, gradient, curvature)
+        return _Point(parameters, scores, value, gradient, loss.curvature)
 
-    def along(self, point: _Point, direction: Tensor, slope: float) -> _Point:
+    def along(self, point: _Point, direction: Tensor, slope: Tensor) -> _Point:
         """Go to where the slope along a direction is at most half of what it is at the point."""
         change = self._scores(direction)
         # Scores are linear in the parameters: those at the new point cost no further pass over the features.
         length = self._length(point, direction, change, slope)
-        return self.at(point.parameters + length * direction, point.scores + length * change)
+        return self.at(point.parameters + length.to(direction.dtype) * direction, point.scores + length.T * change)
 
-    def scale(self, point: _Point) -> float:
+    def scale(self, point: _Point) -> Tensor:
         """The objective, or its descent from no weights at all where that is less."""
-        return min(point.loss, abs(math.log(point.scores.shape[1]) - point.loss))
-
-    def preconditioner(self, covariance: Sequence[Tensor], point: _Point) -> Preconditioner:
-        return Preconditioner(covariance, max(point.curvature, 1e-10), self.penalty)
+        return torch.minimum(point.value, (self.loss.baseline - point.value).abs())
 
     def _scores(self, parameters: Tensor) -> Tensor:
         weights, intercept = parameters[:, :-1].contiguous(), parameters[:, -1]
         return functional.linear(self.features, weights).double() + intercept.double()
 
-    def _length(self, point: _Point, direction: Tensor, change: Tensor, slope: float) -> float:
-        """Newton's method in one variable, which needs no product with the features; bisection guards it."""
-        low, high, length = 0.0, math.inf, 1.0
-        own = change.gather(1, self.labels[:, None]).mean()
-        linear = self.penalty * _dot(direction[:, :-1], point.parameters[:, :-1])
-        square = self.penalty * _dot(direction[:, :-1], direction[:, :-1])
+    def _length(self, point: _Point, direction: Tensor, change: Tensor, slope: Tensor) -> Tensor:
+        """Newton's method in one variable a part, which needs no product with the features; bisection guards it."""
+        low, length = torch.zeros_like(slope), torch.ones_like(slope)
+        high = torch.full_like(slope, torch.inf)
+        weights = direction[:, :-1]
+        linear = self.penalty * self.loss.dot(weights, point.parameters[:, :-1])
+        square = self.penalty * self.loss.dot(weights, weights)
         for _ in range(30):
-            shares = (point.scores + length * change).softmax(dim=1)
-            means = (shares * change).sum(dim=1)
-            here = float(means.mean() - own) + linear + length * square
-            if abs(here) <= 0.5 * abs(slope):
+            here, bend = self.loss.along(point.scores + length.T * change, change)
+            here, bend = here + linear + length * square, bend + square
+            ended = here.abs() <= 0.5 * slope.abs()
+            if ended.all():
                 break
-            bend = float(((shares * change.square()).sum(dim=1) - means.square()).mean()) + square
-            low, high = (length, high) if here < 0 else (low, length)
-            length = length - here / bend if bend > 0 else math.inf
-            if math.isinf(high):
-                # Nothing bounds the step from above yet: at most four times as long as the longest that is too short.
-                length = min(length, 4 * low)
-            elif not low < length < high:
-                length = (low + high) / 2
+            low, high = torch.where(here < 0, length, low), torch.where(here < 0, high, length)
+            newton = torch.where(bend > 0, length - here / bend, torch.inf)
+            between = torch.where((low < newton) & (newton < high), newton, (low + high) / 2)
+            # Where nothing bounds the step from above yet: at most four times as long as the longest that is too short.
+            moved = torch.where(high.isinf(), torch.minimum(newton, 4 * low), between)
+            length = torch.where(ended, length, moved)
         return length
 
 
 class _History:
     """The last steps and the changes of the gradient, which say how the Hessian differs from the initial one."""
 
-    def __init__(self) -> None:
-        self._pairs: deque[tuple[Tensor, Tensor, float]] = deque(maxlen=HISTORY)
+    def __init__(self, loss: Loss) -> None:
+        self._dot = loss.dot
+        self._pairs: list[tuple[Tensor, Tensor, Tensor]] = []
 
-    def __len__(self) -> int:
-        return len(self._pairs)
+    def holds(self) -> Tensor:
+        """Whether anything is remembered of each part, shape ``(parts, 1)``; one False where nothing is of any."""
+        known = [product > 0 for _, _, product in self._pairs]
+        return torch.stack(known).any(dim=0) if known else torch.tensor(False)
 
-    def add(self, step: Tensor, change: Tensor) -> None:
-        product = _dot(step, change)
-        # Curvature along the step has to be positive, or the inverse Hessian would no longer be.
-        if product > 0:
-            self._pairs.append((step, change, product))
+    def add(self, step: Tensor, change: Tensor, better: Tensor) -> None:
+        product = self._dot(step, change)
+        # Curvature along the step has to be positive, or the inverse Hessian would no longer be. A product of zero
+        # stands for a part of which the pair says nothing.
+        product = torch.where(better & (product > 0), product, 0)
+        if product.any():
+            self._pairs = [*self._pairs, (step, change, product)][-HISTORY:]
 
-    def clear(self) -> None:
-        self._pairs.clear()
+    def keep(self, parts: Tensor) -> None:
+        """Forget what is remembered of all other parts."""
+        if not parts.all():
+            kept = ((step, change, torch.where(parts, product, 0)) for step, change, product in self._pairs)
+            self._pairs = [pair for pair in kept if pair[2].any()]
 
     def times(self, gradient: Tensor, inverse: Preconditioner) -> Tensor:
         """The inverse Hessian times a gradient, by two loops over the pairs."""
         taken = []
         for step, change, product in reversed(self._pairs):
-            taken.append(_dot(step, gradient) / product)
-            gradient = gradient - taken[-1] * change
+            taken.append(_quotient(self._dot(step, gradient), product))
+            gradient = gradient - taken[-1].to(gradient.dtype) * change
         result = inverse(gradient)
         for (step, change, product), share in zip(self._pairs, reversed(taken), strict=True):
-            result = result + (share - _dot(change, result) / product) * step
+            result = result + (share - _quotient(self._dot(change, result), product)).to(gradient.dtype) * step
         return result
 
 
-def _dot(a: Tensor, b: Tensor) -> float:
-    """Inner product in float64: its last digits decide whether the descent has ended."""
-    return float((a.double() * b.double()).sum())
-
-
-# ------------------------------------------------------------------ covariance
-
-
-def covariance_blocks(features: Tensor) -> tuple[Tensor, ...]:
-    """Covariances within each run of at most :data:`BLOCK` features, of centred features ``(n, features)``."""
-    rows = features[:: -(-len(features) // COVARIANCE_ROWS)]
-    return tuple(_second_moments(part) for part in torch.split(rows, BLOCK, dim=1))
-
-
-def principal_axes(covariance: Sequence[Tensor], count: int) -> Tensor:
-    """Orthonormal directions near those of most variance, shape ``(features, count)``.
-
-    Subspace iteration from a seeded start (Halko, Martinsson and Tropp 2011, algorithm 4.4).
-    """
-    length = sum(len(block) for block in covariance)
-    start = torch.randn(length, count, generator=torch_generator(Stream.PRINCIPAL_AXES, 0))
-    axes = start.to(covariance[0].device, covariance[0].dtype)
-    for _ in range(_POWER_ITERATIONS):
-        parts = torch.split(axes, [len(block) for block in covariance])
-        # Each product turns the axes towards those of most variance; QR keeps them from falling together.
-        turned = [block @ part for block, part in zip(covariance, parts, strict=True)]
-        axes = torch.linalg.qr(torch.cat(turned)).Q
-    return axes
-
-
-def _second_moments(features: Tensor) -> Tensor:
-    length = features.shape[1]
-    result = features.new_zeros(length, length)
-    # Below the diagonal only: that is little more than half of the products.
-    for first in range(0, length, _PANEL):
-        panel = slice(first, first + _PANEL)
-        result[first:, panel] = features[:, first:].T @ features[:, panel]
-    return (result.tril() + result.tril(-1).T) / len(features)
-
-
-class Preconditioner:
-    """Inverse of ``curvature * covariance + penalty``, block by block; the intercept's part is the curvature alone.
-
-    Args:
-        covariance: Blocks of the features' covariance, from :func:`covariance_blocks`.
-        curvature: Factor of the covariance, above 0.
-        penalty: What is added to the diagonal of the features, above 0.
-    """
-
-    def __init__(self, covariance: Sequence[Tensor], curvature: float, penalty: float) -> None:
-        self.curvature = curvature
-        self.factors = [_factor(block, curvature, penalty) for block in covariance]
-        self.sizes = [len(block) for block in covariance]
-
-    def __call__(self, gradient: Tensor) -> Tensor:
-        """Its product with a gradient ``(classes, features + 1)``, the intercept last."""
-        *parts, last = torch.split(gradient, [*self.sizes, 1], dim=1)
-        solved = [
-            torch.cholesky_solve(part.T.contiguous(), factor).T
-            for part, factor in zip(parts, self.factors, strict=True)
-        ]
-        return torch.cat([*solved, last / self.curvature], dim=1)
-
-
-def _factor(block: Tensor, curvature: float, penalty: float) -> Tensor:
-    """Cholesky's factor; what float32 cannot resolve in the covariance is added to its diagonal."""
-    floor = torch.finfo(block.dtype).eps * float(block.trace())
-    while True:
-        matrix = curvature * block
-        matrix.diagonal().add_(penalty + curvature * floor)
-        factor: Tensor
-        factor, failed = torch.linalg.cholesky_ex(matrix)
-        if not failed:
-            return factor
-        floor *= 10
+def _quotient(dividend: Tensor, product: Tensor) -> Tensor:
+    return torch.where(product > 0, dividend / product, 0)
