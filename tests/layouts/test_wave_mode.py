@@ -36,7 +36,7 @@ from terrasieve.archive.opening import open_archive
 from terrasieve.archive.packed.reading import PackedArchive
 from terrasieve.archive.protocol import Window
 from terrasieve.archive.quality.limits import Problem
-from terrasieve.archive.wave_mode import documents
+from terrasieve.archive.readers import documents
 from terrasieve.archive.wave_mode.ingest import FLOORED, ingest
 from terrasieve.archive.wave_mode.vignette import FLOOR
 from terrasieve.cli import app

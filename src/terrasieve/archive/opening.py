@@ -10,7 +10,7 @@ from typing import Any, Literal
 import yaml
 
 from terrasieve.archive.catalogue import read_catalogue
-from terrasieve.archive.folders import find_files, list_files, subfolders
+from terrasieve.archive.folders import find_files, kind_of, list_files, subfolders
 from terrasieve.archive.layout import LAYOUTS, ArchiveSpec, Recognition, parse_spec
 from terrasieve.archive.layouts.plain_table import PlainTableSpec, is_table
 from terrasieve.archive.packed.reading import PackedArchive, PackedSpec
@@ -58,7 +58,7 @@ def open_archive(spec: str | Path | ArchiveSpec, layout: str | None = None) -> A
     path = Path(spec)
     if layout is not None:
         return parse_spec({"layout": layout, "root": path}, str(path)).open()
-    if path.is_dir():
+    if path.is_dir() or (kind_of(path.name) in (".zip", ".safe.zip") and path.is_file()):
         return _recognise_one(path).open()
     if path.suffix in (".yaml", ".yml") and path.is_file():
         return load_spec(path).open()
@@ -157,6 +157,8 @@ def _recognise_one(folder: Path) -> ArchiveSpec:
     if seen:
         return seen[0].spec
     # From here on nothing can be opened: what is there decides which error helps most.
+    if not folder.is_dir():
+        raise ArchiveError(f"{folder} is no product that is recognised; unzip it and name its folder. {_recognised()}")
     near = next((said for spec in LAYOUTS.values() if (said := spec.near_miss(folder)) is not None), None)
     if near is not None:
         raise ArchiveError(f"{folder} is no archive that is recognised. {near}")

@@ -49,7 +49,7 @@ class BandFile:
         position: Position of the band in the file, from 0.
         height: Number of rows of the file.
         width: Number of columns of the file.
-        stated: What the item says of the values of the band, by attribute of ``Stated``.
+        stated: What the item, or the product, says of the values of the band, by attribute of ``Stated``.
     """
 
     address: Address
@@ -63,6 +63,11 @@ class BandFile:
         """The address without a signature, as catalogues and messages give it."""
         return unsigned(str(self.address))
 
+    @property
+    def file(self) -> Path:
+        """The file, or the zip that it lies in; of an address on the net a path that does not exist."""
+        return Path(self.public if isinstance(self.address, str) else self.address)
+
 
 @dataclass(frozen=True)
 class StacScene:
@@ -74,6 +79,7 @@ class StacScene:
         width: Number of columns of the finest band.
         crs: Coordinate reference system, such as ``EPSG:32632``; None where none is stated.
         transform: Affine coefficients a to f of the finest band, from columns and rows to coordinates of the system.
+        documents: Files that say what the values mean, beside those of the bands.
     """
 
     bands: tuple[BandFile, ...]
@@ -81,6 +87,7 @@ class StacScene:
     width: int
     crs: str | None
     transform: tuple[float, float, float, float, float, float]
+    documents: tuple[Path, ...] = ()
 
 
 class TileReader:
@@ -98,7 +105,8 @@ class TileReader:
 
     def files(self, address: str) -> tuple[Path, ...]:
         """The file of each band, without signatures; a path cannot hold addresses on the net, which the table has."""
-        return tuple(Path(band.public) for band in self._scene(address)[0].bands)
+        scene, _, _ = self._scene(address)
+        return (*(band.file for band in scene.bands), *scene.documents)
 
     def shape(self, address: str) -> tuple[int, int]:
         """Height and width of every tile, in pixels of the finest band."""
@@ -188,7 +196,7 @@ def patiently(address: Address, read: Callable[[Any], T]) -> T:
         try:
             return read(address)
         except FlawError as error:
-            if isinstance(address, Path):
+            if not isinstance(address, str):
                 raise
             if error.problem is not Problem.UNREADABLE:
                 raise FlawError(error.problem, unsigned(error.message)) from None

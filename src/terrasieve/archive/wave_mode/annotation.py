@@ -10,8 +10,8 @@ from datetime import datetime
 
 import numpy as np
 
-from terrasieve.archive.wave_mode.documents import Document
-from terrasieve.archive.wave_mode.look_up import LookUpTable
+from terrasieve.archive.products.look_up import LookUpTable
+from terrasieve.archive.readers.documents import Document
 
 _HEADER = ("missionId", "polarisation", "swath", "absoluteOrbitNumber", "missionDataTakeId", "imageNumber")
 _INFORMATION = "imageAnnotation/imageInformation"

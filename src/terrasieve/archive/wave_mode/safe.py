@@ -10,7 +10,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from terrasieve.archive.folders import is_leftover, product_folders
-from terrasieve.archive.wave_mode.documents import parse
+from terrasieve.archive.readers.documents import parse
 
 PRODUCT = "S1?_WV_SLC__*.SAFE"
 MANIFEST = "manifest.safe"

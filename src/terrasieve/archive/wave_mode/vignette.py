@@ -9,14 +9,14 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from terrasieve.archive.products.look_up import LookUpTable
+from terrasieve.archive.products.radiometry import Noise, read_calibration, read_noise
 from terrasieve.archive.protocol import Window
 from terrasieve.archive.quality.limits import FlawError, Problem
+from terrasieve.archive.readers.documents import Document, parse
 from terrasieve.archive.readers.geotiff import read_header, read_window
 from terrasieve.archive.wave_mode.annotation import Annotation, check_belongs, read_annotation
 from terrasieve.archive.wave_mode.averaging import CellGrid, plan_grid, weights
-from terrasieve.archive.wave_mode.documents import Document, parse
-from terrasieve.archive.wave_mode.look_up import LookUpTable
-from terrasieve.archive.wave_mode.radiometry import Noise, read_calibration, read_noise
 from terrasieve.archive.wave_mode.safe import VignetteFiles, processor_version
 from terrasieve.ocean.cmod5n import detrend
 

@@ -18,8 +18,8 @@ from xml.etree.ElementTree import Element
 import numpy as np
 from numpy.typing import NDArray
 
-from terrasieve.archive.wave_mode.documents import Document
-from terrasieve.archive.wave_mode.look_up import LookUpTable, read_vectors
+from terrasieve.archive.products.look_up import LookUpTable, read_vectors
+from terrasieve.archive.readers.documents import Document
 
 # ----------------------------------------------------------------- calibration
 
