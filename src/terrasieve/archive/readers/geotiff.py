@@ -73,6 +73,11 @@ class Header:
         return Path(self.name)
 
     @property
+    def paths(self) -> tuple[Path, ...]:
+        """The file; where each band has its own, all of them."""
+        return (self.path,)
+
+    @property
     def matrix(self) -> NDArray[np.float64]:
         """The transform in homogeneous form: 3x3, from (column, row, 1) to (x, y, 1)."""
         return np.array([*self.transform, 0.0, 0.0, 1.0]).reshape(3, 3)
