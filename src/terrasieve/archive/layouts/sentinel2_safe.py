@@ -12,8 +12,7 @@ from typing import Literal
 from terrasieve.archive.layout import DataSet, Recognition
 from terrasieve.archive.products.product_files import find_products, first_product
 from terrasieve.archive.products.sentinel2 import CLASSES, KEY, LOOK, MASK, Level, level_of, read_product, sensor_of
-from terrasieve.archive.products.tiled_products import ProductsArchive, ProductsSpec, none_found, open_products
-from terrasieve.archive.stac.tiles import TileReader
+from terrasieve.archive.products.tiled_products import ProductsArchive, ProductsSpec, none_found, read_all, tile_readers
 
 
 class Sentinel2SafeSpec(ProductsSpec):
@@ -45,18 +44,9 @@ class Sentinel2SafeSpec(ProductsSpec):
         paths = list(find_products(spec.root, lambda name: level_of(name) == spec.level))
         if not paths:
             raise none_found(spec.root, f"Sentinel-2 product of level {spec.level}", LOOK)
-        found = open_products(paths, partial(read_product, level=spec.level, masks=spec.masks), KEY)
-        sensors = {KEY: sensor_of(spec.level)}
-        if spec.masks and spec.level == "l2a":
-            sensors[MASK] = CLASSES
-        return ProductsArchive(
-            spec,
-            found,
-            lambda products: {
-                key: TileReader(sensor, {name: one.scenes[key] for name, one in products.items()}, spec.tile)
-                for key, sensor in sensors.items()
-            },
-        )
+        found = read_all(paths, partial(read_product, level=spec.level, masks=spec.masks), KEY)
+        masks = {MASK: CLASSES} if spec.masks and spec.level == "l2a" else {}
+        return ProductsArchive(spec, found, tile_readers({KEY: sensor_of(spec.level), **masks}, spec.tile))
 
     @classmethod
     def recognise(cls, folder: Path) -> Recognition | None:

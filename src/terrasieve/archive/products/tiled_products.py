@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,8 +17,21 @@ from terrasieve.archive.patches.listing import Listing, PatchesArchive
 from terrasieve.archive.quality.limits import FlawError, Problem, Rejection
 from terrasieve.archive.readers.patch_reader import PatchReader
 from terrasieve.archive.scenes.survey import Edge, edge_share, origins
+from terrasieve.archive.stac.tiles import TileReader
 from terrasieve.errors import ArchiveError
 from terrasieve.parallel import map_threads
+from terrasieve.sensors import Sensor
+
+
+class Named(Protocol):
+    """What a product is read from: a path, or the files that share a name."""
+
+    @property
+    def name(self) -> str:
+        """How the list of what was rejected calls it."""
+
+
+T = TypeVar("T", bound=Named)
 
 
 class ProductsSpec(ArchiveSpec):
@@ -104,7 +117,7 @@ class ProductsArchive(PatchesArchive):
                 addresses=dict.fromkeys(made, ids),
                 columns={
                     "time": [one.time for one in owners],
-                    "product": [one.path.name for one in owners],
+                    "product": [one.name for one in owners],
                     **{name: [one.columns.get(name) for one in owners] for name in names},
                 },
                 rejected=(
@@ -123,22 +136,37 @@ class ProductsArchive(PatchesArchive):
         )
 
 
-def open_products(paths: Sequence[Path], read: Callable[[Path], Product], key: str) -> list[Product | Rejection]:
+def read_all(things: Sequence[T], read: Callable[[T], Product], key: str) -> list[Product | Rejection]:
     """Read the metadata of products; one that cannot be used gives its reason.
 
     Args:
-        paths: Folders and zips.
+        things: What tells where each product lies; its text, or its name, says so in the list of what was rejected.
         read: Makes a product of one; raises a sample error where it cannot be used.
         key: Of the sensor that a product is lost to.
     """
 
-    def try_one(path: Path) -> Product | Rejection:
+    def try_one(thing: T) -> Product | Rejection:
         try:
-            return read(path)
+            return read(thing)
         except FlawError as error:
-            return Rejection.from_error(path.name, key, str(path), error)
+            return Rejection.from_error(thing.name, key, str(getattr(thing, "folder", thing)), error)
 
-    return list(map_threads(try_one, list(paths), "Products"))
+    return list(map_threads(try_one, list(things), "Products"))
+
+
+def tile_readers(
+    sensors: Mapping[str, Sensor], tile: int
+) -> Callable[[Mapping[str, Product]], Mapping[str, PatchReader]]:
+    """What reads tiles of products whose scenes are of files of bands.
+
+    Args:
+        sensors: By key.
+        tile: Rows and columns of a tile.
+    """
+    return lambda products: {
+        key: TileReader(sensor, {name: one.scenes[key] for name, one in products.items()}, tile)
+        for key, sensor in sensors.items()
+    }
 
 
 def none_found(root: Path, what: str, look: str) -> ArchiveError:
