@@ -113,16 +113,16 @@ def find_products(root: Path, is_product: Callable[[str], bool]) -> Iterator[Pat
 
     Args:
         root: A folder, or a product.
-        is_product: Whether a name is that of a product, without ``.zip`` at its end.
+        is_product: Whether a name is that of a product, without ``.SAFE`` and ``.zip`` at its end.
     """
-    if is_product(product_name(root)):
+    if _is_named(root.name, is_product):
         yield root
         return
     waiting = [root]
     while waiting:
         folder = waiting.pop()
         below = subfolders(folder)
-        products = [name for name in below if is_product(product_name(Path(name)))]
+        products = [name for name in below if _is_named(name, is_product)]
         taken = {product_name(Path(name)) for name in products}
         zips = [path for kind in (".zip", ".safe.zip") for path in list_files(folder, kind)]
         yield from (folder / name for name in products)
@@ -138,7 +138,7 @@ def first_product(root: Path, is_product: Callable[[str], bool]) -> Path | None:
         root: A folder, or a product.
         is_product: As for :func:`find_products`.
     """
-    if is_product(product_name(root)):
+    if _is_named(root.name, is_product):
         return root
     level, searched = [root], 0
     while level and searched < _SEARCHED:
@@ -146,13 +146,18 @@ def first_product(root: Path, is_product: Callable[[str], bool]) -> Path | None:
         for folder in islice(level, _SEARCHED - searched):
             names = subfolders(folder)
             zips = [path.name for kind in (".zip", ".safe.zip") for path in list_files(folder, kind)]
-            found = next((name for name in (*names, *zips) if is_product(product_name(Path(name)))), None)
+            found = next((name for name in (*names, *zips) if _is_named(name, is_product)), None)
             if found is not None:
                 return folder / found
             below += [folder / name for name in names[:_SEARCHED]]
             searched += 1
         level = below
     return None
+
+
+def _is_named(name: str, is_product: Callable[[str], bool]) -> bool:
+    """Whether a name ends as those of delivered products do, and is one."""
+    return name.lower().endswith((".safe", ".zip")) and is_product(product_name(Path(name)))
 
 
 def product_name(path: Path) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 from pydantic import Field
 
@@ -66,6 +67,7 @@ class Product:
         empty: Where nothing was measured, on a grid of any resolution over the whole product.
         time: When it was taken, in UTC; None where its metadata does not say it.
         columns: What else is known, the same for all tiles of it.
+        tile_columns: What is known of each tile, one value for each of some first rows and columns, shape ``(n, 2)``.
     """
 
     name: str
@@ -76,6 +78,7 @@ class Product:
     empty: NDArray[np.bool_]
     time: datetime | None
     columns: Mapping[str, Any] = field(default_factory=dict)
+    tile_columns: Callable[[NDArray[np.int64]], Mapping[str, pa.Array]] = field(default=lambda corners: {})
 
 
 class ProductsArchive(PatchesArchive):
@@ -119,6 +122,7 @@ class ProductsArchive(PatchesArchive):
                     "time": [one.time for one in owners],
                     "product": [one.name for one in owners],
                     **{name: [one.columns.get(name) for one in owners] for name in names},
+                    **_joined([one.tile_columns(kept[one.name]) for one in products]),
                 },
                 rejected=(
                     *(one for one in found if isinstance(one, Rejection)),
@@ -203,6 +207,12 @@ def shares_over(
     inside = running[bottom, right] - running[top, right] - running[bottom, left] + running[top, left]
     shares: NDArray[np.float64] = inside / np.maximum(1, np.prod(last - first, axis=1))
     return shares
+
+
+def _joined(columns: Sequence[Mapping[str, pa.Array]]) -> dict[str, pa.Array]:
+    """The columns of several products below each other."""
+    names = list(columns[0]) if columns else []
+    return {name: pa.concat_arrays([one[name] for one in columns]) for name in names}
 
 
 def _corners(product: Product, spec: ProductsSpec) -> NDArray[np.int64]:
