@@ -253,6 +253,23 @@ def open_blob(blob: bytes, name: str) -> Iterator[Raster]:
         yield Raster.of(dataset)
 
 
+@contextmanager
+def open_pixels(pixels: NDArray[Any]) -> Iterator[Raster]:
+    """Pixels that were decoded by something else as a raster, so that they are resampled as those of files are.
+
+    Args:
+        pixels: One band, shape ``(height, width)``.
+    """
+    height, width = pixels.shape
+    profile = {"driver": "GTiff", "count": 1, "height": height, "width": width, "dtype": pixels.dtype}
+    with warnings.catch_warnings(), MemoryFile() as file:
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        with file.open(**profile) as dataset:
+            dataset.write(pixels, 1)
+        with file.open(driver="GTiff") as dataset:
+            yield Raster.of(dataset)
+
+
 def driver_of(address: Address) -> str:
     """The only driver that may open a file.
 
