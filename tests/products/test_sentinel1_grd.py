@@ -73,6 +73,20 @@ def test_noise_can_be_kept_and_power_asked_for(tmp_path: Path, images: tuple[Ima
     np.testing.assert_allclose(kept.read(4, "s1")[0], expected[72:144, 72:144], rtol=1e-5)
 
 
+def test_calibration_is_that_of_xarray_sentinel(tmp_path: Path, images: tuple[Image, Image]) -> None:
+    oracle = pytest.importorskip("xarray_sentinel.sentinel1", reason="the oracle xarray-sentinel is not installed")
+    xarray = pytest.importorskip("xarray")
+    product = write_grd(tmp_path, images[0])
+    with rasterio.open(product / "measurement" / f"{images[0].name}.tiff") as dataset:
+        numbers = dataset.read(1).astype(np.float32)
+    lines, pixels = map(np.arange, numbers.shape)
+    amplitude = xarray.DataArray(numbers, dims=("line", "pixel"), coords={"line": lines, "pixel": pixels})
+    table = oracle.open_calibration_dataset(product / f"annotation/calibration/calibration-{images[0].name}.xml")
+    expected = oracle.calibrate_intensity(amplitude, table.sigmaNought).to_numpy()
+    archive = opened(tmp_path, noise="keep", scale="linear", polarisations=("VV",), tile=216)
+    np.testing.assert_allclose(archive.read(0, "s1")[0], np.maximum(expected, 1e-5), rtol=1e-5)
+
+
 def test_noise_that_the_processor_took_out_is_not_taken_out_again(tmp_path: Path, images: tuple[Image, Image]) -> None:
     image = replace(images[0], denoised=True)
     product = write_grd(tmp_path, image)

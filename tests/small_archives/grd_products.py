@@ -103,11 +103,19 @@ def calibration(image: Image) -> str:
     lines, samples = image.sigma0.shape
     pixels = np.append(np.arange(0, samples - 1, 40), samples - 1)
     vectors = "".join(
-        vector("calibrationVector", line, {"pixel": pixels, "sigmaNought": image.amplitude(line, pixels)})
+        f"<calibrationVector><azimuthTime>2020-06-05T01:23:45.100000</azimuthTime><line>{line}</line>"
+        f'<pixel count="{len(pixels)}">{" ".join(map(str, pixels))}</pixel>'
+        + "".join(
+            listed(name, share * image.amplitude(line, pixels))
+            for name, share in (("sigmaNought", 1.0), ("betaNought", 0.8), ("gamma", 0.9), ("dn", 0.8))
+        )
+        + "</calibrationVector>"
         for line in (-20, lines // 3, lines + 7)
     )
     return (
-        f"<calibration>{header(image)}<calibrationVectorList count='3'>{vectors}</calibrationVectorList></calibration>"
+        f"<calibration>{header(image)}<calibrationInformation><absoluteCalibrationConstant>1.0"
+        "</absoluteCalibrationConstant></calibrationInformation>"
+        f"<calibrationVectorList count='3'>{vectors}</calibrationVectorList></calibration>"
     )
 
 

@@ -250,6 +250,6 @@ def _recognised() -> str:
     """What can be opened, for errors."""
     return (
         "Recognised are: a YAML file with a layout, a catalogue .parquet, a plain table (.csv, .parquet), a packed "
-        "store, a folder of a known data set, a folder of GeoTIFF scenes with its sensors named, and "
+        "store, a folder of a known data set or of products, a folder of GeoTIFF scenes with its sensors named, and "
         f"simulated[:SEED[:SAMPLES]] or simulated-ocean[:SEED[:SAMPLES]]. Layouts are: {', '.join(LAYOUTS)}."
     )

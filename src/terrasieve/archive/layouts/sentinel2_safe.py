@@ -51,9 +51,9 @@ class Sentinel2SafeSpec(ProductsSpec):
     @classmethod
     def recognise(cls, folder: Path) -> Recognition | None:
         """By the name of the first product that lies near the top; level 2A goes before level 1C."""
-        levels: tuple[Level, ...] = ("l2a", "l1c")
-        for level in levels:
-            found = first_product(folder, lambda name, level=level: level_of(name) == level)  # type: ignore[misc]  # bound early
-            if found is not None:
-                return Recognition(1.0, f"the product {found.name}", cls(root=folder, level=level))
-        return None
+        found = first_product(folder, lambda name: level_of(name) is not None)
+        if found is None:
+            return None
+        better = first_product(folder, lambda name: level_of(name) == "l2a")
+        level: Level = "l1c" if better is None else "l2a"
+        return Recognition(1.0, f"the product {(better or found).name}", cls(root=folder, level=level))
