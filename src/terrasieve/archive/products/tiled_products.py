@@ -126,7 +126,7 @@ class ProductsArchive(PatchesArchive):
                 },
                 rejected=(
                     *(one for one in found if isinstance(one, Rejection)),
-                    *(_too_small(one, spec.tile) for one in products if not len(corners[one.name])),
+                    *(_too_small(one, spec) for one in products if not len(corners[one.name])),
                 ),
                 facts={
                     "products": len(found),
@@ -227,6 +227,9 @@ def _check_once(products: Sequence[Product]) -> None:
             raise ArchiveError(f"{other.path} and {one.path} are one product, {one.name}; keep one of them.")
 
 
-def _too_small(product: Product, tile: int) -> Rejection:
-    reason = f"{product.path} is {product.height}x{product.width} px, less than a tile of {tile}; choose a smaller one."
+def _too_small(product: Product, spec: ProductsSpec) -> Rejection:
+    reason = (
+        f"{product.path} is {product.height}x{product.width} px, less than a tile of {spec.tile}; set a smaller tile "
+        f"in a YAML file with layout: {spec.layout} and root: {spec.root}."
+    )
     return Rejection(product.name, "", str(product.path), reason, Problem.GRID)
