@@ -56,7 +56,7 @@ class LandsatSpec(ProductsSpec):
             ArchiveError: There is no scene of the instrument, or none can be used.
         """
         spec = self.model_copy(update={"root": self.root.resolve()})
-        granules = [one for one in find_granules(spec.root, LOOK) if _instrument(one.name) == spec.instrument]
+        granules = [one for one in find_granules(spec.root, LOOK) if instrument_of(one.name) == spec.instrument]
         if not granules:
             raise none_found(spec.root, f"Landsat scene of {spec.instrument.upper()}", "L???_L2S?_*_02_*_SR_B*.TIF")
         found = read_all(granules, partial(read_landsat, instrument=spec.instrument, masks=spec.masks), KEY)
@@ -69,16 +69,10 @@ class LandsatSpec(ProductsSpec):
         match = first_granule(folder, LOOK)
         if match is None:
             return None
-        return Recognition(1.0, f"the scene {match['name']}", cls(root=folder, instrument=instrument_of(match)))
+        return Recognition(1.0, f"the scene {match['name']}", cls(root=folder, instrument=instrument_of(match["name"])))
 
     @classmethod
     def near_miss(cls, folder: Path) -> str | None:
         """A scene that is still packed."""
         packed = next((path for path in list_files(folder, ".tar") if LOOK.fullmatch(f"{path.stem}_x")), None)
         return None if packed is None else f"{packed} is a Landsat scene; unpack it: tar -xf {packed} -C {folder}"
-
-
-def _instrument(name: str) -> Instrument:
-    match = LOOK.fullmatch(f"{name}_x")
-    assert match is not None  # a granule is found by its name
-    return instrument_of(match)

@@ -44,7 +44,7 @@ _FAILURES = (*FAILURES, TypeError, LookupError, RuntimeError, ArithmeticError, E
 _NAMES = {"scale": ("scale_factor",), "offset": ("add_offset",), "nodata": ("fill_value", "_FillValue")}
 
 
-class _ZarrArray:
+class _CheckedArray:
     """One array, whose metadata was checked before anything is decoded."""
 
     def __init__(self, path: Path) -> None:
@@ -211,15 +211,15 @@ def metadata_file(folder: Path) -> Path:
     return old if old.is_file() else folder / "zarr.json"
 
 
-_open_arrays: Handles[Path, _ZarrArray] = Handles(_ZarrArray, _OPEN_ARRAYS, _FAILURES)
+_open_arrays: Handles[Path, _CheckedArray] = Handles(_CheckedArray, _OPEN_ARRAYS, _FAILURES)
 """Arrays by their file of metadata, opened again where that was written anew."""
 
 
 @contextmanager
-def _opened(folder: Path) -> Iterator[_ZarrArray]:
+def _opened(folder: Path) -> Iterator[_CheckedArray]:
     """An array as it is now, with its attributes, which may lie in a file of their own."""
     with reading(folder, _FAILURES):
-        yield _ZarrArray(metadata_file(folder))
+        yield _CheckedArray(metadata_file(folder))
 
 
 def _is_product(folder: Path) -> bool:

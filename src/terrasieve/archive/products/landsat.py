@@ -7,7 +7,6 @@ REFLECTANCE_ADD_BAND_n``, 0 is fill; of ``QA_PIXEL`` the fill is 1.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
 from datetime import datetime
@@ -20,6 +19,7 @@ from terrasieve.archive.products.granules import Granule
 from terrasieve.archive.products.tiled_products import Product
 from terrasieve.archive.quality.limits import FlawError, Problem
 from terrasieve.archive.readers.documents import Document, check_document_size, parse
+from terrasieve.schema import read_json
 from terrasieve.sensors import Band, Sensor
 
 Instrument = Literal["oli", "tm"]
@@ -27,7 +27,7 @@ Instrument = Literal["oli", "tm"]
 
 KEY, MASK = "landsat", "qa"
 LOOK = re.compile(
-    r"(?:.*/)?(?P<name>L(?P<instrument>[COTEM])0[4-9]_L2S[PR]_\d{6}_\d{8}_\d{8}_02_(?:T1|T2|RT))_(?P<part>[^/]+)",
+    r"(?:.*/)?(?P<name>L[COTE]0[4-9]_L2S[PR]_\d{6}_\d{8}_\d{8}_02_(?:T1|T2|RT))_(?P<part>[^/]+)",
     re.IGNORECASE,
 )
 _FILL, _QA_FILL = 0.0, 1.0
@@ -85,9 +85,9 @@ QUALITY = Sensor(
 """Bits of each pixel: 0 fill, 1 dilated cloud, 2 cirrus, 3 cloud, 4 shadow, 5 snow, 6 clear, 7 water; confidences."""
 
 
-def instrument_of(match: re.Match[str]) -> Instrument:
+def instrument_of(name: str) -> Instrument:
     """The instrument that the name of a product states: ``LC``, ``LO`` OLI; ``LT``, ``LE`` TM and ETM+."""
-    return "oli" if match["instrument"].upper() in "CO" else "tm"
+    return "oli" if name[1].upper() in "CO" else "tm"
 
 
 def read_landsat(granule: Granule, instrument: Instrument, masks: bool) -> Product:
@@ -178,8 +178,8 @@ class _Metadata:
     def _parse_json(self) -> dict[str, Any]:
         try:
             check_document_size(self.path, self.path.stat().st_size)
-            said = json.loads(self.path.read_bytes())["LANDSAT_METADATA_FILE"]
-        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+            said = read_json(self.path)["LANDSAT_METADATA_FILE"]
+        except (OSError, ValueError, KeyError, TypeError) as error:
             raise self.flaw(f"is no MTL file: {error!r}") from error
         if not isinstance(said, dict):
             raise self.flaw("is no MTL file")

@@ -103,7 +103,8 @@ class ProductsArchive(PatchesArchive):
         readers: Callable[[Mapping[str, Product]], Mapping[str, PatchReader]],
     ) -> None:
         products = [one for one in found if isinstance(one, Product)]
-        corners = {one.name: _corners(one, spec) for one in products}
+        stride = spec.stride or spec.tile
+        corners = {one.name: origins(one.height, one.width, spec.tile, stride, spec.edge) for one in products}
         kept = {
             one.name: corners[one.name][shares_over(one.empty, corners[one.name], spec.tile, one) <= spec.max_nodata]
             for one in products
@@ -132,9 +133,7 @@ class ProductsArchive(PatchesArchive):
                     "products": len(found),
                     "tiles_without_data": sum(len(corners[name]) - len(kept[name]) for name in kept),
                 },
-                edges=edge_share(
-                    [(one.height, one.width) for one in products], spec.tile, spec.stride or spec.tile, spec.edge
-                ),
+                edges=edge_share([(one.height, one.width) for one in products], spec.tile, stride, spec.edge),
             ),
             made,
         )
@@ -213,10 +212,6 @@ def _joined(columns: Sequence[Mapping[str, pa.Array]]) -> dict[str, pa.Array]:
     """The columns of several products below each other."""
     names = list(columns[0]) if columns else []
     return {name: pa.concat_arrays([one[name] for one in columns]) for name in names}
-
-
-def _corners(product: Product, spec: ProductsSpec) -> NDArray[np.int64]:
-    return origins(product.height, product.width, spec.tile, spec.stride or spec.tile, spec.edge)
 
 
 def _check_once(products: Sequence[Product]) -> None:
