@@ -29,7 +29,7 @@ from terrasieve.simulation.land import SimulatedArchive
 Run = Callable[..., Any]
 
 # A change here is a change for everybody's scripts: make it on purpose, and note it in CHANGELOG.md.
-SCENES = {"--sensor", "--tile", "--stride", "--match", "--edge"}
+SCENES = {"--sensor", "--pattern", "--tile", "--stride", "--match", "--edge"}
 BENCH = {"--data", "--out", "--run", "--baseline", "--input", "--probe", "--size", "--scratch-epochs", "--device"}
 SURFACE = {
     "index": {

@@ -34,11 +34,11 @@ from terrasieve.archive.collocation.nearest import collocate
 from terrasieve.archive.layouts.wave_mode import WaveModeArchive, WaveModeSpec
 from terrasieve.archive.opening import open_archive
 from terrasieve.archive.packed.reading import PackedArchive
+from terrasieve.archive.products.radiometry import FLOOR
 from terrasieve.archive.protocol import Window
 from terrasieve.archive.quality.limits import Problem
-from terrasieve.archive.wave_mode import documents
+from terrasieve.archive.readers import documents
 from terrasieve.archive.wave_mode.ingest import FLOORED, ingest
-from terrasieve.archive.wave_mode.vignette import FLOOR
 from terrasieve.cli import app
 from terrasieve.errors import ArchiveError, SampleError, TooManyBadSamplesError
 from terrasieve.ocean.cmod5n import cmod5n

@@ -165,25 +165,25 @@ def product_folders(top: Path) -> list[Path]:
     return sorted(path for path, what in _below(top) if what == "product")
 
 
-def find_files(top: Path, pattern: str) -> Found:
-    """The files below a folder whose paths match a pattern, and the count of the others.
+def find_files(top: Path, *patterns: str) -> Found:
+    """The files below a folder whose paths match a pattern, and the count of those that match none.
 
     Linked folders are followed, and each folder is read once, so that links that lead upwards or aside neither loop nor
     double a file.
 
     Args:
         top: Folder to search.
-        pattern: As ``pathlib`` globs, ``**`` for any number of folders; suffixes count in any case, and ``.tif`` finds
+        patterns: As ``pathlib`` globs, ``**`` for any number of folders; suffixes count in any case, and ``.tif`` finds
             ``.tiff``, too.
     """
-    parts = _with_kind(pattern).split("/")
+    wanted = [_with_kind(pattern).split("/") for pattern in patterns]
     files: list[Path] = []
     others: Counter[str] = Counter()
     links = 0
     for path, what in _below(top, closed=(".zarr",)):
         if what == "lost":
             links += 1
-        elif what == "file" and _matches(_with_kind(path.relative_to(top).as_posix()).split("/"), parts):
+        elif what == "file" and _matches_one(_with_kind(path.relative_to(top).as_posix()).split("/"), wanted):
             files.append(path)
         elif (kind := kind_of(path.name)) not in _DOCUMENTS:
             others[kind or path.name] += 1
@@ -260,6 +260,10 @@ def _with_kind(name: str) -> str:
     folder, slash, last = name.rpartition("/")
     stem, suffix = os.path.splitext(last)
     return f"{folder}{slash}{stem}{_KINDS.get(suffix.lower(), suffix.lower())}"
+
+
+def _matches_one(path: Sequence[str], patterns: Sequence[Sequence[str]]) -> bool:
+    return any(_matches(path, pattern) for pattern in patterns)
 
 
 def _matches(path: Sequence[str], pattern: Sequence[str]) -> bool:

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from glob import escape
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
 
 from terrasieve.archive.catalogue import read_catalogue
-from terrasieve.archive.folders import find_files, list_files, subfolders
+from terrasieve.archive.folders import find_files, kind_of, list_files, subfolders
 from terrasieve.archive.layout import LAYOUTS, ArchiveSpec, Recognition, parse_spec
 from terrasieve.archive.layouts.plain_table import PlainTableSpec, is_table
 from terrasieve.archive.packed.reading import PackedArchive, PackedSpec
 from terrasieve.archive.packed.store import GROUP, KEY
 from terrasieve.archive.protocol import Archive
+from terrasieve.archive.readers.gdal import DRIVERS
 from terrasieve.archive.readers.geotiff import fitting_sensors, read_header
 from terrasieve.archive.scenes.survey import Edge, ScenesSpec, SensorFolder
 from terrasieve.archive.stac.items import unsigned
@@ -58,7 +60,7 @@ def open_archive(spec: str | Path | ArchiveSpec, layout: str | None = None) -> A
     path = Path(spec)
     if layout is not None:
         return parse_spec({"layout": layout, "root": path}, str(path)).open()
-    if path.is_dir():
+    if path.is_dir() or (kind_of(path.name) in (".zip", ".safe.zip") and path.is_file()):
         return _recognise_one(path).open()
     if path.suffix in (".yaml", ".yml") and path.is_file():
         return load_spec(path).open()
@@ -67,7 +69,7 @@ def open_archive(spec: str | Path | ArchiveSpec, layout: str | None = None) -> A
     if path.suffix == ".parquet" and path.is_file():
         catalogue = read_catalogue(path)
         return catalogue.restrict(_parse_local(catalogue.spec, path).open_listed(catalogue.table))
-    raise ArchiveError(f"{path} {'is not an archive' if path.exists() else 'does not exist'}. {_recognised()}")
+    raise ArchiveError(_unopened(path))
 
 
 def recognise(folder: Path) -> list[Recognition]:
@@ -114,20 +116,22 @@ def scenes_spec_from_options(
     match: Literal["stem", "geometry"] = "stem",
     edge: Edge = "drop",
     max_days: float | None = None,
+    patterns: Sequence[str] = (),
 ) -> ScenesSpec:
     """A scenes spec from what fits on a command line.
 
     Args:
-        root: The folder that the scenes' folders lie in.
+        root: The folder that the scenes' folders lie in; or the one file of the one scene.
         sensors: ``key=sensor`` or ``key=sensor:folder`` each; the folder is the key when it is left out.
         tile: Rows and columns of a sample, in pixels, at least 1.
         stride: Pixels from the first row of one sample to that of the next; ``tile`` when None.
         match: How files of several sensors find each other.
         edge: What becomes of the remainder at the far edges.
         max_days: Most days between files of several sensors that are paired; any number when None.
+        patterns: ``key=glob`` each, which files a sensor's are; with ``{band}`` in it, one file a band.
 
     Raises:
-        ConfigError: An entry is malformed, or a key is used twice.
+        ConfigError: An entry is malformed, or a key is used twice or names no sensor.
     """
     folders: dict[str, SensorFolder] = {}
     for text in sensors:
@@ -140,7 +144,25 @@ def scenes_spec_from_options(
         folders[key] = SensorFolder(folder=Path(folder or key), sensor=sensor)
     if not folders:
         raise ConfigError(f"{root} needs at least one --sensor key=sensor[:folder], such as s2=s2-l2a.")
+    for text in patterns:
+        key, _, pattern = text.partition("=")
+        if key not in folders or not pattern:
+            known = ", ".join(folders)
+            raise ConfigError(f"--pattern {text!r} is not key=glob with the key of a --sensor, one of {known}.")
+        folders[key] = _with_pattern(folders[key], pattern)
+    if root.is_file():
+        if len(folders) > 1 or patterns:
+            raise ConfigError(f"{root} is one file, of one --sensor and without --pattern; name its folder for more.")
+        only = {"folder": Path(), "pattern": escape(root.name)}
+        folders = {key: one.model_copy(update=only) for key, one in folders.items()}
+        root = root.parent
     return ScenesSpec(root=root, sensors=folders, tile=tile, stride=stride, match=match, edge=edge, max_days=max_days)
+
+
+def _with_pattern(folder: SensorFolder, pattern: str) -> SensorFolder:
+    if "{band}" not in pattern:
+        return folder.model_copy(update={"pattern": pattern})
+    return folder.model_copy(update={"files": {name: pattern.replace("{band}", name) for name in folder.load().names}})
 
 
 def _recognise_one(folder: Path) -> ArchiveSpec:
@@ -157,6 +179,8 @@ def _recognise_one(folder: Path) -> ArchiveSpec:
     if seen:
         return seen[0].spec
     # From here on nothing can be opened: what is there decides which error helps most.
+    if not folder.is_dir():
+        raise ArchiveError(f"{folder} is no product that is recognised; unzip it and name its folder. {_recognised()}")
     near = next((said for spec in LAYOUTS.values() if (said := spec.near_miss(folder)) is not None), None)
     if near is not None:
         raise ArchiveError(f"{folder} is no archive that is recognised. {near}")
@@ -198,6 +222,22 @@ def _without_sensors(folder: Path, scenes: Mapping[str, Path]) -> str:
     )
 
 
+def _unopened(path: Path) -> str:
+    """What to say of what cannot be opened; of one picture, how its sensor is named."""
+    if path.suffix.lower() not in DRIVERS or not path.is_file():
+        return f"{path} {'is not an archive' if path.exists() else 'does not exist'}. {_recognised()}"
+    header = read_header(path)
+    fitting = fitting_sensors(header)
+    key, *others = fitting or [""]
+    how = (
+        f"For example: terrasieve index {path} --sensor {key.partition('-')[0]}={key}"
+        + (f" (or {', '.join(others)})" if others else "")
+        if fitting
+        else f"It has {header.count} bands of {header.dtype}, as no built-in sensor; declare them in a YAML file"
+    )
+    return f"{path} is a picture, but nothing says of which sensor. {how}. Built in: {', '.join(SENSORS)}."
+
+
 def _is_packed(folder: Path) -> bool:
     """Whether the folder's Zarr group has the attribute of a packed store; an unfinished store counts."""
     try:
@@ -210,6 +250,6 @@ def _recognised() -> str:
     """What can be opened, for errors."""
     return (
         "Recognised are: a YAML file with a layout, a catalogue .parquet, a plain table (.csv, .parquet), a packed "
-        "store, a folder of a known data set, a folder of GeoTIFF scenes with its sensors named, and "
+        "store, a folder of a known data set or of products, a folder of GeoTIFF scenes with its sensors named, and "
         f"simulated[:SEED[:SAMPLES]] or simulated-ocean[:SEED[:SAMPLES]]. Layouts are: {', '.join(LAYOUTS)}."
     )

@@ -97,6 +97,14 @@ MaxDays = Annotated[
         min=0, help="For a folder of scenes: most days between files of several sensors that are paired; any."
     ),
 ]
+Patterns = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--pattern",
+        help="For a folder of scenes: which files are a sensor's, `KEY=GLOB`, e.g. `s2=**/*.jp2`; with `{band}` in it, "
+        "each band has a file of its own, e.g. `s2=*_{band}.jp2`.",
+    ),
+]
 MaxBad = Annotated[float, typer.Option(help="Stop when more than this share of samples is quarantined.")]
 MaxNodata = Annotated[float, typer.Option(help="Quarantine a sample when more than this share of a band is missing.")]
 RunPath = Annotated[Path, typer.Argument(help="A run folder, or a folder with encoder.safetensors.")]
@@ -138,6 +146,7 @@ def open_named(
     layout: str | None = None,
     edge: Literal["drop", "overlap"] = "drop",
     max_days: float | None = None,
+    patterns: list[str] | None = None,
 ) -> Archive:
     """An archive by its name, or a folder of scenes by its sensors; options as of ``terrasieve pack``.
 
@@ -152,7 +161,11 @@ def open_named(
     if sensors and layout:
         raise ConfigError(f"--sensor is for a folder of scenes, --layout {layout} says it is none; leave one out.")
     if sensors:
-        return open_archive(scenes_spec_from_options(Path(data), sensors, tile, stride, match, edge, max_days))
+        return open_archive(
+            scenes_spec_from_options(Path(data), sensors, tile, stride, match, edge, max_days, patterns or ())
+        )
+    if patterns:
+        raise ConfigError(f"--pattern {patterns[0]!r} is for a folder of scenes; name its --sensor, too.")
     return open_archive(data, layout=layout)
 
 

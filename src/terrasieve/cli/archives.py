@@ -18,6 +18,7 @@ from terrasieve.cli.app import (
     MaxDays,
     MaxNodata,
     Overwrite,
+    Patterns,
     SensorOptions,
     Stride,
     Tile,
@@ -37,6 +38,7 @@ def index(
     data: Data,
     out: Annotated[Path, typer.Option(help="The catalogue to write (GeoParquet).")] = Path("catalogue.parquet"),
     sensor: SensorOptions = None,
+    pattern: Patterns = None,
     tile: Tile = 64,
     stride: Stride = None,
     match: Match = "stem",
@@ -75,7 +77,7 @@ def index(
     with hold_files((out,) if stac is None else (out, stac), (".parquet",), replaces):
         if said := say_layout(data, sensor, layout):
             console.print(said, highlight=False, markup=False)
-        archive = open_named(data, sensor, tile, stride, match, layout, edge, max_days)
+        archive = open_named(data, sensor, tile, stride, match, layout, edge, max_days, pattern)
         readers = spare_cores() if workers is None else workers
         if harmonise:
             archive = _without_offset(archive, readers)
@@ -96,6 +98,7 @@ def index(
 def info(
     data: Data,
     sensor: SensorOptions = None,
+    pattern: Patterns = None,
     tile: Tile = 64,
     stride: Stride = None,
     match: Match = "stem",
@@ -120,7 +123,7 @@ def info(
     from terrasieve.outputs import hold_file
 
     with nullcontext() if sheet is None else hold_file(sheet, (".png",), overwrite):
-        archive = open_named(data, sensor, tile, stride, match, layout, edge)
+        archive = open_named(data, sensor, tile, stride, match, layout, edge, patterns=pattern)
         Console().print(describe(archive))
         if sheet is not None:
             contact_sheet(archive, sheet)
@@ -133,6 +136,7 @@ def pack(
     data: Data,
     out: Annotated[Path, typer.Option(help="The store to write (a Zarr v3 group).")],
     sensor: SensorOptions = None,
+    pattern: Patterns = None,
     tile: Tile = 64,
     stride: Stride = None,
     match: Match = "stem",
@@ -167,7 +171,7 @@ def pack(
     from terrasieve.parallel import spare_cores
 
     with hold_folder(out):
-        archive = open_named(data, sensor, tile, stride, match, layout, edge, max_days)
+        archive = open_named(data, sensor, tile, stride, match, layout, edge, max_days, pattern)
         readers = spare_cores() if workers is None else workers
         if harmonise:
             archive = _without_offset(archive, readers)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import warnings
+import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from rasterio._err import CPLE_BaseError
 from rasterio.enums import ColorInterp, MaskFlags, Resampling
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.io import MemoryFile
+from rasterio.windows import Window
 
 from terrasieve.archive.byte_limits import check_bytes
 from terrasieve.archive.quality.limits import FlawError, Problem
@@ -38,8 +40,29 @@ finds wrong with a coordinate system, comes as it is, and rasterio has no public
 FAILURES = (*REFUSALS, OSError, ValueError, IndexError, MemoryError)
 """What opening and reading a damaged raster file may raise."""
 
-Address = Path | str
-"""A local file; or, as text, a name of GDAL's virtual file systems such as ``/vsicurl/https://...``."""
+
+@dataclass(frozen=True)
+class ZipMember:
+    """A file in a zip on this machine.
+
+    Attributes:
+        archive: The zip.
+        name: Path of the file within it.
+    """
+
+    archive: Path
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.archive}/{self.name}"
+
+    def __fspath__(self) -> str:
+        return str(self.archive)
+
+
+Address = Path | str | ZipMember
+"""A local file, or one in a local zip; or, as text, a name of GDAL's virtual file systems such as
+``/vsicurl/https://...``."""
 
 DRIVERS: Mapping[str, str] = {
     ".tif": "GTiff",
@@ -121,20 +144,27 @@ class Raster:
         """
         return self.masks[band] and (self.alpha is None or self.alpha >= count)
 
-    def pixels(self, bands: Sequence[int], window: Any = None, size: tuple[int, int] | None = None) -> NDArray[Any]:
+    def pixels(
+        self,
+        bands: Sequence[int],
+        window: Any = None,
+        size: tuple[int, int] | None = None,
+        how: Resampling = Resampling.bilinear,
+    ) -> NDArray[Any]:
         """Pixels of some bands as they are stored, shape ``(len(bands), height, width)``.
 
         Args:
             bands: Positions in the file, from 0.
             window: The part wanted, as a window of rasterio; all of it when None.
-            size: Rows and columns to resample to (bilinear); as stored when None.
+            size: Rows and columns to resample to; as stored when None.
+            how: The way in which they are resampled.
 
         Raises:
             SampleError: The pixels would take more than :data:`terrasieve.archive.byte_limits.MOST_BYTES`.
         """
         height, width = size or ((window.height, window.width) if window else self.dataset.shape)
         check_bytes(self.dataset.name, len(bands), height, width, pixel_bytes(self.dataset) / self.dataset.count)
-        return np.asarray(self.dataset.read([band + 1 for band in bands], **_part(window, size, Resampling.bilinear)))
+        return np.asarray(self.dataset.read([band + 1 for band in bands], **_part(window, size, how)))
 
     def absent(
         self, bands: Sequence[int], window: Any = None, size: tuple[int, int] | None = None
@@ -145,30 +175,61 @@ class Raster:
         empty: NDArray[np.bool_] = masks == 0
         return empty
 
+    def mixed_in(self, band: int, values: Sequence[float], window: Any, size: tuple[int, int]) -> NDArray[np.bool_]:
+        """Where one of some values takes part in a pixel that is resampled (bilinear), shape ``size``.
+
+        GDAL leaves out what the file itself marks as missing, and knows nothing of what is stated elsewhere.
+
+        Args:
+            band: Position in the file, from 0.
+            values: What is looked for, as it is stored.
+            window: The part that is resampled, as a window of rasterio; all of the file when None.
+            size: Rows and columns that it is resampled to.
+        """
+        part = window or Window(0, 0, self.dataset.width, self.dataset.height)
+        axes = ((part.row_off, part.height, size[0]), (part.col_off, part.width, size[1]))
+        # Two stored pixels take part along each axis, those on both sides of the centre of the new one.
+        between = [start + (np.arange(count) + 0.5) * (length / count) - 0.5 for start, length, count in axes]
+        sides = [
+            [np.clip(round_(places), 0, stored - 1).astype(np.int64) for round_ in (np.floor, np.ceil)]
+            for places, stored in zip(between, self.dataset.shape, strict=True)
+        ]
+        (top, bottom), (left, right) = ((low[0], high[-1] + 1) for low, high in sides)
+        stored = self.dataset.read(band + 1, window=Window(left, top, right - left, bottom - top))
+        marked = np.isin(stored, list(values))
+        mixed = np.zeros(size, np.bool_)
+        for rows in sides[0]:
+            for columns in sides[1]:
+                mixed |= marked[np.ix_(rows - top, columns - left)]
+        return mixed
+
 
 def open_raster(address: Address) -> Raster:
     """Open a file by the driver of its suffix.
 
     Args:
-        address: A local file; or, as text, a name on the net that begins with ``/vsicurl/http``, ``/vsis3/`` or
-            ``/vsigs/``.
+        address: A local file, or one in a local zip; or, as text, a name on the net that begins with
+            ``/vsicurl/http``, ``/vsis3/`` or ``/vsigs/``.
 
     Raises:
-        SampleError: The suffix or the file system is none that is read, or the header claims more than the file can
-            hold.
+        SampleError: The suffix or the file system is none that is read, the header claims more than the file can
+            hold, or a zip is damaged or has no such file.
         RasterioError: The file is absent, damaged, or of another format than its suffix says.
     """
     remote = isinstance(address, str)
-    place = address if isinstance(address, str) else str(address.absolute())
+    # Of a file in a zip, the zip is what has to lie on this machine.
+    place = address if isinstance(address, str) else str(Path(address).absolute())
     if place.startswith("/vsi") and not (remote and place.startswith(_REMOTE)):
         raise FlawError(Problem.UNREADABLE, f"{place} is in a virtual file system of GDAL, which is not read; copy it.")
     # NON_CACHED: or else GDAL answers from memory that a file could not be read, however often one tries.
     options = {**_OPTIONS, **({**_NET_OPTIONS, "CPL_VSIL_CURL_NON_CACHED": place} if remote else {})}
+    size = None if isinstance(address, str) else _bytes_of(address)
+    place = f"/vsizip/{{{place}}}/{address.name}" if isinstance(address, ZipMember) else place
     with warnings.catch_warnings(), rasterio.Env(**options):
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
         dataset = rasterio.open(place, driver=driver_of(address), sharing=False)
     try:
-        _check_claim(dataset, place, None if remote else Path(address).stat().st_size)
+        _check_claim(dataset, str(address), size)
         return Raster.of(dataset)
     except Exception:
         dataset.close()
@@ -192,6 +253,23 @@ def open_blob(blob: bytes, name: str) -> Iterator[Raster]:
         yield Raster.of(dataset)
 
 
+@contextmanager
+def open_pixels(pixels: NDArray[Any]) -> Iterator[Raster]:
+    """Pixels that were decoded by something else as a raster, so that they are resampled as those of files are.
+
+    Args:
+        pixels: One band, shape ``(height, width)``.
+    """
+    height, width = pixels.shape
+    profile = {"driver": "GTiff", "count": 1, "height": height, "width": width, "dtype": pixels.dtype}
+    with warnings.catch_warnings(), MemoryFile() as file:
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        with file.open(**profile) as dataset:
+            dataset.write(pixels, 1)
+        with file.open(driver="GTiff") as dataset:
+            yield Raster.of(dataset)
+
+
 def driver_of(address: Address) -> str:
     """The only driver that may open a file.
 
@@ -202,7 +280,7 @@ def driver_of(address: Address) -> str:
         SampleError: The suffix is none that is read.
     """
     remote = isinstance(address, str)
-    path = urlsplit(address.removeprefix("/vsicurl/")).path if isinstance(address, str) else address.as_posix()
+    path = urlsplit(address.removeprefix("/vsicurl/")).path if isinstance(address, str) else str(address)
     suffix = PurePosixPath(path).suffix.lower()
     if suffix in DRIVERS:
         return DRIVERS[suffix]
@@ -217,6 +295,24 @@ def pixel_bytes(dataset: Any) -> int:
     """Bytes of one pixel of all bands of an open dataset."""
     # GDAL's complex 16-bit integers, as in radar products, are no type of numpy's.
     return sum(np.dtype("int32" if kind == "complex_int16" else kind).itemsize for kind in dataset.dtypes)
+
+
+def _bytes_of(address: Path | ZipMember) -> int:
+    """Bytes that a file takes, in its zip where it lies in one.
+
+    Raises:
+        SampleError: The zip is damaged, has no such file, or cannot be named to GDAL.
+        OSError: There is no such file or zip.
+    """
+    if isinstance(address, Path):
+        return address.stat().st_size
+    if {"{", "}"} & set(str(address)):
+        raise FlawError(Problem.UNREADABLE, f"{address} has a brace in its name, which GDAL cannot open; rename it.")
+    try:
+        with zipfile.ZipFile(address.archive) as opened:
+            return opened.getinfo(address.name).compress_size
+    except (zipfile.BadZipFile, KeyError) as error:
+        raise FlawError(Problem.UNREADABLE, f"{address} cannot be read: {error}. Fetch the zip again.") from error
 
 
 def _part(window: Any, size: tuple[int, int] | None, how: Resampling) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from rasterio.enums import ColorInterp
+from rasterio.enums import ColorInterp, Resampling
 from rasterio.transform import from_gcps
 from rasterio.windows import Window as RasterWindow
 
@@ -71,6 +71,11 @@ class Header:
     def path(self) -> Path:
         """The file."""
         return Path(self.name)
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """The file; where each band has its own, all of them."""
+        return (self.path,)
 
     @property
     def matrix(self) -> NDArray[np.float64]:
@@ -281,7 +286,7 @@ def read_raster(
         bands: Positions in the file, from 0.
         wanted: What the values of each band are to be; as they are stored when None.
         window: The part wanted; all of it when None.
-        size: Rows and columns to resample to (bilinear); as stored when None.
+        size: Rows and columns to resample to, bilinear or, of classes, by the nearest pixel; as stored when None.
 
     Returns:
         Array of shape ``(len(bands), height, width)``.
@@ -291,11 +296,17 @@ def read_raster(
         RasterioError: The file is damaged.
         IndexError: The file lacks a band.
     """
-    pixels = raster.pixels(bands, window, size)
+    classes = wanted is not None and any(one.unit == "class" for one in wanted)
+    pixels = raster.pixels(bands, window, size, Resampling.nearest if classes else Resampling.bilinear)
     if wanted is None:
         return pixels
     masked = any(raster.masked(band, one.count) for band, one in zip(bands, wanted, strict=True))
     absent = raster.absent(bands, window, size) if masked else None
+    if size is not None and not classes and any(one.marks for one in wanted):
+        mixed = np.stack(
+            [raster.mixed_in(band, one.marks, window, size) for band, one in zip(bands, wanted, strict=True)]
+        )
+        absent = mixed if absent is None else absent | mixed
     return settle(name, pixels, absent, [raster.stated[band] for band in bands], wanted)
 
 

@@ -47,9 +47,9 @@ T = TypeVar("T", bound=Closeable)
 
 
 def _state(path: object) -> tuple[int, ...] | None:
-    """What changes when a local file is written anew; None of what is none."""
+    """What changes when a local file, or the zip that one lies in, is written anew; None of what is none."""
     try:
-        found = os.stat(str(path))
+        found = os.stat(path if isinstance(path, os.PathLike) else str(path))
     except (OSError, ValueError):
         return None
     return (found.st_dev, found.st_ino, found.st_mtime_ns, found.st_size)

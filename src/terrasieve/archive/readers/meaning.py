@@ -36,15 +36,22 @@ class Stated:
         nodata: The value that stands for "nothing measured here"; None where there is none.
         scale: Factor from what is stored to what is meant.
         offset: What is added after that.
+        saturated: The value that stands for "brighter than can be measured", which counts as missing too; None where
+            there is none.
     """
 
     nodata: float | None = None
     scale: float = 1.0
     offset: float = 0.0
+    saturated: float | None = None
 
-    def marks(self, dtype: np.dtype[Any]) -> bool:
-        """Whether pixels of a type can hold the nodata value, and it is none that counts as missing anyhow."""
-        return self.nodata is not None and math.isfinite(self.nodata) and _holds(dtype, self.nodata)
+    def marked(self, dtype: np.dtype[Any]) -> set[float]:
+        """The values that stand for something else, as far as pixels of a type can hold them.
+
+        NaN and the infinities are left out, which count as missing anyhow.
+        """
+        said = (self.nodata, self.saturated)
+        return {value for value in said if value is not None and math.isfinite(value) and _holds(dtype, value)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +73,11 @@ class Meaning:
     count: int
     scaled: bool = True
     stated: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def marks(self) -> tuple[float, ...]:
+        """Values of which an item says that they stand for nothing measured."""
+        return tuple(self.stated[name] for name in ("nodata", "saturated") if name in self.stated)
 
 
 def meanings(sensor: Sensor, positions: Sequence[int], count: int | None = None) -> list[Meaning]:
@@ -107,7 +119,7 @@ def settle(
     said = [replace(own, **one.stated) for one, own in zip(wanted, stated, strict=True)]
     lines = [_line(name, one, by) for one, by in zip(wanted, said, strict=True)]
     nodata = wanted[0].nodata
-    may_lack = masked is not None or any(by.marks(pixels.dtype) and by.nodata != nodata for by in said)
+    may_lack = masked is not None or any(by.marked(pixels.dtype) - {nodata} for by in said)
     if np.iscomplexobj(pixels) or not (may_lack or any(lines)):
         return pixels
     fractions = any(line and not _keeps_type(one, line) for one, line in zip(wanted, lines, strict=True))
@@ -117,7 +129,7 @@ def settle(
     for place, (raw, one, by, line) in enumerate(zip(pixels, wanted, said, lines, strict=True)):
         result[place] = _converted(raw, one, line, kind) if line else raw
         absent = np.zeros(raw.shape, np.bool_) if masked is None else masked[place].copy()
-        for value in {by.nodata if by.marks(pixels.dtype) else None, nodata} - {None}:
+        for value in by.marked(pixels.dtype) | {nodata} - {None}:
             absent |= raw == value
         if absent.any():
             result[place][absent] = np.nan if nodata is None or not _holds(kind, nodata) else nodata

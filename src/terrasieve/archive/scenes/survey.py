@@ -6,17 +6,18 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
 from terrasieve.archive.folders import Found, NotTaken, find_files, subfolders
 from terrasieve.archive.layout import ArchiveSpec, DataSet
 from terrasieve.archive.protocol import Archive
 from terrasieve.archive.quality.limits import FlawError, Problem, Rejection
 from terrasieve.archive.readers.geotiff import Header, read_headers, validate_bands
+from terrasieve.archive.scenes.band_files import find_band_files, group_bands, read_band_headers
 from terrasieve.archive.scenes.matching import Scene, Unmatched, match_by_geometry, match_by_stem
 from terrasieve.errors import ArchiveError
 from terrasieve.schema import Spec
@@ -34,16 +35,31 @@ class SensorFolder(Spec):
         sensor: Name of a built-in sensor, path of a YAML declaration, or the declaration itself.
         pattern: Which files, as ``pathlib`` globs.
         drop: Text to take out of a file's name before names are matched, such as ``_s1``.
+        files: Where each band has a file of its own, which files those of a band are, such as ``*_B02_10m.jp2``; then
+            ``pattern`` is not asked. Files of a scene agree in what ``*`` stands for; a pattern without ``/`` is looked
+            for at any depth.
     """
 
     folder: Path
     sensor: str | Sensor
     pattern: str = "**/*.tif"
     drop: str = ""
+    files: dict[str, str] = Field(default_factory=dict)
+
+    @model_serializer(mode="wrap")
+    def _without_the_usual(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # Catalogues and stores that were written before bands could have files of their own stay what they are.
+        values: dict[str, Any] = serialise(self)
+        return {key: value for key, value in values.items() if (key, value) != ("files", {})}
 
     def load(self) -> Sensor:
-        """The sensor itself."""
-        return self.sensor if isinstance(self.sensor, Sensor) else load_sensor(self.sensor)
+        """The sensor itself; where bands have files of their own, with the bands that have one.
+
+        Raises:
+            BandError: The sensor is unknown, or has no such band.
+        """
+        sensor = self.sensor if isinstance(self.sensor, Sensor) else load_sensor(self.sensor)
+        return sensor.select(*self.files) if self.files else sensor
 
     def anchored(self, folder: Path) -> SensorFolder:
         """The same, with the path of a YAML declaration that lies in a folder made whole."""
@@ -53,7 +69,8 @@ class SensorFolder(Spec):
         """The same, with a sensor declared in a YAML file written out."""
         if isinstance(self.sensor, str) and self.sensor in SENSORS:
             return self
-        return self.model_copy(update={"sensor": self.load()})
+        whole = self.sensor if isinstance(self.sensor, Sensor) else load_sensor(self.sensor)
+        return self.model_copy(update={"sensor": whole})
 
 
 class ScenesSpec(ArchiveSpec):
@@ -148,6 +165,11 @@ def _screen(
     files: dict[str, dict[str, Header]] = {}
     broken: list[Rejection] = []
     for key, folder in spec.sensors.items():
+        if folder.files:
+            groups = group_bands(spec.root / folder.folder, folder.files, places[key].files)
+            files[key], lost = read_band_headers(key, sensors[key], groups, folder.drop)
+            broken += lost
+            continue
         paths = _named(spec.root / folder.folder, key, folder, places[key])
         headers = read_headers(paths.values(), f"Headers of {key}")
         files[key] = {}
@@ -172,11 +194,13 @@ def _search(root: Path, key: str, folder: SensorFolder) -> Found:
     if not top.is_dir():
         beside = ", ".join(subfolders(root)) if root.is_dir() else "nothing"
         raise ArchiveError(f"Folder {top} of sensor {key!r} does not exist; {root} holds {beside or 'no folder'}.")
-    found = find_files(top, folder.pattern)
+    found = find_band_files(top, folder.files) if folder.files else find_files(top, folder.pattern)
     if not found.files:
+        patterns = ", ".join(map(repr, folder.files.values())) or repr(folder.pattern)
         raise ArchiveError(
-            f"No file in {top} matches {folder.pattern!r} (sensor {key!r}); its files end in "
-            f"{', '.join(sorted(found.others)[:8]) or 'nothing: it is empty'}. Set the sensor's pattern."
+            f"No file in {top} matches {patterns} (sensor {key!r}); its files end in "
+            f"{', '.join(sorted(found.others)[:8]) or 'nothing: it is empty'}. Set the sensor's "
+            f"{'files' if folder.files else 'pattern'}."
         )
     return found
 

@@ -19,8 +19,10 @@ from terrasieve.archive.protocol import BaseArchive, Window
 from terrasieve.archive.quality.offset import STATED, stated_free
 from terrasieve.archive.readers.geotiff import read_window
 from terrasieve.archive.readers.meaning import meanings
+from terrasieve.archive.scenes.band_files import BandsHeader
 from terrasieve.archive.scenes.matching import Scene
 from terrasieve.archive.scenes.survey import ScenesSpec, SensorFolder, origins, survey
+from terrasieve.archive.stac.tiles import read_bands
 from terrasieve.sensors import Sensor
 
 __all__ = ["ScenesArchive", "ScenesSpec", "SensorFolder"]
@@ -100,7 +102,8 @@ class ScenesArchive(BaseArchive):
     def files(self, indices: NDArray[np.int64]) -> Iterable[Path]:
         """The files of all sensors of the scenes that the samples are cut from."""
         owners = np.unique(np.searchsorted(self._ends, indices, side="right"))
-        return [header.path for owner in owners.tolist() for header in self._scenes[owner].files.values()]
+        headers = [header for owner in owners.tolist() for header in self._scenes[owner].files.values()]
+        return [path for header in headers for path in header.paths]
 
     def table(self) -> pa.Table:
         """See ``Archive.table``; with ``time:<sensor>``, each sensor's own acquisition, where there are several."""
@@ -140,7 +143,10 @@ class ScenesArchive(BaseArchive):
         part = window or Window(0, 0, self.spec.tile, self.spec.tile)
         top, left = scene.offsets[sensor]
         place = Window(top + row + part.top, left + column + part.left, part.height, part.width)
-        return read_window(scene.files[sensor].path, positions, place, meanings(self._sensors[sensor], positions))
+        header = scene.files[sensor]
+        if isinstance(header, BandsHeader):
+            return read_bands(header.scene, self._sensors[sensor], positions, place)
+        return read_window(header.path, positions, place, meanings(self._sensors[sensor], positions))
 
     def _name(self, index: int, sensor: str) -> str:
         scene, row, column = self._locate(index)

@@ -49,7 +49,7 @@ class BandFile:
         position: Position of the band in the file, from 0.
         height: Number of rows of the file.
         width: Number of columns of the file.
-        stated: What the item says of the values of the band, by attribute of ``Stated``.
+        stated: What the item, or the product, says of the values of the band, by attribute of ``Stated``.
     """
 
     address: Address
@@ -63,6 +63,11 @@ class BandFile:
         """The address without a signature, as catalogues and messages give it."""
         return unsigned(str(self.address))
 
+    @property
+    def file(self) -> Path:
+        """The file, or the zip that it lies in; of an address on the net a path that does not exist."""
+        return Path(self.public if isinstance(self.address, str) else self.address)
+
 
 @dataclass(frozen=True)
 class StacScene:
@@ -74,6 +79,7 @@ class StacScene:
         width: Number of columns of the finest band.
         crs: Coordinate reference system, such as ``EPSG:32632``; None where none is stated.
         transform: Affine coefficients a to f of the finest band, from columns and rows to coordinates of the system.
+        documents: Files that say what the values mean, beside those of the bands.
     """
 
     bands: tuple[BandFile, ...]
@@ -81,6 +87,7 @@ class StacScene:
     width: int
     crs: str | None
     transform: tuple[float, float, float, float, float, float]
+    documents: tuple[Path, ...] = ()
 
 
 class TileReader:
@@ -98,7 +105,8 @@ class TileReader:
 
     def files(self, address: str) -> tuple[Path, ...]:
         """The file of each band, without signatures; a path cannot hold addresses on the net, which the table has."""
-        return tuple(Path(band.public) for band in self._scene(address)[0].bands)
+        scene, _, _ = self._scene(address)
+        return (*(band.file for band in scene.bands), *scene.documents)
 
     def shape(self, address: str) -> tuple[int, int]:
         """Height and width of every tile, in pixels of the finest band."""
@@ -109,18 +117,7 @@ class TileReader:
         scene, row, column = self._scene(address)
         part = window or Window(0, 0, self.tile, self.tile)
         place = Window(row + part.top, column + part.left, part.height, part.width)
-        wanted = [scene.bands[position] for position in positions]
-        # An alpha band of a picture is none of the sensor's, wherever its bands are.
-        meant = [
-            replace(one, stated=band.stated)
-            for one, band in zip(meanings(self.sensor, positions, count=0), wanted, strict=True)
-        ]
-        if len({band.address for band in wanted}) == 1 and _is_finest(wanted[0], scene):
-            # All bands wanted are in one file, on the scene's own grid: they are read together.
-            positions = [band.position for band in wanted]
-            return patiently(wanted[0].address, partial(read_window, bands=positions, window=place, wanted=meant))
-        parts = zip(wanted, meant, strict=True)
-        return np.stack([patiently(band.address, partial(_read_band, band, one, scene, place)) for band, one in parts])
+        return read_bands(scene, self.sensor, positions, place)
 
     def header(self, address: str) -> Header:
         """Where a tile lies, as the item says."""
@@ -149,6 +146,34 @@ class TileReader:
         return self._scenes[item], int(row), int(column)
 
 
+def read_bands(scene: StacScene, sensor: Sensor, positions: Sequence[int], place: Window) -> NDArray[Any]:
+    """Pixels of a scene on the grid of its finest band, to which coarser ones are resampled.
+
+    Args:
+        scene: The file of each band.
+        sensor: Declares the bands.
+        positions: Of the bands wanted in the sensor, from 0.
+        place: Rows and columns of the finest band.
+
+    Returns:
+        Array of shape ``(len(positions), place.height, place.width)``.
+
+    Raises:
+        SampleError: A file cannot be read, or states a scale that contradicts the sensor.
+    """
+    wanted = [scene.bands[position] for position in positions]
+    # An alpha band of a picture is none of the sensor's, wherever its bands are.
+    meant = [
+        replace(one, stated=band.stated) for one, band in zip(meanings(sensor, positions, count=0), wanted, strict=True)
+    ]
+    if len({band.address for band in wanted}) == 1 and _is_finest(wanted[0], scene):
+        # All bands wanted are in one file, on the scene's own grid: they are read together.
+        together = [band.position for band in wanted]
+        return patiently(wanted[0].address, partial(read_window, bands=together, window=place, wanted=meant))
+    parts = zip(wanted, meant, strict=True)
+    return np.stack([patiently(band.address, partial(_read_band, band, one, scene, place)) for band, one in parts])
+
+
 def plan_scene(files: Sequence[tuple[Address, int, Mapping[str, Any]]], name: str) -> StacScene:
     """The scene that files make, from what the item says of their grids, or else from their headers.
 
@@ -160,18 +185,33 @@ def plan_scene(files: Sequence[tuple[Address, int, Mapping[str, Any]]], name: st
         SampleError: A header cannot be read, or the files do not cover the same ground.
     """
     grids = [_stated_grid(said) or patiently(address, read_grid) for address, _, said in files]
-    finest = max(grids, key=lambda grid: grid.height * grid.width)
-    for (address, _, _), grid in zip(files, grids, strict=True):
-        apart = np.abs(_corners(grid) - _corners(finest)).max()
-        if grid.crs != finest.crs or apart > _TOLERANCE * abs(finest.transform[0]):
-            raise FlawError(
-                Problem.GRID, f"{unsigned(str(address))} does not cover the same ground as the others of item {name}."
-            )
     bands = tuple(
         BandFile(address, position, grid.height, grid.width, values_stated(said, position))
         for (address, position, said), grid in zip(files, grids, strict=True)
     )
-    return StacScene(bands, finest.height, finest.width, finest.crs, finest.transform)
+    return join_bands(bands, grids, f"item {name}")
+
+
+def join_bands(bands: Sequence[BandFile], grids: Sequence[PixelGrid], what: str) -> StacScene:
+    """The scene that bands make, on the grid of the finest.
+
+    Args:
+        bands: Files of the bands.
+        grids: Where the pixels of each lie.
+        what: What they are the bands of, for messages.
+
+    Raises:
+        SampleError: They do not cover the same ground.
+    """
+    finest = max(grids, key=lambda grid: grid.height * grid.width)
+    for band, grid in zip(bands, grids, strict=True):
+        apart = np.abs(_corners(grid) - _corners(finest)).max()
+        if grid.crs != finest.crs or apart > _TOLERANCE * abs(finest.transform[0]):
+            raise FlawError(
+                Problem.GRID,
+                f"{band.public} does not cover the same ground as the others of {what}. Crop or warp them alike.",
+            )
+    return StacScene(tuple(bands), finest.height, finest.width, finest.crs, finest.transform)
 
 
 def patiently(address: Address, read: Callable[[Any], T]) -> T:
@@ -188,7 +228,7 @@ def patiently(address: Address, read: Callable[[Any], T]) -> T:
         try:
             return read(address)
         except FlawError as error:
-            if isinstance(address, Path):
+            if not isinstance(address, str):
                 raise
             if error.problem is not Problem.UNREADABLE:
                 raise FlawError(error.problem, unsigned(error.message)) from None

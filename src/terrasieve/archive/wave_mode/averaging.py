@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
+from terrasieve.archive.products.annotation import Annotation
 from terrasieve.archive.quality.limits import FlawError, Problem
-from terrasieve.archive.wave_mode.annotation import Annotation
 
 _ROUNDING = 1e-9
 """Share of a cell by which an image may seem too short for it and yet hold it: lengths are sums of rounded numbers."""

@@ -11,8 +11,8 @@ import pyarrow as pa
 from terrasieve.archive.packed.packing import PackReport, pack
 from terrasieve.archive.packed.reading import PackedArchive
 from terrasieve.archive.packed.store import replace_catalogue
+from terrasieve.archive.products.radiometry import FLOOR
 from terrasieve.archive.protocol import Archive
-from terrasieve.archive.wave_mode.vignette import FLOOR
 from terrasieve.console import track
 
 FLOORED = "floored"

@@ -12,11 +12,11 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from terrasieve.archive.footprints import outlines
+from terrasieve.archive.products.annotation import Annotation, read_annotation
 from terrasieve.archive.protocol import Window
+from terrasieve.archive.readers.documents import parse
 from terrasieve.archive.readers.geotiff import cut
-from terrasieve.archive.wave_mode.annotation import Annotation, read_annotation
 from terrasieve.archive.wave_mode.averaging import CellGrid, plan_grid
-from terrasieve.archive.wave_mode.documents import parse
 from terrasieve.archive.wave_mode.safe import VignetteFiles, processor_version
 from terrasieve.archive.wave_mode.vignette import Averaging, read_vignette
 from terrasieve.errors import SampleError

@@ -10,7 +10,8 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from terrasieve.archive.folders import is_leftover, product_folders
-from terrasieve.archive.wave_mode.documents import parse
+from terrasieve.archive.products.annotation import version_stated
+from terrasieve.archive.readers.documents import parse
 
 PRODUCT = "S1?_WV_SLC__*.SAFE"
 MANIFEST = "manifest.safe"
@@ -27,7 +28,7 @@ class VignetteFiles:
 
     Attributes:
         measurement: TIFF of complex 16-bit integers, one band.
-        annotation: XML with the facts of :class:`~terrasieve.archive.wave_mode.annotation.Annotation`.
+        annotation: XML with the facts of :class:`~terrasieve.archive.products.annotation.Annotation`.
         calibration: XML with the vectors by which power is divided.
         noise: XML with the vectors that are subtracted from power.
         manifest: XML of the whole product, which names the processor's version.
@@ -105,11 +106,7 @@ def processor_version(manifest: Path) -> str:
     Raises:
         SampleError: The manifest is absent, damaged, or does not say it.
     """
-    document = parse(manifest)
-    for software in document.root.iter("software"):
-        if match := re.fullmatch(r"0*(\d+)\.(\d+)", software.get("version", "")):
-            return f"{int(match[1])}.{match[2]}"
-    raise document.flaw("does not state the version of the processor")
+    return version_stated(parse(manifest))
 
 
 def _vignette(product: Path, stem: str, present: dict[str, set[str]]) -> Vignette:

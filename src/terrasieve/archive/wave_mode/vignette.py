@@ -9,19 +9,16 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from terrasieve.archive.products.annotation import Annotation, check_belongs, read_annotation
+from terrasieve.archive.products.look_up import LookUpTable
+from terrasieve.archive.products.radiometry import FLOOR, Noise, calibrate, read_calibration, read_noise
 from terrasieve.archive.protocol import Window
 from terrasieve.archive.quality.limits import FlawError, Problem
+from terrasieve.archive.readers.documents import Document, parse
 from terrasieve.archive.readers.geotiff import read_header, read_window
-from terrasieve.archive.wave_mode.annotation import Annotation, check_belongs, read_annotation
 from terrasieve.archive.wave_mode.averaging import CellGrid, plan_grid, weights
-from terrasieve.archive.wave_mode.documents import Document, parse
-from terrasieve.archive.wave_mode.look_up import LookUpTable
-from terrasieve.archive.wave_mode.radiometry import Noise, read_calibration, read_noise
 from terrasieve.archive.wave_mode.safe import VignetteFiles, processor_version
 from terrasieve.ocean.cmod5n import detrend
-
-FLOOR = 1e-5
-"""Lowest value of a cell, -50 dB: below what the radar can tell from noise, and a number whose logarithm exists."""
 
 MAX_EMPTY = 0.1
 """A cell has no value where more than this share of its pixels is exactly 0+0i. Such pixels fill the borders that the
@@ -123,11 +120,8 @@ def _strips(
         # The square of a 16-bit number has up to 30 bits, of which float32 would keep 24.
         power = numbers.real.astype(np.float64) ** 2 + numbers.imag.astype(np.float64) ** 2
         empty = power == 0
-        if noise is not None:
-            power -= noise.at(lines, pixels)
-        power /= calibration.at(lines, pixels) ** 2
         along = weights(edges - top, bottom - top)
-        cells = _mean(power, along, across)
+        cells = _mean(calibrate(power, lines, pixels, calibration, noise), along, across)
         if empty.any():  # a second mean costs as much as the first, and few vignettes need it
             cells[_mean(empty.astype(np.float64), along, across) > MAX_EMPTY] = np.nan
         yield cells

@@ -9,7 +9,7 @@ from xml.etree.ElementTree import Element
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from terrasieve.archive.wave_mode.documents import Document
+from terrasieve.archive.readers.documents import Document
 
 
 @dataclass(frozen=True)

@@ -1,35 +1,36 @@
-"""What the annotation of a vignette says: when and where it was taken, its spacing and its incidence.
+"""What the annotation of a Sentinel-1 image says: when and where it was taken, its spacing and its incidence.
 
 Elements are those of the ESA "Sentinel-1 Product Specification", S1-RS-MDA-52-7441, level 1 product annotations.
 """
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from datetime import datetime
 
 import numpy as np
 
-from terrasieve.archive.wave_mode.documents import Document
-from terrasieve.archive.wave_mode.look_up import LookUpTable
+from terrasieve.archive.products.look_up import LookUpTable
+from terrasieve.archive.readers.documents import Document
 
 _HEADER = ("missionId", "polarisation", "swath", "absoluteOrbitNumber", "missionDataTakeId", "imageNumber")
 _INFORMATION = "imageAnnotation/imageInformation"
 _MOST = 100_000
-"""Most lines or samples that are believed; a vignette has some 5,000."""
+"""Most lines or samples that are believed; a vignette has some 5,000, a ground range image some 27,000."""
 _SPACING = (0.1, 100.0)
-"""Metres between pixels that are believed; they are some 2 to 4 apart."""
+"""Metres between pixels that are believed; they are some 2 to 40 apart."""
 _POINTS = "geolocationGrid/geolocationGridPointList/geolocationGridPoint"
 
 
 @dataclass(frozen=True)
 class Annotation:
-    """Facts of one vignette.
+    """Facts of one image.
 
     Attributes:
         platform: Name of the satellite, such as ``S1A``.
-        mode: ``WV1`` or ``WV2``.
-        polarisation: ``VV`` or ``HH``.
+        mode: ``WV1`` or ``WV2`` of Wave Mode, ``IW`` of a ground range image.
+        polarisation: ``VV``, ``VH``, ``HH`` or ``HV``.
         orbit: Absolute orbit number, counted from launch.
         direction: ``ascending`` or ``descending``.
         heading: Direction of flight in degrees clockwise from north, 0 to 360.
@@ -37,7 +38,8 @@ class Annotation:
         last: Time of the last line, in UTC.
         lines: Number of lines along the azimuth, 1 to 100,000.
         samples: Number of samples along the range in each line, 1 to 100,000.
-        range_spacing: Metres from one sample to the next along the line of sight.
+        range_spacing: Metres from one sample to the next: of Wave Mode along the line of sight, of a ground range image
+            on the ground.
         azimuth_spacing: Metres on the ground from one line to the next.
         denoised: Whether the processor has taken the noise out already.
         incidence: Angle between the line of sight and the vertical, in degrees between 0 and 90.
@@ -64,7 +66,7 @@ class Annotation:
 
 
 def read_annotation(document: Document) -> Annotation:
-    """The facts of a vignette.
+    """The facts of an image.
 
     Args:
         document: The parsed annotation file.
@@ -100,11 +102,11 @@ def read_annotation(document: Document) -> Annotation:
 
 
 def check_belongs(document: Document, annotation: Document) -> None:
-    """Refuse a calibration or noise file of another vignette.
+    """Refuse a calibration or noise file of another image.
 
     Args:
         document: The parsed calibration or noise file.
-        annotation: The parsed annotation file of the vignette.
+        annotation: The parsed annotation file of the image.
 
     Raises:
         SampleError: Their headers differ.
@@ -113,6 +115,18 @@ def check_belongs(document: Document, annotation: Document) -> None:
         said, wanted = document.text(f"adsHeader/{name}"), annotation.text(f"adsHeader/{name}")
         if said != wanted:
             raise document.flaw(f"is of {name} {said}, {annotation.path.name} of {wanted}")
+
+
+def version_stated(manifest: Document) -> str:
+    """Version of the processor (IPF) that a product's manifest states, such as ``2.91`` or ``3.31``.
+
+    Raises:
+        SampleError: The manifest does not say it.
+    """
+    for software in manifest.root.iter("software"):
+        if match := re.fullmatch(r"0*(\d+)\.(\d+)", software.get("version", "")):
+            return f"{int(match[1])}.{match[2]}"
+    raise manifest.flaw("does not state the version of the processor")
 
 
 def _grid(document: Document) -> tuple[LookUpTable, LookUpTable, LookUpTable]:

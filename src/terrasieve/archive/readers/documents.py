@@ -110,8 +110,34 @@ def parse(path: Path) -> Document:
         data = path.read_bytes() if size <= MAX_BYTES else b""
     except OSError as error:
         raise FlawError(Problem.UNREADABLE, f"{path} cannot be read: {error}. Fetch the product again.") from error
+    check_document_size(path, size)
+    return parse_text(data, path)
+
+
+def check_document_size(path: Path, size: int) -> None:
+    """Refuse a file that is larger than :data:`MAX_BYTES`, before it is read.
+
+    Args:
+        path: The file, for the message.
+        size: What it has, or claims to have, in bytes.
+
+    Raises:
+        SampleError: It is larger.
+    """
     if size > MAX_BYTES:
         raise FlawError(Problem.UNREADABLE, f"{path} has {size:,} bytes, more than {MAX_BYTES:,}; it is no annotation.")
+
+
+def parse_text(data: bytes, path: Path) -> Document:
+    """Parse what a file holds, as :func:`parse` does.
+
+    Args:
+        data: The whole content.
+        path: The file that it was read from, for messages.
+
+    Raises:
+        SampleError: It is not XML, or has a DOCTYPE.
+    """
     try:
         return Document(path, _tree(data))
     except _DoctypeError as error:
