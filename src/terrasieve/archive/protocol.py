@@ -72,6 +72,10 @@ class Archive(Protocol):
     def statistics(self) -> Mapping[str, tuple[BandStatistics, ...]] | None:
         """Of every band by sensor key, over all samples, in the sensor's order; None where they are not measured."""
 
+    @property
+    def mapped(self) -> bool:
+        """Whether all pixels lie in mapped files, from which threads read side by side; others are decoded."""
+
     def __len__(self) -> int:
         """Number of samples."""
 
@@ -169,6 +173,11 @@ class BaseArchive(ABC):
     def not_taken(self) -> NotTaken:
         """See ``Archive.not_taken``; nothing, where nobody counts it."""
         return NotTaken()
+
+    @property
+    def mapped(self) -> bool:
+        """See ``Archive.mapped``; False, unless a subclass maps files."""
+        return False
 
     @abstractmethod
     def table(self) -> pa.Table:
@@ -303,6 +312,11 @@ class WrapperArchive(BaseArchive):
     def not_taken(self) -> NotTaken:
         """That of the archive within; see ``Archive.not_taken``."""
         return self.archive.not_taken
+
+    @property
+    def mapped(self) -> bool:
+        """That of the archive within; see ``Archive.mapped``."""
+        return self.archive.mapped
 
     def __len__(self) -> int:
         return len(self.archive)

@@ -124,6 +124,11 @@ class PackedArchive(BaseArchive):
             "packed_from": dict(self.manifest.source),
         }
 
+    @property
+    def mapped(self) -> bool:
+        """See ``Archive.mapped``: a local store without compression is."""
+        return all(isinstance(source, _MappedChunks) for source in self._sources.values())
+
     def __len__(self) -> int:
         return self.manifest.samples
 
