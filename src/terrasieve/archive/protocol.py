@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Protocol, final
@@ -27,6 +27,10 @@ class Window(NamedTuple):
     left: int
     height: int
     width: int
+
+
+Reader = Callable[[int, Window | None], NDArray[Any]]
+"""Reads some bands of one sensor of a sample: all of it, or a window."""
 
 
 class Archive(Protocol):
@@ -111,6 +115,11 @@ class Archive(Protocol):
             SampleError: The pixels cannot be read, or the window leaves the sample.
         """
 
+    def view(
+        self, index: int, sensor: str, bands: Sequence[str] | None = None, window: Window | None = None
+    ) -> NDArray[Any]:
+        """As :meth:`read`, but not to be changed: where files are mapped, nothing is copied."""
+
     def files(self, indices: NDArray[np.int64]) -> Iterable[Path]:
         """The local files that the pixels of some samples are read from, in any order; none where there is no file.
 
@@ -142,7 +151,7 @@ class BaseArchive(ABC):
     suspicions: tuple[Suspicion, ...] | None = None
     statistics: Mapping[str, tuple[BandStatistics, ...]] | None = None
 
-    _not_pickled: ClassVar[frozenset[str]] = frozenset({"ids", "_positions"})
+    _not_pickled: ClassVar[frozenset[str]] = frozenset({"ids", "_positions", "_bound"})
     """Attributes that are made again from the others when they are needed."""
 
     # Workers get a copy of the archive each; a million names would be most of what is sent.
@@ -205,24 +214,27 @@ class BaseArchive(ABC):
         self, index: int, sensor: str, bands: Sequence[str] | None = None, window: Window | None = None
     ) -> NDArray[Any]:
         """Pixels of one sample; see ``Archive.read``. Fastest where ``bands`` is a tuple."""
-        # Called once a view: what can be, is looked up rather than worked out.
+        # Called once a sample: what can be, is looked up rather than worked out.
         if bands is not None and bands.__class__ is not tuple:
             bands = tuple(bands)
-        positions = self._positions.get((sensor, bands))
-        if positions is None:
-            positions = self._resolve(sensor, bands)
-        if not 0 <= index < len(self):
-            raise IndexError(f"sample {index} of an archive of {len(self)} samples")
-        if window is not None:
-            window = self._check_window(index, sensor, window)
         try:
-            return self._read(index, sensor, positions, window)
+            reader = self._bound[sensor, bands]
+        except KeyError:
+            reader = self._bind(sensor, bands)
+        try:
+            return reader(index, window)
         except MemoryError as error:
             raise FlawError(
                 Problem.UNREADABLE,
                 f"{self._place()}, {self._name(index, sensor)} of sensor {sensor!r} needs more memory than there is. "
                 "Fetch the file again if its header is damaged, or cut it into smaller patches.",
             ) from error
+
+    def view(
+        self, index: int, sensor: str, bands: Sequence[str] | None = None, window: Window | None = None
+    ) -> NDArray[Any]:
+        """Pixels that are not to be changed; see ``Archive.view``."""
+        return self.read(index, sensor, bands, window)
 
     @abstractmethod
     def _shape(self, index: int, sensor: str) -> tuple[int, int]:
@@ -241,6 +253,21 @@ class BaseArchive(ABC):
         Returns:
             Array of shape ``(len(positions), height, width)``, which the caller may change.
         """
+
+    def _reader(self, sensor: str, positions: tuple[int, ...]) -> Reader:
+        """A function that reads these bands of a sample that it checks, as it checks the window.
+
+        A subclass gives one of its own only where calling ``_read`` would take as long as reading.
+        """
+
+        def read(index: int, window: Window | None) -> NDArray[Any]:
+            if not 0 <= index < len(self):
+                raise IndexError(f"sample {index} of an archive of {len(self)} samples")
+            if window is not None:
+                window = self._check_window(index, sensor, window)
+            return self._read(index, sensor, positions, window)
+
+        return read
 
     def _check_window(self, index: int, sensor: str, window: Window) -> Window:
         """The window, which may come as a plain tuple; an error where it leaves the sample."""
@@ -271,6 +298,16 @@ class BaseArchive(ABC):
             raise BandError(f"No band of sensor {sensor!r} is asked for; name at least one.")
         self._positions[sensor, bands] = positions
         return positions
+
+    @cached_property
+    def _bound(self) -> dict[tuple[str, tuple[str, ...] | None], Reader]:
+        """What reads all bands that were asked for so far."""
+        return {}
+
+    def _bind(self, sensor: str, bands: tuple[str, ...] | None) -> Reader:
+        positions = self._positions.get((sensor, bands)) or self._resolve(sensor, bands)
+        reader = self._bound[sensor, bands] = self._reader(sensor, positions)
+        return reader
 
 
 class WrapperArchive(BaseArchive):

@@ -212,7 +212,7 @@ def choose_workers(reading: float, working: float, cores: int, device: torch.dev
     """
     if device.type == "cpu" and (cores == 1 or reading <= _SMALL * working):
         return 0
-    return max(1, min(cores - 1, math.ceil(_MARGIN * reading / working)))
+    return max(1, min(cores - 1, math.ceil(_MARGIN * reading / max(working, 1e-6))))
 
 
 def _cores() -> int:

@@ -138,7 +138,7 @@ class BatchReader:
                 "place onto one grid."
             )
         try:
-            return self.archive.read(read.sample, read.sensor, read.bands, read.window)
+            return self.archive.view(read.sample, read.sensor, read.bands, read.window)
         except SampleError as error:
             raise SampleError(f"Sample {self.archive.ids[read.sample]!s}, sensor {read.sensor}: {error}") from error
 

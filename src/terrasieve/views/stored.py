@@ -153,7 +153,8 @@ class Buffers:
             return torch.empty(size, dtype=torch.uint8, pin_memory=True)
         whole = self._free.pop() if self._free else None
         if whole is None or len(whole) < size:
-            whole = torch.empty(size, dtype=torch.uint8)
+            # Batches differ a little in size; memory that fits the next one as well is not asked for again.
+            whole = torch.empty(size + size // 8, dtype=torch.uint8)
         handed = whole[:size]
         weakref.finalize(handed, self._free.append, whole)
         return handed

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import itertools
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -26,14 +26,12 @@ from terrasieve.archive.byte_limits import check_array_bytes
 from terrasieve.archive.layout import ArchiveSpec
 from terrasieve.archive.packed.integrity import digest_bytes, refuse_link
 from terrasieve.archive.packed.store import CATALOGUE, GROUP, Manifest, parse_manifest, zarrs_config
-from terrasieve.archive.protocol import BaseArchive, Window
+from terrasieve.archive.protocol import BaseArchive, Reader, Window, window_error
 from terrasieve.archive.quality.suspicion import Suspicion
 from terrasieve.archive.readers.parquet import read_table
 from terrasieve.archive.zarr_codecs import check_codecs, parse_metadata
 from terrasieve.errors import ArchiveError, SampleError
 from terrasieve.sensors import Sensor
-
-Reader = Callable[[int, Window | None], NDArray[Any]]
 
 _DAMAGED = (OSError, ValueError, TypeError, LookupError, AttributeError)
 """What zarr may raise where the metadata of a group or an array are not what it expects."""
@@ -97,7 +95,7 @@ class PackedArchive(BaseArchive):
             _read_catalogue(self.root, self.manifest)  # one that is far away is checked when it is asked for
         self._sizes = {key: (array.shape[2], array.shape[3]) for key, array in arrays.items()}
         self._sources = {key: _source(array, key, self.root) for key, array in arrays.items()}
-        self._readers: dict[tuple[str, tuple[int, ...]], Reader] = {}
+        self._views: dict[tuple[str, tuple[str, ...] | None], Reader] = {}
 
     def __reduce__(self) -> tuple[type[PackedArchive], tuple[str | Path]]:
         return type(self), (self.root,)
@@ -151,14 +149,28 @@ class PackedArchive(BaseArchive):
         """
         return self._sources[sensor].chunk(number)
 
+    def view(
+        self, index: int, sensor: str, bands: Sequence[str] | None = None, window: Window | None = None
+    ) -> NDArray[Any]:
+        """See ``Archive.view``."""
+        chosen = None if bands is None else tuple(bands)
+        source = self._sources.get(sensor)
+        if not isinstance(source, _MappedChunks):
+            return self.read(index, sensor, chosen, window)
+        cut = self._views.get((sensor, chosen))
+        if cut is None:
+            cut = self._views[sensor, chosen] = source.reader(self._resolve(sensor, chosen), copied=False)
+        return cut(index, window)
+
     def _shape(self, index: int, sensor: str) -> tuple[int, int]:
         return self._sizes[sensor]
 
     def _read(self, index: int, sensor: str, positions: tuple[int, ...], window: Window | None) -> NDArray[Any]:
-        reader = self._readers.get((sensor, positions))
-        if reader is None:
-            reader = self._readers[sensor, positions] = self._sources[sensor].reader(positions)
-        return reader(index, window)
+        return self._sources[sensor].reader(positions)(index, window)
+
+    def _reader(self, sensor: str, positions: tuple[int, ...]) -> Reader:
+        source = self._sources[sensor]
+        return source.reader(positions) if isinstance(source, _MappedChunks) else super()._reader(sensor, positions)
 
 
 class _MappedChunks:
@@ -173,9 +185,32 @@ class _MappedChunks:
         self.samples = chunk[0]
         self.chunks: list[NDArray[Any] | None] = [None] * -(-samples // chunk[0])
 
-    def reader(self, positions: Sequence[int]) -> Reader:
-        """A function that reads these bands of a sample."""
-        return _MappedBands(self, positions)
+    def reader(self, positions: Sequence[int], copied: bool = True) -> Reader:
+        """A function that reads these bands of a sample, as a copy or as a part of the map.
+
+        It checks what it is asked for, and does nothing that can be done before.
+        """
+        bands, chunks, count, per_chunk = _as_slice(positions), self.chunks, self._count, self.samples
+        rows, columns = self._chunk[2:]
+
+        def read(index: int, window: Window | None) -> NDArray[Any]:
+            if not 0 <= index < count:
+                raise IndexError(f"sample {index} of an archive of {count} samples")
+            # Two threads may map one chunk at once, which costs a moment and harms nothing: both maps show the file.
+            chunk = chunks[index // per_chunk]
+            if chunk is None:
+                chunk = self.map(index // per_chunk)
+            if window is None:
+                pixels = chunk[index % per_chunk, bands]
+                return pixels.copy() if copied else pixels
+            top, left, height, width = window
+            bottom, right = top + height, left + width
+            if top < 0 or left < 0 or height < 1 or width < 1 or bottom > rows or right > columns:
+                raise window_error(window, rows, columns, f"sample {index}")
+            pixels = chunk[index % per_chunk, bands, top:bottom, left:right]
+            return pixels.copy() if copied else pixels
+
+        return read
 
     def chunk(self, number: int) -> NDArray[Any]:
         """See ``PackedArchive.chunk``."""
@@ -196,29 +231,6 @@ class _MappedChunks:
         # The base class: slicing np.memmap itself takes twice as long, for an attribute nobody asks for.
         chunk = self.chunks[number] = mapped.view(np.ndarray)
         return chunk
-
-
-class _MappedBands:
-    """Reads some bands from mapped chunks. Called once a view, so it does nothing that can be done before."""
-
-    __slots__ = ("_bands", "_chunks", "_per_chunk", "_source")
-
-    def __init__(self, source: _MappedChunks, positions: Sequence[int]) -> None:
-        self._source = source
-        self._chunks = source.chunks
-        self._per_chunk = source.samples
-        self._bands = _as_slice(positions)
-
-    def __call__(self, index: int, window: Window | None) -> NDArray[Any]:
-        number, row = divmod(index, self._per_chunk)
-        chunk = self._chunks[number]
-        # Two threads may map one chunk at once, which costs a moment and harms nothing: both maps show the file.
-        if chunk is None:
-            chunk = self._source.map(number)
-        if window is None:
-            return chunk[row, self._bands].copy()
-        top, left, height, width = window
-        return chunk[row, self._bands, top : top + height, left : left + width].copy()
 
 
 class _ZarrArray:
