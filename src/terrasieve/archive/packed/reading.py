@@ -25,8 +25,9 @@ from zarr.storage import FsspecStore, LocalStore
 from terrasieve.archive.byte_limits import check_array_bytes
 from terrasieve.archive.layout import ArchiveSpec
 from terrasieve.archive.packed.integrity import digest_bytes, refuse_link
+from terrasieve.archive.packed.mapped import MappedChunks
 from terrasieve.archive.packed.store import CATALOGUE, GROUP, Manifest, parse_manifest, zarrs_config
-from terrasieve.archive.protocol import BaseArchive, Reader, Window, window_error
+from terrasieve.archive.protocol import BaseArchive, Reader, Window
 from terrasieve.archive.quality.suspicion import Suspicion
 from terrasieve.archive.readers.parquet import read_table
 from terrasieve.archive.zarr_codecs import check_codecs, parse_metadata
@@ -125,7 +126,7 @@ class PackedArchive(BaseArchive):
     @property
     def mapped(self) -> bool:
         """See ``Archive.mapped``: a local store without compression is."""
-        return all(isinstance(source, _MappedChunks) for source in self._sources.values())
+        return all(isinstance(source, MappedChunks) for source in self._sources.values())
 
     def __len__(self) -> int:
         return self.manifest.samples
@@ -155,7 +156,7 @@ class PackedArchive(BaseArchive):
         """See ``Archive.view``."""
         chosen = None if bands is None else tuple(bands)
         source = self._sources.get(sensor)
-        if not isinstance(source, _MappedChunks):
+        if not isinstance(source, MappedChunks):
             return self.read(index, sensor, chosen, window)
         cut = self._views.get((sensor, chosen))
         if cut is None:
@@ -170,67 +171,7 @@ class PackedArchive(BaseArchive):
 
     def _reader(self, sensor: str, positions: tuple[int, ...]) -> Reader:
         source = self._sources[sensor]
-        return source.reader(positions) if isinstance(source, _MappedChunks) else super()._reader(sensor, positions)
-
-
-class _MappedChunks:
-    """The chunk files of an uncompressed array, each mapped when it is first needed."""
-
-    def __init__(self, root: Path, key: str, chunk: tuple[int, ...], dtype: np.dtype[Any], samples: int) -> None:
-        self._root = root
-        self._folder = root / key
-        self._count = samples
-        self._chunk = chunk
-        self._dtype = dtype
-        self.samples = chunk[0]
-        self.chunks: list[NDArray[Any] | None] = [None] * -(-samples // chunk[0])
-
-    def reader(self, positions: Sequence[int], copied: bool = True) -> Reader:
-        """A function that reads these bands of a sample, as a copy or as a part of the map.
-
-        It checks what it is asked for, and does nothing that can be done before.
-        """
-        bands, chunks, count, per_chunk = _as_slice(positions), self.chunks, self._count, self.samples
-        rows, columns = self._chunk[2:]
-
-        def read(index: int, window: Window | None) -> NDArray[Any]:
-            if not 0 <= index < count:
-                raise IndexError(f"sample {index} of an archive of {count} samples")
-            # Two threads may map one chunk at once, which costs a moment and harms nothing: both maps show the file.
-            chunk = chunks[index // per_chunk]
-            if chunk is None:
-                chunk = self.map(index // per_chunk)
-            if window is None:
-                pixels = chunk[index % per_chunk, bands]
-                return pixels.copy() if copied else pixels
-            top, left, height, width = window
-            bottom, right = top + height, left + width
-            if top < 0 or left < 0 or height < 1 or width < 1 or bottom > rows or right > columns:
-                raise window_error(window, rows, columns, f"sample {index}")
-            pixels = chunk[index % per_chunk, bands, top:bottom, left:right]
-            return pixels.copy() if copied else pixels
-
-        return read
-
-    def chunk(self, number: int) -> NDArray[Any]:
-        """See ``PackedArchive.chunk``."""
-        return self.map(number)[: self._count - number * self.samples]
-
-    def map(self, number: int) -> NDArray[Any]:
-        """The pixels of one chunk, shape ``(samples, bands, height, width)``."""
-        path = self._folder / "c" / str(number) / "0" / "0" / "0"
-        expected = int(np.prod(self._chunk)) * self._dtype.itemsize
-        try:
-            refuse_link(path, self._root)
-            found = path.stat().st_size
-            if found != expected:
-                raise SampleError(f"{path} has {found} bytes, its array needs {expected}. Pack the archive again.")
-            mapped = np.memmap(path, self._dtype, "r", shape=self._chunk)
-        except OSError as error:
-            raise SampleError(f"{path} cannot be mapped: {error}. Pack the archive again.") from error
-        # The base class: slicing np.memmap itself takes twice as long, for an attribute nobody asks for.
-        chunk = self.chunks[number] = mapped.view(np.ndarray)
-        return chunk
+        return source.reader(positions) if isinstance(source, MappedChunks) else super()._reader(sensor, positions)
 
 
 class _ZarrArray:
@@ -354,14 +295,14 @@ def _file_shape(array: zarr.Array[ArrayV3Metadata]) -> tuple[int, ...]:
     return array.shards or array.chunks
 
 
-def _source(array: zarr.Array[ArrayV3Metadata], key: str, root: str | Path) -> _MappedChunks | _ZarrArray:
+def _source(array: zarr.Array[ArrayV3Metadata], key: str, root: str | Path) -> MappedChunks | _ZarrArray:
     """Mapped where the chunks are plain little-endian files of whole samples, decoded by zarr elsewhere."""
     codecs = array.metadata.codecs if isinstance(array.metadata, ArrayV3Metadata) else ()
     # Plain: the bytes of the file are the pixels, with neither compression nor shards around them.
     plain = len(codecs) == 1 and isinstance(codecs[0], BytesCodec) and codecs[0].endian != Endian.big
     whole = array.chunks[1:] == array.shape[1:]
     if isinstance(root, Path) and plain and whole:
-        return _MappedChunks(root, key, array.chunks, array.dtype.newbyteorder("<"), array.shape[0])
+        return MappedChunks(root, key, array.chunks, array.dtype.newbyteorder("<"), array.shape[0])
     return _ZarrArray(root, key)
 
 
@@ -391,18 +332,6 @@ def _read_catalogue(root: str | Path, manifest: Manifest) -> bytes:
             "samples, or other values. Fetch or pack the store again."
         )
     return content
-
-
-def _as_slice(positions: Sequence[int]) -> slice | NDArray[np.intp]:
-    """The positions as a slice where they are evenly spaced, which numpy copies fastest."""
-    # One band alone is evenly spaced, too.
-    steps = set(np.diff(positions).tolist()) or {1}
-    step = steps.pop()
-    if steps or step == 0:
-        return np.array(positions, dtype=np.intp)
-    # Backwards to position 0 there is no stop that a slice could name: -1 would mean the last.
-    stop = positions[-1] + (1 if step > 0 else -1)
-    return slice(positions[0], None if stop < 0 else stop, step)
 
 
 def _runs(positions: Sequence[int]) -> Iterator[slice]:
