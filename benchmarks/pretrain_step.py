@@ -43,8 +43,9 @@ from terrasieve.config import RunConfig, load_config
 from terrasieve.console import console
 from terrasieve.models.backbone import Encoder
 from terrasieve.pretraining import make_job
+from terrasieve.training.feeding import Batches
 from terrasieve.training.loop import make_fabric, train
-from terrasieve.training.pool import Batches, PoolSampler, ViewReader
+from terrasieve.training.pool import PoolSampler, ViewReader
 from terrasieve.training.spec import build_optimiser
 from terrasieve.views.render import render
 
@@ -67,7 +68,7 @@ class InMemory:
         self.module, self.optimiser = self.fabric.setup(self.method, build_optimiser(self.method, config.train))
         sampler = PoolSampler(job.pool, config.train.batch_size, config.train.seed)
         batches = Batches(ViewReader(archive, job.planner, config.train.batch_size), sampler, workers=0)
-        views = ([render(raw, job.normaliser) for raw in next(batches)] for _ in range(kept))
+        views = (render(next(batches), job.normaliser) for _ in range(kept))
         self.views = [[view.contiguous(memory_format=torch.channels_last) for view in both] for both in views]
         self.count = 0
 

@@ -245,8 +245,9 @@ def _training_crops(
     size = min(len(drawn), max(1, CALIBRATION_BATCH // len(own)))
     reader = ViewReader(archive, planner, size, places)
     for step in range(len(drawn) // size):
-        raws = reader[Batch(step, drawn[step * size :][:size], 0)]
-        yield torch.cat([render(raws[i], normaliser, device) for i in own])
+        batch = reader[Batch(step, drawn[step * size :][:size], 0)]
+        views = render(batch.to(device), normaliser)
+        yield torch.cat([views[i] for i in own])
 
 
 def _curation(config: RunConfig, archive: Archive, samples: int) -> Curation | None:

@@ -30,6 +30,8 @@ COMMON = (
     "train.schedule=cosine",
     "train.collapse_std=0",
     "train.collapse_rank=0",
+    # Tests that note what is read want it read when it is asked for.
+    "train.workers=0",
 )
 SMALL = (
     *COMMON,

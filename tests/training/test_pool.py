@@ -15,7 +15,8 @@ from torch.utils.data import DataLoader, Dataset
 from terrasieve.errors import CheckpointError, ConfigError, SampleError, TrainingError
 from terrasieve.streams import Stream, generator
 from terrasieve.training import pool as pool_module
-from terrasieve.training.pool import Batch, Batches, PoolSampler
+from terrasieve.training.feeding import Batches
+from terrasieve.training.pool import Batch, PoolSampler
 
 
 def _steps(sampler: PoolSampler, count: int) -> list[list[int]]:
@@ -140,8 +141,9 @@ def test_the_state_of_another_run_is_refused() -> None:
 class _Bad(Dataset[Batch]):
     """A reader of an archive whose first sample is bad, or which kills the process that it is in."""
 
-    def __init__(self, fatal: bool) -> None:
+    def __init__(self, fatal: bool, threaded: bool = False) -> None:
         self.fatal = fatal
+        self.threaded = threaded
 
     def __getitem__(self, batch: Batch) -> Batch:
         if self.fatal:
@@ -149,9 +151,11 @@ class _Bad(Dataset[Batch]):
         raise SampleError("a.tif has no band B04.")
 
 
-@pytest.mark.parametrize("workers", [0, pytest.param(1, marks=pytest.mark.slow)])
-def test_what_is_wrong_with_a_sample_is_said_as_it_is(workers: int) -> None:
-    batches = Batches(_Bad(fatal=False), PoolSampler(np.arange(4), 2, 0), workers)
+@pytest.mark.parametrize(
+    ("workers", "threaded"), [(0, False), (1, True), (3, True), pytest.param(1, False, marks=pytest.mark.slow)]
+)
+def test_what_is_wrong_with_a_sample_is_said_as_it_is(workers: int, threaded: bool) -> None:
+    batches = Batches(_Bad(fatal=False, threaded=threaded), PoolSampler(np.arange(4), 2, 0), workers)
     with pytest.raises(SampleError, match=r"^a\.tif has no band B04\.$"):
         next(batches)
 

@@ -18,10 +18,12 @@ from terrasieve.archive.protocol import Archive
 from terrasieve.config import load_config
 from terrasieve.errors import ArchiveError
 from terrasieve.pretraining import make_job
+from terrasieve.sensors import BandStatistics
 from terrasieve.training.pool import Batch, ViewReader
 from terrasieve.views.places import Places
 from terrasieve.views.plan import ViewPlanner
 from terrasieve.views.recipe import BandPick, Time, ViewRecipe, ViewSpec
+from terrasieve.views.render import Normaliser, render
 
 SEASONS = (4, 3, 1)
 """Number of seasons of each place of the archive below."""
@@ -76,7 +78,11 @@ def _shown(archive: Archive, *times: Time | None, step: int = 0) -> list[NDArray
     planner = ViewPlanner(ViewRecipe(branches=branches), archive.sensors, seed=0)
     everything = np.arange(len(archive))
     reader = ViewReader(archive, planner, len(archive), Places.of(archive, everything))
-    values = [view.pixels.amax(dim=(1, 2, 3)).long().numpy() for view in reader[Batch(step, everything, 0)]]
+    unit = tuple(
+        BandStatistics(band=name, count=1, mean=0, std=1, minimum=0, maximum=1) for name in archive.sensors["s2a"].names
+    )
+    views = render(reader[Batch(step, everything, 0)], Normaliser(archive.sensors, {"s2a": unit}))
+    values = [view.amax(dim=(1, 2, 3)).round().long().numpy() for view in views]
     return [np.stack([value // 1000, value % 1000 // 100], axis=1) for value in values]
 
 

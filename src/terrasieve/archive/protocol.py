@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Protocol, final
@@ -30,11 +30,15 @@ class Window(NamedTuple):
     width: int
 
 
+Reader = Callable[[int, Window | None], NDArray[Any]]
+"""Reads some bands of one sensor of a sample: all of it, or a window."""
+
+
 class Archive(Protocol):
     """Unlabelled or labelled samples that can be read by band and window.
 
     Implementations are cheap to pickle and safe to use in forked worker processes. They derive from
-    :class:`BaseArchive`, or from :class:`WrapperArchive` where they change another archive.
+    :class:`BaseArchive`, or from :class:`terrasieve.archive.wrapper.WrapperArchive` where they change another archive.
     """
 
     @property
@@ -73,6 +77,10 @@ class Archive(Protocol):
     def statistics(self) -> Mapping[str, tuple[BandStatistics, ...]] | None:
         """Of every band by sensor key, over all samples, in the sensor's order; None where they are not measured."""
 
+    @property
+    def mapped(self) -> bool:
+        """Whether all pixels lie in mapped files, from which threads read side by side; others are decoded."""
+
     def __len__(self) -> int:
         """Number of samples."""
 
@@ -108,6 +116,11 @@ class Archive(Protocol):
             SampleError: The pixels cannot be read, or the window leaves the sample.
         """
 
+    def view(
+        self, index: int, sensor: str, bands: Sequence[str] | None = None, window: Window | None = None
+    ) -> NDArray[Any]:
+        """As :meth:`read`, but not to be changed: where files are mapped, nothing is copied."""
+
     def files(self, indices: NDArray[np.int64]) -> Iterable[Path]:
         """The local files that the pixels of some samples are read from, in any order; none where there is no file.
 
@@ -139,7 +152,7 @@ class BaseArchive(Browsable, ABC):
     suspicions: tuple[Suspicion, ...] | None = None
     statistics: Mapping[str, tuple[BandStatistics, ...]] | None = None
 
-    _not_pickled: ClassVar[frozenset[str]] = frozenset({"ids", "_positions"})
+    _not_pickled: ClassVar[frozenset[str]] = frozenset({"ids", "_positions", "_bound"})
     """Attributes that are made again from the others when they are needed."""
 
     # Workers get a copy of the archive each; a million names would be most of what is sent.
@@ -171,6 +184,11 @@ class BaseArchive(Browsable, ABC):
         """See ``Archive.not_taken``; nothing, where nobody counts it."""
         return NotTaken()
 
+    @property
+    def mapped(self) -> bool:
+        """See ``Archive.mapped``; False, unless a subclass maps files."""
+        return False
+
     @abstractmethod
     def table(self) -> pa.Table:
         """See ``Archive.table``."""
@@ -197,24 +215,27 @@ class BaseArchive(Browsable, ABC):
         self, index: int, sensor: str, bands: Sequence[str] | None = None, window: Window | None = None
     ) -> NDArray[Any]:
         """Pixels of one sample; see ``Archive.read``. Fastest where ``bands`` is a tuple."""
-        # Called once a view: what can be, is looked up rather than worked out.
+        # Called once a sample: what can be, is looked up rather than worked out.
         if bands is not None and bands.__class__ is not tuple:
             bands = tuple(bands)
-        positions = self._positions.get((sensor, bands))
-        if positions is None:
-            positions = self._resolve(sensor, bands)
-        if not 0 <= index < len(self):
-            raise IndexError(f"sample {index} of an archive of {len(self)} samples")
-        if window is not None:
-            window = self._check_window(index, sensor, window)
         try:
-            return self._read(index, sensor, positions, window)
+            reader = self._bound[sensor, bands]
+        except KeyError:
+            reader = self._bind(sensor, bands)
+        try:
+            return reader(index, window)
         except MemoryError as error:
             raise FlawError(
                 Problem.UNREADABLE,
                 f"{self._place()}, {self._name(index, sensor)} of sensor {sensor!r} needs more memory than there is. "
                 "Fetch the file again if its header is damaged, or cut it into smaller patches.",
             ) from error
+
+    def view(
+        self, index: int, sensor: str, bands: Sequence[str] | None = None, window: Window | None = None
+    ) -> NDArray[Any]:
+        """Pixels that are not to be changed; see ``Archive.view``."""
+        return self.read(index, sensor, bands, window)
 
     @abstractmethod
     def _shape(self, index: int, sensor: str) -> tuple[int, int]:
@@ -233,6 +254,21 @@ class BaseArchive(Browsable, ABC):
         Returns:
             Array of shape ``(len(positions), height, width)``, which the caller may change.
         """
+
+    def _reader(self, sensor: str, positions: tuple[int, ...]) -> Reader:
+        """A function that reads these bands of a sample that it checks, as it checks the window.
+
+        A subclass gives one of its own only where calling ``_read`` would take as long as reading.
+        """
+
+        def read(index: int, window: Window | None) -> NDArray[Any]:
+            if not 0 <= index < len(self):
+                raise IndexError(f"sample {index} of an archive of {len(self)} samples")
+            if window is not None:
+                window = self._check_window(index, sensor, window)
+            return self._read(index, sensor, positions, window)
+
+        return read
 
     def _check_window(self, index: int, sensor: str, window: Window) -> Window:
         """The window, which may come as a plain tuple; an error where it leaves the sample."""
@@ -264,74 +300,15 @@ class BaseArchive(Browsable, ABC):
         self._positions[sensor, bands] = positions
         return positions
 
-
-class WrapperArchive(BaseArchive):
-    """Another archive, but for what a subclass changes.
-
-    ``statistics`` and ``suspicions`` are not passed on: they tell of pixels and samples as they were. Pixels come from
-    the archive within, which checks the window.
-
-    Args:
-        archive: The archive within, which is asked for all that is not changed.
-    """
-
-    def __init__(self, archive: Archive) -> None:
-        self.archive = archive
-        self.rejected = archive.rejected
-        self._names: dict[tuple[str, tuple[int, ...]], tuple[str, ...]] = {}
-
-    @property
-    def sensors(self) -> Mapping[str, Sensor]:
-        """Those of the archive within."""
-        return self.archive.sensors
-
-    @property
-    def ids(self) -> NDArray[np.str_]:
-        """Those of the archive within."""
-        return self.archive.ids
-
-    @property
-    def source(self) -> Mapping[str, Any]:
-        """That of the archive within."""
-        return self.archive.source
-
     @cached_property
-    def spec(self) -> Spec:
-        """That of the archive within; see ``Archive.spec``."""
-        return self.archive.spec
+    def _bound(self) -> dict[tuple[str, tuple[str, ...] | None], Reader]:
+        """What reads all bands that were asked for so far."""
+        return {}
 
-    @property
-    def not_taken(self) -> NotTaken:
-        """That of the archive within; see ``Archive.not_taken``."""
-        return self.archive.not_taken
-
-    def __len__(self) -> int:
-        return len(self.archive)
-
-    def files(self, indices: NDArray[np.int64]) -> Iterable[Path]:
-        """Those of the same samples of the archive within."""
-        return self.archive.files(indices)
-
-    def table(self) -> pa.Table:
-        """That of the archive within."""
-        return self.archive.table()
-
-    def _locate(self, index: int, sensor: str) -> tuple[int, str]:
-        """Index and sensor by which the archive within knows one sensor's pixels of a sample."""
-        return index, sensor
-
-    def _check_window(self, index: int, sensor: str, window: Window) -> Window:
-        return window  # the archive within checks it
-
-    def _shape(self, index: int, sensor: str) -> tuple[int, int]:
-        return self.archive.shape(*self._locate(index, sensor))
-
-    def _read(self, index: int, sensor: str, positions: tuple[int, ...], window: Window | None) -> NDArray[Any]:
-        bands = self._names.get((sensor, positions))
-        if bands is None:
-            names = self.sensors[sensor].names
-            bands = self._names[sensor, positions] = tuple(names[position] for position in positions)
-        return self.archive.read(*self._locate(index, sensor), bands, window)
+    def _bind(self, sensor: str, bands: tuple[str, ...] | None) -> Reader:
+        positions = self._positions.get((sensor, bands)) or self._resolve(sensor, bands)
+        reader = self._bound[sensor, bands] = self._reader(sensor, positions)
+        return reader
 
 
 def leaves(window: Window, height: int, width: int) -> bool:

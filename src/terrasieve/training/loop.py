@@ -23,15 +23,17 @@ from terrasieve.streams import Stream, torch_seed
 from terrasieve.training.checkpoints import Checkpointer
 from terrasieve.training.clipping import clip_gradients
 from terrasieve.training.compiling import compile_forward
+from terrasieve.training.feeding import Batches
 from terrasieve.training.job import TrainingJob, TrainingResult
 from terrasieve.training.logs import TrainingDisplay, open_logs
 from terrasieve.training.memory import check_memory, memory_need
 from terrasieve.training.meters import Meters
-from terrasieve.training.pool import Batches, PoolSampler, ViewReader
+from terrasieve.training.pool import PoolSampler, ViewReader
 from terrasieve.training.rounds import Rounds
 from terrasieve.training.schedules import make_timeline
 from terrasieve.training.spec import TrainSpec, build_optimiser, learning_rates, set_rates, weight_decays
 from terrasieve.views.render import render
+from terrasieve.views.stored import Buffers
 from terrasieve.writing import write_text
 
 _PRECISION: Mapping[str, Literal["32-true", "bf16-mixed", "16-mixed"]] = {
@@ -60,7 +62,7 @@ def train(job: TrainingJob, fabric: Fabric, resume: bool = False) -> TrainingRes
         TrainingError: The run was asked to stop; its state is in a checkpoint.
     """
     spec, evaluate = job.spec, job.evaluate
-    size = _micro_batch_size(spec, fabric.world_size)
+    _check_micro_batches(spec, fabric.world_size)
 
     # ---------------------------------------------------------------- what learns
     method = job.method.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -81,8 +83,9 @@ def train(job: TrainingJob, fabric: Fabric, resume: bool = False) -> TrainingRes
     steps, evaluations = timeline.steps, timeline.evaluations(spec)
     rates, decays = learning_rates(spec, timeline), weight_decays(spec, steps)
     sampler = PoolSampler(job.pool, spec.batch_size, spec.seed, fabric.global_rank, fabric.world_size)
-    reader = ViewReader(job.archive, job.planner, spec.batch_size, job.places)
-    batches = Batches(reader, sampler, spec.workers)
+    memory = Buffers(fabric.device)
+    reader = ViewReader(job.archive, job.planner, spec.batch_size, job.places, spec.accumulate, memory)
+    batches = Batches(reader, sampler, spec.workers, fabric.device)
     rounds = Rounds(job.curation, job, fabric, timeline.rounds) if job.curation else None
 
     # ---------------------------------------------------------------- what is kept and written of it
@@ -155,12 +158,11 @@ def train(job: TrainingJob, fabric: Fabric, resume: bool = False) -> TrainingRes
 
             # --- read
             with meters.waiting():
-                raws = next(batches)
+                batch = next(batches)
 
             # --- render, forward, backward: one micro-batch at a time
             for part in range(spec.accumulate):
-                own = slice(part * size, (part + 1) * size)
-                views = [render(raw[own], job.normaliser, fabric.device) for raw in raws]
+                views = render(batch, job.normaliser, part)
                 views = [view.contiguous(memory_format=torch.channels_last) for view in views]
                 # Processes exchange their gradients once a step, with the last micro-batch.
                 with fabric.no_backward_sync(module, enabled=part < spec.accumulate - 1):
@@ -186,15 +188,14 @@ def train(job: TrainingJob, fabric: Fabric, resume: bool = False) -> TrainingRes
     return TrainingResult(steps, checkpointer.last, meters.latest)
 
 
-def _micro_batch_size(spec: TrainSpec, processes: int) -> int:
-    """Samples that one process shows in one forward pass."""
+def _check_micro_batches(spec: TrainSpec, processes: int) -> None:
+    """Refuse a batch that does not split over processes and micro-batches."""
     size, rest = divmod(spec.batch_size, processes * spec.accumulate)
     if rest or size < 2:
         raise ConfigError(
             f"train.batch_size {spec.batch_size} does not split over {processes} processes into {spec.accumulate} "
             "micro-batches of two or more each; change train.batch_size or train.accumulate."
         )
-    return size
 
 
 # -------------------------------------------------------------------- stopping

@@ -8,22 +8,24 @@ prefetching workers never move it, and resuming needs a few integers beside the 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import Dataset, Sampler
 
 from terrasieve.archive.protocol import Archive
 from terrasieve.distinct import distinct
-from terrasieve.errors import CheckpointError, ConfigError, TerrasieveError, TrainingError
+from terrasieve.errors import CheckpointError, ConfigError
 from terrasieve.streams import Stream, generator
 from terrasieve.training.checkpoints import Snapshot
 from terrasieve.views.places import Places
 from terrasieve.views.plan import ViewPlan, ViewPlanner
-from terrasieve.views.read import RawView, read_view
+from terrasieve.views.read import BatchReader
 from terrasieve.views.recipe import ViewSpec
+from terrasieve.views.stored import Buffers, StoredBatch
 
 
 class Batch(NamedTuple):
@@ -180,8 +182,8 @@ def _checked(pool: NDArray[np.int64]) -> NDArray[np.int64]:
 # ---------------------------------------------------------------------- pixels
 
 
-class ViewReader(Dataset[list[RawView]]):
-    """Reads all views of a batch; the batch, not the sample, is the item.
+class ViewReader(Dataset[StoredBatch]):
+    """Reads what all views of a batch show; the batch, not the sample, is the item.
 
     The plan is drawn for the batch of all ranks and sliced, so that a sample's views do not depend on
     the number of ranks.
@@ -191,22 +193,42 @@ class ViewReader(Dataset[list[RawView]]):
         planner: Plans the views of a step.
         batch_size: Samples of a step, over all ranks.
         places: Which samples show one place, where views show it at other times; None where none does.
+        parts: Micro-batches that each rank's share of a step is dealt out to.
+        buffers: Memory that batches lie in; plain memory when None.
+
+    Attributes:
+        pool: Threads that read a batch together; None reads in the thread that asks.
     """
 
-    def __init__(self, archive: Archive, planner: ViewPlanner, batch_size: int, places: Places | None = None) -> None:
+    def __init__(
+        self,
+        archive: Archive,
+        planner: ViewPlanner,
+        batch_size: int,
+        places: Places | None = None,
+        parts: int = 1,
+        buffers: Buffers | None = None,
+    ) -> None:
         self.archive = archive
         self.planner = planner
         self.batch_size = batch_size
         self.places = places
+        self.parts = parts
+        self.pool: ThreadPoolExecutor | None = None
+        self._reader = BatchReader(archive, buffers)
 
-    def __getitem__(self, batch: Batch) -> list[RawView]:
-        """The raw views of this rank's share of a step, in recipe order."""
+    @property
+    def threaded(self) -> bool:
+        """Whether threads read the archive side by side."""
+        return self.archive.mapped
+
+    def __getitem__(self, batch: Batch) -> StoredBatch:
+        """The pixels of this rank's share of a step, and how its views are made of them."""
         own = slice(batch.start, batch.start + len(batch.indices))
         plans = [plan[own] for plan in self.planner.plan(batch.step, self._shapes(batch))]
-        return [
-            read_view(self.archive, self._shown(view, batch.indices, plan), plan, channels)
-            for view, plan, channels in zip(self.planner.recipe.views, plans, self.planner.channels, strict=True)
-        ]
+        views = self.planner.recipe.views
+        shown = [self._shown(view, batch.indices, plan) for view, plan in zip(views, plans, strict=True)]
+        return self._reader.read(plans, self.planner.channels, shown, self.parts, self.pool)
 
     def _shown(self, view: ViewSpec, indices: NDArray[np.int64], plan: ViewPlan) -> NDArray[np.int64]:
         if view.time is None:
@@ -223,71 +245,3 @@ class ViewReader(Dataset[list[RawView]]):
         shapes: NDArray[np.int64] = np.full((self.batch_size, 2), own[0], dtype=np.int64)
         shapes[batch.start : batch.start + len(own)] = own
         return shapes
-
-
-class Batches:
-    """Endless iterator over a sampler's batches that can be restarted when the pool is replaced.
-
-    Args:
-        reader: Turns a batch of indices into raw views.
-        sampler: Says which samples each step shows, on this rank.
-        workers: Reader processes; 0 reads in line, which is fastest for a local packed store.
-    """
-
-    def __init__(self, reader: ViewReader, sampler: PoolSampler, workers: int) -> None:
-        self._loader = DataLoader(
-            _SayingErrors(reader),
-            sampler=sampler,
-            batch_size=None,
-            num_workers=workers,
-            persistent_workers=workers > 0,
-            collate_fn=_as_it_is,
-            # A loader draws a seed for its workers whenever it starts. From torch's global generator, a resumed run
-            # would draw once more than an uninterrupted one.
-            generator=torch.Generator(),
-        )
-        self._stream: Iterator[list[RawView] | TerrasieveError] | None = None
-
-    def restart(self) -> None:
-        """Begin again at the sampler's position, dropping what was read ahead."""
-        self._stream = None
-
-    def __next__(self) -> list[RawView]:
-        """Raw views of the next step; reading begins when they are first asked for.
-
-        Raises:
-            TerrasieveError: A sample cannot be read.
-            TrainingError: A reader process was killed.
-        """
-        if self._stream is None:
-            self._stream = iter(self._loader)
-        try:
-            item = next(self._stream)
-        except RuntimeError as error:
-            if "DataLoader worker" not in str(error):
-                raise
-            raise TrainingError(
-                "A reader process was killed, most often because memory ran out. Go on from the last checkpoint with "
-                "--resume, and with fewer train.workers."
-            ) from error
-        if isinstance(item, TerrasieveError):
-            raise item
-        return item
-
-
-class _SayingErrors(Dataset[list[RawView] | TerrasieveError]):
-    """A reader that gives what is wrong as its answer: a loader would pass on a raised error as a traceback in text."""
-
-    def __init__(self, reader: ViewReader) -> None:
-        self.reader = reader
-
-    def __getitem__(self, batch: Batch) -> list[RawView] | TerrasieveError:
-        try:
-            return self.reader[batch]
-        except TerrasieveError as error:
-            return error
-
-
-def _as_it_is(item: list[RawView] | TerrasieveError) -> list[RawView] | TerrasieveError:
-    # Worker processes are sent this by name, which a lambda has not.
-    return item

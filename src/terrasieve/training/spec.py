@@ -181,7 +181,8 @@ class TrainSpec(Spec):
         compile: Whether the method's forward pass is compiled to one graph, once, at the first step, and its backward
             pass with it. Worth while on a GPU in a long run; refused for methods that draw numbers in it.
         seed: Decides initial weights, batches, views and rounds; 0 or more.
-        workers: How many processes read ahead; 0 reads in line.
+        workers: How many threads, or processes where the archive has to be decoded, read ahead; 0 reads in line.
+            ``auto`` measures the first steps and says what it chose.
         log_every: Steps between two lines of the log; the loss is checked for NaN as often.
         evaluate_every: Epochs between two runs of the online kNN; null only at the end.
         evaluate_steps: The same in optimiser steps, for runs that are compared at equal cost; it goes before
@@ -204,7 +205,7 @@ class TrainSpec(Spec):
     precision: TrainingPrecision = "auto"
     compile: bool = False
     seed: int = Field(default=0, ge=0)
-    workers: int = Field(default=0, ge=0)
+    workers: Annotated[int, Field(ge=0)] | Literal["auto"] = 0
     log_every: int = Field(default=20, ge=1)
     evaluate_every: float | None = Field(default=None, gt=0)
     evaluate_steps: int | None = Field(default=None, ge=1)

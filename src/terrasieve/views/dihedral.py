@@ -28,9 +28,10 @@ def dihedral_codes(flips: NDArray[np.bool_], turns: NDArray[np.int64]) -> NDArra
         Codes ``(n,)`` from 0 to 7.
     """
     # A quarter turn counter-clockwise reverses the columns, then transposes; half a turn reverses both.
-    rows = flips[:, 0] ^ np.isin(turns, (2, 3))
-    columns = flips[:, 1] ^ np.isin(turns, (1, 2))
-    return FLIP_ROWS * rows + FLIP_COLUMNS * columns + TRANSPOSE * (turns % 2)
+    rows = flips[:, 0] ^ (turns >= 2)
+    columns = flips[:, 1] ^ ((turns == 1) | (turns == 2))
+    codes: NDArray[np.int64] = FLIP_ROWS * rows + FLIP_COLUMNS * columns + TRANSPOSE * (turns % 2)
+    return codes
 
 
 def apply_dihedral(images: Tensor, code: int) -> Tensor:

@@ -14,178 +14,209 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
 from terrasieve.errors import BandError, nearest
 from terrasieve.sensors import BandStatistics, Sensor
+from terrasieve.views.arrange import AXIS_ROWS, ITEM_ROWS
 from terrasieve.views.band_policy import Channel
-from terrasieve.views.dihedral import FLIP_COLUMNS, FLIP_ROWS, TRANSPOSE, dihedral_codes
-from terrasieve.views.plan import ViewPlan
-from terrasieve.views.read import RawView
+from terrasieve.views.stored import StoredBatch, StoredPart, ViewGroup
 
 
 @torch.no_grad()
-def render(raw: RawView, normaliser: Normaliser, device: torch.device | str = "cpu") -> Tensor:
-    """Render one view of a batch.
+def render(batch: StoredBatch, normaliser: Normaliser, part: int = 0) -> list[Tensor]:
+    """Render all views of a micro-batch, those of one size together.
 
     In this order: normalise, crop and resize, flip, quarter turn, blur, free rotation, grey, erase. Bicubic
     weights may overshoot the range of the input, as they do in torch on floating-point images; the result is not
-    clipped. Missing pixels enter as 0, the mean of their band. Pixels and parameters go to the device, and nothing
-    is read back from it. Autocast has no effect.
+    clipped. Missing pixels enter as 0, the mean of their band. The device that the batch is on renders; nothing crosses
+    to it and nothing is read back. Autocast has no effect.
 
     Args:
-        raw: Pixels of ``n`` samples and their plan, from :func:`terrasieve.views.read.read_view`.
+        batch: Samples and their plans, from :class:`terrasieve.views.read.BatchReader`.
         normaliser: Turns the units of the product into standardised ones.
-        device: The device that renders, and that the view is on.
+        part: The number of the micro-batch, from 0.
 
     Returns:
-        float32 ``(n, c, size, size)``, contiguous.
+        For each view, in the order of the recipe, float32 ``(n, c, size, size)``, contiguous.
 
     Raises:
         BandError: The normaliser has no statistics of a band.
     """
-    device, plan = torch.device(device), raw.plan
-    parameters = _Parameters.of(plan, device)
+    layout, device = batch.parts[part], batch.data.device
+    views: dict[int, Tensor] = {}
     with torch.autocast(device.type, enabled=False):
-        pixels = normaliser(raw.pixels.to(device), raw.channels, plan.channels)
-        view = _resample(pixels, plan, parameters)
-        view = _rotate(view, plan, parameters)
-        if plan.grey.any():
-            view = torch.where(parameters.grey[:, None, None, None], view.mean(dim=1, keepdim=True), view)
-        return _erase(view, plan, parameters).contiguous()
+        table = batch.table(layout)
+        planes = _standard_planes(batch, layout, normaliser)
+        for group in layout.groups:
+            parameters = _Parameters.of(group, layout.samples, table)
+            view = _resample(planes, group, parameters)
+            view = _rotate(view, group, parameters)
+            if group.grey:
+                grey = (parameters.grey > 0)[:, None, None, None]
+                view = torch.where(grey, view.mean(dim=1, keepdim=True), view)
+            view = _erase(view, group, parameters)
+            if group.stacked > 1:
+                view = view.view(layout.samples, group.stacked, *view.shape[1:]).transpose(0, 1).flatten(0, 1)
+            views |= zip(group.views, torch.split(view.contiguous(), layout.samples), strict=True)
+    return [views[i] for i in range(len(views))]
+
+
+def _standard_planes(batch: StoredBatch, layout: StoredPart, normaliser: Normaliser) -> Tensor:
+    """All planes of a micro-batch, standardised, ``(planes, height, width)``."""
+    stored = [batch.planes(layout, section) for section in layout.sections]
+    counts = [len(section) for section in stored]
+    planes = torch.empty((sum(counts), *layout.canvas), device=batch.data.device)
+    for place, section in zip(torch.split(planes, counts), stored, strict=True):
+        place.copy_(section)
+    bands = batch.table(layout)[: len(planes)].view(torch.int32)
+    parameters = normaliser.parameters(layout.names, planes.device).index_select(0, bands)
+    return standardise_(planes, parameters[:, :, None, None])
 
 
 @dataclass(frozen=True)
 class _Parameters:
-    """What the device needs to know of a plan; the last axis is the sample.
+    """What the device needs to know of the items of a group, which :func:`terrasieve.views.arrange.arrange` laid down.
 
     Attributes:
-        lengths: ``(2, n)`` height and width of the crops in pixels.
-        reversed: ``(2, n)`` whether rows, and columns, come out in reverse.
-        transposed: ``(n,)`` whether rows and columns then change places.
-        sigmas: ``(n,)`` standard deviation of the blur in pixels.
-        angles: ``(n,)`` free rotation in radians.
-        grey: ``(n,)`` whether all channels show their mean.
-        boxes: ``(4, n)`` top, left, height and width of what is erased.
+        origins: ``(2 * items,)`` first row of the crops, then first column, in pixels of the canvas.
+        lengths: ``(2 * items,)`` height and width of the crops in pixels.
+        reverse: ``(2 * items,)`` 1 where rows, and columns, come out in reverse, else 0.
+        middles: ``(2 * items,)`` middle of what is erased, in pixels of the view.
+        halves: ``(2 * items,)`` half the height and width of it.
+        transposed: ``(items,)`` 1 where rows and columns change places.
+        sigmas: ``(items,)`` standard deviation of the blur in pixels.
+        angles: ``(items,)`` free rotation in radians.
+        grey: ``(items,)`` 1 where all channels show their mean.
+        sources: First row of each channel of the items among those of all planes, where they are looked up; int32.
+        blurred: Items that are blurred; int32.
+        rotated: Items that are rotated freely; int32.
     """
 
+    origins: Tensor
     lengths: Tensor
-    reversed: Tensor
+    reverse: Tensor
+    middles: Tensor
+    halves: Tensor
     transposed: Tensor
     sigmas: Tensor
     angles: Tensor
     grey: Tensor
-    boxes: Tensor
+    sources: Tensor
+    blurred: Tensor
+    rotated: Tensor
 
     @classmethod
-    def of(cls, plan: ViewPlan, device: torch.device) -> _Parameters:
-        """Move a plan to the device in one transfer."""
-        ways = dihedral_codes(plan.flips, plan.turns)
-        rows = (
-            *plan.windows[:, 2:].T,
-            ways & FLIP_ROWS,
-            ways & FLIP_COLUMNS,
-            ways & TRANSPOSE,
-            plan.sigmas,
-            np.radians(plan.angles),
-            plan.grey,
-            *plan.boxes.T,
-        )
-        table = torch.from_numpy(np.stack(rows).astype(np.float32)).to(device)
-        return cls(table[:2], table[2:4] > 0, table[4] > 0, table[5], table[6], table[7] > 0, table[8:])
+    def of(cls, group: ViewGroup, samples: int, table: Tensor) -> _Parameters:
+        """Views of the table; nothing is copied."""
+        items = samples * len(group.views)
+        looked_up = 0 if group.first is not None else items // group.stacked * group.channels
+        sizes = [*[2 * items] * AXIS_ROWS, *[items] * ITEM_ROWS, looked_up, group.blurred, group.rotated]
+        own = table[group.start : group.start + sum(sizes)]
+        *numbers, sources, blurred, rotated = torch.split(own, sizes)
+        return cls(*numbers, *(positions.view(torch.int32) for positions in (sources, blurred, rotated)))
 
 
-def _resample(pixels: Tensor, plan: ViewPlan, parameters: _Parameters) -> Tensor:
-    samples, channels, height, width = pixels.shape
+def _resample(planes: Tensor, group: ViewGroup, parameters: _Parameters) -> Tensor:
+    """Crop, resize, flip, quarter turn and blur: ``(items, channels, size, size)`` of ``(planes, height, width)``."""
+    height, width = group.rows, planes.shape[2]
+    canvas, size, channels, stacked = max(height, width), group.size, group.channels, group.stacked
+    items = len(parameters.grey)
     # One call makes the weights of both axes, on a canvas as long as the longer of them.
-    longest, canvas = int(plan.windows[:, 2:].max()), max(height, width)
-    lengths, reverse = parameters.lengths.flatten(), parameters.reversed.flatten()
-    weights = resize_weights(lengths, reverse, longest, plan.size, canvas).view(2, samples, plan.size, canvas)
-    _blur(weights, plan, parameters)
+    weights = resize_weights(
+        parameters.origins, parameters.lengths, parameters.reverse, group.longest, size, canvas
+    ).view(2, items, size, canvas)
+    _blur(weights, group, parameters)
     # Both axes were made on one canvas; each takes its own length of it.
     down, across = weights[0, :, :, :height], weights[1, :, :, :width]
-    view = torch.bmm(pixels.reshape(samples, channels * height, width), across.mT)
-    view = down[:, None] @ view.view(samples, channels, height, plan.size)
-    # Decided on the host, which knows the plan: asking the device would wait for it.
-    if (plan.turns % 2).any():
-        view = torch.where(parameters.transposed[:, None, None, None], view.mT, view)
+    if group.first is None:
+        rows = parameters.sources[:, None] + _numbers(height, planes.device)
+        planes = planes.view(-1, width).index_select(0, rows.flatten())
+    elif (count := items // stacked * channels) < len(planes):
+        planes = planes[group.first : group.first + count]
+    planes = planes.view(-1, channels, height, width)
+    # Items that show the same planes are one product, as many times as high.
+    view = down.reshape(-1, 1, stacked * size, height) @ planes
+    if stacked > 1:
+        view = view.view(-1, channels, stacked, size, width).transpose(1, 2)
+    view = torch.bmm(view.reshape(items, channels * size, width), across.mT).view(items, channels, size, size)
+    # Decided by the host, which knows the plan: asking the device would wait for it.
+    if group.turned:
+        view = torch.where((parameters.transposed == 0)[:, None, None, None], view, view.mT)
     return view
 
 
-def _blur(weights: Tensor, plan: ViewPlan, parameters: _Parameters) -> None:
-    """Let the blur follow the resampling, in place, for the samples that have one."""
-    chosen = _where(plan.sigmas > 0, weights.device)
-    if len(chosen):
-        blur = blur_weights(parameters.sigmas[chosen], plan.kernel, plan.size)
-        weights[:, chosen] = blur @ weights[:, chosen]
+def _blur(weights: Tensor, group: ViewGroup, parameters: _Parameters) -> None:
+    """Let the blur follow the resampling, in place, for the items that have one."""
+    if group.blurred:
+        chosen = parameters.blurred
+        blur = blur_weights(parameters.sigmas.index_select(0, chosen), group.kernel, group.size)
+        weights.index_copy_(1, chosen.long(), blur @ weights.index_select(1, chosen))
 
 
-def _rotate(view: Tensor, plan: ViewPlan, parameters: _Parameters) -> Tensor:
+def _rotate(view: Tensor, group: ViewGroup, parameters: _Parameters) -> Tensor:
     """Rotate about the centre by bicubic interpolation; what lies outside is reflected in."""
-    chosen = _where(plan.angles != 0, view.device)
-    if len(chosen):
-        cosine, sine = parameters.angles[chosen].cos(), parameters.angles[chosen].sin()
+    if group.rotated:
+        chosen = parameters.rotated
+        angles = parameters.angles.index_select(0, chosen)
+        cosine, sine = angles.cos(), angles.sin()
         zero = torch.zeros_like(sine)
         # From a place in the result to its source, x to the right and y down.
         affine = torch.stack([cosine, -sine, zero, sine, cosine, zero], dim=1).view(-1, 2, 3)
-        picked = view[chosen]
+        picked = view.index_select(0, chosen)
         grid = functional.affine_grid(affine, list(picked.shape), align_corners=False)
-        view[chosen] = functional.grid_sample(picked, grid, "bicubic", "reflection", align_corners=False)
+        turned = functional.grid_sample(picked, grid, "bicubic", "reflection", align_corners=False)
+        view = view.index_copy(0, chosen.long(), turned)
     return view
 
 
-def _erase(view: Tensor, plan: ViewPlan, parameters: _Parameters) -> Tensor:
-    if not plan.boxes.any():
+def _erase(view: Tensor, group: ViewGroup, parameters: _Parameters) -> Tensor:
+    if not group.erased:
         return view
-    places = torch.arange(plan.size, device=view.device)
-    top, left, height, width = parameters.boxes[..., None]
-    rows = (places >= top) & (places < top + height)
-    columns = (places >= left) & (places < left + width)
+    away = (_centres(group.size, view.device) - parameters.middles[:, None]).abs_()
+    # Nothing is less than 0 away: where nothing is erased, half its length is 0.
+    rows, columns = (away < parameters.halves[:, None]).chunk(2)
     return view.masked_fill(rows[:, None, :, None] & columns[:, None, None, :], 0.0)
-
-
-def _where(chosen: NDArray[np.bool_], device: torch.device) -> Tensor:
-    """Positions that are true, found on the host so that the device is not waited for."""
-    return torch.from_numpy(np.flatnonzero(chosen)).to(device)
 
 
 # ------------------------------------------------------- resampling as matrices
 
-_CUBIC = -0.5
-"""Free parameter of the cubic convolution kernel (Keys 1981); Pillow and torch take this one when antialiasing."""
 
-
-def resize_weights(lengths: Tensor, reversed_: Tensor, longest: int, size: int, canvas: int) -> Tensor:
-    """Antialiased bicubic resampling of the first ``length`` pixels of an axis, as Pillow and torch do it.
+def resize_weights(origins: Tensor, lengths: Tensor, reverse: Tensor, longest: int, size: int, canvas: int) -> Tensor:
+    """Antialiased bicubic resampling of a part of an axis, as Pillow and torch do it.
 
     The kernel is widened by the scale where the axis shrinks, cut at the ends of the crop and scaled to sum 1.
 
     Args:
+        origins: ``(n,)`` first pixel of the axis that is resampled; float32, as all of these.
         lengths: ``(n,)`` pixels of the axis that are resampled.
-        reversed_: ``(n,)`` whether the result comes out in reverse.
+        reverse: ``(n,)`` 1 where the result comes out in reverse, else 0.
         longest: The largest of ``lengths``, known without asking the device.
         size: Pixels of the axis after resampling.
-        canvas: Pixels of the axis; those beyond ``length`` get weight 0.
+        canvas: Pixels of the axis; those that are not resampled get weight 0.
 
     Returns:
         ``(n, size, canvas)`` float32; each row sums to 1.
     """
-    scale = lengths.float()[:, None] / size
+    origins, lengths, reverse = origins[:, None], lengths[:, None], reverse[:, None]
+    scale = lengths / size
     stretch = scale.clamp(min=1.0)
-    places = torch.arange(size, device=lengths.device)
-    places = torch.where(reversed_[:, None], size - 1 - places, places)
-    centres = scale * (places + 0.5)
+    centres = torch.addcmul(_centres(size, lengths.device), reverse, _reversal(size, lengths.device)).mul_(scale)
     # Only the taps within reach of the kernel are computed; they are put in their places last.
     taps = min(math.ceil(4 * max(longest / size, 1.0)), canvas)
-    first = (centres - 2 * stretch + 0.5).floor().clamp(min=0).clamp(max=canvas - taps)
-    positions = first[..., None] + torch.arange(taps, device=lengths.device)
-    weights = _cubic((positions + 0.5 - centres[..., None]) / stretch[..., None])
-    weights = weights * (positions < lengths[:, None, None])
-    weights = weights / weights.sum(dim=-1, keepdim=True)
+    numbers = _centres(taps, lengths.device)
+    first = torch.sub(centres, stretch, alpha=2).round_().add_(origins).clamp_(0, canvas - taps)
+    from_origin = first - origins
+    weights = ((from_origin - centres)[..., None] + numbers).div_(stretch[..., None])
+    weights = _cubic(weights)
+    # A tap is in the crop where its middle is less than half the length from the middle of the crop.
+    inside = torch.sub(from_origin, lengths, alpha=0.5)[..., None].add(numbers).abs_() < lengths[..., None] / 2
+    weights = weights.mul_(inside)
+    weights = weights.div_(weights.sum(dim=-1, keepdim=True))
+    positions = first.long()[..., None] + _numbers(taps, lengths.device)
     matrix = torch.zeros((len(lengths), size, canvas), device=lengths.device)
-    return matrix.scatter_(-1, positions.long(), weights)
+    return matrix.scatter_(-1, positions, weights)
 
 
 def blur_weights(sigmas: Tensor, kernel: int, size: int) -> Tensor:
@@ -208,11 +239,34 @@ def blur_weights(sigmas: Tensor, kernel: int, size: int) -> Tensor:
 
 
 def _cubic(x: Tensor) -> Tensor:
-    """Cubic convolution kernel (Keys 1981, equation 4); zero from a distance of 2."""
-    x = x.abs()
-    near = ((_CUBIC + 2) * x - (_CUBIC + 3)) * x * x + 1
-    far = ((_CUBIC * x - 5 * _CUBIC) * x + 8 * _CUBIC) * x - 4 * _CUBIC
-    return torch.where(x < 1, near, far) * (x < 2)
+    """Cubic convolution kernel (Keys 1981, equation 4, with -0.5), which changes ``x``; zero from a distance of 2.
+
+    Its two pieces are ``t**2 (t - 1) / 2`` with ``t = 2 - |x|``, and within a distance of 1 ``u**2 (1 - 2u)`` more,
+    with ``u = 1 - |x|``.
+    """
+    t = (2 - x.abs_()).clamp_(min=0)
+    rest = t - 1
+    u = rest.clamp(min=0)
+    far = (t * t).mul_(rest)
+    near = (u * u).mul_(torch.rsub(u, 1, alpha=2))
+    return near.add_(far, alpha=0.5)
+
+
+@functools.lru_cache(maxsize=64)
+def _numbers(count: int, device: torch.device) -> Tensor:
+    return torch.arange(count, device=device)
+
+
+@functools.lru_cache(maxsize=64)
+def _centres(count: int, device: torch.device) -> Tensor:
+    """Middles of so many pixels of an axis."""
+    return _numbers(count, device) + 0.5
+
+
+@functools.lru_cache(maxsize=64)
+def _reversal(count: int, device: torch.device) -> Tensor:
+    """What the middle of each of so many pixels moves by where the axis is reversed."""
+    return _centres(count, device).flip(0) - _centres(count, device)
 
 
 @functools.lru_cache(maxsize=16)
@@ -247,15 +301,14 @@ class Normaliser:
     def __init__(self, sensors: Mapping[str, Sensor], statistics: Mapping[str, tuple[BandStatistics, ...]]) -> None:
         self.sensors = sensors
         self.statistics = statistics
-        self._tables: dict[tuple[Channel, ...], NDArray[np.float32]] = {}
+        self._tables: dict[tuple[tuple[Channel, ...], torch.device], Tensor] = {}
 
-    def __call__(self, pixels: Tensor, channels: Sequence[Channel], drawn: NDArray[np.int64] | None = None) -> Tensor:
+    def __call__(self, pixels: Tensor, channels: Sequence[Channel]) -> Tensor:
         """Standardised pixels.
 
         Args:
             pixels: ``(n, c, height, width)`` in the units of the product; left as it is.
-            channels: Sensor key and band name; of channel ``i`` of every sample, unless ``drawn`` says otherwise.
-            drawn: ``(n, c)`` positions in ``channels``, where samples show different bands.
+            channels: Sensor key and band name of each channel.
 
         Returns:
             float32 ``(n, c, height, width)`` on the device of ``pixels``.
@@ -263,16 +316,23 @@ class Normaliser:
         Raises:
             BandError: There are no statistics of a band, or it is not a band of the sensor.
         """
-        wanted = tuple(channels)
-        if wanted not in self._tables:
-            self._tables[wanted] = np.array([self._row(*channel) for channel in wanted], dtype=np.float32)
-        positions = np.arange(len(channels))[None] if drawn is None else drawn
-        parameters = torch.from_numpy(self._tables[wanted][positions]).to(pixels.device)
-        mean, gain, low, high, nodata = parameters[..., None, None].unbind(2)
-        pixels = pixels.float()
-        # NaN and infinity both fail the comparison.
-        measured = (pixels.abs() < torch.inf).logical_and_(pixels != nodata)
-        return torch.where(measured, pixels.clamp(low, high).sub_(mean).mul_(gain), 0.0)
+        parameters = self.parameters(tuple(channels), pixels.device)
+        return standardise_(pixels.to(torch.float32, copy=True), parameters[:, :, None, None])
+
+    def parameters(self, channels: tuple[Channel, ...], device: torch.device) -> Tensor:
+        """What :func:`standardise_` needs of some bands, float32 ``(c, 5)``; kept on the device from the first call on.
+
+        Args:
+            channels: Sensor key and band name of each.
+            device: Where they are wanted.
+
+        Raises:
+            BandError: There are no statistics of a band, or it is not a band of the sensor.
+        """
+        if (channels, device) not in self._tables:
+            rows = np.array([self._row(*channel) for channel in channels], dtype=np.float32)
+            self._tables[channels, device] = torch.from_numpy(rows).to(device)
+        return self._tables[channels, device]
 
     def _row(self, key: str, name: str) -> tuple[float, float, float, float, float]:
         """Of one channel: mean, one over standard deviation, lowest and highest valid value, nodata."""
@@ -288,3 +348,19 @@ class Normaliser:
             )
         nodata = np.nan if sensor.nodata is None else sensor.nodata
         return found.mean, 1 / (found.std or 1.0), low, high, nodata
+
+
+def standardise_(pixels: Tensor, parameters: Tensor) -> Tensor:
+    """``(clip(x, low, high) - mean) * gain``, and 0 where nothing was measured, in place.
+
+    Args:
+        pixels: float32 in the units of the product, ``(..., height, width)``.
+        parameters: Mean, gain, lowest and highest valid value and nodata, ``(..., 5, 1, 1)``.
+
+    Returns:
+        The pixels.
+    """
+    mean, gain, low, high, nodata = parameters.unbind(-3)
+    # NaN fails both comparisons. No copy of the pixels is made: new memory takes longer than the arithmetic.
+    measured = (pixels > -torch.inf).logical_and_(pixels < torch.inf).logical_and_(pixels != nodata)
+    return pixels.clamp_(low, high).sub_(mean).mul_(gain).masked_fill_(measured.logical_not_(), 0.0)

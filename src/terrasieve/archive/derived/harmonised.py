@@ -13,10 +13,11 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from terrasieve.archive.layout import ArchiveSpec, parse_spec
-from terrasieve.archive.protocol import Archive, Window, WrapperArchive, source_place
+from terrasieve.archive.protocol import Archive, Window, source_place
 from terrasieve.archive.quality import offset
 from terrasieve.archive.quality.checks import PixelSummary
 from terrasieve.archive.quality.offset import OFFSET, OffsetVerdict
+from terrasieve.archive.wrapper import WrapperArchive
 from terrasieve.console import track
 from terrasieve.errors import ArchiveError, SampleError
 from terrasieve.parallel import map_processes

@@ -10,7 +10,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import ArrayLike, NDArray
 
-from terrasieve.archive.protocol import Archive, WrapperArchive
+from terrasieve.archive.protocol import Archive
+from terrasieve.archive.wrapper import WrapperArchive
 
 
 class SubsetArchive(WrapperArchive):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -24,16 +24,15 @@ from terrasieve.archive.byte_limits import check_array_bytes
 from terrasieve.archive.layout import ArchiveSpec
 from terrasieve.archive.names import names_from_arrow
 from terrasieve.archive.packed.integrity import refuse_link
+from terrasieve.archive.packed.mapped import MappedChunks
 from terrasieve.archive.packed.samples_table import checked_catalogue
 from terrasieve.archive.packed.store import GROUP, Manifest, parse_manifest, zarrs_config
-from terrasieve.archive.protocol import BaseArchive, Window
+from terrasieve.archive.protocol import BaseArchive, Reader, Window
 from terrasieve.archive.quality.suspicion import Suspicion
 from terrasieve.archive.readers.parquet import read_column, read_table
 from terrasieve.archive.zarr_codecs import check_codecs, parse_metadata
 from terrasieve.errors import ArchiveError, SampleError
 from terrasieve.sensors import Sensor
-
-Reader = Callable[[int, Window | None], NDArray[Any]]
 
 _DAMAGED = (OSError, ValueError, TypeError, LookupError, AttributeError)
 """What zarr may raise where the metadata of a group or an array are not what it expects."""
@@ -97,7 +96,7 @@ class PackedArchive(BaseArchive):
             checked_catalogue(self.root, self.manifest)  # one that is far away is checked when it is asked for
         self._sizes = {key: (array.shape[2], array.shape[3]) for key, array in arrays.items()}
         self._sources = {key: _source(array, key, self.root) for key, array in arrays.items()}
-        self._readers: dict[tuple[str, tuple[int, ...]], Reader] = {}
+        self._views: dict[tuple[str, tuple[str, ...] | None], Reader] = {}
 
     def __reduce__(self) -> tuple[type[PackedArchive], tuple[str | Path]]:
         return type(self), (self.root,)
@@ -124,6 +123,11 @@ class PackedArchive(BaseArchive):
             "packed_from": dict(self.manifest.source),
         }
 
+    @property
+    def mapped(self) -> bool:
+        """See ``Archive.mapped``: a local store without compression is."""
+        return all(isinstance(source, MappedChunks) for source in self._sources.values())
+
     def __len__(self) -> int:
         return self.manifest.samples
 
@@ -146,74 +150,28 @@ class PackedArchive(BaseArchive):
         """
         return self._sources[sensor].chunk(number)
 
+    def view(
+        self, index: int, sensor: str, bands: Sequence[str] | None = None, window: Window | None = None
+    ) -> NDArray[Any]:
+        """See ``Archive.view``."""
+        chosen = None if bands is None else tuple(bands)
+        source = self._sources.get(sensor)
+        if not isinstance(source, MappedChunks):
+            return self.read(index, sensor, chosen, window)
+        cut = self._views.get((sensor, chosen))
+        if cut is None:
+            cut = self._views[sensor, chosen] = source.reader(self._resolve(sensor, chosen), copied=False)
+        return cut(index, window)
+
     def _shape(self, index: int, sensor: str) -> tuple[int, int]:
         return self._sizes[sensor]
 
     def _read(self, index: int, sensor: str, positions: tuple[int, ...], window: Window | None) -> NDArray[Any]:
-        reader = self._readers.get((sensor, positions))
-        if reader is None:
-            reader = self._readers[sensor, positions] = self._sources[sensor].reader(positions)
-        return reader(index, window)
+        return self._sources[sensor].reader(positions)(index, window)
 
-
-class _MappedChunks:
-    """The chunk files of an uncompressed array, each mapped when it is first needed."""
-
-    def __init__(self, root: Path, key: str, chunk: tuple[int, ...], dtype: np.dtype[Any], samples: int) -> None:
-        self._root = root
-        self._folder = root / key
-        self._count = samples
-        self._chunk = chunk
-        self._dtype = dtype
-        self.samples = chunk[0]
-        self.chunks: list[NDArray[Any] | None] = [None] * -(-samples // chunk[0])
-
-    def reader(self, positions: Sequence[int]) -> Reader:
-        """A function that reads these bands of a sample."""
-        return _MappedBands(self, positions)
-
-    def chunk(self, number: int) -> NDArray[Any]:
-        """See ``PackedArchive.chunk``."""
-        return self.map(number)[: self._count - number * self.samples]
-
-    def map(self, number: int) -> NDArray[Any]:
-        """The pixels of one chunk, shape ``(samples, bands, height, width)``."""
-        path = self._folder / "c" / str(number) / "0" / "0" / "0"
-        expected = int(np.prod(self._chunk)) * self._dtype.itemsize
-        try:
-            refuse_link(path, self._root)
-            found = path.stat().st_size
-            if found != expected:
-                raise SampleError(f"{path} has {found} bytes, its array needs {expected}. Pack the archive again.")
-            mapped = np.memmap(path, self._dtype, "r", shape=self._chunk)
-        except OSError as error:
-            raise SampleError(f"{path} cannot be mapped: {error}. Pack the archive again.") from error
-        # The base class: slicing np.memmap itself takes twice as long, for an attribute nobody asks for.
-        chunk = self.chunks[number] = mapped.view(np.ndarray)
-        return chunk
-
-
-class _MappedBands:
-    """Reads some bands from mapped chunks. Called once a view, so it does nothing that can be done before."""
-
-    __slots__ = ("_bands", "_chunks", "_per_chunk", "_source")
-
-    def __init__(self, source: _MappedChunks, positions: Sequence[int]) -> None:
-        self._source = source
-        self._chunks = source.chunks
-        self._per_chunk = source.samples
-        self._bands = _as_slice(positions)
-
-    def __call__(self, index: int, window: Window | None) -> NDArray[Any]:
-        number, row = divmod(index, self._per_chunk)
-        chunk = self._chunks[number]
-        # Two threads may map one chunk at once, which costs a moment and harms nothing: both maps show the file.
-        if chunk is None:
-            chunk = self._source.map(number)
-        if window is None:
-            return chunk[row, self._bands].copy()
-        top, left, height, width = window
-        return chunk[row, self._bands, top : top + height, left : left + width].copy()
+    def _reader(self, sensor: str, positions: tuple[int, ...]) -> Reader:
+        source = self._sources[sensor]
+        return source.reader(positions) if isinstance(source, MappedChunks) else super()._reader(sensor, positions)
 
 
 class _ZarrArray:
@@ -337,27 +295,15 @@ def _file_shape(array: zarr.Array[ArrayV3Metadata]) -> tuple[int, ...]:
     return array.shards or array.chunks
 
 
-def _source(array: zarr.Array[ArrayV3Metadata], key: str, root: str | Path) -> _MappedChunks | _ZarrArray:
+def _source(array: zarr.Array[ArrayV3Metadata], key: str, root: str | Path) -> MappedChunks | _ZarrArray:
     """Mapped where the chunks are plain little-endian files of whole samples, decoded by zarr elsewhere."""
     codecs = array.metadata.codecs if isinstance(array.metadata, ArrayV3Metadata) else ()
     # Plain: the bytes of the file are the pixels, with neither compression nor shards around them.
     plain = len(codecs) == 1 and isinstance(codecs[0], BytesCodec) and codecs[0].endian != Endian.big
     whole = array.chunks[1:] == array.shape[1:]
     if isinstance(root, Path) and plain and whole:
-        return _MappedChunks(root, key, array.chunks, array.dtype.newbyteorder("<"), array.shape[0])
+        return MappedChunks(root, key, array.chunks, array.dtype.newbyteorder("<"), array.shape[0])
     return _ZarrArray(root, key)
-
-
-def _as_slice(positions: Sequence[int]) -> slice | NDArray[np.intp]:
-    """The positions as a slice where they are evenly spaced, which numpy copies fastest."""
-    # One band alone is evenly spaced, too.
-    steps = set(np.diff(positions).tolist()) or {1}
-    step = steps.pop()
-    if steps or step == 0:
-        return np.array(positions, dtype=np.intp)
-    # Backwards to position 0 there is no stop that a slice could name: -1 would mean the last.
-    stop = positions[-1] + (1 if step > 0 else -1)
-    return slice(positions[0], None if stop < 0 else stop, step)
 
 
 def _runs(positions: Sequence[int]) -> Iterator[slice]:
