@@ -23,7 +23,7 @@ from terrasieve.training.checkpoints import checkpoints, read_facts
 from terrasieve.training.clipping import clip_gradients
 from terrasieve.training.job import TrainingJob
 from terrasieve.training.loop import train
-from terrasieve.training.spec import AdamW, Sgd, TrainSpec, build_optimiser
+from terrasieve.training.spec import AdamW, Sgd, TrainSpec, build_optimiser, start_momenta
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
 
@@ -91,6 +91,22 @@ def test_waiting_is_seen(work: Callable[[Tensor, Tensor], Any], kind: str | None
 def _half_fabric() -> Fabric:
     """Float16 on the CPU, in whose place Fabric by itself takes bfloat16."""
     return Fabric(accelerator="cpu", devices=1, plugins=MixedPrecision("16-mixed", "cpu"))
+
+
+def test_a_first_step_that_is_left_out_leaves_momenta_at_0() -> None:
+    spec = TrainSpec(optimiser=Sgd(momentum=0.9), precision="16")
+    fabric, linear = _half_fabric(), torch.nn.Linear(300, 200)
+    module, fused = fabric.setup(linear, build_optimiser(linear, spec, fused=True))
+    start_momenta(fused)
+    for overflow in (True, False):
+        # What the memory of a momentum would hold that nobody wrote.
+        _ = torch.full_like(module.weight, 1e30)
+        fabric.backward(module(torch.ones(4, 300)).float().sum() * (torch.inf if overflow else 1e-3))
+        clip_gradients(fabric, fused, spec)
+        fused.step()
+        fused.zero_grad(set_to_none=True)
+    momenta = [state["momentum_buffer"] for state in fused.optimizer.state.values()]
+    assert max(float(one.abs().max()) for one in momenta) < 1
 
 
 @pytest.mark.parametrize("optimiser", [AdamW(), Sgd()])

@@ -31,7 +31,14 @@ from terrasieve.training.meters import Meters
 from terrasieve.training.pool import PoolSampler, ViewReader
 from terrasieve.training.rounds import Rounds
 from terrasieve.training.schedules import make_timeline
-from terrasieve.training.spec import TrainSpec, build_optimiser, learning_rates, set_rates, weight_decays
+from terrasieve.training.spec import (
+    TrainSpec,
+    build_optimiser,
+    learning_rates,
+    set_rates,
+    start_momenta,
+    weight_decays,
+)
 from terrasieve.views.render import render
 from terrasieve.views.stored import Buffers
 from terrasieve.writing import write_text
@@ -70,6 +77,7 @@ def train(job: TrainingJob, fabric: Fabric, resume: bool = False) -> TrainingRes
         compile_forward(method)
     fused = fabric.device.type in ("cpu", "cuda")
     module, optimiser = fabric.setup(method, build_optimiser(method, spec, fused))
+    start_momenta(optimiser)
 
     if fabric.device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(fabric.device)

@@ -345,6 +345,22 @@ def build_optimiser(method: nn.Module, spec: TrainSpec, fused: bool = False) -> 
     return spec.optimiser.build(groups, fused)
 
 
+@torch.no_grad()
+def start_momenta(optimiser: torch.optim.Optimizer) -> None:
+    """Let the momenta of SGD begin at 0, on the devices of their parameters.
+
+    By itself torch takes the first gradient for them, which comes to the same. But a fused SGD that leaves out its
+    first step, because a gradient overflowed in 16 bits, has by then made room for them and put nothing there.
+
+    Args:
+        optimiser: Any optimiser that has not stepped yet; those without momenta stay as they are.
+    """
+    for group in optimiser.param_groups:
+        if group.get("momentum"):
+            for parameter in group["params"]:
+                optimiser.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+
+
 def _rate_scales(method: nn.Module, decay: float | None) -> dict[str, float]:
     """Share of the learning rate of each parameter that has not the whole, by its name in the method."""
     if decay is None or decay == 1:
