@@ -8,9 +8,10 @@ like). A file named ``x.tif`` is therefore opened as a TIFF or not at all. Overv
 from __future__ import annotations
 
 import math
+import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -21,6 +22,7 @@ import rasterio
 from numpy.typing import NDArray
 from rasterio._err import CPLE_BaseError
 from rasterio.enums import ColorInterp, MaskFlags, Resampling
+from rasterio.env import getenv, hasenv
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.io import MemoryFile
 
@@ -78,16 +80,22 @@ class Raster:
         stated: What the file says of the values of each band.
         masks: Of each band, whether validity is stored as a mask or an alpha band.
         alpha: Position of the alpha band, from 0; None where there is none.
+        bytes: Size of the local file when it was opened; None of what is none.
     """
 
     dataset: Any
     stated: tuple[Stated, ...]
     masks: tuple[bool, ...]
     alpha: int | None
+    bytes: int | None = None
 
     @classmethod
-    def of(cls, dataset: Any) -> Raster:
+    def of(cls, dataset: Any, size: int | None = None) -> Raster:
         """The raster that an open dataset of rasterio shows.
+
+        Args:
+            dataset: An open dataset of rasterio.
+            size: Size of its local file in bytes; None where there is none.
 
         Raises:
             SampleError: Its metadata names another file to read overviews from, which may lie anywhere.
@@ -106,6 +114,7 @@ class Raster:
             tuple(Stated(*row) for row in rows),
             tuple(bool(stored & set(flags)) for flags in dataset.mask_flag_enums),
             alphas[0] if alphas else None,
+            size,
         )
 
     def close(self) -> None:
@@ -159,20 +168,33 @@ def open_raster(address: Address) -> Raster:
         RasterioError: The file is absent, damaged, or of another format than its suffix says.
     """
     remote = isinstance(address, str)
-    place = address if isinstance(address, str) else str(address.absolute())
+    place = address if isinstance(address, str) else os.path.join(os.getcwd(), address)
     if place.startswith("/vsi") and not (remote and place.startswith(_REMOTE)):
         raise FlawError(Problem.UNREADABLE, f"{place} is in a virtual file system of GDAL, which is not read; copy it.")
     # NON_CACHED: or else GDAL answers from memory that a file could not be read, however often one tries.
     options = {**_OPTIONS, **({**_NET_OPTIONS, "CPL_VSIL_CURL_NON_CACHED": place} if remote else {})}
-    with warnings.catch_warnings(), rasterio.Env(**options):
+    with warnings.catch_warnings(), _environment(options):
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
         dataset = rasterio.open(place, driver=driver_of(address), sharing=False)
     try:
-        _check_claim(dataset, place, None if remote else Path(address).stat().st_size)
-        return Raster.of(dataset)
+        size = None if remote else os.stat(place).st_size
+        _check_claim(dataset, place, size)
+        return Raster.of(dataset, size)
     except Exception:
         dataset.close()
         raise
+
+
+def many_files() -> AbstractContextManager[Any]:
+    """How a process that opens many files says once, and not at each of them, how GDAL is to open them."""
+    environment: AbstractContextManager[Any] = rasterio.Env(**_OPTIONS)
+    return environment
+
+
+def _environment(options: Mapping[str, Any]) -> AbstractContextManager[Any]:
+    """GDAL's options for one open; nothing where they hold already, since entering and leaving them costs as much."""
+    held = getenv() if hasenv() else {}
+    return nullcontext() if options.items() <= held.items() else rasterio.Env(**options)
 
 
 @contextmanager
@@ -202,7 +224,7 @@ def driver_of(address: Address) -> str:
         SampleError: The suffix is none that is read.
     """
     remote = isinstance(address, str)
-    path = urlsplit(address.removeprefix("/vsicurl/")).path if isinstance(address, str) else address.as_posix()
+    path = urlsplit(address.removeprefix("/vsicurl/")).path if isinstance(address, str) else address
     suffix = PurePosixPath(path).suffix.lower()
     if suffix in DRIVERS:
         return DRIVERS[suffix]

@@ -104,7 +104,7 @@ def settle(
     Raises:
         SampleError: A scale that is stated contradicts the unit that the sensor declares.
     """
-    said = [replace(own, **one.stated) for one, own in zip(wanted, stated, strict=True)]
+    said = [replace(own, **one.stated) if one.stated else own for one, own in zip(wanted, stated, strict=True)]
     lines = [_line(name, one, by) for one, by in zip(wanted, said, strict=True)]
     nodata = wanted[0].nodata
     may_lack = masked is not None or any(by.marks(pixels.dtype) and by.nodata != nodata for by in said)
