@@ -5,15 +5,18 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
+from pydantic import ValidationError
 
+from terrasieve.archive.catalogued import FILES, ListedArchive, file_states, holds_states, lost_samples, shown
 from terrasieve.archive.derived.subset import SubsetArchive
+from terrasieve.archive.folders import NotTaken
 from terrasieve.archive.footprints import write_geoparquet
 from terrasieve.archive.journal import Journal
 from terrasieve.archive.layout import ArchiveSpec
@@ -32,6 +35,7 @@ from terrasieve.archive.stac.items import unsigned
 from terrasieve.archive.zarr_codecs import parse_metadata
 from terrasieve.errors import ArchiveError, SampleError, TooManyBadSamplesError
 from terrasieve.local_paths import find_address
+from terrasieve.sensors import Sensor
 
 FORMAT = 1
 """Version of the metadata; catalogues of another one are refused."""
@@ -67,6 +71,8 @@ class Catalogue:
         suspicions: What was suspected then, without the lists of ids; None where only headers were read.
         files: State of the listed samples' files then, as ``files_state`` gives it; None in catalogues of earlier
             versions.
+        sensors: The archive's sensors by key, as JSON holds them; None in catalogues of earlier versions.
+        not_taken: What lay among the archive's files and was neither among its samples nor rejected.
     """
 
     path: Path
@@ -75,6 +81,26 @@ class Catalogue:
     source: Mapping[str, Any]
     suspicions: tuple[Suspicion, ...] | None = None
     files: str | None = None
+    sensors: Mapping[str, Any] | None = None
+    not_taken: NotTaken = field(default_factory=NotTaken)
+
+    def open(self, spec: ArchiveSpec) -> Archive:
+        """The samples that the catalogue lists, from its rows alone where they say what their files were.
+
+        Args:
+            spec: ``spec``, as it was parsed.
+
+        Raises:
+            ArchiveError: In a catalogue of an earlier version: a listed sample is no longer in the archive, or a file
+                of one has changed since.
+        """
+        if self.sensors is None or not holds_states(self.table):
+            return self.restrict(spec.open_listed(self.table))
+        try:
+            sensors = {key: Sensor.model_validate(one) for key, one in self.sensors.items()}
+        except (ValidationError, AttributeError) as error:
+            raise ArchiveError(f"{self.path} has damaged metadata: {error}. Run terrasieve index again.") from error
+        return ListedArchive(self, spec, sensors, self.not_taken)
 
     def restrict(self, archive: Archive) -> CataloguedArchive:
         """The archive's samples that the catalogue lists, in the catalogue's order and with its table.
@@ -103,10 +129,7 @@ class CataloguedArchive(SubsetArchive):
         wanted = catalogue.table["id"].to_pylist()
         lost = [name for name in wanted if name not in position]
         if lost:
-            raise ArchiveError(
-                f"{catalogue.path} lists {len(lost)} samples that {source_place(archive.source)} no longer has, the "
-                f"first being {lost[0]!r}. Restore the files, or run terrasieve index again."
-            )
+            raise ArchiveError(lost_samples(catalogue.path, lost, archive.source))
         super().__init__(archive, [position[name] for name in wanted])
         if catalogue.files not in (None, files_state(self)):
             raise ArchiveError(
@@ -115,15 +138,15 @@ class CataloguedArchive(SubsetArchive):
             )
         self.suspicions = catalogue.suspicions
         self._path = catalogue.path
-        self._rows = _without_bbox(catalogue.table)
+        self._rows = shown(catalogue.table)
 
     def table(self) -> pa.Table:
-        """The rows of the catalogue, without ``bbox``."""
+        """The rows of the catalogue, without ``bbox`` and without what opening them takes."""
         return self._rows
 
     @cached_property
     def _rows(self) -> pa.Table:
-        return _without_bbox(read_catalogue(self._path).table)
+        return shown(read_catalogue(self._path).table)
 
 
 def index_archive(
@@ -218,9 +241,16 @@ def write_catalogue(archive: Archive, rows: pa.Table, suspicions: Sequence[Suspi
         "spec": _spec_of_files(archive),
         "source": dict(archive.source),
         "files": files_state(archive, listed),
+        "sensors": {key: sensor.model_dump(mode="json") for key, sensor in archive.sensors.items()},
+        "not_taken": asdict(archive.not_taken),
     }
     if suspicions is not None:
         provenance["suspicions"] = [one.summary() for one in suspicions]
+    columns = dict(archive.catalogue_columns(listed))
+    if FILES not in columns:
+        columns[FILES] = file_states(archive, listed)
+    for name, values in columns.items():
+        rows = rows.append_column(name, values)
     write_geoparquet(rows, out, {KEY: provenance})
 
 
@@ -244,10 +274,11 @@ def read_catalogue(path: Path) -> Catalogue:
     kept = stored.get("suspicions")
     try:
         suspicions = None if kept is None else tuple(Suspicion.parse(one) for one in kept)
+        not_taken = NotTaken(**stored.get("not_taken", {}))
     except (TypeError, ValueError, KeyError) as error:
         raise ArchiveError(f"{path} has damaged metadata: {error}. Run terrasieve index again.") from error
-    spec, source, files = stored["spec"], stored["source"], stored.get("files")
-    return Catalogue(path=path, table=table, spec=spec, source=source, suspicions=suspicions, files=files)
+    spec, source, files, sensors = stored["spec"], stored["source"], stored.get("files"), stored.get("sensors")
+    return Catalogue(path, table, spec, source, suspicions, files, sensors, not_taken)
 
 
 def is_catalogue_of(path: Path, place: Path) -> bool:
@@ -276,10 +307,6 @@ def _spec_of_files(archive: Archive) -> dict[str, Any]:
 
 def _journal_of(out: Path) -> Path:
     return out.with_name(f".{out.name}.journal")
-
-
-def _without_bbox(rows: pa.Table) -> pa.Table:
-    return rows.drop_columns(["bbox"]) if "bbox" in rows.column_names else rows
 
 
 def _survey(spec: ScenesSpec, look: FirstLook, out: Path) -> ScenesArchive:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal, TypeAlias
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 from pydantic import Field
 
@@ -25,6 +26,9 @@ from terrasieve.sensors import SENSORS, Sensor, anchored_sensor, load_sensor
 
 Named: TypeAlias = Mapping[str, Mapping[str, Path]]
 """By key of the sensor, its files by the name under which they match, in order."""
+
+TILE = "terrasieve:tile:"
+"""How a catalogue names the column, one for each sensor, of a tile's first row and column in its file."""
 
 Edge = Literal["drop", "overlap"]
 """What becomes of the remainder at the far edges of a scene: it is left out, or covered with a last tile."""
@@ -91,6 +95,12 @@ class ScenesSpec(ArchiveSpec):
         from terrasieve.archive.scenes.tiled import ScenesArchive  # it is written on top of this module
 
         return ScenesArchive(self)
+
+    def open_listed(self, rows: pa.Table) -> Archive:
+        """The tiles that a catalogue lists, from its rows alone where they say where in its file each lies."""
+        from terrasieve.archive.scenes.listed import ListedScenes, holds_tiles  # it is written on top of this module
+
+        return ListedScenes(self, rows) if holds_tiles(self, rows) else self.open()
 
     def anchored(self, folder: Path) -> ScenesSpec:
         """The same with a relative root, and sensors that are files, taken from a folder."""

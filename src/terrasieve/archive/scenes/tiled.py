@@ -22,7 +22,7 @@ from terrasieve.archive.quality.offset import STATED, stated_free
 from terrasieve.archive.readers.geotiff import read_window
 from terrasieve.archive.readers.meaning import meanings
 from terrasieve.archive.scenes.matching import Scene
-from terrasieve.archive.scenes.survey import Look, ScenesSpec, SensorFolder, origins, survey
+from terrasieve.archive.scenes.survey import TILE, Look, ScenesSpec, SensorFolder, origins, survey
 from terrasieve.sensors import Sensor
 
 __all__ = ["ScenesArchive", "ScenesSpec", "SensorFolder"]
@@ -148,6 +148,17 @@ class ScenesArchive(BaseArchive):
         if False in free:
             columns[STATED] = self._per_sample(free, pa.bool_())
         return pa.table(columns)
+
+    def catalogue_columns(self, indices: NDArray[np.int64]) -> dict[str, pa.Array]:
+        """Where the tiles lie in the file of each sensor; see ``BaseArchive.catalogue_columns``."""
+        _, tiles = self._placed()
+        owners = self._owners()[indices]
+        columns = {}
+        for key in self._sensors:
+            corners_of = np.array([scene.offsets[key] for scene in self._scenes], np.int64)
+            tops, lefts = (tiles[indices].astype(np.int64) + corners_of[owners]).T
+            columns[TILE + key] = pa.StructArray.from_arrays([pa.array(tops), pa.array(lefts)], ["top", "left"])
+        return columns
 
     @cached_property
     def _fingerprint(self) -> str:
