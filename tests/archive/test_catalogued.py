@@ -60,7 +60,7 @@ def test_opening_looks_at_no_file(root: Path, tmp_path: Path, kind: str, monkeyp
         patch.setattr(os, "stat", lambda path, *a, **k: (looked.append(str(path)), real(path, *a, **k))[1])
         patch.setattr(os, "scandir", lambda *_: pytest.fail("a folder was searched"))
         patch.setattr(folders, "find_files", lambda *_: pytest.fail("a folder was searched"))
-        patch.setattr(gdal.rasterio, "open", lambda *_, **__: pytest.fail("a file was opened"))
+        patch.setattr(gdal, "DatasetReader", lambda *_, **__: pytest.fail("a file was opened"))
         archive = open_archive(out)
         assert archive.ids.tolist() == whole.ids.tolist()
         assert archive.table().equals(whole.table())

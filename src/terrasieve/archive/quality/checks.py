@@ -21,6 +21,7 @@ from terrasieve.archive.readers.geotiff import Header, read_header
 from terrasieve.errors import SampleError
 from terrasieve.sensors import Sensor
 
+_LEVELS = (0.01, 0.5, 0.99)
 _ENOUGH = 4096
 """Pixels of a band that levels are taken from: the 1st percentile then rests on some forty of them."""
 
@@ -61,11 +62,12 @@ class PixelSummary:
     def levels(self) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
         """Percentiles 1, 50 and 99 of each band, shape ``(bands,)`` each; NaN where no pixel is left."""
         ordered = np.sort(self.thinned, axis=1)  # NaN comes last
-        bands, last = np.arange(len(ordered)), np.full(len(ordered), ordered.shape[1] - 1)
-        if self.lacks:
-            last = np.isfinite(ordered).sum(axis=1) - 1
-        ranks = np.rint(np.outer((0.01, 0.5, 0.99), np.maximum(last, 0))).astype(np.intp)
-        low, middle, high = ordered[bands, ranks].astype(np.float64)
+        if not self.lacks:
+            low, middle, high = ordered[:, [round(share * (ordered.shape[1] - 1)) for share in _LEVELS]].T
+            return low.astype(np.float64), middle.astype(np.float64), high.astype(np.float64)
+        last = np.isfinite(ordered).sum(axis=1) - 1
+        ranks = np.rint(np.outer(_LEVELS, np.maximum(last, 0))).astype(np.intp)
+        low, middle, high = np.take_along_axis(ordered, ranks.T, axis=1).T.astype(np.float64)
         return low, middle, high
 
     @property
@@ -234,7 +236,8 @@ def _decibels(summary: PixelSummary, position: int) -> str | None:
     if median > _BRIGHT_DB:
         return f"its median is {median:.2f}, brighter than a city; standardised or rescaled values are"
     values = summary.thinned[position]
-    values = values[np.isfinite(values)]
+    if summary.lacks:
+        values = values[np.isfinite(values)]
     if values.size > 1 and (values == np.round(values)).all():
         return f"no value of {values.size:,} has a fraction; decibels were cast to integers once"
     return None

@@ -97,9 +97,8 @@ def missing(pixels: NDArray[Any], nodata: float | None) -> NDArray[np.bool_]:
     Returns:
         Mask of the same shape.
     """
-    absent = np.zeros(pixels.shape, dtype=np.bool_)
-    if np.issubdtype(pixels.dtype, np.floating):
-        absent |= ~np.isfinite(pixels)
+    floating = pixels.dtype.kind == "f"
+    absent: NDArray[np.bool_] = ~np.isfinite(pixels) if floating else np.zeros(pixels.shape, dtype=np.bool_)
     if nodata is not None and not math.isnan(nodata):
         absent |= pixels == nodata
     return absent

@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -24,7 +24,7 @@ from rasterio._err import CPLE_BaseError
 from rasterio.enums import ColorInterp, MaskFlags, Resampling
 from rasterio.env import getenv, hasenv
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
-from rasterio.io import MemoryFile
+from rasterio.io import DatasetReader, MemoryFile
 
 from terrasieve.archive.byte_limits import check_bytes
 from terrasieve.archive.quality.limits import FlawError, Problem
@@ -175,7 +175,8 @@ def open_raster(address: Address) -> Raster:
     options = {**_OPTIONS, **({**_NET_OPTIONS, "CPL_VSIL_CURL_NON_CACHED": place} if remote else {})}
     with warnings.catch_warnings(), _environment(options):
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
-        dataset = rasterio.open(place, driver=driver_of(address), sharing=False)
+        # rasterio.open makes an environment for each file, which is for the credentials of an address on the net.
+        dataset = (rasterio.open if remote else DatasetReader)(place, driver=driver_of(address), sharing=False)
     try:
         size = None if remote else os.stat(place).st_size
         _check_claim(dataset, place, size)
@@ -225,7 +226,7 @@ def driver_of(address: Address) -> str:
     """
     remote = isinstance(address, str)
     path = urlsplit(address.removeprefix("/vsicurl/")).path if isinstance(address, str) else address
-    suffix = PurePosixPath(path).suffix.lower()
+    suffix = os.path.splitext(path)[1].lower()
     if suffix in DRIVERS:
         return DRIVERS[suffix]
     if remote:

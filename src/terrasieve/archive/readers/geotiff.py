@@ -71,7 +71,7 @@ class Header:
     @property
     def path(self) -> Path:
         """The file."""
-        return Path(self.name)
+        return _path(self.name)
 
     def record(self) -> list[Any]:
         """The header as JSON can hold it, for a journal and on the way from a reader process."""
@@ -105,6 +105,8 @@ class Header:
 
 
 _values = attrgetter(*Header.__slots__)
+_path = lru_cache(maxsize=256)(Path)
+"""The same object for the tiles of a file that are read one after the other: it knows its text and its hash."""
 
 
 def read_header(path: Path) -> Header:
