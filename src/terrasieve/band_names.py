@@ -89,6 +89,8 @@ def find_misnamed(said: Sequence[str | None], sensor: Sensor) -> int | None:
     Returns:
         Its position, from 0; None where nothing speaks against the order.
     """
+    if not any(said):
+        return None
     literal, known = _known(sensor)
     counted = _only_counts(said, sensor)
     for position, (text, band) in enumerate(zip(said, sensor.bands, strict=True)):

@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import rasterio
 from rasterio.transform import from_origin
 
 from terrasieve.archive.catalogue import index_archive, read_catalogue
+from terrasieve.archive.catalogued import HIDDEN
 from terrasieve.archive.derived.subset import SubsetArchive
 from terrasieve.archive.layouts.plain_table import PlainTableArchive, PlainTableSpec
 from terrasieve.archive.opening import open_archive
@@ -25,7 +27,7 @@ from terrasieve.archive.quality import audit
 from terrasieve.archive.quality.limits import QualityLimits
 from terrasieve.archive.readers.geotiff import read_window
 from terrasieve.archive.source_state import files_state, source_state
-from terrasieve.errors import ArchiveError, TooManyBadSamplesError
+from terrasieve.errors import ArchiveError, SampleError, TooManyBadSamplesError
 
 COUNT = 10
 SIDE = 32
@@ -166,15 +168,40 @@ def test_what_a_kill_leaves_within_a_store_is_cleaned(scenes: Path, tmp_path: Pa
     assert names[0] == names[1]
 
 
-def test_a_catalogue_of_files_that_changed_is_not_opened(scenes: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("how", ["touched", "longer", "lost"])
+def test_a_catalogue_refuses_a_file_that_changed_when_it_is_read(scenes: Path, tmp_path: Path, how: str) -> None:
+    out, file = tmp_path / "c.parquet", scenes / "3.tif"
+    index_archive(opened(scenes), out)
+    time, data = file.stat().st_mtime_ns, file.read_bytes()
+    if how == "touched":
+        os.utime(file, ns=(1, 1))
+    elif how == "longer":
+        file.write_bytes(data + b" ")
+        os.utime(file, ns=(time, time))
+    archive = open_archive(out)
+    if how == "lost":  # a table of which a file is lost does not list it
+        archive.read(0, "s")
+        file.unlink()
+    archive.read(2, "s")
+    for _ in range(2):
+        with pytest.raises(SampleError, match=r"3\.tif has changed since .*c\.parquet.*terrasieve index again"):
+            archive.read(3, "s")
+    file.write_bytes(data)
+    index_archive(opened(scenes), out)
+    assert open_archive(out).read(3, "s").shape == (1, SIDE, SIDE)
+
+
+def test_a_catalogue_of_an_earlier_version_refuses_changed_files_on_opening(scenes: Path, tmp_path: Path) -> None:
     out = tmp_path / "c.parquet"
     index_archive(opened(scenes), out)
+    rows = pq.read_table(out)
+    old = rows.drop_columns([name for name in rows.column_names if name.startswith(HIDDEN)])
+    pq.write_table(old, out)
     assert len(open_archive(out)) == COUNT
+    assert open_archive(out).read(3, "s").shape == (1, SIDE, SIDE)
     os.utime(scenes / "3.tif", ns=(1, 1))
     with pytest.raises(ArchiveError, match=r"c\.parquet is out of date.*index again"):
         open_archive(out)
-    index_archive(opened(scenes), out)
-    assert len(open_archive(out)) == COUNT
 
 
 def test_a_catalogue_does_not_mind_files_that_it_does_not_list(scenes: Path, tmp_path: Path) -> None:

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
+from pydantic import ValidationError
 
+from terrasieve.archive.catalogued import FILES, ListedArchive, file_states, holds_states, lost_samples, shown
 from terrasieve.archive.derived.subset import SubsetArchive
+from terrasieve.archive.folders import NotTaken
 from terrasieve.archive.footprints import write_geoparquet
+from terrasieve.archive.journal import Journal
+from terrasieve.archive.layout import ArchiveSpec
 from terrasieve.archive.packed.integrity import digest
 from terrasieve.archive.packed.store import KEY
 from terrasieve.archive.protocol import Archive, source_place
@@ -21,11 +27,15 @@ from terrasieve.archive.quality.audit import Audit, Auditor, audit
 from terrasieve.archive.quality.limits import QualityLimits, QualityReport, Quarantine
 from terrasieve.archive.quality.suspicion import Suspicion, suspicions_path, write_suspicions
 from terrasieve.archive.readers.parquet import read_table
+from terrasieve.archive.scenes.first_look import FirstLook
+from terrasieve.archive.scenes.survey import ScenesSpec
+from terrasieve.archive.scenes.tiled import ScenesArchive
 from terrasieve.archive.source_state import files_state, source_state
 from terrasieve.archive.stac.items import unsigned
 from terrasieve.archive.zarr_codecs import parse_metadata
 from terrasieve.errors import ArchiveError, SampleError, TooManyBadSamplesError
 from terrasieve.local_paths import find_address
+from terrasieve.sensors import Sensor
 
 FORMAT = 1
 """Version of the metadata; catalogues of another one are refused."""
@@ -40,11 +50,13 @@ class IndexReport(QualityReport):
             were read.
         listed: The JSON file that lists all ids of each; absent where only headers were read.
         placeless: Number of good samples whose files do not say where they lie.
+        archive: What was indexed, as it is open.
     """
 
     suspicions: tuple[Suspicion, ...] | None
     listed: Path
-    placeless: int = 0
+    placeless: int
+    archive: Archive = field(repr=False, compare=False)
 
 
 @dataclass(frozen=True)
@@ -59,6 +71,8 @@ class Catalogue:
         suspicions: What was suspected then, without the lists of ids; None where only headers were read.
         files: State of the listed samples' files then, as ``files_state`` gives it; None in catalogues of earlier
             versions.
+        sensors: The archive's sensors by key, as JSON holds them; None in catalogues of earlier versions.
+        not_taken: What lay among the archive's files and was neither among its samples nor rejected.
     """
 
     path: Path
@@ -67,6 +81,26 @@ class Catalogue:
     source: Mapping[str, Any]
     suspicions: tuple[Suspicion, ...] | None = None
     files: str | None = None
+    sensors: Mapping[str, Any] | None = None
+    not_taken: NotTaken = field(default_factory=NotTaken)
+
+    def open(self, spec: ArchiveSpec) -> Archive:
+        """The samples that the catalogue lists, from its rows alone where they say what their files were.
+
+        Args:
+            spec: ``spec``, as it was parsed.
+
+        Raises:
+            ArchiveError: In a catalogue of an earlier version: a listed sample is no longer in the archive, or a file
+                of one has changed since.
+        """
+        if self.sensors is None or not holds_states(self.table):
+            return self.restrict(spec.open_listed(self.table))
+        try:
+            sensors = {key: Sensor.model_validate(one) for key, one in self.sensors.items()}
+        except (ValidationError, AttributeError) as error:
+            raise ArchiveError(f"{self.path} has damaged metadata: {error}. Run terrasieve index again.") from error
+        return ListedArchive(self, spec, sensors, self.not_taken)
 
     def restrict(self, archive: Archive) -> CataloguedArchive:
         """The archive's samples that the catalogue lists, in the catalogue's order and with its table.
@@ -95,10 +129,7 @@ class CataloguedArchive(SubsetArchive):
         wanted = catalogue.table["id"].to_pylist()
         lost = [name for name in wanted if name not in position]
         if lost:
-            raise ArchiveError(
-                f"{catalogue.path} lists {len(lost)} samples that {source_place(archive.source)} no longer has, the "
-                f"first being {lost[0]!r}. Restore the files, or run terrasieve index again."
-            )
+            raise ArchiveError(lost_samples(catalogue.path, lost, archive.source))
         super().__init__(archive, [position[name] for name in wanted])
         if catalogue.files not in (None, files_state(self)):
             raise ArchiveError(
@@ -107,19 +138,19 @@ class CataloguedArchive(SubsetArchive):
             )
         self.suspicions = catalogue.suspicions
         self._path = catalogue.path
-        self._rows = _without_bbox(catalogue.table)
+        self._rows = shown(catalogue.table)
 
     def table(self) -> pa.Table:
-        """The rows of the catalogue, without ``bbox``."""
+        """The rows of the catalogue, without ``bbox`` and without what opening them takes."""
         return self._rows
 
     @cached_property
     def _rows(self) -> pa.Table:
-        return _without_bbox(read_catalogue(self._path).table)
+        return shown(read_catalogue(self._path).table)
 
 
 def index_archive(
-    archive: Archive,
+    archive: Archive | ArchiveSpec,
     out: Path,
     limits: QualityLimits | None = None,
     max_bad: float = 0.01,
@@ -133,7 +164,8 @@ def index_archive(
     comes to the same result; it begins anew where a file or the table has changed since.
 
     Args:
-        archive: Archive of which every sample is checked.
+        archive: Archive of which every sample is checked, or how it is opened. The spec of a folder of scenes saves
+            half of the time where scenes are small: header and pixels of a file are read in one open.
         out: The catalogue, ``.parquet``; the list of rejected samples goes to ``<out>.quarantine.csv``, what else is
             suspected to ``<out>.suspicions.json``.
         limits: How much may be missing from a sample; the defaults of ``QualityLimits`` when None.
@@ -145,14 +177,34 @@ def index_archive(
         TooManyBadSamplesError: More than ``max_bad`` are bad; the list is written, the catalogue is not.
         ArchiveError: The archive cannot say how it is opened or lies on the net, or no sample is good.
     """
-    spec = _spec_of_files(archive)
-    quarantine = Quarantine.begin(out.with_name(f"{out.name}.quarantine.csv"), len(archive), archive.rejected, max_bad)
-    table = archive.table()
     limits = limits or QualityLimits()
-    found = Audit() if depth == "headers" else _audit(Auditor(archive, table, limits), quarantine, out, spec, workers)
-    good = [index for index in range(len(archive)) if index not in found.bad]
+    with ExitStack() as stack:
+        look = None
+        if isinstance(archive, ScenesSpec) and depth == "pixels" and not archive.has_band_files:
+            look = FirstLook(_journal_of(out), stack, limits, max_bad, workers)
+            archive = _survey(archive, look, out)
+        elif isinstance(archive, ArchiveSpec):
+            archive = archive.open()
+        spec = _spec_of_files(archive)
+        listed = out.with_name(f"{out.name}.quarantine.csv")
+        try:
+            quarantine = Quarantine.begin(listed, len(archive), archive.rejected, max_bad)
+            table = archive.table()
+            auditor = Auditor(archive, table, limits)
+            if depth == "headers":
+                found = Audit()
+            elif look is not None:
+                found = audit(auditor, quarantine, look.record, look.entries, workers, look.judged)
+            else:
+                record = stack.enter_context(Journal(_journal_of(out), _request(auditor, spec)))
+                found = audit(auditor, quarantine, record, record.replay(), workers)
+        except TooManyBadSamplesError:
+            # Files are mended next, and what the journal says of them would no longer hold.
+            _journal_of(out).unlink(missing_ok=True)
+            raise
+    good = np.delete(np.arange(len(archive)), sorted(found.bad))
     quarantine.write()
-    if not good:
+    if not len(good):
         _journal_of(out).unlink(missing_ok=True)
         raise ArchiveError(f"{source_place(archive.source)} has no good sample; see {quarantine.path}.")
     if found.suspicions is None:
@@ -165,7 +217,9 @@ def index_archive(
     # Last of all: a run that is killed before need not read the pixels again.
     _journal_of(out).unlink(missing_ok=True)
     lost, placeless = (quarantine.bad, quarantine.counts), rows["geometry"].null_count
-    return IndexReport(out, quarantine.path, len(good), *lost, found.suspicions, suspicions_path(out), placeless)
+    return IndexReport(
+        out, quarantine.path, len(good), *lost, found.suspicions, suspicions_path(out), placeless, archive
+    )
 
 
 def write_catalogue(archive: Archive, rows: pa.Table, suspicions: Sequence[Suspicion] | None, out: Path) -> None:
@@ -187,9 +241,16 @@ def write_catalogue(archive: Archive, rows: pa.Table, suspicions: Sequence[Suspi
         "spec": _spec_of_files(archive),
         "source": dict(archive.source),
         "files": files_state(archive, listed),
+        "sensors": {key: sensor.model_dump(mode="json") for key, sensor in archive.sensors.items()},
+        "not_taken": asdict(archive.not_taken),
     }
     if suspicions is not None:
         provenance["suspicions"] = [one.summary() for one in suspicions]
+    columns = dict(archive.catalogue_columns(listed))
+    if FILES not in columns:
+        columns[FILES] = file_states(archive, listed)
+    for name, values in columns.items():
+        rows = rows.append_column(name, values)
     write_geoparquet(rows, out, {KEY: provenance})
 
 
@@ -213,10 +274,11 @@ def read_catalogue(path: Path) -> Catalogue:
     kept = stored.get("suspicions")
     try:
         suspicions = None if kept is None else tuple(Suspicion.parse(one) for one in kept)
+        not_taken = NotTaken(**stored.get("not_taken", {}))
     except (TypeError, ValueError, KeyError) as error:
         raise ArchiveError(f"{path} has damaged metadata: {error}. Run terrasieve index again.") from error
-    spec, source, files = stored["spec"], stored["source"], stored.get("files")
-    return Catalogue(path=path, table=table, spec=spec, source=source, suspicions=suspicions, files=files)
+    spec, source, files, sensors = stored["spec"], stored["source"], stored.get("files"), stored.get("sensors")
+    return Catalogue(path, table, spec, source, suspicions, files, sensors, not_taken)
 
 
 def is_catalogue_of(path: Path, place: Path) -> bool:
@@ -247,19 +309,17 @@ def _journal_of(out: Path) -> Path:
     return out.with_name(f".{out.name}.journal")
 
 
-def _without_bbox(rows: pa.Table) -> pa.Table:
-    return rows.drop_columns(["bbox"]) if "bbox" in rows.column_names else rows
+def _survey(spec: ScenesSpec, look: FirstLook, out: Path) -> ScenesArchive:
+    try:
+        return ScenesArchive(spec, look)
+    except ArchiveError:
+        if look.complete:  # no scene is usable, and none is read again
+            _journal_of(out).unlink(missing_ok=True)
+        raise
 
 
-def _audit(auditor: Auditor, quarantine: Quarantine, out: Path, spec: Mapping[str, Any], workers: int) -> Audit:
+def _request(auditor: Auditor, spec: Mapping[str, Any]) -> str:
+    """Digest of all that the result depends on: a journal of another archive or other limits is not taken up."""
     archive, limits = auditor.archive, auditor.limits
     described = json.dumps([limits.model_dump(), spec, dict(archive.source)], sort_keys=True, default=str)
-    # All that the result depends on: a journal of another archive or other limits is not taken up.
-    request = digest([described, source_state(archive, auditor.table), *archive.ids.tolist()])
-    journal = _journal_of(out)
-    try:
-        return audit(auditor, quarantine, journal, request, workers)
-    except TooManyBadSamplesError:
-        # Files are mended next, and what the journal says of them would no longer hold.
-        journal.unlink(missing_ok=True)
-        raise
+    return digest([described, source_state(archive, auditor.table), *archive.ids.tolist()])

@@ -68,7 +68,7 @@ def open_archive(spec: str | Path | ArchiveSpec, layout: str | None = None) -> A
         return PlainTableSpec(root=path).open()
     if path.suffix == ".parquet" and path.is_file():
         catalogue = read_catalogue(path)
-        return catalogue.restrict(_parse_local(catalogue.spec, path).open_listed(catalogue.table))
+        return catalogue.open(_parse_local(catalogue.spec, path))
     raise ArchiveError(_unopened(path))
 
 

@@ -128,6 +128,13 @@ class Archive(Protocol):
             indices: Samples, each 0 to ``len(self) - 1``.
         """
 
+    def catalogue_columns(self, indices: NDArray[np.int64]) -> Mapping[str, pa.Array]:
+        """Columns of a catalogue by which ``ArchiveSpec.open_listed`` opens samples from their rows; perhaps none.
+
+        Args:
+            indices: Samples, each 0 to ``len(self) - 1``.
+        """
+
     def table(self) -> pa.Table:
         """One row a sample, in index order.
 
@@ -192,6 +199,14 @@ class BaseArchive(Browsable, ABC):
     @abstractmethod
     def table(self) -> pa.Table:
         """See ``Archive.table``."""
+
+    def catalogue_columns(self, indices: NDArray[np.int64]) -> Mapping[str, pa.Array]:
+        """Columns of a catalogue by which ``ArchiveSpec.open_listed`` opens samples from their rows; none, as here.
+
+        Args:
+            indices: Samples, each 0 to ``len(self) - 1``.
+        """
+        return {}
 
     def __len__(self) -> int:
         return len(self.ids)

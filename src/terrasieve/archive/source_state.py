@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from pathlib import Path
+from collections.abc import Iterable
 
 import numpy as np
 import pyarrow as pa
@@ -25,9 +25,18 @@ def files_state(archive: Archive, indices: NDArray[np.int64] | None = None) -> s
         indices: Samples whose files count; all when None.
     """
     wanted = np.arange(len(archive)) if indices is None else np.asarray(indices, dtype=np.int64)
-    paths = sorted(set(map(os.fspath, archive.files(wanted))))
+    return paths_state(map(os.fspath, archive.files(wanted)))
+
+
+def paths_state(paths: Iterable[str]) -> str:
+    """A digest of the path, size and time of change of files, in any order.
+
+    Args:
+        paths: Names of local files, which may repeat; what is none, or absent, counts by its name.
+    """
+    ordered = sorted(set(paths))
     state = hashlib.blake2b(digest_size=16)
-    for path, said in zip(paths, map_threads(_state, paths, "Files"), strict=True):
+    for path, said in zip(ordered, map_threads(_state, ordered, "Files"), strict=True):
         state.update(b"%s\0%s\0" % (os.fsencode(path), said))
     return state.hexdigest()
 
@@ -68,7 +77,7 @@ class _Hashed:
 
 def _state(path: str) -> bytes:
     try:
-        found = Path(path).stat()
+        found = os.stat(path)
     except OSError:
         return b"absent"  # or no local file, whose place is all that is known of it
     return b"%d %d" % (found.st_size, found.st_mtime_ns)

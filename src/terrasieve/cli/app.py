@@ -16,6 +16,7 @@ from terrasieve.console import console
 from terrasieve.errors import ConfigError
 
 if TYPE_CHECKING:
+    from terrasieve.archive.layout import ArchiveSpec
     from terrasieve.archive.protocol import Archive
     from terrasieve.archive.quality.suspicion import Suspicion
 
@@ -153,20 +154,42 @@ def open_named(
     Raises:
         ConfigError: Both sensors and a layout are given.
     """
-    from terrasieve.archive.layouts.plain_table import is_table, table_spec_from_options
-    from terrasieve.archive.opening import open_archive, scenes_spec_from_options
+    from terrasieve.archive.opening import open_archive
 
-    if sensors and is_table(Path(data)):
-        return open_archive(table_spec_from_options(Path(data), sensors))
+    spec = named_spec(data, sensors, tile, stride, match, layout, edge, max_days, patterns)
+    return open_archive(data, layout=layout) if spec is None else spec.open()
+
+
+def named_spec(
+    data: str,
+    sensors: list[str] | None,
+    tile: int,
+    stride: int | None,
+    match: Literal["stem", "geometry"],
+    layout: str | None = None,
+    edge: Literal["drop", "overlap"] = "drop",
+    max_days: float | None = None,
+    patterns: list[str] | None = None,
+) -> ArchiveSpec | None:
+    """How a named archive is opened, where options or a YAML file say it; None of what is recognised by itself.
+
+    Raises:
+        ConfigError: Both sensors and a layout are given, or the YAML file is not valid.
+    """
+    from terrasieve.archive.layouts.plain_table import is_table, table_spec_from_options
+    from terrasieve.archive.opening import load_spec, scenes_spec_from_options
+
+    path = Path(data)
+    if sensors and is_table(path):
+        return table_spec_from_options(path, sensors)
     if sensors and layout:
         raise ConfigError(f"--sensor is for a folder of scenes, --layout {layout} says it is none; leave one out.")
     if sensors:
-        return open_archive(
-            scenes_spec_from_options(Path(data), sensors, tile, stride, match, edge, max_days, patterns or ())
-        )
+        return scenes_spec_from_options(path, sensors, tile, stride, match, edge, max_days, patterns or ())
     if patterns:
         raise ConfigError(f"--pattern {patterns[0]!r} is for a folder of scenes; name its --sensor, too.")
-    return open_archive(data, layout=layout)
+    described = layout is None and path.suffix in (".yaml", ".yml") and path.is_file()
+    return load_spec(path) if described else None
 
 
 def say_layout(data: str, sensors: list[str] | None, layout: str | None) -> str | None:

@@ -67,9 +67,11 @@ def index(
     ```
     """
     from terrasieve.archive.catalogue import index_archive, is_catalogue_of, read_catalogue
+    from terrasieve.archive.layout import ArchiveSpec
+    from terrasieve.archive.opening import open_archive
     from terrasieve.archive.quality.limits import QualityLimits
     from terrasieve.archive.stac.publishing import write_stac_geoparquet
-    from terrasieve.cli.app import resumable, say_not_taken, tell
+    from terrasieve.cli.app import named_spec, resumable, say_not_taken, tell
     from terrasieve.outputs import hold_files
     from terrasieve.parallel import spare_cores
 
@@ -77,21 +79,22 @@ def index(
     with hold_files((out,) if stac is None else (out, stac), (".parquet",), replaces):
         if said := say_layout(data, sensor, layout):
             console.print(said, highlight=False, markup=False)
-        archive = open_named(data, sensor, tile, stride, match, layout, edge, max_days, pattern)
+        named = named_spec(data, sensor, tile, stride, match, layout, edge, max_days, pattern)
+        source = open_archive(data, layout) if named is None else named
         readers = spare_cores() if workers is None else workers
         if harmonise:
-            archive = _without_offset(archive, readers)
+            source = _without_offset(open_archive(source) if isinstance(source, ArchiveSpec) else source, readers)
         with resumable():
-            report = index_archive(archive, out, QualityLimits(max_nodata=max_nodata), max_bad=max_bad, workers=readers)
+            report = index_archive(source, out, QualityLimits(max_nodata=max_nodata), max_bad=max_bad, workers=readers)
         console.print(f"Indexed: {report.summary()}", highlight=False)
         if report.placeless:
             lacking = f"{report.placeless:,} of {report.samples:,} samples"
             console.print(f"{lacking} have no place: no outline.", highlight=False)
         if stac is not None:
-            items = write_stac_geoparquet(read_catalogue(out).restrict(archive), stac)
+            items = write_stac_geoparquet(read_catalogue(out).restrict(report.archive), stac)
             console.print(f"STAC: {items.summary()}", highlight=False)
         tell(report.suspicions or (), report.listed, ("--harmonise", "--max-nodata", "--max-days"))
-    say_not_taken(archive, bool(sensor))
+    say_not_taken(report.archive, bool(sensor))
 
 
 @app.command()

@@ -52,6 +52,10 @@ class SubsetArchive(WrapperArchive):
         """Those of the chosen samples."""
         return self.archive.files(self.indices[indices])
 
+    def catalogue_columns(self, indices: NDArray[np.int64]) -> Mapping[str, pa.Array]:
+        """Those of the chosen samples."""
+        return self.archive.catalogue_columns(self.indices[indices])
+
     def table(self) -> pa.Table:
         """The chosen rows of the whole archive's table."""
         return self.archive.table().take(pa.array(self.indices))

@@ -43,7 +43,8 @@ from terrasieve.archive.packed.store import (
     write_coordinates,
 )
 from terrasieve.archive.protocol import Archive
-from terrasieve.archive.quality.audit import Auditor, Finding, SuspicionCollector
+from terrasieve.archive.quality.audit import Auditor
+from terrasieve.archive.quality.findings import Finding, SuspicionCollector
 from terrasieve.archive.quality.limits import (
     Problem,
     QualityLimits,

@@ -21,6 +21,7 @@ from terrasieve.archive.readers.geotiff import Header, read_header
 from terrasieve.errors import SampleError
 from terrasieve.sensors import Sensor
 
+_LEVELS = (0.01, 0.5, 0.99)
 _ENOUGH = 4096
 """Pixels of a band that levels are taken from: the 1st percentile then rests on some forty of them."""
 
@@ -43,20 +44,29 @@ class PixelSummary:
         return missing(self.pixels, self.sensor.nodata)
 
     @cached_property
+    def lacks(self) -> bool:
+        """Whether anything was not measured."""
+        return bool(self.absent.any())
+
+    @cached_property
     def thinned(self) -> NDArray[np.float32]:
         """Every n-th row and column, NaN where nothing was measured, shape ``(bands, pixels)``."""
         step = max(1, int(np.sqrt(self.pixels[0].size / _ENOUGH)))
         part = (slice(None), slice(None, None, step), slice(None, None, step))
         values = self.pixels[part].astype(np.float32)
-        values[self.absent[part]] = np.nan
+        if self.lacks:
+            values[self.absent[part]] = np.nan
         return values.reshape(len(values), -1)
 
     @cached_property
     def levels(self) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
         """Percentiles 1, 50 and 99 of each band, shape ``(bands,)`` each; NaN where no pixel is left."""
         ordered = np.sort(self.thinned, axis=1)  # NaN comes last
+        if not self.lacks:
+            low, middle, high = ordered[:, [round(share * (ordered.shape[1] - 1)) for share in _LEVELS]].T
+            return low.astype(np.float64), middle.astype(np.float64), high.astype(np.float64)
         last = np.isfinite(ordered).sum(axis=1) - 1
-        ranks = np.rint(np.outer((0.01, 0.5, 0.99), np.maximum(last, 0))).astype(np.intp)
+        ranks = np.rint(np.outer(_LEVELS, np.maximum(last, 0))).astype(np.intp)
         low, middle, high = np.take_along_axis(ordered, ranks.T, axis=1).T.astype(np.float64)
         return low, middle, high
 
@@ -96,7 +106,7 @@ _NODATA_SHARE = 0.01
 
 def find_missing(summary: PixelSummary) -> str | None:
     """NaN or infinities anywhere, or a hundredth of nodata in a band; see ``Check``."""
-    if not summary.absent.any():
+    if not summary.lacks:
         return None
     shares = summary.absent.reshape(len(summary.absent), -1).mean(axis=1)
     worst = int(shares.argmax())
@@ -114,7 +124,7 @@ def find_constant(summary: PixelSummary) -> str | None:
     for band, pixels, absent in zip(summary.sensor.bands, summary.pixels, summary.absent, strict=True):
         # Coarse bands come resampled: the few pixels that were measured may be alike by chance.
         coarse = pixels.size * (finest / band.gsd) ** 2 < 16
-        values = pixels[~absent] if absent.any() else pixels
+        values = pixels[~absent] if summary.lacks else pixels
         if not coarse and values.size and values.min() == values.max():
             return f"every pixel of {band.name} is {values.flat[0]:g}."
     return None
@@ -226,7 +236,8 @@ def _decibels(summary: PixelSummary, position: int) -> str | None:
     if median > _BRIGHT_DB:
         return f"its median is {median:.2f}, brighter than a city; standardised or rescaled values are"
     values = summary.thinned[position]
-    values = values[np.isfinite(values)]
+    if summary.lacks:
+        values = values[np.isfinite(values)]
     if values.size > 1 and (values == np.round(values)).all():
         return f"no value of {values.size:,} has a fraction; decibels were cast to integers once"
     return None

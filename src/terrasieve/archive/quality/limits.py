@@ -97,9 +97,8 @@ def missing(pixels: NDArray[Any], nodata: float | None) -> NDArray[np.bool_]:
     Returns:
         Mask of the same shape.
     """
-    absent = np.zeros(pixels.shape, dtype=np.bool_)
-    if np.issubdtype(pixels.dtype, np.floating):
-        absent |= ~np.isfinite(pixels)
+    floating = pixels.dtype.kind == "f"
+    absent: NDArray[np.bool_] = ~np.isfinite(pixels) if floating else np.zeros(pixels.shape, dtype=np.bool_)
     if nodata is not None and not math.isnan(nodata):
         absent |= pixels == nodata
     return absent
@@ -133,12 +132,15 @@ def check(pixels: NDArray[Any], sensor: Sensor, limits: QualityLimits) -> None:
     if any(band.unit != "class" for band in sensor.bands):
         _check_absent(absent, sensor, limits)
     if limits.check_units:
+        lacking = absent.any()
         for band, values, gone in zip(sensor.bands, pixels, absent, strict=True):
-            if suspicion := _suspect_unit(values, gone, band.unit):
+            if suspicion := _suspect_unit(values[~gone] if lacking else values, band.unit):
                 raise FlawError(Problem.UNIT, f"Band {band.name} of sensor {sensor.name!r}: {suspicion}")
 
 
 def _check_absent(absent: NDArray[np.bool_], sensor: Sensor, limits: QualityLimits) -> None:
+    if not absent.any():
+        return
     shares = absent.reshape(len(sensor.bands), -1).mean(axis=1)
     worst = int(shares.argmax())
     if shares[worst] <= limits.max_nodata and shares[worst] < 1:
@@ -151,19 +153,19 @@ def _check_absent(absent: NDArray[np.bool_], sensor: Sensor, limits: QualityLimi
     )
 
 
-def _suspect_unit(values: NDArray[Any], absent: NDArray[np.bool_], unit: str) -> str | None:
-    """Why the values cannot be of the unit, or None; only contradictions that no real scene shows."""
+def _suspect_unit(values: NDArray[Any], unit: str) -> str | None:
+    """Why the values measured cannot be of the unit, or None; only contradictions that no real scene shows."""
     floating = np.issubdtype(values.dtype, np.floating)
     # Bands without a single value have been refused before: there is a least and a greatest one.
     if unit == "db" and not floating:
         return f"decibels cannot be {values.dtype} without losing their fraction; declare unit dn, or export float32."
-    if unit == "db" and values[~absent].min() >= 0:
+    if unit == "db" and values.min() >= 0:
         return "no value lies below 0 dB, so this is linear power or an empty border; declare unit linear if it is."
-    if unit == "linear" and values[~absent].min() < 0:
+    if unit == "linear" and values.min() < 0:
         return "values lie below 0, so this is decibels; declare unit db."
-    if unit == "reflectance" and values[~absent].max() > 100:
+    if unit == "reflectance" and values.max() > 100:
         return "values exceed 100, so this is reflectance times 10,000; declare unit reflectance_e4."
-    if unit == "reflectance_e4" and floating and values[~absent].max() <= 2:
+    if unit == "reflectance_e4" and floating and values.max() <= 2:
         return "no value exceeds 2, so this is reflectance already divided by 10,000; declare unit reflectance."
     return None
 

@@ -8,12 +8,13 @@ like). A file named ``x.tif`` is therefore opened as a TIFF or not at all. Overv
 from __future__ import annotations
 
 import math
+import os
 import warnings
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -22,8 +23,9 @@ import rasterio
 from numpy.typing import NDArray
 from rasterio._err import CPLE_BaseError
 from rasterio.enums import ColorInterp, MaskFlags, Resampling
+from rasterio.env import getenv, hasenv
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
-from rasterio.io import MemoryFile
+from rasterio.io import DatasetReader, MemoryFile
 from rasterio.windows import Window
 
 from terrasieve.archive.byte_limits import check_bytes
@@ -101,16 +103,22 @@ class Raster:
         stated: What the file says of the values of each band.
         masks: Of each band, whether validity is stored as a mask or an alpha band.
         alpha: Position of the alpha band, from 0; None where there is none.
+        bytes: Size of the local file when it was opened; None of what is none.
     """
 
     dataset: Any
     stated: tuple[Stated, ...]
     masks: tuple[bool, ...]
     alpha: int | None
+    bytes: int | None = None
 
     @classmethod
-    def of(cls, dataset: Any) -> Raster:
+    def of(cls, dataset: Any, size: int | None = None) -> Raster:
         """The raster that an open dataset of rasterio shows.
+
+        Args:
+            dataset: An open dataset of rasterio.
+            size: Size of its local file in bytes; None where there is none.
 
         Raises:
             SampleError: Its metadata names another file to read overviews from, which may lie anywhere.
@@ -129,6 +137,7 @@ class Raster:
             tuple(Stated(*row) for row in rows),
             tuple(bool(stored & set(flags)) for flags in dataset.mask_flag_enums),
             alphas[0] if alphas else None,
+            size,
         )
 
     def close(self) -> None:
@@ -218,22 +227,35 @@ def open_raster(address: Address) -> Raster:
     """
     remote = isinstance(address, str)
     # Of a file in a zip, the zip is what has to lie on this machine.
-    place = address if isinstance(address, str) else str(Path(address).absolute())
+    place = address if isinstance(address, str) else os.path.join(os.getcwd(), address)
     if place.startswith("/vsi") and not (remote and place.startswith(_REMOTE)):
         raise FlawError(Problem.UNREADABLE, f"{place} is in a virtual file system of GDAL, which is not read; copy it.")
     # NON_CACHED: or else GDAL answers from memory that a file could not be read, however often one tries.
     options = {**_OPTIONS, **({**_NET_OPTIONS, "CPL_VSIL_CURL_NON_CACHED": place} if remote else {})}
     size = None if isinstance(address, str) else _bytes_of(address)
     place = f"/vsizip/{{{place}}}/{address.name}" if isinstance(address, ZipMember) else place
-    with warnings.catch_warnings(), rasterio.Env(**options):
+    with warnings.catch_warnings(), _environment(options):
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
-        dataset = rasterio.open(place, driver=driver_of(address), sharing=False)
+        # rasterio.open makes an environment for each file, which is for the credentials of an address on the net.
+        dataset = (rasterio.open if remote else DatasetReader)(place, driver=driver_of(address), sharing=False)
     try:
         _check_claim(dataset, str(address), size)
-        return Raster.of(dataset)
+        return Raster.of(dataset, size)
     except Exception:
         dataset.close()
         raise
+
+
+def many_files() -> AbstractContextManager[Any]:
+    """How a process that opens many files says once, and not at each of them, how GDAL is to open them."""
+    environment: AbstractContextManager[Any] = rasterio.Env(**_OPTIONS)
+    return environment
+
+
+def _environment(options: Mapping[str, Any]) -> AbstractContextManager[Any]:
+    """GDAL's options for one open; nothing where they hold already, since entering and leaving them costs as much."""
+    held = getenv() if hasenv() else {}
+    return nullcontext() if options.items() <= held.items() else rasterio.Env(**options)
 
 
 @contextmanager
@@ -281,7 +303,7 @@ def driver_of(address: Address) -> str:
     """
     remote = isinstance(address, str)
     path = urlsplit(address.removeprefix("/vsicurl/")).path if isinstance(address, str) else str(address)
-    suffix = PurePosixPath(path).suffix.lower()
+    suffix = os.path.splitext(path)[1].lower()
     if suffix in DRIVERS:
         return DRIVERS[suffix]
     if remote:

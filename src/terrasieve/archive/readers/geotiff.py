@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from rasterio.windows import Window as RasterWindow
 from terrasieve.archive.protocol import Window, leaves, window_error
 from terrasieve.archive.quality.limits import FlawError, Problem
 from terrasieve.archive.readers.gdal import FAILURES, Address, Raster, open_raster
-from terrasieve.archive.readers.handles import Handles, reading
+from terrasieve.archive.readers.handles import Handles
 from terrasieve.archive.readers.meaning import Meaning, settle
 from terrasieve.band_names import find_misnamed
 from terrasieve.parallel import map_threads
@@ -70,7 +71,32 @@ class Header:
     @property
     def path(self) -> Path:
         """The file."""
-        return Path(self.name)
+        return _path(self.name)
+
+    def record(self) -> list[Any]:
+        """The header as JSON can hold it, for a journal and on the way from a reader process."""
+        return [*_values(self)[:-3], list(self.tags.items()), self.alpha, self.offset]
+
+    @classmethod
+    def parse(cls, stored: Sequence[Any]) -> Header:
+        """The header that :meth:`record` gave; what files mostly have in common is kept once for all of them."""
+        name, size, height, width, count, dtype, crs, transform, nodata, descriptions, block, tags, *rest = stored
+        a, b, c, d, e, f = transform
+        return cls(
+            name,
+            size,
+            height,
+            width,
+            count,
+            sys.intern(dtype),
+            sys.intern(crs) if crs else None,
+            (a, b, c, d, e, f),
+            nodata,
+            _once(tuple(descriptions)),
+            _once(tuple(block)),
+            _tags(tuple((key, value) for key, value in tags)),
+            *rest,
+        )
 
     @property
     def paths(self) -> tuple[Path, ...]:
@@ -83,18 +109,19 @@ class Header:
         return np.array([*self.transform, 0.0, 0.0, 1.0]).reshape(3, 3)
 
 
+_values = attrgetter(*Header.__slots__)
+_path = lru_cache(maxsize=256)(Path)
+"""The same object for the tiles of a file that are read one after the other: it knows its text and its hash."""
+
+
 def read_header(path: Path) -> Header:
-    """The header of a raster file, without its pixels.
+    """The header of a raster file, without its pixels; the file stays open for the next call, which may read them.
 
     Raises:
         SampleError: The file is absent, truncated or not a raster.
     """
-    with reading(path, FAILURES):
-        raster = open_raster(path)
-        try:
-            header = header_of(raster.dataset, path, path.stat().st_size)
-        finally:
-            raster.close()
+    with _open_datasets.reading(path) as raster:
+        header = header_of(raster.dataset, path, raster.bytes or 0)
     a, b, _, d, e, _ = header.transform
     if not (np.isfinite(header.transform).all() and a * e - b * d):
         text = f"{path} has the transform {header.transform}, which places no pixel; correct the file."
@@ -137,7 +164,9 @@ def _place(dataset: Any) -> tuple[str | None, tuple[float, float, float, float, 
         # Points on one line fix no plane: such a file lies nowhere.
         if np.linalg.cond([[a, b], [d, e]]) < _FLAT:
             return crs.to_string(), (a, b, c, d, e, f)
-    return dataset.crs.to_string() if dataset.crs else None, tuple(dataset.transform)[:6]
+    own = dataset.crs
+    t = dataset.transform
+    return own.to_string() if own else None, (t.a, t.b, t.c, t.d, t.e, t.f)
 
 
 @lru_cache(maxsize=1024)

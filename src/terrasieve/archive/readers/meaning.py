@@ -116,7 +116,7 @@ def settle(
     Raises:
         SampleError: A scale that is stated contradicts the unit that the sensor declares.
     """
-    said = [replace(own, **one.stated) for one, own in zip(wanted, stated, strict=True)]
+    said = [replace(own, **one.stated) if one.stated else own for one, own in zip(wanted, stated, strict=True)]
     lines = [_line(name, one, by) for one, by in zip(wanted, said, strict=True)]
     nodata = wanted[0].nodata
     may_lack = masked is not None or any(by.marked(pixels.dtype) - {nodata} for by in said)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
@@ -22,6 +24,12 @@ from terrasieve.archive.scenes.matching import Scene, Unmatched, match_by_geomet
 from terrasieve.errors import ArchiveError
 from terrasieve.schema import Spec
 from terrasieve.sensors import SENSORS, Sensor, anchored_sensor, load_sensor
+
+Named: TypeAlias = Mapping[str, Mapping[str, Path]]
+"""By key of the sensor, its files by the name under which they match, in order."""
+
+TILE = "terrasieve:tile:"
+"""How a catalogue names the column, one for each sensor, of a tile's first row and column in its file."""
 
 Edge = Literal["drop", "overlap"]
 """What becomes of the remainder at the far edges of a scene: it is left out, or covered with a last tile."""
@@ -99,11 +107,22 @@ class ScenesSpec(ArchiveSpec):
 
     data_set = DataSet(title="folders of scenes", sensors="any, named by you", page="../how-to/own-scenes.md")
 
+    @property
+    def has_band_files(self) -> bool:
+        """Whether the bands of a sensor have a file each, so that a scene of it is no single file."""
+        return any(folder.files for folder in self.sensors.values())
+
     def open(self) -> Archive:
         """The archive; see :class:`terrasieve.archive.scenes.tiled.ScenesArchive`."""
         from terrasieve.archive.scenes.tiled import ScenesArchive  # it is written on top of this module
 
         return ScenesArchive(self)
+
+    def open_listed(self, rows: pa.Table) -> Archive:
+        """The tiles that a catalogue lists, from its rows alone where they say where in its file each lies."""
+        from terrasieve.archive.scenes.listed import ListedScenes, holds_tiles  # it is written on top of this module
+
+        return ListedScenes(self, rows) if holds_tiles(self, rows) else self.open()
 
     def anchored(self, folder: Path) -> ScenesSpec:
         """The same with a relative root, and sensors that are files, taken from a folder."""
@@ -116,14 +135,19 @@ class ScenesSpec(ArchiveSpec):
         return self.model_copy(update={"root": self.root.resolve(), "sensors": folders})
 
 
+Look: TypeAlias = "Callable[[ScenesSpec, Mapping[str, Sensor], Named], Mapping[str, Sequence[Header | FlawError]]]"
+"""Reads the headers of named files: of each sensor, in order, that of a file which has its bands, or what it lacks."""
+
+
 def survey(
-    spec: ScenesSpec, sensors: Mapping[str, Sensor]
+    spec: ScenesSpec, sensors: Mapping[str, Sensor], look: Look | None = None
 ) -> tuple[tuple[Scene, ...], tuple[Rejection, ...], NotTaken]:
     """Read all headers and join the files that belong together.
 
     Args:
         spec: Where the files lie and how they match.
         sensors: The declared sensor of each key of ``spec.sensors``.
+        look: How headers are read; :func:`look_at_headers` when None.
 
     Returns:
         The scenes that hold at least one tile, everything else with its reason, and the count of what is no scene.
@@ -132,16 +156,29 @@ def survey(
         ArchiveError: A folder is absent or holds no file, or no scene is usable.
     """
     places = {key: _search(spec.root, key, folder) for key, folder in spec.sensors.items()}
-    files, broken = _screen(spec, sensors, places)
+    named = {
+        key: _named(spec.root / folder.folder, key, folder, places[key])
+        for key, folder in spec.sensors.items()
+        if not folder.files
+    }
+    looked, broken = _screen(named, (look or look_at_headers)(spec, sensors, named))
+    files: dict[str, dict[str, Header]] = {}
+    for key, folder in spec.sensors.items():
+        if folder.files:
+            groups = group_bands(spec.root / folder.folder, folder.files, places[key].files)
+            files[key], lost = read_band_headers(key, sensors[key], groups, folder.drop)
+            broken += lost
+        else:
+            files[key] = looked[key]
     matched = list((match_by_stem if spec.match == "stem" else match_by_geometry)(files, spec.max_days))
-    scenes = tuple(item for item in matched if isinstance(item, Scene) and _tiles(spec, item.height, item.width))
+    scenes = tuple(item for item in matched if isinstance(item, Scene) and tile_count(spec, item.height, item.width))
     reported = {rejection.id for rejection in broken}
-    typical = max(1, sum(_tiles(spec, s.height, s.width) for s in scenes) // max(1, len(scenes)))
+    typical = max(1, sum(tile_count(spec, s.height, s.width) for s in scenes) // max(1, len(scenes)))
     rejected = [_with_samples(spec, rejection, files, typical) for rejection in broken]
     for item in matched:
         if isinstance(item, Unmatched) and item.name not in reported:
             rejected.append(_unmatched(spec, item))
-        elif isinstance(item, Scene) and not _tiles(spec, item.height, item.width):
+        elif isinstance(item, Scene) and not tile_count(spec, item.height, item.width):
             rejected.append(_too_small(spec, item))
     if not scenes:
         first = f" The first reason: {rejected[0].reason}" if rejected else ""
@@ -158,34 +195,41 @@ def _not_taken(spec: ScenesSpec, scenes: Sequence[Scene], places: Iterable[Found
     return NotTaken(dict(others), sum(found.links for found in places), edges)
 
 
+def look_at_headers(
+    spec: ScenesSpec, sensors: Mapping[str, Sensor], named: Named
+) -> dict[str, list[Header | FlawError]]:
+    """Open each file once, for its header alone; see ``Look``."""
+    return {
+        key: [accept(header, sensors[key]) for header in read_headers(paths.values(), f"Headers of {key}")]
+        for key, paths in named.items()
+    }
+
+
+def accept(header: Header | FlawError, sensor: Sensor) -> Header | FlawError:
+    """The header of a file that has its sensor's bands, else what is wrong with the file."""
+    if isinstance(header, FlawError):
+        return header
+    try:
+        validate_bands(header, sensor)
+    except FlawError as error:
+        return error
+    return header
+
+
 def _screen(
-    spec: ScenesSpec, sensors: Mapping[str, Sensor], places: Mapping[str, Found]
+    named: Named, looked: Mapping[str, Sequence[Header | FlawError]]
 ) -> tuple[dict[str, dict[str, Header]], list[Rejection]]:
     """Headers of the files that are readable and have their sensor's bands, and what the others lack."""
     files: dict[str, dict[str, Header]] = {}
     broken: list[Rejection] = []
-    for key, folder in spec.sensors.items():
-        if folder.files:
-            groups = group_bands(spec.root / folder.folder, folder.files, places[key].files)
-            files[key], lost = read_band_headers(key, sensors[key], groups, folder.drop)
-            broken += lost
-            continue
-        paths = _named(spec.root / folder.folder, key, folder, places[key])
-        headers = read_headers(paths.values(), f"Headers of {key}")
+    for key, paths in named.items():
         files[key] = {}
-        for (name, path), header in zip(paths.items(), headers, strict=True):
-            try:
-                files[key][name] = _accept(header, sensors[key])
-            except FlawError as error:
-                broken.append(Rejection.from_error(name, key, str(path), error))
+        for (name, path), found in zip(paths.items(), looked[key], strict=True):
+            if isinstance(found, FlawError):
+                broken.append(Rejection.from_error(name, key, str(path), found))
+            else:
+                files[key][name] = found
     return files, broken
-
-
-def _accept(header: Header | FlawError, sensor: Sensor) -> Header:
-    if isinstance(header, FlawError):
-        raise header
-    validate_bands(header, sensor)
-    return header
 
 
 def _search(root: Path, key: str, folder: SensorFolder) -> Found:
@@ -219,9 +263,20 @@ def _named(top: Path, key: str, folder: SensorFolder, found: Found) -> dict[str,
     return named
 
 
-def _tiles(spec: ScenesSpec, height: int, width: int) -> int:
-    stride = spec.stride or spec.tile
-    return len(starts(height, spec.tile, stride, spec.edge)) * len(starts(width, spec.tile, stride, spec.edge))
+def tile_count(spec: ScenesSpec, height: int, width: int) -> int:
+    """Number of samples that a scene of a size is cut into.
+
+    Args:
+        spec: Says how scenes are cut.
+        height: Rows of the scene.
+        width: Columns of the scene.
+    """
+    return _tiles(height, width, spec.tile, spec.stride or spec.tile, spec.edge)
+
+
+@lru_cache(maxsize=1024)  # scenes are of few sizes, and asked for several times each
+def _tiles(height: int, width: int, tile: int, stride: int, edge: Edge) -> int:
+    return len(starts(height, tile, stride, edge)) * len(starts(width, tile, stride, edge))
 
 
 def _with_samples(
@@ -234,7 +289,7 @@ def _with_samples(
     if spec.match == "geometry":
         return replace(rejection, samples=typical if rejection.sensor == next(iter(files)) else 0)
     beside = next((named[rejection.id] for named in files.values() if rejection.id in named), None)
-    return replace(rejection, samples=_tiles(spec, beside.height, beside.width) if beside else typical)
+    return replace(rejection, samples=tile_count(spec, beside.height, beside.width) if beside else typical)
 
 
 def _unmatched(spec: ScenesSpec, item: Unmatched) -> Rejection:
@@ -242,7 +297,7 @@ def _unmatched(spec: ScenesSpec, item: Unmatched) -> Rejection:
     rejection = Rejection.from_error(item.name, item.sensor, asset, item.error)
     # Where two files disagree, the smaller one counts: a damaged header may claim any size.
     sizes = [(one.height, one.width) for one in (item.header, item.beside) if one]
-    return replace(rejection, samples=max(1, min(_tiles(spec, *size) for size in sizes)))
+    return replace(rejection, samples=max(1, min(tile_count(spec, *size) for size in sizes)))
 
 
 def _too_small(spec: ScenesSpec, scene: Scene) -> Rejection:
@@ -280,15 +335,17 @@ def starts(length: int, tile: int, stride: int, edge: Edge = "drop") -> NDArray[
     return regular
 
 
+@lru_cache(maxsize=64)
 def origins(height: int, width: int, tile: int, stride: int, edge: Edge = "drop") -> NDArray[np.int64]:
     """Top-left corners of all tiles of a scene, row by row.
 
     Returns:
-        Rows and columns, shape ``(tiles, 2)``.
+        Rows and columns, shape ``(tiles, 2)``; read-only, since scenes of one size share them.
     """
     rows, columns = starts(height, tile, stride, edge), starts(width, tile, stride, edge)
-    grid = np.meshgrid(rows, columns, indexing="ij")
-    return np.stack(grid, axis=-1).reshape(-1, 2)
+    grid = np.stack(np.meshgrid(rows, columns, indexing="ij"), axis=-1).reshape(-1, 2)
+    grid.flags.writeable = False
+    return grid
 
 
 def edge_share(sizes: Sequence[tuple[int, int]], tile: int, stride: int, edge: Edge) -> float:

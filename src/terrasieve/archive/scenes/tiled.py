@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,7 @@ from terrasieve.archive.readers.geotiff import read_window
 from terrasieve.archive.readers.meaning import meanings
 from terrasieve.archive.scenes.band_files import BandsHeader
 from terrasieve.archive.scenes.matching import Scene
-from terrasieve.archive.scenes.survey import ScenesSpec, SensorFolder, origins, survey
+from terrasieve.archive.scenes.survey import TILE, Look, ScenesSpec, SensorFolder, origins, survey
 from terrasieve.archive.stac.tiles import read_bands
 from terrasieve.sensors import Sensor
 
@@ -35,6 +37,7 @@ class ScenesArchive(BaseArchive):
 
     Args:
         spec: Where the scenes lie, and how they are matched and tiled.
+        look: How the files' headers are read; nothing else is read of them when None.
 
     Raises:
         ArchiveError: A folder is absent or holds no file, or no scene is usable.
@@ -43,16 +46,34 @@ class ScenesArchive(BaseArchive):
 
     spec: ScenesSpec
 
-    def __init__(self, spec: ScenesSpec) -> None:
+    def __init__(self, spec: ScenesSpec, look: Look | None = None) -> None:
         self.spec = spec.self_contained()
         self._sensors = {key: folder.load() for key, folder in self.spec.sensors.items()}
-        self._scenes, self.rejected, self._not_taken = survey(self.spec, self._sensors)
+        self._scenes, self.rejected, self._not_taken = survey(self.spec, self._sensors, look)
+        self._cut()
+
+    @classmethod
+    def of_scene(cls, spec: ScenesSpec, sensors: Mapping[str, Sensor], scene: Scene) -> ScenesArchive:
+        """The tiles of one scene that was found already.
+
+        Args:
+            spec: How the scene is tiled.
+            sensors: The declared sensor of each key of ``spec.sensors``.
+            scene: Holds at least one tile.
+        """
+        archive = cls.__new__(cls)
+        archive.spec, archive._sensors = spec, dict(sensors)
+        archive._scenes, archive._not_taken = (scene,), NotTaken()
+        archive._cut()
+        return archive
+
+    def _cut(self) -> None:
+        """Note where tiles lie in the scenes."""
         tile, stride, edge = self.spec.tile, self.spec.stride or self.spec.tile, self.spec.edge
         # One grid for each size of scene, since most scenes are of a few sizes; a million samples share them.
         self._grids = {size: origins(*size, tile, stride, edge) for size in {(s.height, s.width) for s in self._scenes}}
         # A sample's scene is found by bisection in the running number of tiles.
-        tiles = [len(self._grid(scene)) for scene in self._scenes]
-        self._ends = np.cumsum(tiles, dtype=np.int64)
+        self._ends = np.array(list(accumulate(len(self._grid(scene)) for scene in self._scenes)), np.int64)
 
     @property
     def sensors(self) -> Mapping[str, Sensor]:
@@ -131,6 +152,17 @@ class ScenesArchive(BaseArchive):
             columns[STATED] = self._per_sample(free, pa.bool_())
         return pa.table(columns)
 
+    def catalogue_columns(self, indices: NDArray[np.int64]) -> dict[str, pa.Array]:
+        """Where the tiles lie in the file of each sensor; see ``BaseArchive.catalogue_columns``."""
+        _, tiles = self._placed()
+        owners = self._owners()[indices]
+        columns = {}
+        for key in self._sensors:
+            corners_of = np.array([scene.offsets[key] for scene in self._scenes], np.int64)
+            tops, lefts = (tiles[indices].astype(np.int64) + corners_of[owners]).T
+            columns[TILE + key] = pa.StructArray.from_arrays([pa.array(tops), pa.array(lefts)], ["top", "left"])
+        return columns
+
     @cached_property
     def _fingerprint(self) -> str:
         return _fingerprint(self.spec.root, self._scenes)
@@ -149,8 +181,12 @@ class ScenesArchive(BaseArchive):
         return read_window(header.path, positions, place, meanings(self._sensors[sensor], positions))
 
     def _name(self, index: int, sensor: str) -> str:
+        return f"tile {self.name(index)}"
+
+    def name(self, index: int) -> str:
+        """The id of one sample, which does not take those of all."""
         scene, row, column = self._locate(index)
-        return f"tile {scene.name}/{row}_{column}"
+        return f"{scene.name}/{row}_{column}"
 
     def _grid(self, scene: Scene) -> NDArray[np.int64]:
         return self._grids[scene.height, scene.width]
@@ -191,8 +227,10 @@ class ScenesArchive(BaseArchive):
 
 def _fingerprint(root: Path, scenes: Sequence[Scene]) -> str:
     digest = hashlib.sha256()
+    top = f"{root}{os.sep}"
     for scene in scenes:
         for key, header in sorted(scene.files.items()):
-            where = header.path.relative_to(root).as_posix() if header.path.is_relative_to(root) else header.path.name
+            below = header.name.startswith(top)
+            where = header.name.removeprefix(top).replace(os.sep, "/") if below else header.path.name
             digest.update(repr((scene.name, key, where, header.bytes, header.crs, header.transform)).encode())
     return digest.hexdigest()
