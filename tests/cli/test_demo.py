@@ -115,6 +115,7 @@ def test_the_ocean_is_sieved_and_probed_for_class_waves_and_wind(
 ) -> None:
     monkeypatch.setattr(demo, "_OCEAN", 240)
     settings = [*TINY[:1], "train.batch_size=32", "train.steps=16", "train.evaluate_steps=8"]
+    settings += ["curation.warmup=0.5", "curation.every=1"]
     made = demo.run_ocean_demo(
         tmp_path, overwrite=True, seed=0, device="cpu", settings=[*settings, "curation.curator.levels=[12]"]
     )

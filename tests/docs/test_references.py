@@ -30,7 +30,6 @@ ELSEWHERE = {
     "Path": "pathlib's",
     "Path.rename": "pathlib's",
     "StringDType": "numpy's",
-    'torch.set_float32_matmul_precision("high")': "torch's",
     "encoder.to": "torch's",
     "GDAL_HTTP_MAX_RETRY": "GDAL's",
     "MALLOC_TRIM_THRESHOLD_": "the C library's",

@@ -45,11 +45,12 @@ _SETTINGS = {
         "method.teacher_temperature=0.04",
     ),
 }
-_OCEAN = 2400
+_OCEAN = 3200
 _OCEAN_RECIPE = "oceansar-lejepa-small"
-_OCEAN_SETTINGS = ("train.steps=400", "train.evaluate_steps=200")
+_OCEAN_SETTINGS = ("train.steps=2500", "train.evaluate_steps=1250")
 _ROUNDS = ("curation.warmup=0.5", "curation.every=1")
 """A shorter rhythm than a long run would have, so that there is more than one round to see."""
+_OCEAN_ROUNDS = ("curation.warmup=20", "curation.every=20")
 
 
 def run_demo(
@@ -103,14 +104,14 @@ def run_ocean_demo(
         seed: Seed of the data, the weights, the views and the probes.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
         curate: Whether and how the archive is sieved while the model trains.
-        settings: Changes of the recipe such as ``train.steps=80``, as in ``terrasieve pretrain``.
+        settings: Changes of the recipe such as ``train.steps=3000``, as in ``terrasieve pretrain``.
 
     Raises:
         ConfigError: ``out`` is in use.
     """
     began = time.monotonic()
     _clear(out, overwrite)
-    rounds = _ROUNDS if curate == "dynamic" else ()
+    rounds = _OCEAN_ROUNDS if curate == "dynamic" else ()
     config = load_config(_OCEAN_RECIPE, [*_OCEAN_SETTINGS, *rounds, f"train.seed={seed}", *settings], curate)
     demo = simulated_ocean_samples(seed, _OCEAN, out / "labelled.zarr")
     return _run(demo, config, out, device, began)

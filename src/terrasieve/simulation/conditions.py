@@ -59,10 +59,12 @@ WINDS = (3.0, 16.0)
 _FETCH = (30e3, 1500e3)
 # Median in m, standard deviation of the logarithm, and what is cut off on either side.
 _SWELL_HEIGHT, _SWELL_SIGMA, _SWELL_HEIGHTS = 1.8, 0.5, (0.4, 7.0)
-_SWELL_PERIOD = (9.0, 16.0)
+_SWELL_PERIOD = (10.5, 13.5)
 """In s: the waves of storms far away, longer than those of the local wind."""
 _STEEPEST_SWELL = 0.02
 """Height over length: swells that come from far away are no steeper."""
+_TURN = 25.0
+"""Standard deviation in degrees by which a wind leaves the antenna's look or its opposite, and a swell the wind."""
 _BEAM_JITTER = 0.3
 """Degrees by which the incidence of a vignette differs from that of its beam, either way."""
 # Boxes of water without land: west, east, south, north in degrees.
@@ -127,7 +129,8 @@ def draw_conditions(rng: np.random.Generator, zipf: float) -> Conditions:
     """Conditions of a vignette.
 
     Winds follow the Weibull distribution of the open ocean (Monahan 2006, J. Climate 19: shape about 2.2), within
-    :data:`WINDS`; swells are log-normal in height; the fetch of the wind sea is log-uniform.
+    :data:`WINDS`, and blow along the antenna's look or against it: most winds over the ocean are zonal, and a satellite
+    on a polar orbit looks east or west. Swells are log-normal in height; the fetch of the wind sea is log-uniform.
 
     Args:
         rng: The vignette's own generator, untouched.
@@ -139,7 +142,7 @@ def draw_conditions(rng: np.random.Generator, zipf: float) -> Conditions:
     # The inverse of the distribution function, between its values at the least and the greatest wind allowed.
     low, high = (1 - math.exp(-((speed / _WEIBULL_SCALE) ** _WEIBULL_SHAPE)) for speed in WINDS)
     speed = float(_WEIBULL_SCALE * (-math.log1p(-rng.uniform(low, high))) ** (1 / _WEIBULL_SHAPE))
-    direction = float(rng.uniform(-180, 180))
+    direction = (float(rng.choice([0.0, 180.0])) + float(rng.normal(0, _TURN)) + 180) % 360 - 180
     waves = _draw_waves(rng, speed, math.radians(180 + direction))
     longitude, latitude = _draw_place(rng, seen.polar)
     heading, hour = _ASCENDING if rng.random() < 0.5 else _DESCENDING
@@ -174,7 +177,7 @@ def _draw_waves(rng: np.random.Generator, wind_speed: float, blows_to: float) ->
     # Waves of deep water are g T^2 / (2 pi) long.
     steepest = _STEEPEST_SWELL * GRAVITY * period**2 / (2 * math.pi)
     height = float(np.clip(rng.lognormal(math.log(_SWELL_HEIGHT), _SWELL_SIGMA), *_SWELL_HEIGHTS))
-    return (sea, swell(min(height, steepest), period, float(rng.uniform(0, 2 * math.pi))))
+    return (sea, swell(min(height, steepest), period, blows_to + math.radians(float(rng.normal(0, _TURN)))))
 
 
 def _draw_place(rng: np.random.Generator, polar: bool) -> tuple[float, float]:

@@ -41,18 +41,21 @@ CELLS = 4
 FLOOR = 1e-5
 """Lowest value of a pixel: below what the radar can tell from noise, and a number whose logarithm exists."""
 
-_GENERATOR = 3
+_GENERATOR = 4
 """Raised whenever the same settings give other pixels than before."""
 _CACHED = 32
 """Vignettes that stay in memory."""
 _SHOW_PROGRESS_FROM = 20_000
-_LEVEL_KEPT = 0.4
+_WAVES_SHOWN = np.float32(0.6)
+"""Share of the waves' decibels that a vignette shows, so that they do not drown what is seen among them."""
+_LEVEL_KEPT = 0.15
 """Share of the wind's decibels that the calibration of each vignette leaves: level alone does not give the wind."""
-_GAIN_SIGMA = 1.2
+_GAIN_SIGMA = 0.6
 """Standard deviation of a vignette's gain, in dB."""
-_CONTRAST, _CONTRAST_SIGMA, _CONTRASTS = 1.6, 0.2, (1.2, 4.0)
-"""Contrast of a vignette over that of its waves alone, the spread of its logarithm, and its bounds in dB."""
-_SLOPES = (1.0, 1.4)
+_CONTRAST, _CONTRAST_KEPT, _CONTRAST_SIGMA, _CONTRASTS = 2.2, 0.3, 0.2, (1.2, 4.0)
+"""Contrast in dB where that of the waves alone is 1 dB, the power of theirs that it follows, the spread of its
+logarithm, and its bounds in dB."""
+_SLOPES = (1.8, 2.2)
 """Slope of the power spectral density, see :func:`terrasieve.simulation.equal_statistics.match`."""
 _GRAIN = np.float32(0.3)
 """Standard deviation in dB."""
@@ -179,9 +182,9 @@ def sigma0(spec: SimulatedOceanSpec, index: int) -> NDArray[np.float32]:
 def calibrated(spec: SimulatedOceanSpec, index: int) -> NDArray[np.float32]:
     """Detrended backscatter of a vignette as it is shown: matched, without noise and speckle; shape ``(size, size)``.
 
-    Whatever the phenomenon, a vignette has the level that the mean wind gives an even sea, and a contrast in proportion
-    to that of its waves alone, both within an error of calibration; the slope of its spectrum is drawn. So these tell
-    of wind and waves, and not of the phenomenon.
+    Whatever the phenomenon, its level follows that of an even sea in the mean wind, and its contrast that of its waves
+    alone, both weakly and within an error of calibration; the slope of its spectrum is drawn. So these tell a little of
+    wind and waves, and nothing of the phenomenon.
 
     Args:
         spec: Settings of the archive.
@@ -195,7 +198,7 @@ def calibrated(spec: SimulatedOceanSpec, index: int) -> NDArray[np.float32]:
     even = _decibels(detrend(cmod5n(known.wind_speed, known.wind_direction, local), local)).mean()
     level = _LEVEL_KEPT * even + rng.normal(0, _GAIN_SIGMA)
     waves = _decibels(_wave_image(spec, index)).std()
-    contrast = np.clip(_CONTRAST * waves * rng.lognormal(0, _CONTRAST_SIGMA), *_CONTRASTS)
+    contrast = np.clip(_CONTRAST * waves**_CONTRAST_KEPT * rng.lognormal(0, _CONTRAST_SIGMA), *_CONTRASTS)
     decibels = _decibels(detrend(sigma0(spec, index), local))
     # What a phenomenon leaves even gets a grain, as ranks and rings need something to work on.
     decibels += _GRAIN * rng.standard_normal(decibels.shape, dtype=np.float32)
@@ -209,7 +212,8 @@ def _decibels(power: NDArray[np.floating]) -> NDArray[np.float32]:
 
 @lru_cache(maxsize=_CACHED)
 def _wave_image(spec: SimulatedOceanSpec, index: int) -> NDArray[np.float32]:
-    return wave_image(sea_surface(spec, index), _conditions_of(spec, index).incidence, CELLS)
+    shown = wave_image(sea_surface(spec, index), _conditions_of(spec, index).incidence, CELLS) ** _WAVES_SHOWN
+    return np.asarray(shown / shown.mean(), dtype=np.float32)
 
 
 def _conditions_of(spec: SimulatedOceanSpec, index: int) -> Conditions:
