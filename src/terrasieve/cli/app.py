@@ -153,11 +153,14 @@ def open_named(
     Raises:
         ConfigError: Both sensors and a layout are given.
     """
+    from terrasieve.archive.layouts.cube import cube_spec_from_options, is_cube
     from terrasieve.archive.layouts.plain_table import is_table, table_spec_from_options
     from terrasieve.archive.opening import open_archive, scenes_spec_from_options
 
     if sensors and is_table(Path(data)):
         return open_archive(table_spec_from_options(Path(data), sensors))
+    if sensors and is_cube(Path(data)):
+        return open_archive(cube_spec_from_options(Path(data), sensors, tile, stride, edge))
     if sensors and layout:
         raise ConfigError(f"--sensor is for a folder of scenes, --layout {layout} says it is none; leave one out.")
     if sensors:
