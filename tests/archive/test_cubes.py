@@ -242,6 +242,11 @@ def test_a_store_is_recognised_and_damage_is_one_line(tmp_path: Path) -> None:
     assert [one.spec.layout for one in recognise(path)] == ["cube"]
     with pytest.raises(ArchiveError, match="set a smaller tile"):
         open_archive(path)
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    inside = write(cube().to_dataset(), folder, "nc4")
+    with pytest.raises(ArchiveError, match=f"name one, {re.escape(str(inside))}"):
+        open_archive(folder)
     broken = tmp_path / "broken.nc"
     broken.write_bytes(b"not a cube")
     with pytest.raises(ArchiveError, match="neither NetCDF 3 nor NetCDF 4"):

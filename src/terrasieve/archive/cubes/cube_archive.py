@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from terrasieve.archive.cubes.cube_axes import find_axes
 from terrasieve.archive.cubes.cube_bands import bands_in
 from terrasieve.archive.cubes.cube_reader import Cube, CubeReader, Opened, describe_cube, step_names
-from terrasieve.archive.cubes.guarded_opening import files_of, open_cubes, require_xarray
+from terrasieve.archive.cubes.guarded_opening import files_of, reading_cube, require_xarray
 from terrasieve.archive.folders import NotTaken
 from terrasieve.archive.products.tiled_products import Product, ProductsArchive, ProductsSpec
 from terrasieve.console import track_many
@@ -136,7 +136,7 @@ def open_cube(spec: ProductsSpec, sensor: Sensor | None, key: str | None) -> Cub
     path = spec.root
     if not path.exists():
         raise ArchiveError(f"{path} does not exist; name the NetCDF file or the Zarr store.")
-    opened = partial(open_cubes.reading, path)
+    opened = partial(reading_cube, path)
     try:
         with opened() as dataset:
             cube = describe_cube(dataset, sensor, path.stem, str(path))

@@ -138,8 +138,9 @@ def read_bands(
         array = dataset[wanted[0].variable]
         # Read once and in the order stored, whatever order, or repetition, is asked for.
         order = sorted({band.place for band in wanted if band.place is not None})
-        part = array.isel({**_within(array, place), axes.band: order})
-        pixels: NDArray[Any] = part.transpose(axes.band, axes.y, axes.x).values
+        within = _within(array, place)
+        within[str(axes.band)] = order
+        pixels: NDArray[Any] = array.isel(within).transpose(axes.band, axes.y, axes.x).values
         return pixels[[order.index(band.place) for band in wanted if band.place is not None]]
     arrays = [dataset[band.variable] for band in wanted]
     return np.stack([one.isel(_within(one, place)).transpose(axes.y, axes.x).values for one in arrays])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -99,8 +100,16 @@ def has_axes(store: Path, pairs: Iterable[tuple[str, str]]) -> bool:
     return any(pair <= axes for pair in wanted for axes in found)
 
 
-open_cubes: Handles[Path, Any] = Handles(lambda path: _open(path), _OPEN_CUBES, _FAILURES)
-"""``xarray.Dataset`` by path; values are as they are stored, but for times, and read when they are asked for."""
+def reading_cube(path: Path) -> AbstractContextManager[Any]:
+    """The ``xarray.Dataset`` of a file or store, which stays open from one call to the next.
+
+    Values are as they are stored, but for times, and read when they are asked for.
+
+    Raises:
+        SampleError: It cannot be read, within too, or may not be: see the module.
+        ArchiveError: xarray or h5py is not installed.
+    """
+    return _open_cubes.reading(path)
 
 
 def files_of(path: Path, variables: Iterable[str]) -> tuple[Path, ...]:
@@ -165,3 +174,6 @@ def _axes(folder: Path) -> list[str]:
     except (OSError, FlawError):
         return []
     return [name for name in said if isinstance(name, str)] if isinstance(said, list) else []
+
+
+_open_cubes: Handles[Path, Any] = Handles(_open, _OPEN_CUBES, _FAILURES)

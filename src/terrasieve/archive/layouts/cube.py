@@ -9,8 +9,9 @@ from pydantic import Field
 
 from terrasieve.archive.cubes.cube_archive import open_cube
 from terrasieve.archive.cubes.cube_axes import PLANES
-from terrasieve.archive.cubes.guarded_opening import has_axes, is_netcdf, is_zarr
+from terrasieve.archive.cubes.guarded_opening import NETCDF, has_axes, is_netcdf, is_zarr
 from terrasieve.archive.derived.seasons import Seasons, seasons_as
+from terrasieve.archive.folders import list_files
 from terrasieve.archive.layout import DataSet, Recognition
 from terrasieve.archive.products.tiled_products import ProductsSpec
 from terrasieve.archive.protocol import Archive
@@ -58,6 +59,12 @@ class CubeSpec(ProductsSpec):
         if not is_zarr(folder) or not has_axes(folder, PLANES):
             return None
         return Recognition(0.7, "a Zarr store of arrays over y and x", cls(root=folder))
+
+    @classmethod
+    def near_miss(cls, folder: Path) -> str | None:
+        """A folder of NetCDF files, of which one is an archive."""
+        first = next((path for kind in NETCDF for path in list_files(folder, kind)), None)
+        return None if first is None else f"It holds NetCDF files, each of which is an archive: name one, {first}."
 
     def anchored(self, folder: Path) -> CubeSpec:
         """The same with a relative root, and a sensor that is a file, taken from a folder."""
