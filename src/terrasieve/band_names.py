@@ -6,9 +6,10 @@ The one place that compares what a file or a catalogue says of a band with what 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 
+from terrasieve.errors import BandError
 from terrasieve.sensors import SENSORS, Band, Sensor
 
 _NUMBERED = re.compile(r"(?<![a-z0-9])(?:band|b)[\s_-]?0*(\d{1,2})(a?)(?![a-z0-9])")
@@ -74,6 +75,51 @@ def names_of_band(band: Band) -> frozenset[str]:
     """All that a band may be called, as :func:`canonical_name` spells it; several bands may share a common name."""
     said = (band.name, band.common_name or band.name, *_SENTINEL_2.get(band.name, ()))
     return frozenset(map(canonical_name, said))
+
+
+def match_names(said: Sequence[str], sensor: Sensor) -> list[str | None]:
+    """The band of a sensor that each name means, None where it means none, or could mean several.
+
+    Args:
+        said: Names as a file or a user writes them, in any spelling.
+        sensor: Its own names go before what they could be short for.
+    """
+    own = sensor.names
+    found: list[str | None] = []
+    for text in said:
+        name = canonical_name(text)
+        fitting = [text] if text in own else [band.name for band in sensor.bands if name in names_of_band(band)]
+        found.append(fitting[0] if len(fitting) == 1 else None)
+    return found
+
+
+def sensor_with(bands: Sequence[str], sensors: Iterable[Sensor]) -> Sensor:
+    """The one sensor that has all bands, with these alone and in this order.
+
+    Args:
+        bands: Names of bands, in any spelling.
+        sensors: Those to look among.
+
+    Raises:
+        BandError: None has them all, or several that measure them in different units do.
+    """
+    sensors = tuple(sensors)
+    matched = [(one, match_names(bands, one)) for one in sensors]
+    fitting = [(one, [name for name in names if name]) for one, names in matched if all(names)]
+    meant = {tuple(one.bands[place].unit for place in one.indices(names)): (one, names) for one, names in fitting[::-1]}
+    if len(meant) == 1:
+        one, names = next(iter(meant.values()))
+        return one.select(*names)
+    if not fitting:
+        raise BandError(
+            f"No sensor has the bands {', '.join(bands)}; known are "
+            f"{'; '.join(one.name + ' (' + ', '.join(one.names) + ')' for one in sensors)}. Name the sensor, or "
+            "describe your own in a YAML file: sensor='mine.yaml'."
+        )
+    raise BandError(
+        f"The bands {', '.join(bands)} are of {', '.join(one.name for one, _ in fitting)}, in different units: "
+        f"say which, for example sensor={fitting[0][0].name!r}."
+    )
 
 
 def find_misnamed(said: Sequence[str | None], sensor: Sensor) -> int | None:

@@ -237,3 +237,12 @@ def test_a_map_has_a_dot_for_each_sample_that_lies_somewhere(table: ts.Embedding
     assert page.count("L.circleMarker(") == 27
     assert "sample-9:" not in page
     assert "sample-8: class 2" in page
+
+
+def test_a_cube_is_embedded_by_the_names_of_its_bands(run: ts.Run, pixels: NDArray[np.uint16]) -> None:
+    xarray = pytest.importorskip("xarray")
+    cube = xarray.DataArray(pixels, dims=("time", "band", "y", "x"), coords={"band": ["B04", "B03", "B02"]})
+    found = run.encoder.embed(cube, "s2:B04,B03,B02", device="cpu", progress=False)
+    of_array = run.encoder.embed(pixels, ["B04", "B03", "B02"], device="cpu", progress=False)
+    assert np.allclose(found.vectors, of_array.vectors, atol=1e-5)
+    assert run.encoder.embed(cube, device="cpu", progress=False).vectors.shape[0] == 6

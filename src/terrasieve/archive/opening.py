@@ -11,6 +11,7 @@ from typing import Any, Literal
 import yaml
 
 from terrasieve.archive.catalogue import read_catalogue
+from terrasieve.archive.cubes.guarded_opening import is_netcdf
 from terrasieve.archive.folders import find_files, kind_of, list_files, subfolders
 from terrasieve.archive.layout import LAYOUTS, ArchiveSpec, Recognition, parse_spec
 from terrasieve.archive.layouts.plain_table import PlainTableSpec, is_table
@@ -60,7 +61,7 @@ def open_archive(spec: str | Path | ArchiveSpec, layout: str | None = None) -> A
     path = Path(spec)
     if layout is not None:
         return parse_spec({"layout": layout, "root": path}, str(path)).open()
-    if path.is_dir() or (kind_of(path.name) in (".zip", ".safe.zip") and path.is_file()):
+    if path.is_dir() or is_netcdf(path) or (kind_of(path.name) in (".zip", ".safe.zip") and path.is_file()):
         return _recognise_one(path).open()
     if path.suffix in (".yaml", ".yml") and path.is_file():
         return load_spec(path).open()
@@ -250,6 +251,7 @@ def _recognised() -> str:
     """What can be opened, for errors."""
     return (
         "Recognised are: a YAML file with a layout, a catalogue .parquet, a plain table (.csv, .parquet), a packed "
-        "store, a folder of a known data set or of products, a folder of GeoTIFF scenes with its sensors named, and "
+        "store, a cube in NetCDF or Zarr, a folder of a known data set or of products, a folder of GeoTIFF scenes with "
+        "its sensors named, and "
         f"simulated[:SEED[:SAMPLES]] or simulated-ocean[:SEED[:SAMPLES]]. Layouts are: {', '.join(LAYOUTS)}."
     )

@@ -176,12 +176,15 @@ def named_spec(
     Raises:
         ConfigError: Both sensors and a layout are given, or the YAML file is not valid.
     """
+    from terrasieve.archive.layouts.cube import cube_spec_from_options, is_cube
     from terrasieve.archive.layouts.plain_table import is_table, table_spec_from_options
     from terrasieve.archive.opening import load_spec, scenes_spec_from_options
 
     path = Path(data)
     if sensors and is_table(path):
         return table_spec_from_options(path, sensors)
+    if sensors and is_cube(path):
+        return cube_spec_from_options(path, sensors, tile, stride, edge)
     if sensors and layout:
         raise ConfigError(f"--sensor is for a folder of scenes, --layout {layout} says it is none; leave one out.")
     if sensors:

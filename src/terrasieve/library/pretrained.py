@@ -11,7 +11,9 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
+from terrasieve.archive.cubes.cube_archive import cube_in, names_in
 from terrasieve.archive.protocol import Archive
+from terrasieve.band_names import match_names, sensor_with
 from terrasieve.baselines.baseline import FORMS, Baseline, Repeated
 from terrasieve.baselines.loading import load_baseline
 from terrasieve.console import progress_shown
@@ -25,7 +27,7 @@ from terrasieve.embeddings.stream import (
 )
 from terrasieve.embeddings.table import EmbeddingTable, embed
 from terrasieve.errors import BandError, ConfigError
-from terrasieve.library.sources import open_source, sensor_with
+from terrasieve.library.sources import open_source
 from terrasieve.models.backbone import BackboneSpec, Encoder
 from terrasieve.models.export import EncoderCard, load_encoder
 from terrasieve.probes.models import Candidate, showing
@@ -137,6 +139,13 @@ class PretrainedEncoder(nn.Module):
         )
 
     def _opened(self, data: object, bands: Bands) -> Archive:
+        known = self.card.sensors or SENSORS
+        if (cube := cube_in(data)) is not None:
+            # Statistics are found by the key that the sensor had in training.
+            said = names_in(cube)
+            fitting = {key: sum(map(bool, match_names(said, one))) for key, one in known.items()}
+            key = max(fitting, key=fitting.__getitem__)
+            return open_source(data, sensor=known[key], key=key) if fitting[key] else open_source(data)
         if not hasattr(data, "__array__"):
             return open_source(data)
         if bands is None or isinstance(bands, str):
@@ -144,7 +153,6 @@ class PretrainedEncoder(nn.Module):
                 "An array does not say what its bands are: name those of its second axis, in order, as in "
                 "bands=['B04', 'B03', 'B02']."
             )
-        known = self.card.sensors or SENSORS
         found = sensor_with(bands, known.values())
         # Statistics are found by the key that the sensor had in training.
         key = next(key for key, one in known.items() if one.name == found.name)

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from terrasieve.archive.cubes.cube_archive import MemoryCubeArchive, cube_in
 from terrasieve.archive.in_memory import ArrayArchive, unnamed_sensor
+from terrasieve.archive.layouts.cube import CubeSpec, is_cube
 from terrasieve.archive.opening import open_archive, scenes_spec_from_options
 from terrasieve.archive.protocol import Archive, BaseArchive
 from terrasieve.archive.torch_dataset import DatasetArchive
-from terrasieve.errors import ArchiveError, BandError, ConfigError
+from terrasieve.band_names import sensor_with
+from terrasieve.errors import ArchiveError, ConfigError
 from terrasieve.sensors import SENSORS, Sensor, load_sensor
 
 
@@ -32,16 +35,19 @@ def open_source(
 
     Args:
         source: A path or a name, as every ``--data`` of the command line takes it; an array or tensor ``(samples,
-            bands, height, width)``; a map-style data set of torch's or torchgeo's; or an archive, which is given back.
+            bands, height, width)``; an ``xarray.DataArray`` or ``Dataset`` with rows and columns, such as a cube over
+            time, band, y and x, which is cut into tiles and read window by window; a map-style data set of torch's or
+            torchgeo's; or an archive, which is given back.
         sensor: What the pixels are: the name of a sensor that is built in (``s2-l2a``), the path of a YAML file, or a
             :class:`~terrasieve.sensors.Sensor`. Of a folder of scenes, the sensor of each subfolder: ``{"s2":
-            "s2-l2a", "s1": "s1"}``. Arrays without one get bands ``1``, ``2`` and so on, of no unit.
+            "s2-l2a", "s1": "s1"}``. Of a cube, its bands are matched by name; without one, the built-in sensor that
+            has them all is taken. Arrays without one get bands ``1``, ``2`` and so on, of no unit.
         bands: Of an array or data set: the sensor's bands that it holds, in its order; all of them when None. Without a
             sensor, names for the bands, of which the one built-in sensor that has them all is taken.
-        key: Of an array or data set, what the sensor is called in the archive; the first part of its name, such as
-            ``s2`` of ``s2-l2a``, when None.
+        key: Of an array, cube or data set, what the sensor is called in the archive; the first part of its name, such
+            as ``s2`` of ``s2-l2a``, when None.
         layout: Of a folder that may be of several layouts, the one that it is of.
-        tile: Of a folder of scenes, rows and columns of a sample in pixels.
+        tile: Of a folder of scenes or a cube, rows and columns of a sample in pixels.
         labels: Of an array, the class of each sample, ``(samples,)``.
         ids: Of an array, the name of each sample, ``(samples,)``.
 
@@ -54,11 +60,18 @@ def open_source(
         _refuse(sensor=sensor, bands=bands, key=key, layout=layout, labels=labels, ids=ids)
         return source
     if isinstance(source, (str, os.PathLike)):
-        _refuse(bands=bands, key=key, labels=labels, ids=ids)
-        return _open_path(os.fspath(source), sensor, layout, tile)
+        _refuse(bands=bands, labels=labels, ids=ids)
+        path = os.fspath(source)
+        if layout is None and not isinstance(sensor, Mapping) and is_cube(Path(path)):
+            return CubeSpec(root=Path(path), sensor=sensor, key=key, tile=tile).open()
+        _refuse(key=key)
+        return _open_path(path, sensor, layout, tile)
     _refuse(layout=layout)
     if isinstance(sensor, Mapping):
         raise ConfigError("sensor maps subfolders to sensors for a folder of scenes; an array is of one sensor.")
+    if (cube := cube_in(source)) is not None:
+        _refuse(bands=bands, labels=labels, ids=ids)
+        return MemoryCubeArchive(cube, _named_sensor(sensor, None), key, tile)
     if hasattr(source, "__array__"):
         pixels = np.asarray(source)
         named = _named_sensor(sensor, bands) or unnamed_sensor(pixels)
@@ -91,33 +104,6 @@ def _named_sensor(sensor: str | Sensor | Mapping[str, str] | None, bands: Sequen
         whole = sensor if isinstance(sensor, Sensor) else load_sensor(str(sensor))
         return whole if bands is None else whole.select(*bands)
     return None if bands is None else sensor_with(bands, SENSORS.values())
-
-
-def sensor_with(bands: Sequence[str], sensors: Iterable[Sensor]) -> Sensor:
-    """The one sensor that has all bands, with these alone and in this order.
-
-    Args:
-        bands: Names of bands.
-        sensors: Those to look among.
-
-    Raises:
-        BandError: None has them all, or several that measure them in different units do.
-    """
-    sensors = tuple(sensors)
-    fitting = [one for one in sensors if set(bands) <= set(one.names)]
-    meant = {tuple(one.bands[place].unit for place in one.indices(bands)): one for one in reversed(fitting)}
-    if len(meant) == 1:
-        return next(iter(meant.values())).select(*bands)
-    if not fitting:
-        raise BandError(
-            f"No sensor has the bands {', '.join(bands)}; known are "
-            f"{'; '.join(one.name + ' (' + ', '.join(one.names) + ')' for one in sensors)}. Name the sensor, or "
-            "describe your own in a YAML file: sensor='mine.yaml'."
-        )
-    raise BandError(
-        f"The bands {', '.join(bands)} are of {', '.join(one.name for one in fitting)}, in different units: "
-        f"say which, for example sensor={fitting[0].name!r}."
-    )
 
 
 def _said(sensor: str | Sensor) -> str:

@@ -19,7 +19,7 @@ from terrasieve.archive.acquisition_time import parse_time
 from terrasieve.archive.byte_limits import MOST_TABLE_BYTES, check_file_bytes
 from terrasieve.archive.collocation.grids import is_grid, near_cells
 from terrasieve.archive.collocation.points import Points, Reach
-from terrasieve.archive.readers.hdf5 import refuse_indirection, require_h5py
+from terrasieve.archive.cubes.guarded_opening import NETCDF, refuse_foreign_files
 from terrasieve.archive.readers.parquet import read_table
 from terrasieve.errors import ArchiveError, SampleError, nearest
 
@@ -29,9 +29,6 @@ NAMES: Mapping[str, tuple[str, ...]] = {
     "longitude": ("longitude", "lon"),
 }
 """What the columns of place and time may be called, in any case; the first that is there counts."""
-
-NETCDF = (".nc", ".nc4", ".netcdf", ".cdf")
-"""Suffixes of NetCDF files, in small letters."""
 
 _ZONE = r"(Z|[+-]\d{2}:?\d{2})$"
 """How a text of a time ends that states its offset from UTC."""
@@ -106,7 +103,7 @@ def _read_netcdf(path: Path, columns: Sequence[str], reach: Reach) -> pa.Table:
     except ImportError as error:
         raise ArchiveError(f"{path} needs xarray: pip install 'terrasieve[netcdf]'.") from error
     try:
-        _refuse_foreign_files(path)
+        refuse_foreign_files(path)
         with xarray.open_dataset(path) as dataset:
             known = [str(name) for name in dataset.variables]
             names = {wanted: _find(wanted, known, path) for wanted in NAMES}
@@ -127,31 +124,14 @@ def _read_netcdf(path: Path, columns: Sequence[str], reach: Reach) -> pa.Table:
             if size > MOST_TABLE_BYTES:
                 raise ValueError(f"its rows come to {size:,} bytes, more than {MOST_TABLE_BYTES:,}; cut out a part")
             frame = part.to_dataframe().reset_index()
+    except SampleError as error:
+        raise ArchiveError(str(error)) from error
     # What a damaged file raises depends on the engine that xarray finds for it.
     except (OSError, ValueError, TypeError, LookupError, EOFError, RuntimeError, MemoryError) as error:
         raise ArchiveError(
             f"{path} cannot be read as NetCDF: {error}. Where an engine is missing: pip install 'terrasieve[netcdf]'."
         ) from error
     return pa.Table.from_pandas(frame[[*dict.fromkeys([*chosen, *names.values()])]], preserve_index=False)
-
-
-def _refuse_foreign_files(path: Path) -> None:
-    """Refuse what has other files read, or is no NetCDF though it is called so: xarray guesses by many formats.
-
-    Raises:
-        ArchiveError: It is, or h5py is missing.
-    """
-    with path.open("rb") as file:
-        if file.read(3) == b"CDF":  # the older format, which holds all of its values itself
-            return
-    h5py = require_h5py()
-    if not h5py.is_hdf5(path):
-        raise ArchiveError(f"{path} is neither NetCDF 3 nor NetCDF 4. Fetch or export it again.")
-    try:
-        with h5py.File(path, "r") as opened:
-            refuse_indirection(opened, path)
-    except SampleError as error:
-        raise ArchiveError(str(error)) from error
 
 
 def _within(dataset: Any, name: str, span: tuple[int, int]) -> Any:

@@ -174,7 +174,8 @@ class PatchesArchive(BaseArchive):
         columns["transform"] = pa.array(transforms, pa.list_(pa.float64()))
         for key, reader in self._readers.items():
             addresses = self._listing.addresses[key]
-            columns[f"asset:{key}"] = pa.array([str(reader.files(one)[0]) for one in addresses], pa.string())
+            firsts = (next(iter(reader.files(one)), None) for one in addresses)  # none of what is in memory
+            columns[f"asset:{key}"] = pa.array([None if one is None else str(one) for one in firsts], pa.string())
         columns |= {name: pa.array(found) for name, found in known.items() if name not in _TYPES}
         return pa.table(columns)
 
