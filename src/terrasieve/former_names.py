@@ -16,13 +16,13 @@ NOW: Mapping[str, str] = {
     "terrasieve.archive.packing": "terrasieve.archive.packed.packing",
     "terrasieve.archive.suspicions": "terrasieve.archive.quality",
     "terrasieve.archive.suspicions.offset": "terrasieve.archive.quality.offset",
-    "terrasieve.curating": "terrasieve.curating",
-    "terrasieve.pretraining": "terrasieve.pretraining",
+    "terrasieve.curate": "terrasieve.curating",
+    "terrasieve.pretrain": "terrasieve.pretraining",
     "terrasieve.probes.logistic": "terrasieve.probes.linear.logistic",
     "terrasieve.probes.protocol": "terrasieve.probes.probe",
-    "terrasieve.reporting": "terrasieve.reporting",
-    "terrasieve.reporting.card": "terrasieve.reporting.card",
-    "terrasieve.reporting.page": "terrasieve.reporting.page",
+    "terrasieve.report": "terrasieve.reporting",
+    "terrasieve.report.card": "terrasieve.reporting.card",
+    "terrasieve.report.page": "terrasieve.reporting.page",
 }
 """Name of a module now, by the name that it had."""
 

@@ -14,6 +14,7 @@ from zarr.storage import FsspecStore
 from terrasieve.archive.packed.integrity import digest_bytes, digest_file, refuse_link
 from terrasieve.archive.packed.store import CATALOGUE, Manifest
 from terrasieve.errors import ArchiveError, SampleError
+from terrasieve.local_paths import local_path
 
 
 def checked_catalogue(root: str | Path, manifest: Manifest) -> Path | bytes:
@@ -28,7 +29,7 @@ def checked_catalogue(root: str | Path, manifest: Manifest) -> Path | bytes:
     """
     try:
         content = _local_catalogue(root) if isinstance(root, Path) else _remote_catalogue(root)
-        rows = pq.read_metadata(content if isinstance(content, Path) else io.BytesIO(content)).num_rows
+        rows = pq.read_metadata(local_path(content) if isinstance(content, Path) else io.BytesIO(content)).num_rows
         found = digest_file(content) if isinstance(content, Path) else digest_bytes(content)
     except (OSError, pa.ArrowInvalid, SampleError) as error:
         raise ArchiveError(f"{root}/{CATALOGUE} cannot be read: {error}. Pack the archive again.") from error

@@ -234,7 +234,9 @@ def open_raster(address: Address) -> Raster:
     options = {**_OPTIONS, **({**_NET_OPTIONS, "CPL_VSIL_CURL_NON_CACHED": place} if remote else {})}
     size = None if isinstance(address, str) else _bytes_of(address)
     place = f"/vsizip/{{{place}}}/{address.name}" if isinstance(address, ZipMember) else place
-    with warnings.catch_warnings(), _environment(options):
+    # Entering and leaving options costs as much as they do: where they hold already, nothing is done.
+    held = hasenv() and options.items() <= getenv().items()
+    with warnings.catch_warnings(), nullcontext() if held else rasterio.Env(**options):
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
         # rasterio.open makes an environment for each file, which is for the credentials of an address on the net.
         dataset = (rasterio.open if remote else DatasetReader)(place, driver=driver_of(address), sharing=False)
@@ -250,12 +252,6 @@ def many_files() -> AbstractContextManager[Any]:
     """How a process that opens many files says once, and not at each of them, how GDAL is to open them."""
     environment: AbstractContextManager[Any] = rasterio.Env(**_OPTIONS)
     return environment
-
-
-def _environment(options: Mapping[str, Any]) -> AbstractContextManager[Any]:
-    """GDAL's options for one open; nothing where they hold already, since entering and leaving them costs as much."""
-    held = getenv() if hasenv() else {}
-    return nullcontext() if options.items() <= held.items() else rasterio.Env(**options)
 
 
 @contextmanager

@@ -80,23 +80,11 @@ class Header:
     @classmethod
     def parse(cls, stored: Sequence[Any]) -> Header:
         """The header that :meth:`record` gave; what files mostly have in common is kept once for all of them."""
-        name, size, height, width, count, dtype, crs, transform, nodata, descriptions, block, tags, *rest = stored
-        a, b, c, d, e, f = transform
-        return cls(
-            name,
-            size,
-            height,
-            width,
-            count,
-            sys.intern(dtype),
-            sys.intern(crs) if crs else None,
-            (a, b, c, d, e, f),
-            nodata,
-            _once(tuple(descriptions)),
-            _once(tuple(block)),
-            _tags(tuple((key, value) for key, value in tags)),
-            *rest,
-        )
+        *sizes, dtype, crs, transform, nodata, descriptions, block, tags, alpha, offset = stored
+        held = (sys.intern(dtype), sys.intern(crs) if crs else None, tuple(transform), nodata)
+        shared = (_once(tuple(descriptions)), _once(tuple(block)), _tags(tuple(map(tuple, tags))))
+        values: list[Any] = [*sizes, *held, *shared, alpha, offset]
+        return cls(*values)
 
     @property
     def paths(self) -> tuple[Path, ...]:

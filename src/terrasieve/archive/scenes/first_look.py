@@ -71,7 +71,10 @@ class FirstLook:
         self.judged = Verdicts(sensors)
         self._looked = {key: {} for key in named}
         names = sorted(set(chain.from_iterable(named.values())))
-        self.record = self._stack.enter_context(Journal(self._journal, _request(self._limits, spec, named)))
+        # All that the look depends on: a journal of other options, or of files that have changed, is not taken up.
+        asked = json.dumps([self._limits.model_dump(), spec.model_dump(mode="json")], sort_keys=True)
+        states = [paths_state(map(str, paths.values())) for paths in named.values()]
+        self.record = self._stack.enter_context(Journal(self._journal, digest(["first look", asked, *states])))
         self.entries = self.record.replay()
         known = 0
         while known < len(names) and (entry := next(self.entries, None)) is not None:
@@ -100,7 +103,9 @@ class FirstLook:
                 samples += self._take(reader.names[known], stored)
                 done.append(stored)
                 known += 1
-                stopped = reader.whole and self._hopeless(total)
+                # More are bad than the limit allows, were all other scenes good and as large as the largest. A larger
+                # one may come, so that the headers settle whether there are as many.
+                stopped = reader.whole and len(self.judged.flaws) > self._max_bad * total * self._largest
                 if max(samples, len(done)) >= BATCH or known == total or stopped:
                     self.record.write({"scenes": done})
                     bar.update(task, completed=known)
@@ -119,13 +124,6 @@ class FirstLook:
         self._position += tiles
         self._largest = max(self._largest, tiles)
         return len(judged or ())
-
-    def _hopeless(self, names: int) -> bool:
-        """Whether more samples are bad than the limit allows, were all other scenes good and as large as the largest.
-
-        Headers alone then settle whether there are as many: a larger scene may come.
-        """
-        return len(self.judged.flaws) > self._max_bad * names * self._largest
 
 
 @dataclass(frozen=True)
@@ -189,13 +187,6 @@ class _SceneAuditor(Auditor):
 
     def asset(self, index: int, key: str) -> str:
         return self.archive.scenes[0].files[key].name
-
-
-def _request(limits: QualityLimits, spec: ScenesSpec, named: Named) -> str:
-    """Digest of all that a look depends on: what is asked for, and the state of the files."""
-    asked = json.dumps([limits.model_dump(), spec.model_dump(mode="json")], sort_keys=True)
-    states = {key: paths_state(map(str, paths.values())) for key, paths in named.items()}
-    return digest(["first look", asked, *states.values()])
 
 
 def _look_at(path: Path, sensor: Sensor) -> Header | FlawError:

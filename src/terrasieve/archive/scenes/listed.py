@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -99,17 +99,14 @@ class ListedScenes(BaseArchive):
         moved = header.matrix @ [[1, 0, corner[1]], [0, 1, corner[0]], [0, 0, 1]]
         apart = np.inf
         if crs == header.crs and said is not None and len(said) == 6:
-            apart = float(np.abs(np.linalg.solve(moved, [*_matrix(said)]) - np.eye(3))[:2].max())
+            wanted = np.array([*said, 0.0, 0.0, 1.0]).reshape(3, 3)
+            apart = float(np.abs(np.linalg.solve(moved, wanted) - np.eye(3))[:2].max())
         if apart > _SHIFT:
             raise FlawError(
                 Problem.GRID,
                 f"{path} no longer lies where the catalogue says, or in another reference system. Run terrasieve "
                 "index again.",
             )
-
-
-def _matrix(transform: Sequence[float]) -> NDArray[np.float64]:
-    return np.array([*transform, 0.0, 0.0, 1.0]).reshape(3, 3)
 
 
 def holds_tiles(spec: ScenesSpec, rows: pa.Table) -> bool:
