@@ -58,6 +58,20 @@ def write_whole(path: Path) -> Iterator[Path]:
         yield partial
 
 
+def append_durably(path: Path, content: bytes) -> None:
+    """Write at the end of a file, which is made where it is absent, and wait until it is on the disk.
+
+    A process that is killed in between may leave a part of it: whoever reads the file has to tell.
+
+    Raises:
+        OSError: The system refused it.
+    """
+    with path.open("ab") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
 def write_text(path: Path, text: str) -> Path:
     """Write a text file in UTF-8 by :func:`write_whole`.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -13,7 +12,7 @@ from terrasieve.archive.packed.store import ArrayLayout
 from terrasieve.archive.zarr_codecs import parse_metadata
 from terrasieve.errors import ArchiveError, SampleError
 from terrasieve.schema import Spec
-from terrasieve.writing import write_text
+from terrasieve.writing import append_durably, write_text
 
 PROGRESS = "packing.json"
 """Record of an unfinished store: what it was at the start of the run, and a line for each chunk since."""
@@ -125,7 +124,4 @@ def append_chunk(path: Path, chunk: WrittenChunk) -> None:
     Raises:
         OSError: The system refused it.
     """
-    with path.open("ab") as file:
-        file.write(encode_line(chunk.model_dump()))
-        file.flush()
-        os.fsync(file.fileno())
+    append_durably(path, encode_line(chunk.model_dump()))
