@@ -20,6 +20,9 @@ from terrasieve.simulation.land import SimulatedSpec
 from terrasieve.simulation.sea import SimulatedOceanSpec
 
 COUNT, TRAIN = 600, 420
+LIMITS = {"land": 0.2, "ocean": 0.3}
+"""Share of the variance of a statistic that classes may explain. Spectra of the ocean fall more steeply, and the noise
+of a radar flattens those of smooth classes the most."""
 PLAIN = PictureStatistics(slope=1.5, octaves=(0.0,) * 6, skew=0.0, tail=1.0)
 
 
@@ -70,7 +73,7 @@ def test_classes_explain_little_of_level_contrast_and_slope(world: str, request:
     first = pixels[:, 0]
     measured = {"mean": first.mean((1, 2)), "std": np.log(first.std((1, 2))), "slope": [_slope(one) for one in first]}
     for name, values in measured.items():
-        assert _explained(np.asarray(values), labels) < 0.2, name
+        assert _explained(np.asarray(values), labels) < LIMITS[world], name
 
 
 def _explained(values: NDArray[np.floating], labels: NDArray[np.str_]) -> float:

@@ -181,9 +181,10 @@ def read_arrays(store: Path) -> Any:
 
 
 def read_table(path: Path, folder: Path) -> Any:
-    """Columns of a catalogue; paths below a folder without it."""
+    """Columns of a catalogue, without the hidden ones, which hold times of files; paths below a folder without it."""
     table = pq.read_table(path)
-    return {name: [_plain(value, folder) for value in table[name].to_pylist()] for name in table.column_names}
+    shown = [name for name in table.column_names if not name.startswith("terrasieve:")]
+    return {name: [_plain(value, folder) for value in table[name].to_pylist()] for name in shown}
 
 
 def _plain(value: Any, folder: Path) -> Any:

@@ -71,7 +71,7 @@ def describe_cube(dataset: Any, sensor: Sensor | None, name: str, what: str) -> 
     if axes is None:
         raise ArchiveError(
             f"{what} has the axes {', '.join(map(str, dataset.dims)) or 'none'}, and none that is called y and x, lat "
-            "and lon or the like. Rename them: dataset.rename({...})."
+            "and lon or the like. Give them such names with the rename method of xarray."
         )
     chosen, bands = choose_bands(bands_in(dataset, axes, what), sensor, what)
     kinds = {str(dataset[band.variable].dtype): band.said for band in bands}
