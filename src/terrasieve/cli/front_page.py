@@ -13,7 +13,7 @@ from rich.text import Text
 from typer.core import TyperGroup
 
 
-class Overview(TyperGroup):
+class FrontPage(TyperGroup):
     """A group of commands whose own help looks like typer's and is there in half the time.
 
     typer imports Markdown, syntax highlighting and tracebacks for any page, and they are most of what a page costs.
