@@ -21,7 +21,6 @@ import terrasieve
 from terrasieve.archive.protocol import Archive
 from terrasieve.baselines.baseline import Repeated
 from terrasieve.curation.kmeans import KMeans
-from terrasieve.embeddings.drawing import draw_map, draw_plane
 from terrasieve.embeddings.faiss_index import EXACT_ROWS, FaissIndex, is_installed
 from terrasieve.embeddings.inputs import EncoderInput, join, resolve_inputs
 from terrasieve.embeddings.neighbours import nearest_neighbours
@@ -156,6 +155,8 @@ class EmbeddingTable:
         Raises:
             ConfigError: There is no such column, or there are fewer than five samples.
         """
+        from terrasieve.embeddings.drawing import draw_plane
+
         return draw_plane(self.joined, self._values(colour), samples, seed)
 
     def map(self, colour: str | ArrayLike = "label", samples: int = 3000, seed: int = 0) -> folium.Map:
@@ -171,6 +172,8 @@ class EmbeddingTable:
         Raises:
             ConfigError: There is no such column, no sample says where it lies, or folium is not installed.
         """
+        from terrasieve.embeddings.drawing import draw_map
+
         return draw_map(self.to_geopandas(), self._values(colour), samples, seed)
 
     def _queries(self, query: int | ArrayLike) -> tuple[NDArray[np.float32], int | None]:
