@@ -168,6 +168,25 @@ def test_the_surface_is_what_was_agreed() -> None:
     assert found == SURFACE
 
 
+def test_the_overview_shows_every_command_and_option_with_its_first_phrase() -> None:
+    result = CliRunner().invoke(app, ["--help"], env={"COLUMNS": "200", "NO_COLOR": "1"})
+    lines = [line.strip("│ ") for line in result.stdout.splitlines()]
+    for name, command in typer.main.get_command(app).commands.items():
+        (said,) = (line.removeprefix(name).strip() for line in lines if line.split(" ")[0] == name)
+        assert said == " ".join(command.help.partition("\n\n")[0].split())
+    for option in ("--version", "--install-completion", "--show-completion", "--help, -h"):
+        assert any(line.startswith(option) and line.removeprefix(option).strip() for line in lines), option
+
+
+def test_the_overview_imports_nothing_of_other_pages() -> None:
+    heavy = ("rich.markdown", "rich.traceback", "rich.progress", "pydantic", "numpy", "torch")
+    code = f"import atexit, sys; from terrasieve.cli import main; sys.argv[1:] = ['--help']; \
+atexit.register(lambda: print([name for name in {heavy} if name in sys.modules])); main()"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "Commands" in found.stdout
+    assert found.stdout.splitlines()[-1] == "[]"
+
+
 @pytest.mark.parametrize("name", SURFACE)
 def test_every_command_has_help_with_examples(name: str) -> None:
     result = CliRunner().invoke(app, [*name.split(), "--help"], env={"COLUMNS": "200", "NO_COLOR": "1"})

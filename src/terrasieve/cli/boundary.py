@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import tempfile
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -63,6 +62,8 @@ def _said(error: Exception) -> tuple[str, str]:
 
 def _kept(error: Exception) -> str:
     """Write the traceback to a file of its own, and name that."""
+    import tempfile
+
     text = "".join(traceback.format_exception(error))
     try:
         descriptor, name = tempfile.mkstemp(prefix="terrasieve-", suffix=".log")

@@ -114,7 +114,8 @@ class EmbeddingTable:
         if k < 1:
             raise ConfigError(f"k={k}: ask for one sample or more.")
         asked = min(k + (own is not None), len(self))
-        found = self._index.search(wanted, asked) if self._is_indexed(exact) else None
+        is_indexed = len(self) > EXACT_ROWS and is_installed() if exact is None else not exact
+        found = self._index.search(wanted, asked) if is_indexed else None
         found = found or nearest_neighbours(self.joined, wanted, asked)
         rows = [
             (number, int(row), float(cosine))
@@ -198,9 +199,6 @@ class EmbeddingTable:
                 return np.full(len(self), "no label", dtype=object)
             raise ConfigError(f"There is no column {colour!r}.{nearest(colour, self.columns.column_names)}")
         return np.asarray(self.columns[colour].to_pandas())
-
-    def _is_indexed(self, exact: bool | None) -> bool:
-        return len(self) > EXACT_ROWS and is_installed() if exact is None else not exact
 
     @cached_property
     def _index(self) -> FaissIndex:
