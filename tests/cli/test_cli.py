@@ -29,7 +29,7 @@ from terrasieve.simulation.land import SimulatedArchive
 Run = Callable[..., Any]
 
 # A change here is a change for everybody's scripts: make it on purpose, and note it in CHANGELOG.md.
-SCENES = {"--sensor", "--pattern", "--tile", "--stride", "--match", "--edge"}
+ARCHIVE = {"--sensor", "--pattern", "--tile", "--stride", "--match", "--edge", "--max-days", "--layout"}
 BENCH = {"--data", "--out", "--run", "--baseline", "--input", "--probe", "--size", "--scratch-epochs", "--device"}
 SURFACE = {
     "index": {
@@ -37,27 +37,23 @@ SURFACE = {
         "--out",
         "--max-bad",
         "--max-nodata",
-        "--layout",
         "--harmonise",
         "--stac",
         "--overwrite",
         "--workers",
-        "--max-days",
-        *SCENES,
+        *ARCHIVE,
     },
-    "info": {"DATA", "--sheet", "--overwrite", "--layout", *SCENES},
+    "info": {"DATA", "--sheet", "--overwrite", *ARCHIVE},
     "pack": {
         "DATA",
         "--out",
         "--compress",
         "--max-bad",
         "--max-nodata",
-        "--layout",
         "--harmonise",
         "--overwrite",
         "--workers",
-        "--max-days",
-        *SCENES,
+        *ARCHIVE,
     },
     "pretrain": {
         "RECIPE",
@@ -71,6 +67,7 @@ SURFACE = {
         "--curate",
         "--device",
         "--devices",
+        *ARCHIVE,
     },
     "recipes": set(),
     "recipes show": {"RECIPE", "--set"},
@@ -84,6 +81,7 @@ SURFACE = {
         "--batch-size",
         "--overwrite",
         "--device",
+        *ARCHIVE,
     },
     "probe": {
         "RUN",
@@ -102,6 +100,7 @@ SURFACE = {
         "--out",
         "--overwrite",
         "--device",
+        *ARCHIVE,
     },
     "segment": {
         "RUN",
@@ -116,15 +115,15 @@ SURFACE = {
         "--out",
         "--overwrite",
         "--device",
-        *SCENES,
+        *ARCHIVE,
     },
     "report": {"RUNS", "--out", "-o", "--overwrite"},
     "card": {"RUN", "--out", "-o", "--license", "--overwrite"},
     "bench": set(),
-    "bench rs-byol": {*BENCH, "--small", "--seeds"},
-    "bench oceansar": {*BENCH, "--target"},
+    "bench rs-byol": {*BENCH, *ARCHIVE, "--small", "--seeds"},
+    "bench oceansar": {*BENCH, *ARCHIVE, "--target"},
     "verify": {"STORE"},
-    "collocate": {"DATA", "TARGETS", "--out", "--columns", "--max-km", "--max-minutes", "--overwrite"},
+    "collocate": {"DATA", "TARGETS", "--out", "--columns", "--max-km", "--max-minutes", "--overwrite", *ARCHIVE},
     "wv": set(),
     "wv ingest": {
         "FOLDER",

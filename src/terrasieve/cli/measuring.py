@@ -4,33 +4,32 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from terrasieve.cli.app import (
     Device,
-    EdgeRule,
-    Match,
     Overwrite,
-    Patterns,
     ProbedInputs,
     RunPath,
-    SensorOptions,
     Size,
-    Stride,
-    Tile,
     app,
-    open_named,
 )
+from terrasieve.cli.archive_options import takes_archive
 from terrasieve.console import console
+
+if TYPE_CHECKING:
+    from terrasieve.archive.archive_options import ArchiveOptions
 
 
 @app.command()
+@takes_archive
 def embed(
     run: RunPath,
     data: Annotated[str, typer.Option(help="The archive to embed.")],
     out: Annotated[Path, typer.Option(help="The file to write (GeoParquet).")],
+    options: ArchiveOptions,
     inputs: Annotated[
         list[str] | None,
         typer.Option(
@@ -62,7 +61,6 @@ def embed(
     """
     import numpy as np
 
-    from terrasieve.archive.opening import open_archive
     from terrasieve.cli.app import resumable
     from terrasieve.device import pick_device
     from terrasieve.embeddings import EmbedSettings, EncoderInput, normaliser_for, write_embeddings
@@ -74,7 +72,7 @@ def embed(
 
     with hold_file(out, (".parquet",), overwrite):
         encoder, card = load_encoder(run)
-        archive = open_archive(data)
+        archive = options.open(data)
         rows = [input_row(EncoderInput.parse(one), archive.sensors, encoder.channels) for one in inputs or []]
         rows = rows or [default_rows(archive.sensors, encoder.channels)[0]]
         members = list(dict.fromkeys(member for row in rows for member in row.members))
@@ -98,9 +96,11 @@ def embed(
 
 
 @app.command()
+@takes_archive
 def probe(
     run: RunPath,
     data: Annotated[str, typer.Option(help="A labelled archive.")],
+    options: ArchiveOptions,
     inputs: ProbedInputs = None,
     probes: Annotated[
         list[str] | None,
@@ -154,7 +154,6 @@ def probe(
     """
     from rich.console import Console
 
-    from terrasieve.archive.opening import open_archive
     from terrasieve.archive.quality.audit import suspicions_of
     from terrasieve.cli.app import warn
     from terrasieve.device import pick_device
@@ -183,7 +182,7 @@ def probe(
             block_km=block_km,
             seed=seed,
         )
-        archive = open_archive(data)
+        archive = options.open(data)
         warn(suspicions_of(archive), ("--group", "--block-km"))
         rows = probe_run(encoder.to(pick_device(device)), card, archive, folder, plan)
         Console().print(*score_tables(rows))
@@ -192,10 +191,12 @@ def probe(
 
 
 @app.command()
+@takes_archive
 def segment(
     run: RunPath,
     data: Annotated[str, typer.Option(help="An archive, or a folder of scenes (with --sensor).")],
     labels: Annotated[str, typer.Option(help="The sensor of kind `map` that holds a class for each pixel.")],
+    options: ArchiveOptions,
     inputs: ProbedInputs = None,
     probes: Annotated[
         list[str] | None,
@@ -206,12 +207,6 @@ def segment(
         typer.Option(help="Column whose equal values are held out together; `asset` is the file. The published split."),
     ] = None,
     ignore: Annotated[list[int] | None, typer.Option(help="A value of the map that does not count.")] = None,
-    sensor: SensorOptions = None,
-    pattern: Patterns = None,
-    tile: Tile = 64,
-    stride: Stride = None,
-    match: Match = "stem",
-    edge: EdgeRule = "drop",
     size: Size = None,
     seed: Annotated[int, typer.Option(help="Of the untrained network and of everything drawn.")] = 0,
     out: Annotated[Path | None, typer.Option(help="Folder for the results and the report; RUN/segment.")] = None,
@@ -246,7 +241,7 @@ def segment(
         rows = run_segmentation(
             encoder.to(pick_device(device)),
             card,
-            open_named(data, sensor, tile, stride, match, edge=edge, patterns=pattern),
+            options.open(data),
             labels,
             [EncoderInput.parse(one) for one in inputs] if inputs else None,
             segmentation_probes_named(probes or (), seed),

@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from terrasieve.cli.app import Curate, Device, Overwrite, Settings, app
+from terrasieve.cli.archive_options import takes_archive
 from terrasieve.console import console
 from terrasieve.errors import ConfigError
+
+if TYPE_CHECKING:
+    from terrasieve.archive.archive_options import ArchiveOptions
 
 recipes_app = typer.Typer(rich_markup_mode="markdown")
 app.add_typer(recipes_app, name="recipes")
 
 
 @app.command()
+@takes_archive
 def pretrain(
     recipe: Annotated[str, typer.Argument(help="A recipe's name (see `terrasieve recipes`) or a YAML file.")],
     data: Annotated[str, typer.Option(help="The archive to learn from: packed store, catalogue, folder, ...")],
     out: Annotated[Path, typer.Option(help="The run folder.")],
+    options: ArchiveOptions,
     settings: Settings = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint in --out.")] = False,
     probe_data: Annotated[
@@ -65,7 +71,7 @@ def pretrain(
     from terrasieve.training.loop import make_fabric
 
     config = load_config(recipe, settings or [], curate)
-    archive = open_archive(data)
+    archive = options.open(data)
     chosen = read_selection(subset, archive) if subset else None
     evaluate = online_probe(config, open_archive(probe_data), probe_input) if probe_data else None
     fabric = make_fabric(config.train, device, devices)
