@@ -490,3 +490,24 @@ def test_index_says_which_layout_it_recognised(run: Run, data_dir: Path, tmp_pat
     assert (code, "does not hold EuroSAT's ten class folders" in said) == (1, True)
     code, _, said = run("index", root, "--layout", "eurosat", "--sensor", "s2=s2-l2a")
     assert (code, "leave one out" in said) == (1, True)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "pretrain lejepa-small --data simulated:0:8 --out {}/run",
+        "bench oceansar --data simulated:0:8 --out {}/bench",
+        "index simulated:0:8 --out {}/c.parquet",
+        "info simulated:0:8",
+        "pack simulated:0:8 --out {}/s.zarr",
+        "collocate simulated:0:8 {}/t.csv --columns swh --out {}/c.parquet",
+    ],
+)
+def test_an_option_that_an_archive_does_not_take_is_refused_everywhere(run: Run, tmp_path: Path, command: str) -> None:
+    code, _, said = run(*command.replace("{}", str(tmp_path)).split(), "--tile", "32")
+    assert (code, "simulated:0:8 is opened as the layout simulated, which takes no --tile" in said) == (1, True)
+
+
+def test_options_of_an_archive_are_not_for_the_small_benchmark(run: Run, tmp_path: Path) -> None:
+    code, _, said = run("bench", "rs-byol", "--data", tmp_path, "--small", "--tile", "32", "--out", tmp_path / "b")
+    assert (code, "--small brings samples of its own, --tile 32 describe others" in said) == (1, True)
