@@ -123,24 +123,34 @@ def timed(work: Callable[[], float]) -> Pace:
 
 
 def paced(prepare: Callable[[int], Callable[[], float]], seconds: float, first: int, most: int) -> Pace:
-    """The pace of the last and longest of a few attempts, each as long as those before it say will fit.
+    """The pace of the longest of a few attempts, without what each of them takes whatever its length.
 
     Args:
         prepare: Gives work of that length, ready to begin.
-        seconds: About how long all attempts take together; the first takes what it takes.
-        first: Length of the first attempt.
+        seconds: About how long all attempts take together, but for one that warms up.
+        first: Length of the first attempt, which takes what it takes.
         most: Length of the longest, at least 1.
     """
     count, spent, expected = min(first, most), 0.0, 0.0
+    with progress_shown(False):
+        prepare(count)()
+    shortest: Pace | None = None
     while True:
         work = prepare(count)
         with progress_shown(expected > 2):
-            pace = timed(work)
-        spent += pace.seconds
-        fitting = min(most, _GROWTH * count, int((seconds - spent) * count / max(pace.seconds, 1e-9)))
+            longest = timed(work)
+        spent += longest.seconds
+        pace = longest.beyond(shortest)
+        fixed = max(0.0, longest.seconds - pace.each("wall") * longest.units)
+        expected = max(0.0, seconds - spent - fixed)
+        fitting = int(expected / max(pace.each("wall"), 1e-9))
+        if shortest is None and spent < seconds / 4:
+            # By itself the shortest attempt does not tell what it took besides, which makes it look dear.
+            fitting = max(fitting, 4 * count)
+        fitting = min(most, _GROWTH * count, fitting)
         if fitting <= count:
             return pace
-        expected, count = pace.seconds * fitting / count, fitting
+        shortest, count = shortest or longest, fitting
 
 
 class _Enough(Exception):
@@ -210,46 +220,48 @@ class Trials:
 
         def open_it() -> int:
             opened.append(open_archive(data))
-            return len(opened[-1])
+            # Part of it, for what checks or packs samples: some archives read or make their table when it is asked for.
+            return len(opened[-1].table())
 
         self.opening = timed(open_it)
         if self.opening.seconds < _SOON:
             # The first time includes what is imported for it.
             self.opening = timed(open_it)
         self.archive = opened[-1]
-        self._stores = 0
         self._packed_bytes = 0.0
 
     def index(self, seconds: float) -> Pace:
         """Samples checked and written to a catalogue, in this process."""
+        return paced(self.indexing, seconds, _FIRST, len(self.archive))
 
-        def prepare(count: int) -> Callable[[], float]:
-            some = SubsetArchive(self.archive, np.arange(count))
-            out = self.folder / f"{count}-{time.monotonic_ns()}.parquet"
-            return lambda: index_archive(some, out, max_bad=1.0).samples
-
-        return paced(prepare, seconds, _FIRST, len(self.archive))
+    def indexing(self, count: int) -> Callable[[], float]:
+        """Work that indexes the first so many samples."""
+        some = SubsetArchive(self.archive, np.arange(count))
+        out = self.folder / f"{time.monotonic_ns()}.parquet"
+        return lambda: index_archive(some, out, max_bad=1.0).samples
 
     def pack(self, seconds: float) -> Pace:
         """Samples packed, in this process; the last of them are what the other stages read."""
+        return paced(self.packing, seconds, _FIRST, self._most_packed())
 
-        def prepare(count: int) -> Callable[[], float]:
-            self._stores += 1
-            out = self.folder / f"{self._stores}.zarr"
+    def packing(self, count: int) -> Callable[[], float]:
+        """Work that packs the first so many samples."""
+        some = SubsetArchive(self.archive, np.arange(count))
+        out = self.folder / f"{time.monotonic_ns()}.zarr"
 
-            def work() -> float:
-                report = pack(SubsetArchive(self.archive, np.arange(count)), out, max_bad=1.0)
-                self._packed_bytes = report.bytes / report.samples
-                return report.samples
+        def work() -> float:
+            report = pack(some, out, max_bad=1.0)
+            self._packed_bytes, self.store = report.bytes / report.samples, PackedArchive(out)
+            return report.samples
 
-            return work
-
-        pace = paced(prepare, seconds, _FIRST, self._most_packed())
-        self.store = PackedArchive(self.folder / f"{self._stores}.zarr")
-        return pace
+        return work
 
     def embed(self, seconds: float) -> Pace:
-        """Samples of the store embedded as a round embeds them, by the untrained encoder; again and again if few."""
+        """Samples of the store embedded as a round embeds them, by the untrained encoder."""
+        return paced(self.embedding(), seconds, _FIRST, 2**31)
+
+    def embedding(self) -> Callable[[int], Callable[[], float]]:
+        """What gives work that embeds so many samples; where the store has fewer, they come again."""
         job, spec = self._job(), self.config.curation
         inputs = job.curation.inputs if job.curation else self._inputs()
         settings = EmbedSettings(size=self._image_size(job), batch_size=spec.batch_size if spec else 256)
@@ -261,7 +273,7 @@ class Trials:
             shown = (self.store, inputs, job.normaliser, fitting, order)
             return lambda: len(embed_vectors(encoder, *shown, "Embedding"))
 
-        return paced(prepare, seconds, _FIRST, 2**31)
+        return prepare
 
     def training(self, seconds: float) -> dict[int, Pace]:
         """Steps of two or three sizes by their batch, up to the recipe's own where the time is enough for it."""
