@@ -102,7 +102,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=6.0, help="of each stage's short run")
     parser.add_argument("--full", action="store_true", help="a minute for all short runs together")
-    parser.add_argument("--samples", type=int, default=20_000, help="of the simulated archive")
+    parser.add_argument("--samples", type=int, default=10_000, help="of the simulated archive")
     parser.add_argument("--recipe", default="oceansar-small")
     parser.add_argument("--set", dest="settings", action="append", default=[], help="change one setting of the recipe")
     options = parser.parse_args()

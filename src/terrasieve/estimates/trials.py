@@ -144,7 +144,7 @@ def paced(prepare: Callable[[int], Callable[[], float]], seconds: float, first: 
         fixed = max(0.0, longest.seconds - pace.each("wall") * longest.units)
         expected = max(0.0, seconds - spent - fixed)
         fitting = int(expected / max(pace.each("wall"), 1e-9))
-        if shortest is None and spent < seconds / 4:
+        if shortest is None and spent < seconds:
             # By itself the shortest attempt does not tell what it took besides, which makes it look dear.
             fitting = max(fitting, 4 * count)
         fitting = min(most, _GROWTH * count, fitting)
