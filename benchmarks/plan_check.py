@@ -33,8 +33,9 @@ from rich.table import Table
 from machine import describe
 from terrasieve.config import load_config
 from terrasieve.console import console
+from terrasieve.estimates.attempts import paced, timed
 from terrasieve.estimates.trial_results import Pace
-from terrasieve.estimates.trials import Trials, paced, timed
+from terrasieve.estimates.trials import Trials
 
 TIMES = 10
 """How many times as long the run is that a short one foretells."""

@@ -13,9 +13,11 @@ from torch.nn import functional
 from terrasieve.archive.opening import open_archive
 from terrasieve.archive.packed.packing import pack
 from terrasieve.config import RunConfig, load_config
-from terrasieve.estimates import trials
+from terrasieve.estimates import attempts
+from terrasieve.estimates.attempts import Enough, StepClock, paced
+from terrasieve.estimates.counting import operations
 from terrasieve.estimates.trial_results import Pace, TrialResults
-from terrasieve.estimates.trials import StepClock, Trials, paced, run_trials
+from terrasieve.estimates.trials import Trials, run_trials
 from terrasieve.models.backbone import build_encoder
 
 DATA = "simulated-ocean:0:9"
@@ -36,7 +38,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """Seconds that the work below adds to: the clock stands still otherwise."""
     now = [0.0]
     for name in ("perf_counter", "process_time"):
-        monkeypatch.setattr(trials.time, name, lambda: now[0])
+        monkeypatch.setattr(attempts.time, name, lambda: now[0])
     return now
 
 
@@ -95,9 +97,9 @@ def test_operations_are_those_of_products_and_attention() -> None:
         (views[0] @ right).sum().backward()
 
     # Forward and one gradient, of two samples.
-    assert trials._operations(product, [left]) == 2 * (2 * 3 * 5 * 7)
+    assert operations(product, [left]) == 2 * (2 * 3 * 5 * 7)
     queries = torch.zeros(2, 4, 9, 8)
-    attention = trials._operations(lambda views: functional.scaled_dot_product_attention(*views), [queries] * 3)
+    attention = operations(lambda views: functional.scaled_dot_product_attention(*views), [queries] * 3)
     assert attention == 2 * (2 * 4 * 9 * 9 * 8)
 
 
@@ -145,12 +147,12 @@ def test_no_attempt_is_longer_than_there_are_samples(clock: list[float], most: i
 
 
 def test_the_first_steps_do_not_count(clock: list[float]) -> None:
-    steps = StepClock(4.0, torch.device("cpu"), [])
+    steps = StepClock(4.0, torch.device("cpu"))
     for took in (9.0, 5.0, 2.0):
         clock[0] += took
         assert steps(None) == {}  # type: ignore[arg-type]
     clock[0] += 2.0
-    with pytest.raises(trials._Enough):
+    with pytest.raises(Enough):
         steps(None)  # type: ignore[arg-type]
     assert steps.pace.units == 2
     assert steps.pace.seconds == pytest.approx(4.0)

@@ -38,7 +38,7 @@ def plan(
     readers: Annotated[
         int, typer.Option(min=1, help="Reader processes of a machine in index and pack, which share the work evenly.")
     ] = 1,
-    parts: Annotated[int, typer.Option(min=1, help="Parts for index, pack and embed, shared by machines.")] = 512,
+    parts: Annotated[int, typer.Option(min=1, help="Parts for index, pack and embed, shared by machines.")] = 64,
     clock: Annotated[
         Literal["wall", "processor"],
         typer.Option(

@@ -110,7 +110,7 @@ class StepCost:
 
 
 @dataclass(frozen=True)
-class Plan:
+class Estimate:
     """What a recipe costs on an archive of so many samples.
 
     Attributes:
@@ -129,7 +129,7 @@ class Plan:
     proportional: bool
 
 
-def extrapolate(found: TrialResults, work: Workload, machines: Sequence[int], assumed: Assumptions) -> Plan:
+def extrapolate(found: TrialResults, work: Workload, machines: Sequence[int], assumed: Assumptions) -> Estimate:
     """The cost of every job on each number of machines.
 
     Args:
@@ -153,7 +153,7 @@ def extrapolate(found: TrialResults, work: Workload, machines: Sequence[int], as
         "training": sums.training(steps),
     }
     proportional = assumed.sustained_tflops is None and len(found.steps) == 1 and work.batch not in found.steps
-    return Plan(work, assumed, {**jobs, "together": _together(list(jobs.values()), machines)}, steps, proportional)
+    return Estimate(work, assumed, {**jobs, "together": _together(list(jobs.values()), machines)}, steps, proportional)
 
 
 def all_reduce_seconds(parameters: int, machines: int, network_gbytes: float) -> float:

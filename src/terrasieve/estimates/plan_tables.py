@@ -8,7 +8,7 @@ from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
-from terrasieve.estimates.extrapolation import Basis, Figure, Plan
+from terrasieve.estimates.extrapolation import Basis, Estimate, Figure
 from terrasieve.estimates.trial_results import Pace, TrialResults
 from terrasieve.tables import Cell, Table, row_of
 from terrasieve.writing import write_text
@@ -49,7 +49,7 @@ def _measured(stage: str, unit: str, pace: Pace, besides: str = "") -> tuple[Cel
     )
 
 
-def plan_table(plan: Plan) -> Table:
+def plan_table(plan: Estimate) -> Table:
     """Every job: how long on each number of machines and how much memory there, and the bytes that it moves."""
     machines = list(plan.steps)
     rows = []
@@ -68,7 +68,7 @@ def plan_table(plan: Plan) -> Table:
     return Table(title, columns, tuple(rows), (*_legend(), *_facts(plan)))
 
 
-def step_table(plan: Plan) -> Table:
+def step_table(plan: Estimate) -> Table:
     """A step of training on each number of machines."""
     steps = plan.steps
     rows = (
@@ -94,7 +94,7 @@ def _legend() -> Iterable[str]:
     yield "m: measured; e: extrapolated from what was measured or counted here; a: rests on something assumed."
 
 
-def _facts(plan: Plan) -> Iterable[str]:
+def _facts(plan: Estimate) -> Iterable[str]:
     work, assumed = plan.work, plan.assumed
     yield (
         f"{work.steps:,} steps of {work.batch:,}, and {work.rounds} round(s), each of which embeds {work.embedded:,} "
@@ -148,7 +148,7 @@ def _short(value: float, unit: str) -> str:
     return f"{value:,.{digits}f} {unit}"
 
 
-def write_plan(found: TrialResults, plan: Plan, path: Path) -> Path:
+def write_plan(found: TrialResults, plan: Estimate, path: Path) -> Path:
     """Write all that was measured and planned as JSON: ``measured`` and ``plan``, in the names of their attributes.
 
     Raises:

@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import copy
-import resource
-import sys
 import tempfile
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 import torch
-from torch import Tensor
-from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.flop_counter import FlopCounterMode
 
 from terrasieve.archive.catalogue import index_archive
 from terrasieve.archive.derived.subset import SubsetArchive
@@ -26,18 +20,18 @@ from terrasieve.archive.packed.packing import pack
 from terrasieve.archive.packed.reading import PackedArchive
 from terrasieve.archive.protocol import Archive
 from terrasieve.config import RunConfig
-from terrasieve.console import console, progress_shown
+from terrasieve.console import console
 from terrasieve.curation.kmeans import KMeans
 from terrasieve.device import Precision, describe_device, pick_device
 from terrasieve.embeddings.inputs import EncoderInput, resolve_inputs, views_as_inputs
 from terrasieve.embeddings.stream import EmbedSettings, embed_vectors
+from terrasieve.estimates.attempts import COUNTED, WARM, Enough, StepClock, paced, peak_memory, timed
+from terrasieve.estimates.counting import network_size
 from terrasieve.estimates.trial_results import NetworkSize, Pace, SampleBytes, TrialResults
-from terrasieve.models.backbone import Encoder
 from terrasieve.pretraining import make_job
 from terrasieve.streams import Stream, generator
 from terrasieve.training.job import TrainingJob
 from terrasieve.training.loop import make_fabric, train
-from terrasieve.training.memory import memory_need
 
 T = TypeVar("T")
 
@@ -47,24 +41,16 @@ _SOON = 2.0
 """Seconds within which an archive opens a second time."""
 _FIRST = 4
 """Samples of the first attempt, which tells how many fit into the time."""
-_GROWTH = 16
-"""How many times more the next attempt does at most: of short ones, most is what does not depend on their length."""
 _STORE_BYTES = 2**30
 """Size up to which samples are packed for a trial."""
 _LISTED = 20_000
 """Samples whose files are looked at."""
-_WARM = 1
-"""Steps beside the very first that are left out."""
-_COUNTED = 2
-"""Steps that count at the very least."""
 _STEPS = 10_000
 """Steps of a run that is stopped when the time is over."""
 _CLUSTERS = 1024
 _UPDATES = 3
 _VECTOR_BYTES = 2**27
 """Size of the vectors that are clustered for a trial."""
-_SOME = 2
-"""Samples whose operations are counted."""
 
 
 def run_trials(data: str, config: RunConfig, seconds: float, device: str = "auto") -> TrialResults:
@@ -105,91 +91,6 @@ def run_trials(data: str, config: RunConfig, seconds: float, device: str = "auto
             network=trials.network(),
             peaks=peaks,
         )
-
-
-def peak_memory() -> int:
-    """The most bytes that this process has held so far."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-
-
-# ------------------------------------------------------------------------ timing
-
-
-def timed(work: Callable[[], float]) -> Pace:
-    """The pace of some work that gives the number of units that it did."""
-    wall, processor = time.perf_counter(), time.process_time()
-    units = work()
-    return Pace(units, time.perf_counter() - wall, time.process_time() - processor)
-
-
-def paced(prepare: Callable[[int], Callable[[], float]], seconds: float, first: int, most: int) -> Pace:
-    """The pace of the longest of a few attempts, without what each of them takes whatever its length.
-
-    Args:
-        prepare: Gives work of that length, ready to begin.
-        seconds: About how long all attempts take together, but for one that warms up.
-        first: Length of the first attempt, which takes what it takes.
-        most: Length of the longest, at least 1.
-    """
-    count, spent, expected = min(first, most), 0.0, 0.0
-    with progress_shown(False):
-        prepare(count)()
-    shortest: Pace | None = None
-    while True:
-        work = prepare(count)
-        with progress_shown(expected > 2):
-            longest = timed(work)
-        spent += longest.seconds
-        pace = longest.beyond(shortest)
-        fixed = max(0.0, longest.seconds - pace.each("wall") * longest.units)
-        expected = max(0.0, seconds - spent - fixed)
-        fitting = int(expected / max(pace.each("wall"), 1e-9))
-        if shortest is None and spent < seconds:
-            # By itself the shortest attempt does not tell what it took besides, which makes it look dear.
-            fitting = max(fitting, 4 * count)
-        fitting = min(most, _GROWTH * count, fitting)
-        if fitting <= count:
-            return pace
-        shortest, count = shortest or longest, fitting
-
-
-class _Enough(Exception):
-    """Ends a run of training."""
-
-
-@dataclass
-class StepClock:
-    """Stands where a run's online probe stands, notes the time before each step, and ends the run.
-
-    Attributes:
-        seconds: How long steps are counted; two are at least.
-        device: What computes the steps, whose work is waited for.
-        marks: Clock and processor before each step but the first.
-    """
-
-    seconds: float
-    device: torch.device
-    marks: list[tuple[float, float]]
-
-    def __call__(self, encoder: Encoder) -> dict[str, float]:
-        """Note the time; there is nothing to log.
-
-        Raises:
-            _Enough: The time is over.
-        """
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
-        self.marks.append((time.perf_counter(), time.process_time()))
-        counted = self.marks[_WARM:]
-        if len(counted) > _COUNTED and counted[-1][0] - counted[0][0] >= self.seconds:
-            raise _Enough
-        return {}
-
-    @property
-    def pace(self) -> Pace:
-        """The pace of the steps that count."""
-        (begun, worked), *_, (ended, works) = self.marks[_WARM:]
-        return Pace(len(self.marks) - _WARM - 1, ended - begun, works - worked)
 
 
 # ------------------------------------------------------------------------ stages
@@ -281,10 +182,10 @@ class Trials:
         batch, spent = 2, 0.0
         while True:
             pace = paces[batch] = self.steps(batch, seconds / 8)
-            a_step, left_out = pace.seconds / pace.units, 1 + _WARM
+            a_step, left_out = pace.seconds / pace.units, 1 + WARM
             spent += (pace.units + left_out) * a_step
             # What a step takes beside its samples makes small batches look dear: a wrong guess is on the safe side.
-            fitting = (seconds - spent) / (left_out + _COUNTED) / a_step * batch
+            fitting = (seconds - spent) / (left_out + COUNTED) / a_step * batch
             following = whole if fitting >= whole else 2 ** int(np.log2(max(1.0, fitting)))
             if following <= batch or len(paces) == 3:
                 return paces
@@ -305,14 +206,14 @@ class Trials:
         spec = whole.model_copy(update=changed)
         fabric = make_fabric(spec, self.device_name)
         fabric.launch()
-        clock = StepClock(seconds, fabric.device, [])
+        clock = StepClock(seconds, fabric.device)
         config = self.config.model_copy(update={"train": spec, "curation": None})
         job = replace(
             make_job(config, self.store, self.folder / f"steps-{batch}-{time.monotonic_ns()}", clock),
             # It would measure batch norms on a thousand crops.
             export=lambda encoder, step: None,
         )
-        with suppress(_Enough):
+        with suppress(Enough):
             train(job, fabric)
         return clock.pace
 
@@ -346,29 +247,11 @@ class Trials:
         return SampleBytes(files / len(looked_at) if files else float(pixels), self._packed_bytes)
 
     def network(self) -> NetworkSize:
-        """What network and method hold and compute, from a few samples of zeros in float32."""
+        """What network and method hold and compute."""
         job = self._job()
-        method = job.method.to(self.device)
-        sizes = [view.size for view in job.planner.recipe.views]
-        fabric = make_fabric(self.config.train, self.device_name)
-        need = memory_need(method, sizes, self.config.train, fabric.autocast())
-        trained = sum(parameter.numel() for parameter in method.parameters() if parameter.requires_grad)
-        inputs = self._features(job) // method.encoder.features
-        encoder = copy.deepcopy(method.encoder).eval().requires_grad_(False)
-        learning = copy.deepcopy(method)
-        channels, size = method.encoder.channels, self._image_size(job)
-        return NetworkSize(
-            features=self._features(job),
-            trained=trained,
-            # All that a step holds throughout, but for the gradients.
-            state=need.fixed - 4 * trained,
-            embed_flops=inputs * _operations(lambda views: encoder(views[0]), self._zeros([size], channels)),
-            train_flops=_operations(lambda views: learning(views).loss.backward(), self._zeros(sizes, channels)),
-            need=need,
-        )
-
-    def _zeros(self, sizes: list[int], channels: int) -> list[Tensor]:
-        return [torch.zeros(_SOME, channels, size, size, device=self.device) for size in sizes]
+        job.method.to(self.device)
+        autocast = make_fabric(self.config.train, self.device_name).autocast()
+        return network_size(job, self._features(job), self._image_size(job), autocast)
 
     def _features(self, job: TrainingJob) -> int:
         return job.method.encoder.features * (len(job.curation.inputs) if job.curation else 1)
@@ -394,11 +277,3 @@ class Trials:
         bands = (len(sensor.bands) for sensor in self.archive.sensors.values())
         pixels = sum(height * width * each for (height, width), each in zip(shapes, bands, strict=True))
         return max(1, min(len(self.archive), _STORE_BYTES // (4 * pixels)))
-
-
-def _operations(work: Callable[[list[Tensor]], object], views: list[Tensor]) -> float:
-    """Floating-point operations of some work on views, for one of their samples."""
-    # Only this kernel of attention is made of products that are counted on every device.
-    with torch.random.fork_rng([]), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
-        work(views)
-    return float(counter.get_total_flops()) / len(views[0])
