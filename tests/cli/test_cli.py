@@ -134,6 +134,7 @@ SURFACE = {
         "--curate",
         "--sustained-tflops",
         "--network-gbytes",
+        "--storage-gbytes",
         "--readers",
         "--parts",
         "--clock",

@@ -43,7 +43,7 @@ def test_a_plan_says_of_every_figure_what_it_rests_on(
     rows = {line.split()[0]: line for line in out.splitlines() if line.split()}
     training = jobs["training"]["seconds"]
     for one in ("1", "4"):
-        assert f"{duration(training[one]['value'])} a" in rows["training"]
+        assert f"{duration(training[one]['value'], 2)} a" in rows["training"]
     assert "12.5 GB/s a machine" in out
     assert "2 TFLOP/s sustained" in out
 
@@ -91,3 +91,8 @@ def test_a_plan_is_not_replaced_unasked(run: Run, tmp_path: Path, monkeypatch: p
 )
 def test_durations_are_in_the_unit_that_suits_them(seconds: float, said: str) -> None:
     assert duration(seconds) == said
+
+
+@pytest.mark.parametrize(("seconds", "said"), [(0.0123, "12 ms"), (7.25 * 3600, "7.2 h"), (123 * 86400, "123 days")])
+def test_estimates_have_two_digits(seconds: float, said: str) -> None:
+    assert duration(seconds, 2) == said

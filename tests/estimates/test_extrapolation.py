@@ -138,6 +138,19 @@ def test_an_assumed_rate_stands_in_for_what_was_measured() -> None:
     assert plan.jobs["pack"] == extrapolate(FOUND, WORK, (4,), LINK).jobs["pack"]
 
 
+def test_a_job_takes_what_its_bytes_need() -> None:
+    free, bound = (
+        extrapolate(FOUND, WORK, (1, 8), Assumptions(1.0, storage_gbytes=rate)).jobs for rate in (None, 1e-4)
+    )
+    # 1.4 MB through 0.1 MB a second.
+    pack = bound["pack"].seconds
+    assert (pack[1], pack[8].value) == (free["pack"].seconds[1], pytest.approx(14.0))
+    assert pack[8].basis is Basis.ASSUMED
+    for one in (1, 8):
+        each = [job.seconds[one].value for name, job in bound.items() if name != "together"]
+        assert bound["together"].seconds[one].value == pytest.approx(sum(each))
+
+
 def test_the_clock_that_is_asked_for_counts() -> None:
     jobs = extrapolate(FOUND, WORK, (1,), Assumptions(1.0, clock="processor")).jobs
     assert jobs["pack"].seconds[1].value == pytest.approx(1000 * 0.8 / 50)

@@ -35,6 +35,10 @@ def plan(
     network_gbytes: Annotated[
         float, typer.Option(min=1e-6, help="Gigabytes a second that each machine sends and receives; assumed.")
     ] = 12.5,
+    storage_gbytes: Annotated[
+        float | None,
+        typer.Option(min=1e-6, help="Gigabytes a second that the storage gives all machines together; no bound."),
+    ] = None,
     readers: Annotated[
         int, typer.Option(min=1, help="Reader processes of a machine in index and pack, which share the work evenly.")
     ] = 1,
@@ -79,7 +83,9 @@ def plan(
         work.check_machines(one)
     with nullcontext() if json is None else hold_file(json, (".json",), overwrite):
         found = run_trials(data, config, seconds, device)
-        planned = extrapolate(found, work, counts, Assumptions(network_gbytes, sustained_tflops, readers, clock))
+        planned = extrapolate(
+            found, work, counts, Assumptions(network_gbytes, sustained_tflops, storage_gbytes, readers, clock)
+        )
         Console().print(measured_table(found), plan_table(planned), step_table(planned))
         if json is not None:
             console.print(f"Plan: {write_plan(found, planned, json)}", highlight=False)

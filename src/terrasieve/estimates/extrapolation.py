@@ -7,7 +7,7 @@ Training holds the batch, so that each machine computes its share of it and exch
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from terrasieve.estimates.trial_results import Clock, StepTime, TrialResults
@@ -61,12 +61,15 @@ class Assumptions:
         network_gbytes: Gigabytes (1e9) a second that each machine sends and receives at the same time, above 0.
         sustained_tflops: Floating-point operations (1e12) a second of each machine's device in embedding, clustering
             and training, above 0; None takes the time that was measured here.
+        storage_gbytes: Gigabytes a second that the storage gives all machines together, reading and writing, above 0; a
+            job takes as long as its bytes need there at the least. None sets no bound.
         readers: Reader processes of each machine in indexing and packing, at least 1, which share the work evenly.
         clock: Which of the measured seconds count.
     """
 
     network_gbytes: float
     sustained_tflops: float | None = None
+    storage_gbytes: float | None = None
     readers: int = 1
     clock: Clock = "wall"
 
@@ -152,6 +155,8 @@ def extrapolate(found: TrialResults, work: Workload, machines: Sequence[int], as
         "rounds": sums.rounds(machines),
         "training": sums.training(steps),
     }
+    if assumed.storage_gbytes is not None:
+        jobs = {name: _through_storage(job, assumed.storage_gbytes) for name, job in jobs.items()}
     proportional = assumed.sustained_tflops is None and len(found.steps) == 1 and work.batch not in found.steps
     return Estimate(work, assumed, {**jobs, "together": _together(list(jobs.values()), machines)}, steps, proportional)
 
@@ -285,6 +290,14 @@ class _Sums:
             _extrapolated(work.checkpoints * found.network.state),
             {one: _extrapolated(host + step.device.value) for one, step in steps.items()},
         )
+
+
+def _through_storage(job: JobCost, gbytes: float) -> JobCost:
+    """A job that takes no less than its bytes need at so many gigabytes a second."""
+    least = Figure((job.read.value + job.written.value) / (gbytes * 1e9), Basis.ASSUMED)
+    return replace(
+        job, seconds={one: max(time, least, key=lambda figure: figure.value) for one, time in job.seconds.items()}
+    )
 
 
 def _together(jobs: Sequence[JobCost], machines: Sequence[int]) -> JobCost:

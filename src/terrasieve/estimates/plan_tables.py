@@ -55,14 +55,14 @@ def plan_table(plan: Estimate) -> Table:
     rows = []
     for name, job in plan.jobs.items():
         times = (_cell(job.seconds[one], duration) for one in machines)
-        memory = (_cell(job.memory[one], lambda value: _bytes(value, binary=True)) for one in machines)
+        memory = (_cell(job.memory[one], _memory) for one in machines)
         rows.append((Cell(name), *times, _cell(job.read, _bytes), _cell(job.written, _bytes), *memory))
     columns = (
         "job",
-        *(f"time on {one:,}" for one in machines),
+        *(f"time {one:,}" for one in machines),
         "read",
         "written",
-        *(f"memory on {one:,}" for one in machines),
+        *(f"memory {one:,}" for one in machines),
     )
     title = f"A plan for {plan.work.samples:,} samples, by the number of machines"
     return Table(title, columns, tuple(rows), (*_legend(), *_facts(plan)))
@@ -75,19 +75,15 @@ def step_table(plan: Estimate) -> Table:
         row_of("samples a machine", *(f"{step.samples:,}" for step in steps.values())),
         (Cell("compute"), *(_cell(step.compute, duration) for step in steps.values())),
         (Cell("all-reduce"), *(_cell(step.exchange, duration) for step in steps.values())),
-        (Cell("efficiency"), *(_cell(step.efficiency, lambda value: f"{value:.0%}") for step in steps.values())),
+        (Cell("efficiency"), *(_cell(step.efficiency, lambda value, _: f"{value:.0%}") for step in steps.values())),
         (Cell("read a second"), *(_cell(step.reading, _bytes) for step in steps.values())),
         (
             Cell("memory of the step"),
-            *(_cell(step.device, lambda value: _bytes(value, binary=True)) for step in steps.values()),
+            *(_cell(step.device, _memory) for step in steps.values()),
         ),
     )
     columns = ("", *(f"on {one:,}" for one in steps))
     return Table("A step of training", columns, rows)
-
-
-def _cell(figure: Figure, show: Callable[[float], str]) -> Cell:
-    return Cell(f"{show(figure.value)} {_MARKS[figure.basis]}")
 
 
 def _legend() -> Iterable[str]:
@@ -105,12 +101,14 @@ def _facts(plan: Estimate) -> Iterable[str]:
     yield (
         f"Assumed: {assumed.network_gbytes:g} GB/s a machine for gradients, none of it hidden behind computing"
         + (f"; {rate:g} TFLOP/s sustained by each machine in embedding, clustering and training" if rate else "")
+        + (f"; {assumed.storage_gbytes:g} GB/s of the storage for all machines" if assumed.storage_gbytes else "")
         + (f"; {assumed.readers} reader processes a machine share index and pack evenly" * (assumed.readers > 1))
         + "."
     )
     yield (
-        "A machine is one process with one device, and memory is what that process holds. Reading is taken to be as "
-        "fast as here, by however many machines; a round clusters on one machine, while the others wait."
+        "A machine is one process with one device, and memory is what that process holds. "
+        + ("" if assumed.storage_gbytes else "Storage is taken to serve however many machines. ")
+        + "A round clusters on one machine, while the others wait."
     )
     if plan.proportional:
         yield "Steps of one size alone were measured; those of the recipe are taken to be longer in proportion."
@@ -118,8 +116,13 @@ def _facts(plan: Estimate) -> Iterable[str]:
         yield "Seconds are those of the processor, as if nothing else ran on it and nothing waited for a disk."
 
 
-def duration(seconds: float) -> str:
-    """Seconds in the unit that suits them, such as ``12 ms`` or ``3.4 h``."""
+def duration(seconds: float, digits: int = 3) -> str:
+    """Seconds in the unit that suits them, such as ``12 ms`` or ``3.4 h``.
+
+    Args:
+        seconds: How long, 0 or more.
+        digits: Digits of the number, but for those of larger whole numbers.
+    """
     if not seconds:
         return "0 s"
     for limit, size, unit in (
@@ -130,22 +133,31 @@ def duration(seconds: float) -> str:
         (7200, 60, "min"),
     ):
         if seconds < limit:
-            return _short(seconds / size, unit)
-    return _short(seconds / 3600, "h") if seconds < 96 * 3600 else _short(seconds / 86400, "days")
+            return _short(seconds / size, unit, digits)
+    days = seconds >= 96 * 3600
+    return _short(seconds / (86400 if days else 3600), "days" if days else "h", digits)
 
 
-def _bytes(value: float, binary: bool = False) -> str:
+def _bytes(value: float, digits: int = 3, binary: bool = False) -> str:
     step, units = (1024, _BINARY) if binary else (1000, _DECIMAL)
     power = 0
     while value >= step and power < len(units) - 1:
         value, power = value / step, power + 1
-    return _short(value, units[power])
+    return _short(value, units[power], digits)
 
 
-def _short(value: float, unit: str) -> str:
-    """Three digits, and no more behind the point than make three."""
-    digits = 0 if value >= 100 or value == 0 else 1 if value >= 10 else 2
-    return f"{value:,.{digits}f} {unit}"
+def _short(value: float, unit: str, digits: int) -> str:
+    whole = len(str(int(value)))
+    return f"{value:,.{max(0, digits - whole) if value else 0}f} {unit}"
+
+
+def _cell(figure: Figure, show: Callable[[float, int], str]) -> Cell:
+    """A figure as exact as an estimate is, and the mark of what it rests on."""
+    return Cell(f"{show(figure.value, 2)} {_MARKS[figure.basis]}")
+
+
+def _memory(value: float, digits: int) -> str:
+    return _bytes(value, digits, binary=True)
 
 
 def write_plan(found: TrialResults, plan: Estimate, path: Path) -> Path:
