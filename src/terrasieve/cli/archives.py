@@ -27,6 +27,7 @@ from terrasieve.cli.app import (
     open_named,
     say_layout,
 )
+from terrasieve.cli.parts import Claim, Part, Parts, division
 from terrasieve.console import console
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
 @app.command()
 def index(
+    context: typer.Context,
     data: Data,
     out: Annotated[Path, typer.Option(help="The catalogue to write (GeoParquet).")] = Path("catalogue.parquet"),
     sensor: SensorOptions = None,
@@ -51,6 +53,9 @@ def index(
     stac: Annotated[Path | None, typer.Option(help="Also write the good samples as STAC items (GeoParquet).")] = None,
     overwrite: Overwrite = False,
     workers: Workers = None,
+    part: Part = None,
+    claim: Claim = False,
+    parts: Parts = None,
 ) -> None:
     """Check every sample of an archive and write its catalogue.
 
@@ -64,9 +69,11 @@ def index(
     terrasieve index scenes --sensor s2=s2-l2a --sensor s1=s1 --tile 128
     terrasieve index EuroSAT_RGB --out eurosat.parquet
     terrasieve index sites --harmonise --stac sites-stac.parquet
+    terrasieve index archive --sensor s2=s2-l2a --out archive.parquet --part 3/64
     ```
     """
     from terrasieve.archive.catalogue import index_archive, is_catalogue_of, read_catalogue
+    from terrasieve.archive.index_parts import IndexJob
     from terrasieve.archive.layout import ArchiveSpec
     from terrasieve.archive.opening import open_archive
     from terrasieve.archive.quality.limits import QualityLimits
@@ -75,24 +82,36 @@ def index(
     from terrasieve.outputs import hold_files
     from terrasieve.parallel import spare_cores
 
+    divided = division(context, part, claim, parts)
+    readers = spare_cores() if workers is None else workers
+    limits = QualityLimits(max_nodata=max_nodata)
+    if harmonise:
+        divided.refuse_harmonising()
+    if divided.share is not None:
+        named = named_spec(data, sensor, tile, stride, match, layout, edge, max_days, pattern)
+        job = IndexJob(open_archive(data, layout) if named is None else named, limits, readers)
+        divided.work_on(job, out, (".parquet",))
+        return
     replaces = overwrite or (stac is None and is_catalogue_of(out, Path(data)))
     with hold_files((out,) if stac is None else (out, stac), (".parquet",), replaces):
         if said := say_layout(data, sensor, layout):
             console.print(said, highlight=False, markup=False)
         named = named_spec(data, sensor, tile, stride, match, layout, edge, max_days, pattern)
         source = open_archive(data, layout) if named is None else named
-        readers = spare_cores() if workers is None else workers
         if harmonise:
             source = _without_offset(open_archive(source) if isinstance(source, ArchiveSpec) else source, readers)
-        with resumable():
-            report = index_archive(source, out, QualityLimits(max_nodata=max_nodata), max_bad=max_bad, workers=readers)
-        console.print(f"Indexed: {report.summary()}", highlight=False)
-        if report.placeless:
-            lacking = f"{report.placeless:,} of {report.samples:,} samples"
-            console.print(f"{lacking} have no place: no outline.", highlight=False)
-        if stac is not None:
-            items = write_stac_geoparquet(read_catalogue(out).restrict(report.archive), stac)
-            console.print(f"STAC: {items.summary()}", highlight=False)
+        job = IndexJob(source, limits, readers)
+        with divided.merging(job, out) as planned:
+            found, source = (None, source) if planned is None else (job.entries(planned), job.opened)
+            with resumable():
+                report = index_archive(source, out, limits, max_bad=max_bad, workers=readers, found=found)
+            console.print(f"Indexed: {report.summary()}", highlight=False)
+            if report.placeless:
+                lacking = f"{report.placeless:,} of {report.samples:,} samples"
+                console.print(f"{lacking} have no place: no outline.", highlight=False)
+            if stac is not None:
+                items = write_stac_geoparquet(read_catalogue(out).restrict(report.archive), stac)
+                console.print(f"STAC: {items.summary()}", highlight=False)
         tell(report.suspicions or (), report.listed, ("--harmonise", "--max-nodata", "--max-days"))
     say_not_taken(report.archive, bool(sensor))
 
