@@ -31,8 +31,11 @@ Run = Callable[..., Any]
 # A change here is a change for everybody's scripts: make it on purpose, and note it in CHANGELOG.md.
 SCENES = {"--sensor", "--pattern", "--tile", "--stride", "--match", "--edge"}
 BENCH = {"--data", "--out", "--run", "--baseline", "--input", "--probe", "--size", "--scratch-epochs", "--device"}
+PARTS = {"--part", "--claim", "--parts"}
 SURFACE = {
+    "merge": {"OUT", "--overwrite"},
     "index": {
+        *PARTS,
         "DATA",
         "--out",
         "--max-bad",
@@ -75,6 +78,7 @@ SURFACE = {
     "recipes": set(),
     "recipes show": {"RECIPE", "--set"},
     "embed": {
+        *PARTS,
         "RUN",
         "--data",
         "--out",

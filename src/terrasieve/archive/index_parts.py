@@ -11,6 +11,8 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from terrasieve.archive.catalogue import spec_of_files
 from terrasieve.archive.journal import encode_line, parse_line
 from terrasieve.archive.layout import ArchiveSpec
@@ -69,7 +71,7 @@ class IndexJob:
     def state(self, items: range, planned: Planned) -> str:
         """See ``Divisible``."""
         if (reader := self._reader) is None:
-            return source_state(self._archive, self._auditor.table, items)
+            return source_state(self._archive, self._auditor.table, np.arange(items.start, items.stop))
         names = [reader.names[item] for item in items]
         return paths_state(str(paths[name]) for paths in reader.named.values() for name in names if name in paths)
 

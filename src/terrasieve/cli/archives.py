@@ -27,7 +27,7 @@ from terrasieve.cli.app import (
     open_named,
     say_layout,
 )
-from terrasieve.cli.parts import Claim, Part, Parts, division
+from terrasieve.cli.parts import WHOLE_HARMONISED, Claim, Part, Parts, division
 from terrasieve.console import console
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ def index(
     readers = spare_cores() if workers is None else workers
     limits = QualityLimits(max_nodata=max_nodata)
     if harmonise:
-        divided.refuse_harmonising()
+        divided.refuse(WHOLE_HARMONISED)
     if divided.share is not None:
         named = named_spec(data, sensor, tile, stride, match, layout, edge, max_days, pattern)
         job = IndexJob(open_archive(data, layout) if named is None else named, limits, readers)

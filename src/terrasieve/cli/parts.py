@@ -32,6 +32,10 @@ Parts = Annotated[
     typer.Option(min=1, help="With --claim: number of parts, where none was begun yet; 64.", show_default=False),
 ]
 
+WHOLE_HARMONISED = (
+    "--harmonise looks at all samples together. Index with --harmonise on one machine, and pack the catalogue in parts."
+)
+
 _OWN = ("part", "claim", "parts", "overwrite", "out", "context", "workers")
 """Options that say how a command works, and not what it makes."""
 
@@ -76,17 +80,17 @@ class Division:
         with resumable():
             work_on(job, out, self.share, self._recorded())
 
-    def refuse_harmonising(self) -> None:
-        """Refuse to find in each part anew which samples carry the offset, which all of them tell together.
+    def refuse(self, why: str) -> None:
+        """Refuse what takes all of the source at once, where there are parts.
+
+        Args:
+            why: A sentence that says so, and the fix.
 
         Raises:
             ConfigError: There are parts.
         """
         if self.share is not None or self.merges:
-            raise ConfigError(
-                "--harmonise looks at all samples together, so that no part can do it alone: index with --harmonise "
-                "on one machine, and pack the catalogue in parts."
-            )
+            raise ConfigError(f"This cannot be done in parts: {why}")
 
     @contextmanager
     def merging(self, job: Divisible, out: Path) -> Iterator[Planned | None]:
@@ -150,9 +154,9 @@ def merge(
     **Examples**
 
     ```
-    terrasieve pack catalogue.parquet --out pairs.zarr --part 3/64
-    terrasieve pack catalogue.parquet --out pairs.zarr --claim
-    terrasieve merge pairs.zarr
+    terrasieve index scenes --sensor s2=s2-l2a --out scenes.parquet --part 3/64
+    terrasieve index scenes --sensor s2=s2-l2a --out scenes.parquet --claim
+    terrasieve merge scenes.parquet
     ```
     """
     from terrasieve.parts.sharing import clear_merged, plan_of
