@@ -96,6 +96,28 @@ def write_once(path: Path, writer: str) -> Iterator[Path]:
         _remove(partial)
 
 
+def link_or_copy(source: Path, target: Path) -> None:
+    """Give a file a second name, where the file system has such, or else a copy of it; it takes the place of another.
+
+    Args:
+        source: The file, which is not written to any more under either name.
+        target: The name; its folder is made where it is absent.
+
+    Raises:
+        OSError: The system refused it.
+    """
+    partial = hidden_name(target, "partial")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial.unlink(missing_ok=True)
+    try:
+        os.link(source, partial)
+    except OSError as error:
+        if error.errno not in (errno.EXDEV, errno.EPERM, errno.ENOTSUP, errno.EMLINK, errno.ENOSYS):
+            raise
+        shutil.copyfile(source, partial)
+    os.replace(partial, target)
+
+
 def create_exclusively(path: Path, content: bytes) -> bool:
     """Make a file that must not be there yet, by the one call that is exclusive on network file systems too.
 

@@ -50,6 +50,7 @@ SURFACE = {
     },
     "info": {"DATA", "--sheet", "--overwrite", "--layout", *SCENES},
     "pack": {
+        *PARTS,
         "DATA",
         "--out",
         "--compress",
@@ -131,6 +132,7 @@ SURFACE = {
     "collocate": {"DATA", "TARGETS", "--out", "--columns", "--max-km", "--max-minutes", "--overwrite"},
     "wv": set(),
     "wv ingest": {
+        *PARTS,
         "FOLDER",
         "--out",
         "--size",

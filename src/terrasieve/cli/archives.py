@@ -155,6 +155,7 @@ def info(
 
 @app.command()
 def pack(
+    context: typer.Context,
     data: Data,
     out: Annotated[Path, typer.Option(help="The store to write (a Zarr v3 group).")],
     sensor: SensorOptions = None,
@@ -173,6 +174,9 @@ def pack(
         bool, typer.Option("--overwrite", help="Remove the store that is there, whole or half, and pack anew.")
     ] = False,
     workers: Workers = None,
+    part: Part = None,
+    claim: Claim = False,
+    parts: Parts = None,
 ) -> None:
     """Pack an archive into one store that training reads by band and window.
 
@@ -184,23 +188,39 @@ def pack(
     ```
     terrasieve pack scenes --sensor s2=s2-rgb8 --sensor s1=s1-vh8 --tile 64 --out pairs.zarr
     terrasieve pack catalogue.parquet --out pairs.zarr --compress
+    terrasieve pack catalogue.parquet --out pairs.zarr --part 3/64
     ```
     """
     from terrasieve.archive.packed.packing import pack as pack_archive
+    from terrasieve.archive.packed.packing_parts import PackJob, StagedParts
     from terrasieve.archive.quality.limits import QualityLimits
     from terrasieve.cli.app import resumable, say_not_taken, warn
     from terrasieve.outputs import hold_folder
     from terrasieve.parallel import spare_cores
 
-    with hold_folder(out):
+    divided = division(context, part, claim, parts)
+    with nullcontext() if divided.share else hold_folder(out):
         archive = open_named(data, sensor, tile, stride, match, layout, edge, max_days, pattern)
         readers = spare_cores() if workers is None else workers
         if harmonise:
+            divided.refuse(WHOLE_HARMONISED)
             archive = _without_offset(archive, readers)
         limits = QualityLimits(max_nodata=max_nodata)
-        with resumable():
+        job = PackJob(archive, out, compress, limits, readers)
+        if divided.share is not None:
+            divided.work_on(job, out)
+            return
+        with divided.merging(job, out) as planned, resumable():
+            staged = None if planned is None else StagedParts(planned, archive, compress)
             report = pack_archive(
-                archive, out, compress=compress, max_bad=max_bad, limits=limits, overwrite=overwrite, workers=readers
+                archive,
+                out,
+                compress=compress,
+                max_bad=max_bad,
+                limits=limits,
+                overwrite=overwrite,
+                workers=readers,
+                staged=staged,
             )
     did = "Already packed: nothing to do." if report.done_before else "Packed:"
     console.print(f"{did} {report.summary()} {report.bytes / 1e6:,.1f} MB", highlight=False)
