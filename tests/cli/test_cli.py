@@ -145,7 +145,7 @@ SURFACE = {
         "--overwrite",
         "--workers",
     },
-    "curate": {"VECTORS", "--out", "-o", "--keep", "--curator", "--set", "--seed", "--overwrite", "--device"},
+    "curate": {*PARTS, "VECTORS", "--out", "-o", "--keep", "--curator", "--set", "--seed", "--overwrite", "--device"},
     "demo": {"--data", "--out", "--overwrite", "--method", "--ocean", "--curate", "--set", "--seed", "--device"},
 }
 

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
@@ -15,6 +17,7 @@ from small_archives.wave_mode import WV1, WV2, Scene, write_product
 from terrasieve.archive.packed import packing
 from terrasieve.archive.statistics import measure
 from terrasieve.cli import app
+from terrasieve.curation import kmeans
 from terrasieve.models.backbone import BackboneSpec, build_encoder
 from terrasieve.models.export import EncoderCard, save_encoder
 from terrasieve.parts import sharing
@@ -28,6 +31,7 @@ SAMPLES = 30
 def _small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Few samples a chunk, and no long waiting."""
     monkeypatch.setattr(packing, "CHUNK_BYTES", 3 * 3 * 32 * 32)
+    monkeypatch.setattr(kmeans, "_ROWS_AT_ONCE", 32)
     monkeypatch.setattr(sharing, "POLL", 0.05)
 
 
@@ -69,6 +73,9 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rows = rng.normal(size=(400, 8)).astype(np.float32)
     rows[17, 3] = np.nan
     np.save(folder / "vectors.npy", rows)
+    vectors = pa.FixedSizeListArray.from_arrays(pa.array(np.delete(rows, 17, 0).ravel()), rows.shape[1])
+    names = [f"sample-{number}" for number in range(len(vectors))]
+    pq.write_table(pa.table({"id": names, "embedding": vectors}), folder / "embedded.parquet")
     return folder
 
 
@@ -87,6 +94,10 @@ def command(sources: Path) -> Callable[[str], list[Any]]:
         "embed": [
             *("embed", sources / "run", "--data", sources / "land.yaml", "--input", "s2:B03", "--batch-size", 4),
             *("--device", "cpu", out),
+        ],
+        "curate embedded": [
+            *("curate", sources / "embedded.parquet", "--curator", "deduplicated", "--set", "levels=[20,4]"),
+            *("--keep", 0.2, "--device", "cpu", out),
         ],
         "curate": ["curate", sources / "vectors.npy", "--keep", 0.25, "--set", "levels=[20,4]", "--device", "cpu", out],
     }

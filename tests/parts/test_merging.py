@@ -13,7 +13,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
+from terrasieve.embeddings import stream
 from terrasieve.errors import ConfigError, PartsError
 from terrasieve.parts.sharing import parts_folder
 
@@ -27,6 +29,8 @@ NAMES = {
     "pack compressed": "p.zarr",
     "wv ingest": "w.zarr",
     "embed": "e.parquet",
+    "curate": "s.parquet",
+    "curate embedded": "s.parquet",
 }
 
 
@@ -142,6 +146,24 @@ def test_options_that_make_no_sense_are_refused(
     with pytest.raises(ConfigError, match=said):
         call(*command("index"), tmp_path / "c.parquet", *options)
     assert os.listdir(tmp_path) == []
+
+
+def test_a_merging_machine_of_another_precision_keeps_that_of_the_workers(
+    command: Command, call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, many = tmp_path / "one" / "e.parquet", tmp_path / "many" / "e.parquet"
+    call(*command("embed"), one)
+    call(*command("embed"), many, "--claim", "--parts", 2)
+    now = stream.resolve_precision("auto", torch.device("cpu"))
+    other = {"auto": "bf16" if now == "32" else "32"}
+    monkeypatch.setattr(stream, "resolve_precision", lambda precision, device: other.get(precision, precision))
+    call("merge", many)
+    assert content(many.parent) == content(one.parent)
+
+
+def test_curators_without_clusters_are_refused(command: Command, call: Call, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="assigns no rows to clusters"):
+        call(*command("curate")[:2], "--curator", "random", "--out", tmp_path / "s.parquet", "--claim")
 
 
 def test_a_damaged_part_is_refused(command: Command, call: Call, tmp_path: Path) -> None:

@@ -94,6 +94,10 @@ def embed(
         )
         encoder = encoder.to(pick_device(device))
         settings = EmbedSettings(size=size, batch_size=batch_size)
+        if divided.merges:
+            # That of the workers' devices, which may not be this machine's.
+            precision = divided.planned(out).facts.get("precision", "auto")
+            settings = EmbedSettings(size=size, batch_size=batch_size, precision=precision)
         if statistics == "archive" and archive.statistics is None:
             divided.refuse("--statistics archive reads the whole archive first: pack it, which keeps its statistics.")
         normaliser = normaliser_for(statistics, card, archive, members)

@@ -15,6 +15,7 @@ from terrasieve.console import console
 from terrasieve.errors import ConfigError, PartsError
 
 if TYPE_CHECKING:
+    from terrasieve.parts.plan import Plan
     from terrasieve.parts.sharing import Divisible, Planned, Share
 
 Part = Annotated[
@@ -91,6 +92,16 @@ class Division:
         """
         if self.share is not None or self.merges:
             raise ConfigError(f"This cannot be done in parts: {why}")
+
+    def planned(self, out: Path) -> Plan:
+        """The plan of what is merged.
+
+        Raises:
+            PartsError: There is none.
+        """
+        from terrasieve.parts.sharing import plan_of
+
+        return plan_of(out)[0]
 
     @contextmanager
     def merging(self, job: Divisible, out: Path) -> Iterator[Planned | None]:

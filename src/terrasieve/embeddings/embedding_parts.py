@@ -115,7 +115,8 @@ class EmbedJob:
 
     def outline(self, folder: Path) -> Outline:
         """See ``Divisible``."""
-        return Outline(len(self.order), unit=self.settings.batch_size)
+        facts = {"precision": self.settings.precision}
+        return Outline(len(self.order), unit=self.settings.batch_size, facts=facts)
 
     def state(self, items: range, planned: Planned) -> str:
         """See ``Divisible``."""
