@@ -34,6 +34,10 @@ class CurationError(TerrasieveError):
     """Vectors cannot be clustered or sampled, or a file of vectors, a selection or a tree is not what it should be."""
 
 
+class PartsError(TerrasieveError):
+    """Work in parts cannot go on or be merged: parts are missing, or the plan is of other work."""
+
+
 class WriteError(TerrasieveError):
     """A file cannot be written: the disk is full or read-only, or its name or folder will not do."""
 

@@ -31,8 +31,11 @@ Run = Callable[..., Any]
 # A change here is a change for everybody's scripts: make it on purpose, and note it in CHANGELOG.md.
 ARCHIVE = {"--sensor", "--pattern", "--tile", "--stride", "--match", "--edge", "--max-days", "--layout"}
 BENCH = {"--data", "--out", "--run", "--baseline", "--input", "--probe", "--size", "--scratch-epochs", "--device"}
+PARTS = {"--part", "--claim", "--parts"}
 SURFACE = {
+    "merge": {"OUT", "--overwrite"},
     "index": {
+        *PARTS,
         "DATA",
         "--out",
         "--max-bad",
@@ -45,6 +48,7 @@ SURFACE = {
     },
     "info": {"DATA", "--sheet", "--overwrite", *ARCHIVE},
     "pack": {
+        *PARTS,
         "DATA",
         "--out",
         "--compress",
@@ -72,6 +76,7 @@ SURFACE = {
     "recipes": set(),
     "recipes show": {"RECIPE", "--set"},
     "embed": {
+        *PARTS,
         "RUN",
         "--data",
         "--out",
@@ -145,6 +150,7 @@ SURFACE = {
     "collocate": {"DATA", "TARGETS", "--out", "--columns", "--max-km", "--max-minutes", "--overwrite", *ARCHIVE},
     "wv": set(),
     "wv ingest": {
+        *PARTS,
         "FOLDER",
         "--out",
         "--size",
@@ -157,7 +163,7 @@ SURFACE = {
         "--overwrite",
         "--workers",
     },
-    "curate": {"VECTORS", "--out", "-o", "--keep", "--curator", "--set", "--seed", "--overwrite", "--device"},
+    "curate": {*PARTS, "VECTORS", "--out", "-o", "--keep", "--curator", "--set", "--seed", "--overwrite", "--device"},
     "demo": {"--data", "--out", "--overwrite", "--method", "--ocean", "--curate", "--set", "--seed", "--device"},
 }
 

@@ -9,6 +9,7 @@ import typer
 
 from terrasieve.cli.app import Curate, Device, Overwrite, Settings, app
 from terrasieve.cli.archive_options import takes_archive
+from terrasieve.cli.parts import Claim, Part, Parts, division
 from terrasieve.console import console
 from terrasieve.errors import ConfigError
 
@@ -138,6 +139,7 @@ def show_recipe(
 
 @app.command()
 def curate(
+    context: typer.Context,
     vectors: Annotated[
         Path,
         typer.Argument(help="Vectors of any model: GeoParquet with a column `embedding`, or .npy of shape (n, d)."),
@@ -158,11 +160,15 @@ def curate(
     seed: Annotated[int, typer.Option(help="Seed of everything.")] = 0,
     overwrite: Overwrite = False,
     device: Device = "auto",
+    part: Part = None,
+    claim: Claim = False,
+    parts: Parts = None,
 ) -> None:
     """Choose the samples worth training on from an archive that is already embedded.
 
     The vectors are read in chunks, so that they need not fit in memory. The selection names samples by id; train on it
-    with `terrasieve pretrain --subset`.
+    with `terrasieve pretrain --subset`. In parts, the first worker grows the clusters while the others wait, and all
+    assign samples to them.
 
     **Examples**
 
@@ -170,18 +176,25 @@ def curate(
     terrasieve embed runs/first --data pairs.zarr --input s2:B03 --out green.parquet
     terrasieve curate green.parquet -o selection.parquet --keep 0.2
     terrasieve curate vectors.npy -o far.parquet --keep 5000 --set diversity=1 --set levels=[2000,200]
+    terrasieve curate green.parquet -o selection.parquet --keep 0.2 --claim
     ```
     """
     from rich.console import Console
 
     from terrasieve.config import load_curator
+    from terrasieve.curating import CurateJob, result_table
     from terrasieve.curating import curate as run
-    from terrasieve.curating import result_table
     from terrasieve.device import pick_device
     from terrasieve.outputs import hold_file
 
-    with hold_file(out, (".parquet",), overwrite):
-        result = run(vectors, out, load_curator(curator, settings or []), keep, seed, str(pick_device(device)))
+    divided = division(context, part, claim, parts)
+    asked = load_curator(curator, settings or []), keep, seed, str(pick_device(device))
+    job = CurateJob(vectors, *asked)
+    if divided.share is not None:
+        divided.work_on(job, out, (".parquet",))
+        return
+    with hold_file(out, (".parquet",), overwrite), divided.merging(job, out) as planned:
+        result = run(vectors, out, *asked, planned)
     Console().print(result_table(result))
     console.print(f"Selection: {out}", highlight=False)
 

@@ -206,6 +206,16 @@ class KMeans:
 # ---------------------------------------------------------------------- passes
 
 
+def rows_at_once(clusters: int, memory_mib: int) -> int:
+    """Rows that are compared with all centroids together; products of as many are the same to the last bit.
+
+    Args:
+        clusters: Number of centroids, at least 1.
+        memory_mib: Bound on the memory for products, in MiB.
+    """
+    return max(1, min(_ROWS_AT_ONCE, memory_mib * 2**20 // (8 * clusters)))
+
+
 def _pass(
     rows: Rows,
     centroids: Tensor,
@@ -220,7 +230,7 @@ def _pass(
     labels = torch.empty(len(rows), dtype=torch.int64, device=device)
     distances = torch.empty(len(rows), device=device)
     sums, counts = torch.zeros_like(centroids), torch.zeros(count, device=device)
-    size = max(1, min(_ROWS_AT_ONCE, memory_mib * 2**20 // (8 * count), len(rows)))
+    size = min(rows_at_once(count, memory_mib), len(rows))
     # Metal knows no products of chosen pairs, which float32 decides by.
     shortlist = device.type != "mps" and resolve_precision(precision, device) == "bf16"
     nearest = NearestCentroids(centroids, size, shortlist)
