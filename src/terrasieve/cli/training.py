@@ -40,13 +40,24 @@ def pretrain(
     ] = None,
     curate: Curate = None,
     device: Device = "auto",
-    devices: Annotated[int, typer.Option(help="Number of devices; more than one trains data-parallel.")] = 1,
+    devices: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Number of devices of this machine; more than one trains data-parallel. By default one, or as many as "
+            "torchrun, srun or mpirun started processes.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     """Pre-train an encoder on an unlabelled archive.
 
     With `--curate dynamic`, the archive is sieved while the model trains: after a warm-up, and again every few passes,
     the model embeds the archive, and a fresh, balanced pool is drawn from it (`curation:` in the configuration).
     Each round is recorded in `curation/` of the run folder.
+
+    On several machines, each process is started by `torchrun`, `srun` or `mpirun`. SIGTERM stops a run after a
+    checkpoint, with status 1; SIGUSR1 does with status 75, for a batch system to queue it again.
 
     With `--set model.init=...`, training starts from pretrained weights: a run folder, a file, or what `--baseline` of
     `terrasieve probe` takes.
@@ -61,6 +72,8 @@ def pretrain(
     terrasieve pretrain dino-small --data pairs.zarr --out runs/static --subset selection.parquet
     terrasieve pretrain dino-small --data coast.zarr --out runs/coast --set model.init=runs/dino
     terrasieve pretrain dino-small --data pairs.zarr --out runs/warm --set model.init=imagenet:resnet18
+    srun terrasieve pretrain oceansar-1-resnet50 --data wave.zarr --out runs/ocean --resume
+    torchrun --nnodes 2 --nproc-per-node 4 --no-python terrasieve pretrain dino-small --data pairs.zarr --out runs/two
     ```
     """
     from terrasieve.archive.opening import open_archive
