@@ -247,11 +247,10 @@ def judge(one: Input, said: Said, pasted: Said | None) -> str:
     return "refused_with_working_advice" if works else "wrong"
 
 
-def look(name: str, one: Input, folder: Path) -> tuple[str, Said, str | None, Said | None]:
+def look(one: Input, folder: Path) -> tuple[str, Said, str | None, Said | None]:
     """Make an input, ask what it is, and paste what is advised.
 
     Args:
-        name: Key of :data:`INPUTS`.
         one: The input.
         folder: Where it is made and the commands run; is created.
 
@@ -299,7 +298,7 @@ def main() -> None:
             if arguments.only not in name:
                 continue
             folder = Path(scratch) / str(number)
-            verdict, said, command, pasted = look(name, one, folder)
+            verdict, said, command, pasted = look(one, folder)
             counts[verdict] += 1
             counts["tracebacks"] += said.faulty + (pasted is not None and pasted.faulty)
             shown.print(f"{name:24} {verdict:28} {command or ''}", highlight=False, markup=False, soft_wrap=True)

@@ -16,6 +16,7 @@ NOW: Mapping[str, str] = {
     "terrasieve.archive.suspicions": "terrasieve.archive.quality",
     "terrasieve.archive.suspicions.offset": "terrasieve.archive.quality.offset",
     "terrasieve.curate": "terrasieve.curating",
+    "terrasieve.methods.ranks": "terrasieve.ranks",
     "terrasieve.pretrain": "terrasieve.pretraining",
     "terrasieve.probes.logistic": "terrasieve.probes.linear.logistic",
     "terrasieve.probes.protocol": "terrasieve.probes.probe",

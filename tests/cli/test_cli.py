@@ -31,8 +31,11 @@ Run = Callable[..., Any]
 # A change here is a change for everybody's scripts: make it on purpose, and note it in CHANGELOG.md.
 ARCHIVE = {"--sensor", "--pattern", "--tile", "--stride", "--match", "--edge", "--max-days", "--layout"}
 BENCH = {"--data", "--out", "--run", "--baseline", "--input", "--probe", "--size", "--scratch-epochs", "--device"}
+PARTS = {"--part", "--claim", "--parts"}
 SURFACE = {
+    "merge": {"OUT", "--overwrite"},
     "index": {
+        *PARTS,
         "DATA",
         "--out",
         "--max-bad",
@@ -45,6 +48,7 @@ SURFACE = {
     },
     "info": {"DATA", "--sheet", "--overwrite", *ARCHIVE},
     "pack": {
+        *PARTS,
         "DATA",
         "--out",
         "--compress",
@@ -72,6 +76,7 @@ SURFACE = {
     "recipes": set(),
     "recipes show": {"RECIPE", "--set"},
     "embed": {
+        *PARTS,
         "RUN",
         "--data",
         "--out",
@@ -123,9 +128,29 @@ SURFACE = {
     "bench rs-byol": {*BENCH, *ARCHIVE, "--small", "--seeds"},
     "bench oceansar": {*BENCH, *ARCHIVE, "--target"},
     "verify": {"STORE"},
+    "plan": {
+        "DATA",
+        "RECIPE",
+        *ARCHIVE,
+        "--samples",
+        "--machines",
+        "--seconds",
+        "--set",
+        "--curate",
+        "--sustained-tflops",
+        "--network-gbytes",
+        "--storage-gbytes",
+        "--readers",
+        "--parts",
+        "--clock",
+        "--json",
+        "--overwrite",
+        "--device",
+    },
     "collocate": {"DATA", "TARGETS", "--out", "--columns", "--max-km", "--max-minutes", "--overwrite", *ARCHIVE},
     "wv": set(),
     "wv ingest": {
+        *PARTS,
         "FOLDER",
         "--out",
         "--size",
@@ -138,7 +163,7 @@ SURFACE = {
         "--overwrite",
         "--workers",
     },
-    "curate": {"VECTORS", "--out", "-o", "--keep", "--curator", "--set", "--seed", "--overwrite", "--device"},
+    "curate": {*PARTS, "VECTORS", "--out", "-o", "--keep", "--curator", "--set", "--seed", "--overwrite", "--device"},
     "demo": {"--data", "--out", "--overwrite", "--method", "--ocean", "--curate", "--set", "--seed", "--device"},
 }
 
@@ -490,3 +515,24 @@ def test_index_says_which_layout_it_recognised(run: Run, data_dir: Path, tmp_pat
     assert (code, "does not hold EuroSAT's ten class folders" in said) == (1, True)
     code, _, said = run("index", root, "--layout", "eurosat", "--sensor", "s2=s2-l2a")
     assert (code, "leave one out" in said) == (1, True)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "pretrain lejepa-small --data simulated:0:8 --out {}/run",
+        "bench oceansar --data simulated:0:8 --out {}/bench",
+        "index simulated:0:8 --out {}/c.parquet",
+        "info simulated:0:8",
+        "pack simulated:0:8 --out {}/s.zarr",
+        "collocate simulated:0:8 {}/t.csv --columns swh --out {}/c.parquet",
+    ],
+)
+def test_an_option_that_an_archive_does_not_take_is_refused_everywhere(run: Run, tmp_path: Path, command: str) -> None:
+    code, _, said = run(*command.replace("{}", str(tmp_path)).split(), "--tile", "32")
+    assert (code, "simulated:0:8 is opened as the layout simulated, which takes no --tile" in said) == (1, True)
+
+
+def test_options_of_an_archive_are_not_for_the_small_benchmark(run: Run, tmp_path: Path) -> None:
+    code, _, said = run("bench", "rs-byol", "--data", tmp_path, "--small", "--tile", "32", "--out", tmp_path / "b")
+    assert (code, "--small brings samples of its own, --tile 32 describe others" in said) == (1, True)

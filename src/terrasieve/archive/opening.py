@@ -79,7 +79,9 @@ def find_spec(name: str | Path, layout: str | None = None) -> ArchiveSpec | None
         layout, name = prefix, path_of_it
     path = Path(name)
     if layout is not None:
-        return parse_spec({"layout": layout, "root": path}, str(path))
+        # What the layout makes out by itself, such as the level of a product, it makes out here, too.
+        seen = LAYOUTS[layout].recognise(path) if layout in LAYOUTS and path.exists() else None
+        return parse_spec({"layout": layout, "root": path}, str(path)) if seen is None else seen.spec
     if path.is_dir() or is_netcdf(path) or (kind_of(path.name) in (".zip", ".safe.zip") and path.is_file()):
         return _recognise_one(path)
     if path.suffix in (".yaml", ".yml") and path.is_file():

@@ -103,7 +103,8 @@ def propose(path: Path) -> Proposal | None:
     for file in found:
         tops.setdefault(file.relative_to(path).parts[0] if file.parent != path else ".", []).append(file)
     kinds = sorted({kind_of(file.name) for file in found})
-    what = f"{len(found):,} {', '.join(kinds)} in {', '.join(list(tops)[:4])}{', ...' if len(tops) > 4 else ''}"
+    where = "" if list(tops) == ["."] else f" in {', '.join(list(tops)[:4])}{', ...' if len(tops) > 4 else ''}"
+    what = f"{len(found):,} {', '.join(kinds)}{where}"
     return _of_bands(path, found, what) or _of_folders(tops, what) or _of_files(path, found, what, list(tops))
 
 
@@ -119,16 +120,18 @@ def _of_files(root: Path, files: Sequence[Path], what: str, tops: Sequence[str] 
     reason = _reason(alike[0], fitting)
     if len(alike) < len(looked):
         reason += f"; {len(looked) - len(alike)} of {len(looked)} files that were looked at are of another form"
-    if not fitting:
-        return Proposal(what, reasons=(reason,), declaration=_declared(alike[0]))
-    sensor = SENSORS[fitting[0]]
     single = not tops
     least = min(min(one.height, one.width) for one in alike)
+    tile = least if least < _SCENE_TILE else None
+    if not fitting:
+        mine = _declared(alike[0])
+        patterns = () if single else _patterns(mine.name, files)
+        return Proposal(what, (), patterns, tile, reasons=(reason,), declaration=mine)
+    sensor = SENSORS[fitting[0]]
     if sensor.bands[0].unit in ("dn", "class") and not single:
         sizes = {(one.height, one.width) for one in alike}
         whole = len(sizes) == 1 and max(max(size) for size in sizes) <= _WHOLE
         return Proposal(what, (sensor.name,), tile=None if whole else _tile(least), reasons=(reason,))
-    tile = least if least < _SCENE_TILE else None
     if single:
         return Proposal(what, (sensor.name,), tile=tile, reasons=(reason,))
     named = len(tops) == 1 and tops[0] != "." and not set(":=") & set(tops[0])
@@ -238,6 +241,9 @@ def _of_bands(root: Path, files: Sequence[Path], what: str) -> Proposal | None:
     reason = (
         f"the files of {Path(scene[0]).name or root.name} are of the bands {', '.join(sorted(bands))}, as {best.name}"
     )
+    others = len(files) - sum(len(group) for (_, end), group in parts.items() if end in ends)
+    if others:
+        reason += f"; {others} files are named otherwise, which a YAML file can list band by band (files:)"
     least = max(min(one.height, one.width) for one in headers.values())
     tile = least if least < _SCENE_TILE else None
     key = best.key

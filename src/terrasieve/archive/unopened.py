@@ -50,8 +50,8 @@ def _explain(proposal: Proposal, path: Path) -> str:
         pictures = "If these are pictures: " if "=" not in proposal.sensors[0] else "A guess, to be confirmed: "
         return f"{reasons}. {built_in} {pictures}{shlex.join(['terrasieve', 'index', str(path), *proposal.words()])}"
     assert proposal.declaration is not None, "a proposal has a sensor, or declares one"
-    key = f"{proposal.declaration.name}={proposal.declaration.name}.yaml"
-    command = shlex.join(["terrasieve", "index", str(path), "--sensor", key + ("" if path.is_file() else ":.")])
+    key = f"{proposal.declaration.name}={proposal.declaration.name}.yaml{'' if path.is_file() else ':.'}"
+    command = shlex.join(["terrasieve", "index", str(path), "--sensor", key, *proposal.words()])
     return (
         f"{reasons}. {built_in} Declare your own in a YAML file, with names and units of your bands, for example: "
         f"{_writing(proposal.declaration)} && {command}"
@@ -77,7 +77,8 @@ def _without_pixels(path: Path) -> str:
         return f"{path} holds nothing that can be read: there is no file in it. {_recognised()}"
     arrays = [file for file in files if kind_of(file.name) in _ARRAYS]
     if arrays:
-        return f"{path} holds {len(arrays)} arrays, each of which is opened in Python: {_in_python(arrays[0])}"
+        kinds = ", ".join(sorted({kind_of(file.name) for file in arrays}))
+        return f"{path} holds {len(arrays):,} {kinds}, arrays that are opened in Python: {_in_python(arrays[0])}"
     counted = Counter(kind_of(file.name) or "nameless" for file in files)
     held = ", ".join(f"{count:,} {kind}" for kind, count in counted.most_common(5))
     return f"{path} holds nothing that can be read as pixels: it holds {held}. {_recognised()}"
