@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from functools import wraps
+from functools import cache, wraps
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_type_hints
 
 import typer
@@ -40,6 +40,8 @@ def takes_archive(command: C) -> C:
     return called  # type: ignore[return-value]  # it is called by typer, with the options that it shows
 
 
+# Those of `_read` are asked for by every command, and annotations take long to evaluate.
+@cache
 def _parameters(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
     """Those of a function with their annotations, given by name: one without a default may follow one that has it."""
     # The type that options are read into is imported when a command runs, and not to show its help.
