@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from terrasieve.cli.app import Device, Size, app
-from terrasieve.cli.archive_options import takes_archive
+from terrasieve.cli.data_options import takes_archive
 from terrasieve.console import console
 from terrasieve.errors import ConfigError
 
 if TYPE_CHECKING:
-    from terrasieve.archive.archive_options import ArchiveOptions
+    from terrasieve.archive.named.archive_options import ArchiveOptions
     from terrasieve.bench.suites import BenchResult
 
 bench_app = typer.Typer(rich_markup_mode="markdown", no_args_is_help=True)

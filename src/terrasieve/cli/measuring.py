@@ -16,11 +16,11 @@ from terrasieve.cli.app import (
     Size,
     app,
 )
-from terrasieve.cli.archive_options import takes_archive
+from terrasieve.cli.data_options import takes_archive
 from terrasieve.console import console
 
 if TYPE_CHECKING:
-    from terrasieve.archive.archive_options import ArchiveOptions
+    from terrasieve.archive.named.archive_options import ArchiveOptions
 
 
 @app.command()

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from terrasieve.cli.app import Curate, Device, Overwrite, Settings, app
-from terrasieve.cli.archive_options import takes_archive
+from terrasieve.cli.data_options import takes_archive
 from terrasieve.console import console
 from terrasieve.errors import ConfigError
 
 if TYPE_CHECKING:
-    from terrasieve.archive.archive_options import ArchiveOptions
+    from terrasieve.archive.named.archive_options import ArchiveOptions
 
 recipes_app = typer.Typer(rich_markup_mode="markdown")
 app.add_typer(recipes_app, name="recipes")
