@@ -13,9 +13,9 @@ from small_archives.making import Bench, write_tif
 from small_archives.packed import packed
 from small_archives.pictures import eurosat_rgb
 from small_archives.sentinel2_products import Safe, drawn, write_safe
+from terrasieve.archive.archive_options import ArchiveOptions
 from terrasieve.archive.catalogue import index_archive
 from terrasieve.archive.layouts.pictures import PicturesSpec
-from terrasieve.archive.named.archive_options import ArchiveOptions
 from terrasieve.archive.opening import open_archive
 from terrasieve.archive.scenes.survey import ScenesSpec
 from terrasieve.errors import ArchiveError, BandError, ConfigError

@@ -23,7 +23,7 @@ from terrasieve.cli.data_options import takes_archive
 from terrasieve.console import console
 
 if TYPE_CHECKING:
-    from terrasieve.archive.named.archive_options import ArchiveOptions
+    from terrasieve.archive.archive_options import ArchiveOptions
     from terrasieve.archive.protocol import Archive
 
 

@@ -13,7 +13,7 @@ from terrasieve.console import console
 from terrasieve.errors import ConfigError
 
 if TYPE_CHECKING:
-    from terrasieve.archive.named.archive_options import ArchiveOptions
+    from terrasieve.archive.archive_options import ArchiveOptions
     from terrasieve.bench.suites import BenchResult
 
 bench_app = typer.Typer(rich_markup_mode="markdown", no_args_is_help=True)

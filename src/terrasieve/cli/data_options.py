@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_type_hin
 import typer
 
 if TYPE_CHECKING:
-    from terrasieve.archive.named.archive_options import ArchiveOptions
+    from terrasieve.archive.archive_options import ArchiveOptions
 
 C = TypeVar("C", bound=Callable[..., Any])
 
@@ -101,6 +101,6 @@ def _read(
         typer.Option(help="Layout of a folder, e.g. `eurosat`, that is not to be recognised.", rich_help_panel=_PANEL),
     ] = None,
 ) -> ArchiveOptions:
-    from terrasieve.archive.named.archive_options import ArchiveOptions
+    from terrasieve.archive.archive_options import ArchiveOptions
 
     return ArchiveOptions(tuple(sensor or ()), tuple(pattern or ()), tile, stride, match, edge, max_days, layout)

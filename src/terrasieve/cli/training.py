@@ -13,7 +13,7 @@ from terrasieve.console import console
 from terrasieve.errors import ConfigError
 
 if TYPE_CHECKING:
-    from terrasieve.archive.named.archive_options import ArchiveOptions
+    from terrasieve.archive.archive_options import ArchiveOptions
 
 recipes_app = typer.Typer(rich_markup_mode="markdown")
 app.add_typer(recipes_app, name="recipes")

@@ -7,7 +7,7 @@ import shlex
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from terrasieve.archive.named.archive_options import ArchiveOptions
+from terrasieve.archive.archive_options import ArchiveOptions
 from terrasieve.archive.named.proposals import UnnamedSensorError
 from terrasieve.archive.opening import recognise
 from terrasieve.archive.overview import spaced_evenly
