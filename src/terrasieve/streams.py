@@ -151,6 +151,7 @@ class Stream(Enum):
     SHUFFLED_BANDS = Seeded(Owner.MEASUREMENT, "the orders in which a band is shuffled")
     DRAWN_SAMPLES = Seeded(Owner.MEASUREMENT, "the samples of a table of vectors that a drawing shows")
     SHOWN_PLACES = Seeded(Owner.MEASUREMENT, "the samples that a map shows")
+    TRIAL_VECTORS = Seeded(Owner.MEASUREMENT, "the vectors on which the time of a clustering is measured")
     DEMO_SAMPLES = Seeded(Owner.MEASUREMENT, "the labelled samples of the demo")
 
 

@@ -31,8 +31,11 @@ Run = Callable[..., Any]
 # A change here is a change for everybody's scripts: make it on purpose, and note it in CHANGELOG.md.
 ARCHIVE = {"--sensor", "--pattern", "--tile", "--stride", "--match", "--edge", "--max-days", "--layout"}
 BENCH = {"--data", "--out", "--run", "--baseline", "--input", "--probe", "--size", "--scratch-epochs", "--device"}
+PARTS = {"--part", "--claim", "--parts"}
 SURFACE = {
+    "merge": {"OUT", "--overwrite"},
     "index": {
+        *PARTS,
         "DATA",
         "--out",
         "--max-bad",
@@ -45,6 +48,7 @@ SURFACE = {
     },
     "info": {"DATA", "--sheet", "--overwrite", *ARCHIVE},
     "pack": {
+        *PARTS,
         "DATA",
         "--out",
         "--compress",
@@ -72,6 +76,7 @@ SURFACE = {
     "recipes": set(),
     "recipes show": {"RECIPE", "--set"},
     "embed": {
+        *PARTS,
         "RUN",
         "--data",
         "--out",
@@ -123,9 +128,29 @@ SURFACE = {
     "bench rs-byol": {*BENCH, *ARCHIVE, "--small", "--seeds"},
     "bench oceansar": {*BENCH, *ARCHIVE, "--target"},
     "verify": {"STORE"},
+    "plan": {
+        "DATA",
+        "RECIPE",
+        *ARCHIVE,
+        "--samples",
+        "--machines",
+        "--seconds",
+        "--set",
+        "--curate",
+        "--sustained-tflops",
+        "--network-gbytes",
+        "--storage-gbytes",
+        "--readers",
+        "--parts",
+        "--clock",
+        "--json",
+        "--overwrite",
+        "--device",
+    },
     "collocate": {"DATA", "TARGETS", "--out", "--columns", "--max-km", "--max-minutes", "--overwrite", *ARCHIVE},
     "wv": set(),
     "wv ingest": {
+        *PARTS,
         "FOLDER",
         "--out",
         "--size",
@@ -138,7 +163,7 @@ SURFACE = {
         "--overwrite",
         "--workers",
     },
-    "curate": {"VECTORS", "--out", "-o", "--keep", "--curator", "--set", "--seed", "--overwrite", "--device"},
+    "curate": {*PARTS, "VECTORS", "--out", "-o", "--keep", "--curator", "--set", "--seed", "--overwrite", "--device"},
     "demo": {"--data", "--out", "--overwrite", "--method", "--ocean", "--curate", "--set", "--seed", "--device"},
 }
 
@@ -166,6 +191,25 @@ def test_the_surface_is_what_was_agreed() -> None:
         for name, command in COMMANDS.items()
     }
     assert found == SURFACE
+
+
+def test_the_overview_shows_every_command_and_option_with_its_first_phrase() -> None:
+    result = CliRunner().invoke(app, ["--help"], env={"COLUMNS": "200", "NO_COLOR": "1"})
+    lines = [line.strip("│ ") for line in result.stdout.splitlines()]
+    for name, command in typer.main.get_command(app).commands.items():
+        (said,) = (line.removeprefix(name).strip() for line in lines if line.split(" ")[0] == name)
+        assert said == " ".join(command.help.partition("\n\n")[0].split())
+    for option in ("--version", "--install-completion", "--show-completion", "--help, -h"):
+        assert any(line.startswith(option) and line.removeprefix(option).strip() for line in lines), option
+
+
+def test_the_overview_imports_nothing_of_other_pages() -> None:
+    heavy = ("rich.markdown", "rich.traceback", "rich.progress", "pydantic", "numpy", "torch")
+    code = f"import atexit, sys; from terrasieve.cli import main; sys.argv[1:] = ['--help']; \
+atexit.register(lambda: print([name for name in {heavy} if name in sys.modules])); main()"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "Commands" in found.stdout
+    assert found.stdout.splitlines()[-1] == "[]"
 
 
 @pytest.mark.parametrize("name", SURFACE)

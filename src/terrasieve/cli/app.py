@@ -12,6 +12,7 @@ from rich.text import Text
 
 from terrasieve import __version__
 from terrasieve.cli.boundary import guarded
+from terrasieve.cli.front_page import FrontPage
 from terrasieve.console import console
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     name="terrasieve",
+    cls=FrontPage,
     help="Turn an archive of unlabelled satellite imagery into a foundation model of that archive.",
     no_args_is_help=True,
     rich_markup_mode="markdown",

@@ -20,6 +20,7 @@ from terrasieve.cli.app import (
     app,
 )
 from terrasieve.cli.data_options import takes_archive
+from terrasieve.cli.parts import WHOLE_HARMONISED, Claim, Part, Parts, division
 from terrasieve.console import console
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 @app.command()
 @takes_archive
 def index(
+    context: typer.Context,
     data: Data,
     options: ArchiveOptions,
     out: Annotated[Path, typer.Option(help="The catalogue to write (GeoParquet).")] = Path("catalogue.parquet"),
@@ -39,6 +41,9 @@ def index(
     stac: Annotated[Path | None, typer.Option(help="Also write the good samples as STAC items (GeoParquet).")] = None,
     overwrite: Overwrite = False,
     workers: Workers = None,
+    part: Part = None,
+    claim: Claim = False,
+    parts: Parts = None,
 ) -> None:
     """Check every sample of an archive and write its catalogue.
 
@@ -52,9 +57,11 @@ def index(
     terrasieve index scenes --sensor s2=s2-l2a --sensor s1=s1 --tile 128
     terrasieve index EuroSAT_RGB --out eurosat.parquet
     terrasieve index sites --harmonise --stac sites-stac.parquet
+    terrasieve index archive --sensor s2=s2-l2a --out archive.parquet --part 3/64
     ```
     """
     from terrasieve.archive.catalogue import index_archive, is_catalogue_of, read_catalogue
+    from terrasieve.archive.index_parts import IndexJob
     from terrasieve.archive.layout import ArchiveSpec
     from terrasieve.archive.named.identity import recognition_line
     from terrasieve.archive.opening import open_archive
@@ -64,24 +71,36 @@ def index(
     from terrasieve.outputs import hold_files
     from terrasieve.parallel import spare_cores
 
+    divided = division(context, part, claim, parts)
+    readers = spare_cores() if workers is None else workers
+    limits = QualityLimits(max_nodata=max_nodata)
+    if harmonise:
+        divided.refuse(WHOLE_HARMONISED)
+    if divided.share is not None:
+        spec = options.spec(data)
+        job = IndexJob(open_archive(data) if spec is None else spec, limits, readers)
+        divided.work_on(job, out, (".parquet",))
+        return
     replaces = overwrite or (stac is None and is_catalogue_of(out, Path(data)))
     with hold_files((out,) if stac is None else (out, stac), (".parquet",), replaces):
         if said := recognition_line(data, options):
             console.print(said, highlight=False, markup=False)
         spec = options.spec(data)
         source = open_archive(data) if spec is None else spec
-        readers = spare_cores() if workers is None else workers
         if harmonise:
             source = _without_offset(open_archive(source) if isinstance(source, ArchiveSpec) else source, readers)
-        with resumable():
-            report = index_archive(source, out, QualityLimits(max_nodata=max_nodata), max_bad=max_bad, workers=readers)
-        console.print(f"Indexed: {report.summary()}", highlight=False)
-        if report.placeless:
-            lacking = f"{report.placeless:,} of {report.samples:,} samples"
-            console.print(f"{lacking} have no place: no outline.", highlight=False)
-        if stac is not None:
-            items = write_stac_geoparquet(read_catalogue(out).restrict(report.archive), stac)
-            console.print(f"STAC: {items.summary()}", highlight=False)
+        job = IndexJob(source, limits, readers)
+        with divided.merging(job, out) as planned:
+            found, source = (None, source) if planned is None else (job.entries(planned), job.opened)
+            with resumable():
+                report = index_archive(source, out, limits, max_bad=max_bad, workers=readers, found=found)
+            console.print(f"Indexed: {report.summary()}", highlight=False)
+            if report.placeless:
+                lacking = f"{report.placeless:,} of {report.samples:,} samples"
+                console.print(f"{lacking} have no place: no outline.", highlight=False)
+            if stac is not None:
+                items = write_stac_geoparquet(read_catalogue(out).restrict(report.archive), stac)
+                console.print(f"STAC: {items.summary()}", highlight=False)
         tell(report.suspicions or (), report.listed, ("--harmonise", "--max-nodata", "--max-days"))
     say_not_taken(report.archive, bool(options.sensors))
 
@@ -131,6 +150,7 @@ def info(
 @app.command()
 @takes_archive
 def pack(
+    context: typer.Context,
     data: Data,
     out: Annotated[Path, typer.Option(help="The store to write (a Zarr v3 group).")],
     options: ArchiveOptions,
@@ -142,6 +162,9 @@ def pack(
         bool, typer.Option("--overwrite", help="Remove the store that is there, whole or half, and pack anew.")
     ] = False,
     workers: Workers = None,
+    part: Part = None,
+    claim: Claim = False,
+    parts: Parts = None,
 ) -> None:
     """Pack an archive into one store that training reads by band and window.
 
@@ -153,23 +176,39 @@ def pack(
     ```
     terrasieve pack scenes --sensor s2=s2-rgb8 --sensor s1=s1-vh8 --tile 64 --out pairs.zarr
     terrasieve pack catalogue.parquet --out pairs.zarr --compress
+    terrasieve pack catalogue.parquet --out pairs.zarr --part 3/64
     ```
     """
     from terrasieve.archive.packed.packing import pack as pack_archive
+    from terrasieve.archive.packed.packing_parts import PackJob, StagedParts
     from terrasieve.archive.quality.limits import QualityLimits
     from terrasieve.cli.app import resumable, say_not_taken, warn
     from terrasieve.outputs import hold_folder
     from terrasieve.parallel import spare_cores
 
-    with hold_folder(out):
+    divided = division(context, part, claim, parts)
+    with nullcontext() if divided.share else hold_folder(out):
         archive = options.open(data)
         readers = spare_cores() if workers is None else workers
         if harmonise:
+            divided.refuse(WHOLE_HARMONISED)
             archive = _without_offset(archive, readers)
         limits = QualityLimits(max_nodata=max_nodata)
-        with resumable():
+        job = PackJob(archive, out, compress, limits, readers)
+        if divided.share is not None:
+            divided.work_on(job, out)
+            return
+        with divided.merging(job, out) as planned, resumable():
+            staged = None if planned is None else StagedParts(planned, archive, compress)
             report = pack_archive(
-                archive, out, compress=compress, max_bad=max_bad, limits=limits, overwrite=overwrite, workers=readers
+                archive,
+                out,
+                compress=compress,
+                max_bad=max_bad,
+                limits=limits,
+                overwrite=overwrite,
+                workers=readers,
+                staged=staged,
             )
     did = "Already packed: nothing to do." if report.done_before else "Packed:"
     console.print(f"{did} {report.summary()} {report.bytes / 1e6:,.1f} MB", highlight=False)

@@ -17,15 +17,18 @@ from terrasieve.cli.app import (
     app,
 )
 from terrasieve.cli.data_options import takes_archive
+from terrasieve.cli.parts import Claim, Part, Parts, division
 from terrasieve.console import console
 
 if TYPE_CHECKING:
     from terrasieve.archive.archive_options import ArchiveOptions
+    from terrasieve.models.backbone import Encoder
 
 
 @app.command()
 @takes_archive
 def embed(
+    context: typer.Context,
     run: RunPath,
     data: Annotated[str, typer.Option(help="The archive to embed.")],
     out: Annotated[Path, typer.Option(help="The file to write (GeoParquet).")],
@@ -47,6 +50,9 @@ def embed(
     batch_size: Annotated[int, typer.Option(min=1, help="Samples per forward pass.")] = 256,
     overwrite: Overwrite = False,
     device: Device = "auto",
+    part: Part = None,
+    claim: Claim = False,
+    parts: Parts = None,
 ) -> None:
     """Embed an archive: one vector a sample, with ids, geometry, time and provenance.
 
@@ -57,6 +63,7 @@ def embed(
     ```
     terrasieve embed runs/first --data pairs.zarr --input s2:B03 --out green.parquet
     terrasieve embed runs/first --data EuroSAT_RGB --input s2:rgb --statistics archive --out rgb.parquet
+    terrasieve embed runs/first --data pairs.zarr --input s2:B03 --out green.parquet --part 3/64
     ```
     """
     import numpy as np
@@ -64,13 +71,15 @@ def embed(
     from terrasieve.cli.app import resumable
     from terrasieve.device import pick_device
     from terrasieve.embeddings import EmbedSettings, EncoderInput, normaliser_for, write_embeddings
-    from terrasieve.embeddings.embedding_file import write_collection
+    from terrasieve.embeddings.embedding_file import write_collection, write_job
+    from terrasieve.embeddings.embedding_parts import EmbedJob
     from terrasieve.embeddings.stream import calibrated_encoders
     from terrasieve.models.export import load_encoder
     from terrasieve.outputs import hold_file
     from terrasieve.probes.results import default_rows, input_row
 
-    with hold_file(out, (".parquet",), overwrite):
+    divided = division(context, part, claim, parts)
+    with nullcontext() if divided.share else hold_file(out, (".parquet",), overwrite):
         encoder, card = load_encoder(run)
         archive = options.open(data)
         rows = [input_row(EncoderInput.parse(one), archive.sensors, encoder.channels) for one in inputs or []]
@@ -81,18 +90,31 @@ def embed(
         )
         encoder = encoder.to(pick_device(device))
         settings = EmbedSettings(size=size, batch_size=batch_size)
+        if divided.merges:
+            # That of the workers' devices, which may not be this machine's.
+            precision = divided.planned(out).facts.get("precision", "auto")
+            settings = EmbedSettings(size=size, batch_size=batch_size, precision=precision)
+        if statistics == "archive" and archive.statistics is None:
+            divided.refuse("--statistics archive reads the whole archive first: pack it, which keeps its statistics.")
         normaliser = normaliser_for(statistics, card, archive, members)
         shown = (archive, members, normaliser, settings)
-        with resumable():
-            written = write_embeddings(
-                out,
-                calibrated_encoders(encoder, *shown, np.arange(len(archive)), 0)
-                if statistics == "archive"
-                else encoder,
-                card,
-                *shown,
-            )
-        console.print(f"Embeddings: {written}  STAC: {write_collection(written)}", highlight=False)
+        encoders: Encoder | tuple[Encoder, ...] = encoder
+        if statistics == "archive":
+            # Merging embeds nothing: only that there is one for each input matters then.
+            everything = np.arange(0 if divided.merges else len(archive))
+            encoders = calibrated_encoders(encoder, *shown, everything, 0)
+        job = EmbedJob(encoders, card, *shown)
+        if divided.share is not None:
+            divided.work_on(job, out, (".parquet",))
+            return
+        with divided.merging(job, out) as planned:
+            with resumable():
+                written = (
+                    write_embeddings(out, encoders, card, *shown)
+                    if planned is None
+                    else write_job(out, job, planned=planned)
+                )
+            console.print(f"Embeddings: {written}  STAC: {write_collection(written)}", highlight=False)
 
 
 @app.command()

@@ -290,11 +290,9 @@ def read_resampled(path: Path, height: int, width: int, wanted: Meaning | None =
         SampleError: The file cannot be read, has several bands, or states a scale that contradicts what is wanted.
     """
     with _open_datasets.reading(path) as raster:
-        count = raster.dataset.count
-        pixels = read_raster(raster, str(path), [0], [wanted] if wanted else None, None, (height, width))[0]
-    if count != 1:
-        raise FlawError(Problem.BANDS, f"{path} has {count} bands, not one; it is not the file of a single band.")
-    return np.asarray(pixels)
+        if (count := raster.dataset.count) != 1:
+            raise FlawError(Problem.BANDS, f"{path} has {count} bands, not one; it is not the file of a single band.")
+        return np.asarray(read_raster(raster, str(path), [0], [wanted] if wanted else None, None, (height, width))[0])
 
 
 def read_raster(

@@ -1,0 +1,104 @@
+"""Timing work of unknown length: a few attempts that fill a given time, and steps of a run that is then ended."""
+
+from __future__ import annotations
+
+import resource
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+
+from terrasieve.console import progress_shown
+from terrasieve.estimates.trial_results import Pace
+from terrasieve.models.backbone import Encoder
+
+_GROWTH = 16
+"""How many times more the next attempt does at most: of short ones, most is what does not depend on their length."""
+WARM = 1
+"""Steps beside the very first that are left out."""
+COUNTED = 2
+"""Steps that count at the very least."""
+
+
+def peak_memory() -> int:
+    """The most bytes that this process has held so far."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def timed(work: Callable[[], float]) -> Pace:
+    """The pace of some work that gives the number of units that it did."""
+    wall, processor = time.perf_counter(), time.process_time()
+    units = work()
+    return Pace(units, time.perf_counter() - wall, time.process_time() - processor)
+
+
+def paced(prepare: Callable[[int], Callable[[], float]], seconds: float, first: int, most: int) -> Pace:
+    """The pace of the longest of a few attempts, without what each of them takes whatever its length.
+
+    Args:
+        prepare: Gives work of that length, ready to begin.
+        seconds: About how long all attempts take together, but for one that warms up.
+        first: Length of the first attempt, which takes what it takes.
+        most: Length of the longest, at least 1.
+    """
+    count, spent, expected = min(first, most), 0.0, 0.0
+    with progress_shown(False):
+        prepare(count)()
+    shortest: Pace | None = None
+    while True:
+        work = prepare(count)
+        with progress_shown(expected > 2):
+            longest = timed(work)
+        spent += longest.seconds
+        pace = longest.beyond(shortest)
+        fixed = max(0.0, longest.seconds - pace.each("wall") * longest.units)
+        expected = max(0.0, seconds - spent - fixed)
+        fitting = int(expected / max(pace.each("wall"), 1e-9))
+        if shortest is None and spent < seconds:
+            # By itself the shortest attempt does not tell what it took besides, which makes it look dear.
+            fitting = max(fitting, 4 * count)
+        fitting = min(most, _GROWTH * count, fitting)
+        if fitting <= count:
+            return pace
+        shortest, count = shortest or longest, fitting
+
+
+class Enough(Exception):
+    """Ends a run of training."""
+
+
+@dataclass
+class StepClock:
+    """Stands where a run's online probe stands, notes the time before each step, and ends the run.
+
+    Attributes:
+        seconds: How long steps are counted; two are at least.
+        device: What computes the steps, whose work is waited for.
+        marks: Clock and processor before each step but the first.
+    """
+
+    seconds: float
+    device: torch.device
+    marks: list[tuple[float, float]] = field(default_factory=list)
+
+    def __call__(self, encoder: Encoder) -> dict[str, float]:
+        """Note the time; there is nothing to log.
+
+        Raises:
+            Enough: The time is over.
+        """
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        self.marks.append((time.perf_counter(), time.process_time()))
+        counted = self.marks[WARM:]
+        if len(counted) > COUNTED and counted[-1][0] - counted[0][0] >= self.seconds:
+            raise Enough
+        return {}
+
+    @property
+    def pace(self) -> Pace:
+        """The pace of the steps that count."""
+        (begun, worked), *_, (ended, works) = self.marks[WARM:]
+        return Pace(len(self.marks) - WARM - 1, ended - begun, works - worked)
