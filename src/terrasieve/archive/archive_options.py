@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
@@ -129,8 +128,3 @@ def _key_of(sensor: str) -> str:
         raise ConfigError(
             f"--sensor {sensor!r} is not key=sensor, such as s2=s2-l2a, and no sensor. {error}"
         ) from error
-
-
-def command_line(*words: str) -> str:
-    """Words as one line that a shell takes apart into the same words."""
-    return shlex.join(words)

@@ -16,13 +16,13 @@ from terrasieve.archive.cubes.guarded_opening import is_netcdf
 from terrasieve.archive.folders import kind_of
 from terrasieve.archive.layout import LAYOUTS, ArchiveSpec, Recognition, parse_spec
 from terrasieve.archive.layouts.plain_table import PlainTableSpec, is_table
+from terrasieve.archive.named.refusals import refusal_of
 from terrasieve.archive.packed.reading import PackedArchive, PackedSpec
 from terrasieve.archive.packed.store import GROUP, KEY
 from terrasieve.archive.protocol import Archive
 from terrasieve.archive.scenes.band_files import find_band_files
 from terrasieve.archive.scenes.survey import Edge, ScenesSpec, SensorFolder
 from terrasieve.archive.stac.items import unsigned
-from terrasieve.archive.unopened import refusal_of
 from terrasieve.archive.zarr_codecs import parse_metadata
 from terrasieve.errors import ArchiveError, ConfigError, SampleError
 from terrasieve.local_paths import find_address

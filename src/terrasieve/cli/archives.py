@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -18,7 +19,7 @@ from terrasieve.cli.app import (
     Workers,
     app,
 )
-from terrasieve.cli.archive_options import takes_archive
+from terrasieve.cli.data_options import takes_archive
 from terrasieve.cli.parts import WHOLE_HARMONISED, Claim, Part, Parts, division
 from terrasieve.console import console
 
@@ -60,9 +61,9 @@ def index(
     ```
     """
     from terrasieve.archive.catalogue import index_archive, is_catalogue_of, read_catalogue
-    from terrasieve.archive.identity import recognition_line
     from terrasieve.archive.index_parts import IndexJob
     from terrasieve.archive.layout import ArchiveSpec
+    from terrasieve.archive.named.identity import recognition_line
     from terrasieve.archive.opening import open_archive
     from terrasieve.archive.quality.limits import QualityLimits
     from terrasieve.archive.stac.publishing import write_stac_geoparquet
@@ -127,7 +128,7 @@ def info(
     """
     from rich.console import Console
 
-    from terrasieve.archive.identity import identify
+    from terrasieve.archive.named.identity import identify
     from terrasieve.archive.overview import contact_sheet, describe
     from terrasieve.cli.app import say_not_taken
     from terrasieve.outputs import hold_file
@@ -277,13 +278,14 @@ def collocate(
 
 def _next_command(data: str, archive: Archive, options: ArchiveOptions) -> str:
     """What is done next with an archive: it is packed, or trained on where that is done, by a recipe that fits it."""
-    from terrasieve.archive.archive_options import command_line
-    from terrasieve.archive.identity import free_name, is_packed, packing_command
+    from terrasieve.archive.named.identity import free_name, packing_command
     from terrasieve.config import load_config
     from terrasieve.errors import BandError
     from terrasieve.views.band_policy import BandPolicy
 
-    if not is_packed(options.spec(data), data):
+    spec = options.spec(data)
+    packed = "://" in data if spec is None else spec.layout == "packed"
+    if not packed:
         return packing_command(data, archive, options)
     for recipe in ("rs-lejepa-1-small", "lejepa-small", "oceansar-lejepa-small"):
         try:
@@ -291,8 +293,8 @@ def _next_command(data: str, archive: Archive, options: ArchiveOptions) -> str:
         except BandError:
             continue
         out = f"runs/{free_name(data, '')}"
-        return command_line("terrasieve", "pretrain", recipe, "--data", data, "--out", out)
-    return command_line("terrasieve", "recipes")
+        return shlex.join(["terrasieve", "pretrain", recipe, "--data", data, "--out", out])
+    return "terrasieve recipes"
 
 
 def _without_offset(archive: Archive, readers: int) -> Archive:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from terrasieve.cli.app import Curate, Data, Device, Settings, app
-from terrasieve.cli.archive_options import takes_archive
+from terrasieve.cli.data_options import takes_archive
 from terrasieve.console import console
 from terrasieve.errors import ConfigError
 

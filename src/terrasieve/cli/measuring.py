@@ -16,7 +16,7 @@ from terrasieve.cli.app import (
     Size,
     app,
 )
-from terrasieve.cli.archive_options import takes_archive
+from terrasieve.cli.data_options import takes_archive
 from terrasieve.cli.parts import Claim, Part, Parts, division
 from terrasieve.console import console
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from terrasieve.cli.app import Curate, Device, Overwrite, Settings, app
-from terrasieve.cli.archive_options import takes_archive
+from terrasieve.cli.data_options import takes_archive
 from terrasieve.cli.parts import Claim, Part, Parts, division
 from terrasieve.console import console
 from terrasieve.errors import ConfigError

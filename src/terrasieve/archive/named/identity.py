@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
+import shlex
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from terrasieve.archive.archive_options import ArchiveOptions, command_line
-from terrasieve.archive.layout import ArchiveSpec
+from terrasieve.archive.archive_options import ArchiveOptions
+from terrasieve.archive.named.proposals import UnnamedSensorError
 from terrasieve.archive.opening import recognise
 from terrasieve.archive.overview import spaced_evenly
-from terrasieve.archive.proposals import UnnamedSensorError
 from terrasieve.archive.protocol import Archive
 
 _SHAPES = 256
@@ -104,7 +104,7 @@ def packing_command(data: str, archive: Archive, options: ArchiveOptions) -> str
     share = lost / max(1, lost + len(archive))
     # Rounded up, so that it is not exceeded by the last of them.
     allowed = ["--max-bad", f"{min(1.0, int(share * 100 + 1) / 100):g}"] if share > _USUAL_LOSS else []
-    return command_line("terrasieve", verb, data, *options.words(), *allowed, "--out", free_name(data, ending))
+    return shlex.join(["terrasieve", verb, data, *options.words(), *allowed, "--out", free_name(data, ending)])
 
 
 def free_name(data: str, ending: str) -> str:
@@ -119,8 +119,3 @@ def free_name(data: str, ending: str) -> str:
     stem = re.sub(r"(?i)(\.safe|\.zip|\.zarr|\.nc|\.tiff?|\.png|\.jpe?g|\.jp2|\.ya?ml|\.csv|\.parquet)+$", "", plain)
     names = (f"{stem.strip('-.') or 'archive'}{part}{ending}" for part in ("", *(f"-{n}" for n in range(2, 1000))))
     return next((name for name in names if not Path(name).exists()), f"archive{ending}")
-
-
-def is_packed(spec: ArchiveSpec | None, data: str) -> bool:
-    """Whether what is opened is a packed store, which is what training reads."""
-    return (spec is None and "://" in data) or (spec is not None and spec.layout == "packed")

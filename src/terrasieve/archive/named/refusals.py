@@ -10,7 +10,7 @@ from typing import Any
 
 from terrasieve.archive.folders import find_files, kind_of
 from terrasieve.archive.layout import LAYOUTS
-from terrasieve.archive.proposals import Proposal, UnnamedSensorError, propose
+from terrasieve.archive.named.proposals import Proposal, UnnamedSensorError, propose
 from terrasieve.errors import ArchiveError, SampleError, nearest
 from terrasieve.sensors import SENSORS, Sensor
 
