@@ -43,7 +43,8 @@ def test_a_plan_says_of_every_figure_what_it_rests_on(
     rows = {line.split()[0]: line for line in out.splitlines() if line.split()}
     training = jobs["training"]["seconds"]
     for one in ("1", "4"):
-        assert f"{duration(training[one]['value'], 2)} a" in rows["training"]
+        assert f" {duration(training[one]['value'], 2)}*" in rows["training"]
+        assert f" ~{duration(jobs['pack']['seconds'][one]['value'], 2)} " in rows["pack"]
     assert "12.5 GB/s a machine" in out
     assert "2 TFLOP/s sustained" in out
 

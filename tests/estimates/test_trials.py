@@ -139,6 +139,13 @@ def test_what_does_not_depend_on_the_length_is_no_part_of_the_pace(clock: list[f
     assert pace.each("wall") == pytest.approx(0.01)
 
 
+def test_two_lengths_are_compared_however_long_they_take(clock: list[float]) -> None:
+    tried: list[int] = []
+    pace = paced(work_of(clock, tried, each=0.01, fixed=9.0), 1.0, 4, 10**6)
+    assert tried == [4, 4, 16]
+    assert pace.each("wall") == pytest.approx(0.01)
+
+
 @pytest.mark.parametrize(("most", "tried"), [(3, [3, 3]), (30, [4, 4, 30])])
 def test_no_attempt_is_longer_than_there_are_samples(clock: list[float], most: int, tried: list[int]) -> None:
     done: list[int] = []

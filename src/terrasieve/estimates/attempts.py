@@ -39,7 +39,8 @@ def paced(prepare: Callable[[int], Callable[[], float]], seconds: float, first: 
 
     Args:
         prepare: Gives work of that length, ready to begin.
-        seconds: About how long all attempts take together, but for one that warms up.
+        seconds: About how long all attempts take together, but for one that warms up; there are two at least, unless it
+            is 0.
         first: Length of the first attempt, which takes what it takes.
         most: Length of the longest, at least 1.
     """
@@ -56,8 +57,8 @@ def paced(prepare: Callable[[int], Callable[[], float]], seconds: float, first: 
         fixed = max(0.0, longest.seconds - pace.each("wall") * longest.units)
         expected = max(0.0, seconds - spent - fixed)
         fitting = int(expected / max(pace.each("wall"), 1e-9))
-        if shortest is None and spent < seconds:
-            # By itself the shortest attempt does not tell what it took besides, which makes it look dear.
+        if shortest is None and seconds > 0:
+            # By itself an attempt does not tell what it took besides its samples, which makes a short one look dear.
             fitting = max(fitting, 4 * count)
         fitting = min(most, _GROWTH * count, fitting)
         if fitting <= count:

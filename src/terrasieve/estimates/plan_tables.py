@@ -13,7 +13,6 @@ from terrasieve.estimates.trial_results import Pace, TrialResults
 from terrasieve.tables import Cell, Table, row_of
 from terrasieve.writing import write_text
 
-_MARKS = {Basis.MEASURED: "m", Basis.EXTRAPOLATED: "e", Basis.ASSUMED: "a"}
 _DECIMAL = ("B", "kB", "MB", "GB", "TB", "PB")
 _BINARY = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 
@@ -24,17 +23,20 @@ def measured_table(found: TrialResults) -> Table:
         _measured("open", "sample", found.opening),
         _measured("index", "sample", found.index, f"{_bytes(found.bytes.input)} read a sample"),
         _measured("pack", "sample", found.pack, f"{_bytes(found.bytes.packed)} written a sample"),
-        _measured("embed", "sample", found.embed, f"{found.network.embed_flops / 1e9:.2f} GFLOP a sample, counted"),
+        _measured("embed", "sample", found.embed, f"{found.network.embed_flops / 1e9:.2f} GFLOP a sample"),
     ]
     for batch, pace in sorted(found.steps.items()):
-        what = f"{found.network.train_flops / 1e9:.2f} GFLOP a sample, counted"
+        what = f"{found.network.train_flops / 1e9:.2f} GFLOP a sample"
         rows.append(_measured(f"training, batch {batch}", "step", pace, what))
     rate = found.products.units / found.products.seconds / 1e9
-    rows.append(_measured("k-means", "product", found.products, f"{rate:.1f} thousand million a second"))
+    rows.append(_measured("k-means", "product", found.products, f"{rate:.1f}e9 a second"))
     highest = max(found.peaks.values())
-    note = f"{found.machine}; one process, which held {_bytes(highest, binary=True)} at most."
+    notes = (
+        f"{found.machine}; one process, which held {_bytes(highest, binary=True)} at most.",
+        "GFLOP are counted, in training forward and backward; a product is of two numbers in the passes of k-means.",
+    )
     columns = ("stage", "units", "for", "a unit", "processor", "besides")
-    return Table(f"Measured on {found.archive}", columns, tuple(rows), (note,), "lrrrrl")
+    return Table(f"Measured on {found.archive}", columns, tuple(rows), notes, "lrrrrl")
 
 
 def _measured(stage: str, unit: str, pace: Pace, besides: str = "") -> tuple[Cell, ...]:
@@ -87,7 +89,7 @@ def step_table(plan: Estimate) -> Table:
 
 
 def _legend() -> Iterable[str]:
-    yield "m: measured; e: extrapolated from what was measured or counted here; a: rests on something assumed."
+    yield "No mark: measured here. ~: extrapolated from what was measured or counted. *: rests on something assumed."
 
 
 def _facts(plan: Estimate) -> Iterable[str]:
@@ -153,7 +155,8 @@ def _short(value: float, unit: str, digits: int) -> str:
 
 def _cell(figure: Figure, show: Callable[[float, int], str]) -> Cell:
     """A figure as exact as an estimate is, and the mark of what it rests on."""
-    return Cell(f"{show(figure.value, 2)} {_MARKS[figure.basis]}")
+    about = "~" if figure.basis is Basis.EXTRAPOLATED else ""
+    return Cell(f"{about}{show(figure.value, 2)}", mark="*" if figure.basis is Basis.ASSUMED else "")
 
 
 def _memory(value: float, digits: int) -> str:
