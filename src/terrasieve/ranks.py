@@ -25,6 +25,12 @@ def rank_count() -> int:
     return distributed.get_world_size() if _several() else 1
 
 
+def own_part(count: int) -> slice:
+    """This process's part of so many things, which the processes share evenly and in their order."""
+    first, last = (count * one // rank_count() for one in (own_rank(), own_rank() + 1))
+    return slice(first, last)
+
+
 def sum_over_ranks(tensor: Tensor) -> None:
     """Replace a tensor by its sum over all processes, in place and without gradient."""
     if _several():

@@ -139,8 +139,8 @@ class KMeans:
         if start is None:
             # Where there are few clusters, 4,096 rows cost nothing and show rare concepts.
             chosen = smallest(keys, max(_SEEDING_ROWS * self.clusters, 4096))
-            seeds = seed_centroids(rows.gather(chosen), keys[chosen], self.clusters, self.init, self.memory_mib)
-            start = rows.agreed(seeds)
+            seeds = (rows.gather(chosen), keys[chosen], self.clusters, self.init, self.memory_mib, rows.together)
+            start = rows.agreed(seed_centroids(*seeds))
         centroids = start.to(self.device, torch.float32)
         self.history_, self.converged_ = [], False
         if self.batch_size is None:

@@ -18,12 +18,10 @@ from terrasieve.parallel import read_ahead
 
 _SETTLED_AT_ONCE = 2**14
 """Rows that cross at once to a device that holds them all."""
-
 _CACHED = 2**19
 """Numbers in single precision that a processor's cache holds, with what is made of them."""
 
 Number = TypeVar("Number", bound=np.generic)
-
 Places = slice | NDArray[np.int64]
 """Which rows are meant: a run of them, or their positions in any order."""
 
@@ -202,9 +200,14 @@ class Rows:
         device: Where they are used.
         finite: Whether it is known that all are finite; that of unit rows always is.
 
+    Attributes:
+        together: Whether processes hold some each, and ask and answer together.
+
     Raises:
         CurationError: There is no row, or the vectors are no table.
     """
+
+    together = False
 
     def __init__(
         self, source: NDArray[Any] | Tensor | UnitSource | DeviceRows, device: torch.device, finite: bool = False
@@ -221,9 +224,8 @@ class Rows:
         """The vectors as rows; what is known of rows already stays known."""
         if isinstance(vectors, Rows):
             return vectors
-        if isinstance(vectors, GivesRows):
-            return vectors.as_rows(torch.device(device))
-        return cls(vectors, torch.device(device))
+        device = torch.device(device)
+        return vectors.as_rows(device) if isinstance(vectors, GivesRows) else cls(vectors, device)
 
     def __len__(self) -> int:
         """Number of rows."""
@@ -293,8 +295,6 @@ class Rows:
                     )
         self.finite = True
 
-    # ------------------------------------ what rows of several processes have to tell each other
-
     @property
     def held(self) -> int:
         """Number of rows that :meth:`chunks` goes through."""
@@ -305,7 +305,7 @@ class Rows:
         return row_keys(self, seed)
 
     def add_up(self, *sums: Tensor) -> None:
-        """Add up over processes, in place, what each has of its rows: here there is one."""
+        """Add up over processes, in place, what each has of its rows."""
 
     def mean(self, own: NDArray[np.float32]) -> float:
         """The mean over all rows of a number of each that :meth:`chunks` went through."""

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from terrasieve.curation.keys import Keys, keys_of_hashes, row_hashes
 from terrasieve.curation.rows import Number, Places, Rows, UnitSource
-from terrasieve.ranks import as_rank_zero, everyones, own_rank, rank_count, sum_over_ranks
+from terrasieve.ranks import as_rank_zero, everyones, own_part, own_rank, rank_count, sum_over_ranks
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,6 +105,8 @@ class SharedRows(Rows):
         device: Where they are used.
     """
 
+    together = True
+
     def __init__(
         self, own: Rows | None, places: NDArray[np.int64], shape: tuple[int, int], device: torch.device
     ) -> None:
@@ -176,9 +178,8 @@ class SharedRows(Rows):
 
     def above(self, values: Tensor) -> Rows:
         """Rows that every process knows, ``(k, d)`` float32, dealt out to the processes."""
-        bounds = np.arange(rank_count() + 1) * len(values) // rank_count()
-        start, stop = (int(one) for one in bounds[own_rank() :][:2])
-        return SharedVectors(values[start:stop].numpy(), start, len(values)).as_rows(self.device)
+        own = own_part(len(values))
+        return SharedVectors(values[own].numpy(), own.start, len(values)).as_rows(self.device)
 
     def _found(self, which: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Which of the rows asked for this process holds, and where among its own."""
