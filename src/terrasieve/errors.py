@@ -63,6 +63,10 @@ class WriteError(TerrasieveError):
     """A file cannot be written: the disk is full or read-only, or its name or folder will not do."""
 
 
+class RemoteError(TerrasieveError):
+    """A server that holds objects cannot be reached, refuses, or drops the connection however often it is tried."""
+
+
 class CheckpointError(TerrasieveError):
     """A checkpoint or exported encoder is damaged, foreign or of another configuration."""
 

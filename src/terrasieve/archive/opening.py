@@ -17,6 +17,7 @@ from terrasieve.archive.folders import kind_of
 from terrasieve.archive.layout import LAYOUTS, ArchiveSpec, Recognition, parse_spec
 from terrasieve.archive.layouts.plain_table import PlainTableSpec, is_table
 from terrasieve.archive.named.refusals import refusal_of
+from terrasieve.archive.packed.chunk_cache import ChunkCache
 from terrasieve.archive.packed.reading import PackedArchive, PackedSpec
 from terrasieve.archive.packed.store import GROUP, KEY
 from terrasieve.archive.protocol import Archive
@@ -34,7 +35,7 @@ _SURE = 0.2
 _SIMULATED = re.compile(r"(?P<layout>simulated(?:-ocean)?)(?::(?P<seed>\d+))?(?::(?P<samples>\d+))?")
 
 
-def open_archive(spec: str | Path | ArchiveSpec, layout: str | None = None) -> Archive:
+def open_archive(spec: str | Path | ArchiveSpec, layout: str | None = None, cache: ChunkCache | None = None) -> Archive:
     """Open whatever a user may name.
 
     Args:
@@ -42,18 +43,21 @@ def open_archive(spec: str | Path | ArchiveSpec, layout: str | None = None) -> A
             or the URL of a packed store; or ``simulated``, ``simulated:SEED``, ``simulated:SEED:SAMPLES``;
             or the same with ``simulated-ocean``.
         layout: Name of the folder's layout, where it is not to be recognised; ``LAYOUT:PATH`` says the same.
+        cache: Where the chunks of a packed store at a URL are kept on this machine; they are not when None.
 
     Raises:
         ArchiveError: Nothing is there, or it is not recognised.
         ConfigError: A YAML spec is invalid or, as a catalogue may, names an address on the net; or there is no such
-            layout.
+            layout, or a cache for what is no URL.
     """
     if isinstance(spec, ArchiveSpec):
         return spec.open()
+    if "://" in str(spec):
+        return PackedArchive(str(spec), cache)
+    if cache is not None:
+        raise ConfigError(f"{spec} is on this machine, and a cache is for stores that are not; leave --cache out.")
     if (found := find_spec(spec, layout)) is not None:
         return found.open()
-    if "://" in str(spec):
-        return PackedArchive(str(spec))
     catalogue = read_catalogue(Path(spec))
     return catalogue.open(_parse_local(catalogue.spec, Path(spec)))
 
