@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from terrasieve.curation.curator import Curator, Selection, assign_units
 from terrasieve.curation.diagnostics import Diagnostics, cautions, diagnose
 from terrasieve.curation.hierarchy import HierarchicalKMeans
 from terrasieve.curation.kmeans import rows_at_once
-from terrasieve.embeddings.vectors import open_vectors
+from terrasieve.embeddings.vectors import map_unrolled, open_vectors
 from terrasieve.errors import ConfigError, CurationError, PartsError
 from terrasieve.parts.plan import Outline
 from terrasieve.parts.sharing import Planned
@@ -198,10 +199,10 @@ class CurateJob:
 
     def write(self, items: range, place: Path, planned: Planned) -> None:
         """See ``Divisible``."""
-        vectors = open_vectors(self.vectors, planned.files, unrolled=True).vectors
-        finite = np.delete(np.arange(len(vectors)), np.load(planned.files / _REJECTED))
+        made = (planned.files / _TREE).stat().st_mtime_ns
+        vectors, finite = _mapped_rows(self.vectors, planned.files, made)
         first, last = finite[items.start], finite[items.stop - 1]
-        tree = HierarchicalKMeans.load(planned.files / _TREE, self.device)
+        tree = _loaded_tree(planned.files, self.device, made)
         tree.precision = self._curator.precision
         pool = candidates(vectors[first : last + 1], 1, self.seed)
         leaves, distances = assign_units(tree, pool, len(tree.centroids_[0]))
@@ -236,6 +237,22 @@ class CurateJob:
                 "`balanced` or `deduplicated`, or choose on one machine."
             )
         return self.curator
+
+
+@lru_cache(maxsize=1)
+def _mapped_rows(vectors: Path, files: Path, made: int) -> tuple[NDArray[Any], NDArray[np.int64]]:
+    """The vectors, and the positions of those that are finite.
+
+    A worker asks for them with each of its parts: they are kept as long as the plan is the one made at that time.
+    """
+    mapped = map_unrolled(vectors, files)
+    return mapped, np.delete(np.arange(len(mapped)), np.load(files / _REJECTED))
+
+
+@lru_cache(maxsize=1)
+def _loaded_tree(files: Path, device: str, made: int) -> HierarchicalKMeans:
+    """The clusters; see :func:`_mapped_rows`."""
+    return HierarchicalKMeans.load(files / _TREE, device)
 
 
 def _read(path: Path, items: range) -> NDArray[Any]:

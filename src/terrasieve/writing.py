@@ -121,6 +121,8 @@ def link_or_copy(source: Path, target: Path) -> None:
 def create_exclusively(path: Path, content: bytes) -> bool:
     """Make a file that must not be there yet, by the one call that is exclusive on network file systems too.
 
+    It is not waited for until it is on the disk: after a crash of the machine it may be gone, and its maker is, too.
+
     Args:
         path: The file, in a folder that is there. For a moment it is there and empty.
         content: What it is to hold.
@@ -139,7 +141,6 @@ def create_exclusively(path: Path, content: bytes) -> bool:
         raise refused_write(path, error) from error
     try:
         os.write(descriptor, content)
-        os.fsync(descriptor)
     except OSError as error:
         raise refused_write(path, error) from error
     finally:

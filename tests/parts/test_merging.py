@@ -179,21 +179,22 @@ def test_a_damaged_part_is_refused(command: Command, call: Call, tmp_path: Path)
 # ------------------------------------------------------------------------ kills
 
 KILLED = """
-import os, signal, sys
+import contextlib, os, signal, sys
 from terrasieve.archive.packed import packing
 from terrasieve.parts import sharing
 packing.CHUNK_BYTES, sharing.POLL = 3 * 3 * 32 * 32, 0.05
-moment, number = sys.argv.pop(1), int(sys.argv.pop(1))
+number = int(sys.argv.pop(1))
 done = []
-if moment == "within":
-    real = sharing.write_text
-    def within(path, text):
+write_once = sharing.write_once
+@contextlib.contextmanager
+def killed(path, writer):
+    with write_once(path, writer) as place:
+        yield place
         done.append(path)
-        # The part is written but for its last file.
-        if path.name == "done.json" and len(done) > number:
+        # The part is written, and has not got its name.
+        if len(done) == number:
             os.kill(os.getpid(), signal.SIGKILL)
-        return real(path, text)
-    sharing.write_text = within
+sharing.write_once = killed
 from terrasieve.cli import main
 main()
 """
@@ -204,7 +205,7 @@ def test_a_killed_worker_costs_its_part_alone(name: str, command: Command, call:
     one, many = tmp_path / "one" / NAMES[name], tmp_path / "many" / NAMES[name]
     words = [str(word) for word in command(name)]
     killed = subprocess.run(
-        [sys.executable, "-c", KILLED, "within", "3", *words, str(many), "--claim", "--parts", "4"],
+        [sys.executable, "-c", KILLED, "4", *words, str(many), "--claim", "--parts", "4"],
         capture_output=True,
         check=False,
     )
@@ -228,7 +229,7 @@ def test_two_workers_at_once_share_the_parts(command: Command, call: Call, tmp_p
     words = [str(word) for word in command("index samples")]
     workers = [
         subprocess.Popen(
-            [sys.executable, "-c", KILLED, "never", "0", *words, str(many), "--claim", "--parts", "12"],
+            [sys.executable, "-c", KILLED, "0", *words, str(many), "--claim", "--parts", "12"],
             stderr=subprocess.PIPE,
             text=True,
         )

@@ -67,6 +67,15 @@ def open_vectors(path: Path, scratch: Path, unrolled: bool = False) -> VectorFil
         ) from error
 
 
+def map_unrolled(path: Path, scratch: Path) -> NDArray[Any]:
+    """The vectors alone of a file that :func:`open_vectors` has unrolled before.
+
+    Raises:
+        CurationError: They are not there any more.
+    """
+    return _mapped(path if path.suffix == ".npy" else scratch / _UNROLLED)
+
+
 def _mapped(path: Path) -> NDArray[Any]:
     try:
         vectors: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
@@ -88,7 +97,7 @@ def _unrolled(path: Path, file: pq.ParquetFile, scratch: Path, before: bool) -> 
             f"{', '.join(names)}."
         )
     name = next((name for name in NAMES if name in names), None)
-    vectors = _mapped(scratch / _UNROLLED) if before else _unroll(path, file, column, scratch)
+    vectors = map_unrolled(path, scratch) if before else _unroll(path, file, column, scratch)
     return VectorFile(vectors, _texts(file, name), _texts(file, "label" if "label" in names else None))
 
 

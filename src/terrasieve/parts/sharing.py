@@ -30,6 +30,7 @@ POLL = 2.0
 
 _MERGED = "merged.json"
 _DONE = "done.json"
+"""Name of the file that no part lacks, so that its folder is never empty."""
 
 
 @dataclass(frozen=True)
@@ -175,7 +176,7 @@ def do_part(job: Divisible, planned: Planned, number: int) -> bool:
             place.mkdir()
             if items:
                 job.write(items, place, planned)
-            write_text(place / _DONE, json.dumps({"start": items.start, "stop": items.stop}))
+            (place / _DONE).write_text(json.dumps({"start": items.start, "stop": items.stop}), encoding="utf-8")
     except FileExistsError:
         return False
     return True
