@@ -7,16 +7,21 @@ the role of the machine. An address is taken from whoever calls the program, and
 
 from __future__ import annotations
 
+import hashlib
+import itertools
 import os
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from datetime import timedelta
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from terrasieve.errors import ConfigError, RemoteError
 from terrasieve.parallel import fork_no_more
+
+T = TypeVar("T")
 
 _SCHEME = "s3://"
 RETRIES: dict[str, Any] = {
@@ -24,7 +29,9 @@ RETRIES: dict[str, Any] = {
     "retry_timeout": timedelta(minutes=3),
     "backoff": {"init_backoff": timedelta(milliseconds=200), "max_backoff": timedelta(seconds=20), "base": 2},
 }
-"""How often a request that failed is made again, connections that drop in its midst included, and how long apart."""
+"""How often a request that failed is made again, and how long apart."""
+TRIES = 3
+"""How often a request is begun anew that the library gives up: it does where an answer drops in its midst."""
 _WAITS: dict[str, Any] = {
     "connect_timeout": timedelta(seconds=10),
     # Between two reads, which tells a connection that is dead from one that is slow.
@@ -32,8 +39,10 @@ _WAITS: dict[str, Any] = {
     "timeout": timedelta(minutes=10),
 }
 _ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
-_ROLE_SERVICES = ("169.254.169.254", "169.254.170.2")
+_ROLE_SERVICES = ("169.254.169.254", "169.254.170.2", "/latest/api/token", "/latest/meta-data")
 """Where a machine or container in the cloud has the credentials of its role: asked when no variable gives any."""
+_AT_ONCE = 256 * 2**20
+"""Bytes of the largest object that goes in one request, which a condition needs and which lies in memory."""
 _started_by: int | None = None
 
 
@@ -52,6 +61,15 @@ def split_address(address: str) -> tuple[str, str]:
     if len(folder) <= len(_SCHEME):
         raise ConfigError(f"{address} names no object: write it as {_SCHEME}BUCKET/NAME.")
     return folder, name
+
+
+def staging_path(address: str) -> Path:
+    """The folder, in the one that the program was started in, where what goes to an address is made.
+
+    It has the name of the object, and another for each address, so that the same command finds what it began.
+    """
+    name = address.rstrip("/").rpartition("/")[2]
+    return Path(f"{name}.{hashlib.blake2b(address.rstrip('/').encode(), digest_size=4).hexdigest()}.upload")
 
 
 class ObjectFolder:
@@ -105,8 +123,7 @@ class ObjectFolder:
         chosen: dict[str, Any] = {"client_options": waits, "retry_config": RETRIES}
         if endpoint:
             chosen["endpoint"] = endpoint
-        with self._explained("reached"):
-            return S3Store(self.bucket, prefix=self._prefix or None, **chosen)
+        return self._tried(partial(S3Store, self.bucket, prefix=self._prefix or None, **chosen), "reached")
 
     def read(self, name: str, start: int = 0, length: int | None = None) -> bytes | None:
         """The content of an object, or a part of it; None where there is no such object.
@@ -122,7 +139,7 @@ class ObjectFolder:
         client = self.client
         import obstore
 
-        with self._explained("read", name):
+        def get() -> bytes | None:
             try:
                 if length is None:
                     return bytes(obstore.get(client, name).bytes())
@@ -132,33 +149,59 @@ class ObjectFolder:
                     raise
                 return None
 
+        return self._tried(get, "read", name)
+
     def write(self, name: str, content: bytes | Path, create: bool = False) -> bool:
         """Put an object, whole or not at all.
 
         Args:
             name: Relative to the address.
             content: What it is to hold, or the file that does.
-            create: Whether an object that is there stays; the server decides, so that of two writers one wins.
+            create: Whether an object that is there stays; up to 256 MiB the server decides, so that of two writers one
+                wins.
 
         Returns:
-            Whether it was written.
+            Whether it holds that content now.
 
         Raises:
             RemoteError: It cannot be written, however often it was tried.
         """
         client = self.client
         import obstore
+        from obstore.exceptions import AlreadyExistsError
 
-        with self._explained("written", name):
+        length = content.stat().st_size if isinstance(content, Path) else len(content)
+        if create and length > _AT_ONCE and self.holds(name):
+            return False
+        whole: dict[str, Any] = {"mode": "create", "use_multipart": False} if create and length <= _AT_ONCE else {}
+
+        def put() -> bool:
             try:
-                # A condition goes with a single request only.
-                condition: dict[str, Any] = {"mode": "create", "use_multipart": False} if create else {}
-                obstore.put(client, name, content, **condition)
-            except FileExistsError:
+                obstore.put(client, name, content, **whole)
+            except AlreadyExistsError:
+                # It is our own where the answer to the first try was lost.
+                return self.read(name) == (content.read_bytes() if isinstance(content, Path) else content)
+            return True
+
+        return self._tried(put, "written", name)
+
+    def holds(self, name: str) -> bool:
+        """Whether there is an object of that name.
+
+        Raises:
+            RemoteError: The server does not say.
+        """
+        client = self.client
+        import obstore
+
+        def look() -> bool:
+            try:
+                obstore.head(client, name)
+            except FileNotFoundError:
                 return False
-            except obstore.exceptions.AlreadyExistsError:
-                return False
-        return True
+            return True
+
+        return self._tried(look, "looked at", name)
 
     def sizes(self) -> dict[str, int]:
         """Bytes of every object below the address, by name relative to it.
@@ -169,8 +212,9 @@ class ObjectFolder:
         client = self.client
         import obstore
 
-        with self._explained("listed"):
-            return {one["path"]: one["size"] for some in obstore.list(client) for one in some}
+        return self._tried(
+            lambda: {one["path"]: one["size"] for some in obstore.list(client) for one in some}, "listed"
+        )
 
     def remove(self, names: Iterable[str]) -> None:
         """Remove objects; those that are absent already do no harm.
@@ -181,12 +225,12 @@ class ObjectFolder:
         client = self.client
         import obstore
 
-        with self._explained("removed"):
-            for name in names:
-                try:
-                    obstore.delete(client, name)
-                except FileNotFoundError:
-                    continue
+        def remove(name: str) -> None:
+            with suppress(FileNotFoundError):
+                obstore.delete(client, name)
+
+        for name in names:
+            self._tried(partial(remove, name), "removed", name)
 
     def explain(self, error: Exception, done: str, name: str = "") -> RemoteError:
         """The error that says in one line what failed, why, and what to do.
@@ -201,14 +245,35 @@ class ObjectFolder:
         said = str(error).partition("\n")[0].removeprefix("Generic S3 error: ").strip()
         return RemoteError(f"{what} cannot be {done}: {_reason(str(error), said, self.bucket, where)}")
 
-    @contextmanager
-    def _explained(self, done: str, name: str = "") -> Iterator[None]:
-        try:
-            yield
-        except RemoteError:
-            raise
-        except Exception as error:
-            raise self.explain(error, done, name) from error
+    def _tried(self, request: Callable[[], T], done: str, name: str = "") -> T:
+        """The answer to a request, which is made again where that may help."""
+        for past in itertools.count():
+            try:
+                return request()
+            except RemoteError:
+                raise
+            except Exception as error:
+                if not may_help(error, past):
+                    raise self.explain(error, done, name) from error
+                time.sleep(pause(past))
+        raise AssertionError
+
+
+def may_help(error: Exception, past: int) -> bool:
+    """Whether another try may help after a failure, and so many tries before it.
+
+    Args:
+        error: What the library raised; a connection that it tried again itself is not tried further.
+        past: From 0.
+    """
+    said = str(error).partition("\n")[0]
+    return past + 1 < TRIES and "HTTP error" in said and " retries" not in said
+
+
+def pause(past: int) -> float:
+    """Seconds to wait before another try, after so many before it from 0."""
+    first: timedelta = RETRIES["backoff"]["init_backoff"]
+    return first.total_seconds() * 2.0**past
 
 
 def _endpoint() -> str | None:

@@ -15,8 +15,11 @@ from terrasieve import object_store
 from terrasieve.archive.opening import open_archive
 from terrasieve.archive.packed import packing
 from terrasieve.archive.packed.packing import pack
+from terrasieve.simulation.land import SimulatedArchive, SimulatedSpec
 
 SAMPLES = 23
+CHUNK = 4 * 12 * 32 * 32 * 2
+"""Bytes of the largest chunk of the store: four samples."""
 
 
 class _Noted(logging.Handler):
@@ -60,14 +63,21 @@ def server(_moto: tuple[int, list[str]], request: pytest.FixtureRequest, monkeyp
     return Server(port, bucket, asked)
 
 
-@pytest.fixture(scope="session", params=[False, True], ids=["plain", "compressed"])
-def local(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A packed store of simulated pairs on this machine, of six chunks a sensor."""
-    out = tmp_path_factory.mktemp("packed") / "pairs.zarr"
+@pytest.fixture(scope="session")
+def near(tmp_path_factory: pytest.TempPathFactory) -> dict[bool, Path]:
+    """A packed store of simulated pairs on this machine, of six chunks a sensor; and the same compressed."""
+    made = {compress: tmp_path_factory.mktemp("packed") / "pairs.zarr" for compress in (False, True)}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(packing, "CHUNK_BYTES", 4 * 12 * 64 * 64 * 2)
-        pack(open_archive(f"simulated:0:{SAMPLES}"), out, compress=request.param)
-    return out
+        patch.setattr(packing, "CHUNK_BYTES", CHUNK)
+        pack(SimulatedArchive(SimulatedSpec(seed=0, samples=SAMPLES, size=32)), made[False])
+        pack(open_archive(made[False]), made[True], compress=True)
+    return made
+
+
+@pytest.fixture
+def local(request: pytest.FixtureRequest, near: dict[bool, Path]) -> Path:
+    """The plain store; the compressed one where a test asks for it."""
+    return near[getattr(request, "param", False)]
 
 
 @pytest.fixture

@@ -19,15 +19,18 @@ from terrasieve.archive.protocol import Window
 from terrasieve.errors import ArchiveError, ConfigError, RemoteError, SampleError
 from terrasieve.object_store import ObjectFolder
 
-WINDOW = Window(top=3, left=5, height=20, width=31)
-CHUNK = 4 * 12 * 64 * 64 * 2
+WINDOW = Window(top=3, left=5, height=20, width=21)
+CHUNK = 4 * 12 * 32 * 32 * 2
 """Bytes of the largest chunk of the store."""
+
+both = pytest.mark.parametrize("local", [False, True], ids=["plain", "compressed"], indirect=True)
 
 
 def _files(cache: Path) -> list[Path]:
     return [path for path in cache.rglob("*") if path.is_file() and path.name != ".lock"]
 
 
+@both
 @pytest.mark.parametrize("cached", [False, True])
 def test_pixels_are_those_of_the_local_store(local: Path, address: str, tmp_path: Path, cached: bool) -> None:
     near = PackedArchive(local)
@@ -46,12 +49,13 @@ def test_pixels_are_those_of_the_local_store(local: Path, address: str, tmp_path
     again = pickle.loads(pickle.dumps(far))
     np.testing.assert_array_equal(again.read(3, "s2"), near.read(3, "s2"))
     with pytest.raises(SampleError, match="leaves sample 0"):
-        far.read(0, "s2", None, Window(top=60, left=0, height=8, width=8))
+        far.read(0, "s2", None, Window(top=30, left=0, height=8, width=8))
     with pytest.raises(IndexError):
         far.read(len(near), "s2")
     assert verify(address).samples == len(near)
 
 
+@both
 def test_a_cached_chunk_is_asked_for_once(address: str, server: Server, tmp_path: Path) -> None:
     cache = ChunkCache(tmp_path / "cache", 2**30)
     far = PackedArchive(address, cache)
@@ -105,10 +109,11 @@ def test_what_a_kill_left_is_no_chunk_and_makes_room(address: str, tmp_path: Pat
 
 def test_a_chunk_too_large_for_the_cache_is_refused(address: str, tmp_path: Path) -> None:
     far = PackedArchive(address, ChunkCache(tmp_path / "cache", CHUNK - 1))
-    with pytest.raises(ConfigError, match=r"one chunk of the store is 0\.4 MB.*--cache-size"):
+    with pytest.raises(ConfigError, match=r"one chunk of the store is 0\.1 MB.*--cache-size"):
         far.read(0, "s2")
 
 
+@both
 def test_other_pixels_are_not_kept(local: Path, address: str, tmp_path: Path) -> None:
     folder = ObjectFolder(address)
     folder.write("s2/c/0/0/0/0", local / "s2" / "c" / "1" / "0" / "0" / "0")
@@ -136,6 +141,7 @@ def test_a_cache_of_a_local_store_is_refused(local: Path, tmp_path: Path) -> Non
 # ------------------------------------------------------------------- dropped
 
 
+@both
 @pytest.mark.parametrize("cached", [False, True])
 def test_dropped_connections_are_tried_again(
     local: Path, address: str, dropping: Dropping, tmp_path: Path, cached: bool
@@ -146,6 +152,7 @@ def test_dropped_connections_are_tried_again(
     assert dropping.cut == 2
 
 
+@both
 def test_a_lost_server_is_one_clear_error(address: str, dropping: Dropping, tmp_path: Path) -> None:
     far = PackedArchive(address, ChunkCache(tmp_path / "cache", 2**30))
     dropping.drops = 10**9

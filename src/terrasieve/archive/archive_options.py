@@ -11,6 +11,7 @@ from terrasieve.archive.layouts.cube import cube_spec_from_options, is_cube
 from terrasieve.archive.layouts.pictures import PicturesSpec
 from terrasieve.archive.layouts.plain_table import is_table, table_spec_from_options
 from terrasieve.archive.opening import find_spec, open_archive, scenes_spec_from_options
+from terrasieve.archive.packed.chunk_cache import ChunkCache
 from terrasieve.archive.protocol import Archive
 from terrasieve.archive.scenes.survey import Edge
 from terrasieve.errors import BandError, ConfigError
@@ -44,18 +45,19 @@ class ArchiveOptions:
     max_days: float | None = None
     layout: str | None = None
 
-    def open(self, data: str) -> Archive:
+    def open(self, data: str, cache: ChunkCache | None = None) -> Archive:
         """The archive of a name.
 
         Args:
             data: As for :func:`terrasieve.archive.opening.open_archive`.
+            cache: Likewise.
 
         Raises:
             ArchiveError: Nothing is there, or it is not recognised.
             ConfigError: An option is malformed, or none of what is opened.
         """
         spec = self.spec(data)
-        return open_archive(data) if spec is None else spec.open()
+        return open_archive(data if spec is None else spec, cache=cache)
 
     def spec(self, data: str) -> ArchiveSpec | None:
         """How a name is opened with these options; None of what says itself what its samples are, and takes no options.

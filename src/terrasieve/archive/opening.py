@@ -50,12 +50,12 @@ def open_archive(spec: str | Path | ArchiveSpec, layout: str | None = None, cach
         ConfigError: A YAML spec is invalid or, as a catalogue may, names an address on the net; or there is no such
             layout, or a cache for what is no URL.
     """
-    if isinstance(spec, ArchiveSpec):
-        return spec.open()
-    if "://" in str(spec):
+    if not isinstance(spec, ArchiveSpec) and "://" in str(spec):
         return PackedArchive(str(spec), cache)
     if cache is not None:
-        raise ConfigError(f"{spec} is on this machine, and a cache is for stores that are not; leave --cache out.")
+        raise ConfigError("The archive is on this machine, and a cache is for stores that are not; leave --cache out.")
+    if isinstance(spec, ArchiveSpec):
+        return spec.open()
     if (found := find_spec(spec, layout)) is not None:
         return found.open()
     catalogue = read_catalogue(Path(spec))

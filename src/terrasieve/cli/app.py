@@ -16,6 +16,7 @@ from terrasieve.cli.front_page import FrontPage
 from terrasieve.console import console
 
 if TYPE_CHECKING:
+    from terrasieve.archive.packed.chunk_cache import ChunkCache
     from terrasieve.archive.protocol import Archive
     from terrasieve.archive.quality.suspicion import Suspicion
 
@@ -96,7 +97,26 @@ Curate = Annotated[
     ),
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what an earlier command wrote to --out.")]
+Cache = Annotated[
+    Path | None,
+    typer.Option(
+        help="Keep the chunks of a store at an address in this folder of a local disk, for all runs that name it.",
+        show_default=False,
+    ),
+]
+CacheSize = Annotated[str, typer.Option(help="The most that --cache may hold; what was used longest ago goes.")]
 Device = Annotated[str, typer.Option(help="`auto`, `cpu`, `cuda` or `mps`.")]
+
+
+def cache_in(folder: Path | None, size: str) -> ChunkCache | None:
+    """The cache that ``--cache`` and ``--cache-size`` name; None without the first.
+
+    Raises:
+        ConfigError: The size is none.
+    """
+    from terrasieve.archive.packed.chunk_cache import ChunkCache
+
+    return None if folder is None else ChunkCache.of(folder, size)
 
 
 # -------------------------------------------------------------- on the console

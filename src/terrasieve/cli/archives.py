@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.text import Text
@@ -152,7 +152,9 @@ def info(
 def pack(
     context: typer.Context,
     data: Data,
-    out: Annotated[Path, typer.Option(help="The store to write (a Zarr v3 group).")],
+    out: Annotated[
+        str, typer.Option(help="The store to write (a Zarr v3 group): a folder, or an address `s3://BUCKET/NAME`.")
+    ],
     options: ArchiveOptions,
     compress: Annotated[bool, typer.Option("--compress", help="Compress, for storage and remote reading.")] = False,
     max_bad: MaxBad = 0.01,
@@ -176,39 +178,41 @@ def pack(
     ```
     terrasieve pack scenes --sensor s2=s2-rgb8 --sensor s1=s1-vh8 --tile 64 --out pairs.zarr
     terrasieve pack catalogue.parquet --out pairs.zarr --compress
+    terrasieve pack catalogue.parquet --out s3://bucket/pairs.zarr --compress
     terrasieve pack catalogue.parquet --out pairs.zarr --part 3/64
     ```
     """
     from terrasieve.archive.packed.packing import pack as pack_archive
     from terrasieve.archive.packed.packing_parts import PackJob, StagedParts
+    from terrasieve.archive.packed.uploading import pack_to_address
     from terrasieve.archive.quality.limits import QualityLimits
     from terrasieve.cli.app import resumable, say_not_taken, warn
+    from terrasieve.cli.parts import WHOLE_AT_ADDRESS
+    from terrasieve.object_store import is_address, staging_path
     from terrasieve.outputs import hold_folder
     from terrasieve.parallel import spare_cores
 
     divided = division(context, part, claim, parts)
-    with nullcontext() if divided.share else hold_folder(out):
+    far, folder = is_address(out), Path(out)
+    if far:
+        divided.refuse(WHOLE_AT_ADDRESS)
+    with nullcontext() if divided.share else hold_folder(staging_path(out) if far else folder):
         archive = options.open(data)
         readers = spare_cores() if workers is None else workers
         if harmonise:
             divided.refuse(WHOLE_HARMONISED)
             archive = _without_offset(archive, readers)
         limits = QualityLimits(max_nodata=max_nodata)
-        job = PackJob(archive, out, compress, limits, readers)
+        job = PackJob(archive, folder, compress, limits, readers)
         if divided.share is not None:
-            divided.work_on(job, out)
+            divided.work_on(job, folder)
             return
-        with divided.merging(job, out) as planned, resumable():
+        asked: Any = {"compress": compress, "max_bad": max_bad, "limits": limits, "overwrite": overwrite}
+        asked["workers"] = readers
+        with divided.merging(job, folder) as planned, resumable():
             staged = None if planned is None else StagedParts(planned, archive, compress)
-            report = pack_archive(
-                archive,
-                out,
-                compress=compress,
-                max_bad=max_bad,
-                limits=limits,
-                overwrite=overwrite,
-                workers=readers,
-                staged=staged,
+            report = (
+                pack_to_address(archive, out, **asked) if far else pack_archive(archive, folder, **asked, staged=staged)
             )
     did = "Already packed: nothing to do." if report.done_before else "Packed:"
     console.print(f"{did} {report.summary()} {report.bytes / 1e6:,.1f} MB", highlight=False)

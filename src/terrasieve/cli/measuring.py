@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from terrasieve.cli.app import (
+    Cache,
+    CacheSize,
     Device,
     Overwrite,
     ProbedInputs,
@@ -31,7 +33,7 @@ def embed(
     context: typer.Context,
     run: RunPath,
     data: Annotated[str, typer.Option(help="The archive to embed.")],
-    out: Annotated[Path, typer.Option(help="The file to write (GeoParquet).")],
+    out: Annotated[str, typer.Option(help="The file to write (GeoParquet), or its address `s3://BUCKET/NAME`.")],
     options: ArchiveOptions,
     inputs: Annotated[
         list[str] | None,
@@ -48,6 +50,8 @@ def embed(
     ] = "encoder",
     size: Size = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Samples per forward pass.")] = 256,
+    cache: Cache = None,
+    cache_size: CacheSize = "20GB",
     overwrite: Overwrite = False,
     device: Device = "auto",
     part: Part = None,
@@ -63,25 +67,30 @@ def embed(
     ```
     terrasieve embed runs/first --data pairs.zarr --input s2:B03 --out green.parquet
     terrasieve embed runs/first --data EuroSAT_RGB --input s2:rgb --statistics archive --out rgb.parquet
+    terrasieve embed runs/first --data s3://bucket/pairs.zarr --input s2:B03 --out s3://bucket/green.parquet
     terrasieve embed runs/first --data pairs.zarr --input s2:B03 --out green.parquet --part 3/64
     ```
     """
     import numpy as np
 
-    from terrasieve.cli.app import resumable
+    from terrasieve.cli.app import cache_in, resumable
+    from terrasieve.cli.parts import WHOLE_AT_ADDRESS
+    from terrasieve.delivery import hold_output
     from terrasieve.device import pick_device
     from terrasieve.embeddings import EmbedSettings, EncoderInput, normaliser_for, write_embeddings
     from terrasieve.embeddings.embedding_file import write_collection, write_job
     from terrasieve.embeddings.embedding_parts import EmbedJob
     from terrasieve.embeddings.stream import calibrated_encoders
     from terrasieve.models.export import load_encoder
-    from terrasieve.outputs import hold_file
+    from terrasieve.object_store import is_address
     from terrasieve.probes.results import default_rows, input_row
 
     divided = division(context, part, claim, parts)
-    with nullcontext() if divided.share else hold_file(out, (".parquet",), overwrite):
+    if is_address(out):
+        divided.refuse(WHOLE_AT_ADDRESS)
+    with nullcontext(Path(out)) if divided.share else hold_output(out, (".parquet",), overwrite) as made:
         encoder, card = load_encoder(run)
-        archive = options.open(data)
+        archive = options.open(data, cache_in(cache, cache_size))
         rows = [input_row(EncoderInput.parse(one), archive.sensors, encoder.channels) for one in inputs or []]
         rows = rows or [default_rows(archive.sensors, encoder.channels)[0]]
         members = list(dict.fromkeys(member for row in rows for member in row.members))
@@ -92,7 +101,7 @@ def embed(
         settings = EmbedSettings(size=size, batch_size=batch_size)
         if divided.merges:
             # That of the workers' devices, which may not be this machine's.
-            precision = divided.planned(out).facts.get("precision", "auto")
+            precision = divided.planned(made).facts.get("precision", "auto")
             settings = EmbedSettings(size=size, batch_size=batch_size, precision=precision)
         if statistics == "archive" and archive.statistics is None:
             divided.refuse("--statistics archive reads the whole archive first: pack it, which keeps its statistics.")
@@ -105,16 +114,17 @@ def embed(
             encoders = calibrated_encoders(encoder, *shown, everything, 0)
         job = EmbedJob(encoders, card, *shown)
         if divided.share is not None:
-            divided.work_on(job, out, (".parquet",))
+            divided.work_on(job, made, (".parquet",))
             return
-        with divided.merging(job, out) as planned:
+        with divided.merging(job, made) as planned:
             with resumable():
                 written = (
-                    write_embeddings(out, encoders, card, *shown)
+                    write_embeddings(made, encoders, card, *shown)
                     if planned is None
-                    else write_job(out, job, planned=planned)
+                    else write_job(made, job, planned=planned)
                 )
-            console.print(f"Embeddings: {written}  STAC: {write_collection(written)}", highlight=False)
+            beside = write_collection(written).name
+    console.print(f"Embeddings: {out}  STAC: {out.removesuffix(made.name)}{beside}", highlight=False)
 
 
 @app.command()

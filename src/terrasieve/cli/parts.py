@@ -37,7 +37,12 @@ WHOLE_HARMONISED = (
     "--harmonise looks at all samples together. Index with --harmonise on one machine, and pack the catalogue in parts."
 )
 
-_OWN = ("part", "claim", "parts", "overwrite", "out", "context", "workers")
+WHOLE_AT_ADDRESS = (
+    "parts meet in a folder that all machines share. Write to such a folder, merge there, and copy the result to the "
+    "address."
+)
+
+_OWN = ("part", "claim", "parts", "overwrite", "out", "context", "workers", "cache", "cache_size")
 """Options that say how a command works, and not what it makes."""
 
 

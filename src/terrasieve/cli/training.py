@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from terrasieve.cli.app import Curate, Device, Overwrite, Settings, app
+from terrasieve.cli.app import Cache, CacheSize, Curate, Device, Overwrite, Settings, app
 from terrasieve.cli.data_options import takes_archive
 from terrasieve.cli.parts import Claim, Part, Parts, division
 from terrasieve.console import console
@@ -39,6 +39,8 @@ def pretrain(
         Path | None, typer.Option(help="Learn from these samples only: a selection of `terrasieve curate`.")
     ] = None,
     curate: Curate = None,
+    cache: Cache = None,
+    cache_size: CacheSize = "20GB",
     device: Device = "auto",
     devices: Annotated[
         int | None,
@@ -73,11 +75,13 @@ def pretrain(
     terrasieve pretrain dino-small --data coast.zarr --out runs/coast --set model.init=runs/dino
     terrasieve pretrain dino-small --data pairs.zarr --out runs/warm --set model.init=imagenet:resnet18
     srun terrasieve pretrain oceansar-1-resnet50 --data wave.zarr --out runs/ocean --resume
+    terrasieve pretrain dino-small --data s3://bucket/pairs.zarr --cache /scratch/chunks --out runs/far
     torchrun --nnodes 2 --nproc-per-node 4 --no-python terrasieve pretrain dino-small --data pairs.zarr --out runs/two
     ```
     """
     from terrasieve.archive.opening import open_archive
     from terrasieve.archive.selection import read_selection
+    from terrasieve.cli.app import cache_in
     from terrasieve.config import load_config
     from terrasieve.pretraining import online_probe
     from terrasieve.pretraining import pretrain as run
@@ -85,7 +89,8 @@ def pretrain(
     from terrasieve.training.loop import make_fabric
 
     config = load_config(recipe, settings or [], curate)
-    archive = options.open(data)
+    kept = cache_in(cache, cache_size)
+    archive = options.open(data, kept)
     chosen = read_selection(subset, archive) if subset else None
     evaluate = online_probe(config, open_archive(probe_data), probe_input) if probe_data else None
     fabric = make_fabric(config.train, device, devices)

@@ -10,19 +10,23 @@ import fcntl
 import math
 import os
 import threading
+import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import ByteSize, TypeAdapter, ValidationError
 
 from terrasieve.errors import ConfigError
 from terrasieve.writing import clear_partials_within, refused_write, write_whole
 
 _LOCK = ".lock"
+DEFAULT_SIZE = "20GB"
+"""Of a cache, unless somebody says otherwise."""
 _within: defaultdict[Path, threading.Lock] = defaultdict(threading.Lock)
 """Threads of this process wait for each other here: locks of files are held by processes as a whole."""
 
@@ -43,6 +47,22 @@ class ChunkCache:
         self.folder = folder.absolute()
         self.size = size
 
+    @classmethod
+    def of(cls, folder: Path, size: str = DEFAULT_SIZE) -> Self:
+        """A cache of a size in words.
+
+        Args:
+            folder: See the class.
+            size: Such as ``20GB`` or ``500 MiB``.
+
+        Raises:
+            ConfigError: It is no size.
+        """
+        try:
+            return cls(folder, int(TypeAdapter(ByteSize).validate_python(size)))
+        except ValidationError as error:
+            raise ConfigError(f"--cache-size {size!r} is no size, such as {DEFAULT_SIZE} or 500MB.") from error
+
     def __reduce__(self) -> tuple[type[ChunkCache], tuple[Path, int]]:
         return type(self), (self.folder, self.size)
 
@@ -53,7 +73,7 @@ class ChunkCache:
     def touch(self, digest: str) -> bool:
         """Note that a chunk is used; False where it is not there, or no longer."""
         try:
-            os.utime(self.path(digest))
+            _mark(self.path(digest))
         except FileNotFoundError:
             return False
         return True
@@ -133,10 +153,16 @@ class ChunkCache:
                 os.close(descriptor)
 
 
+def _mark(path: Path) -> None:
+    """Note that a file is used now. By itself the system notes moments some milliseconds apart as one."""
+    now = time.time_ns()
+    os.utime(path, ns=(now, now))
+
+
 def _mapped(path: Path, shape: tuple[int, ...], dtype: np.dtype[Any], length: int) -> NDArray[Any] | None:
     """The pixels of a file, which is marked as used now; None where it is absent or not of that length."""
     try:
-        os.utime(path)
+        _mark(path)
         if path.stat().st_size != length:
             return None
         return np.memmap(path, dtype, "r", shape=shape).view(np.ndarray)

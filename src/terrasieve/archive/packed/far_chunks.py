@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from terrasieve.archive.packed.chunk_cache import ChunkCache
 from terrasieve.archive.packed.integrity import digest_bytes
 from terrasieve.archive.packed.mapped import MappedChunks
+from terrasieve.archive.packed.store import chunk_path
 from terrasieve.archive.protocol import Reader, Window, window_error
 from terrasieve.errors import ArchiveError, SampleError
 from terrasieve.object_store import ObjectFolder
@@ -136,7 +137,7 @@ class RangedChunks:
         if not 0 <= index < self._count:
             raise IndexError(f"sample {index} of an archive of {self._count} samples")
         number, within = divmod(index, self._chunk[0])
-        name = f"{self._key}/c/{number}/0/0/0"
+        name = chunk_path(self._key, number)
         plane = math.prod(self._chunk[2:]) * self._dtype.itemsize
         length = samples * bands * plane
         content = self._folder.read(name, (within * self._chunk[1] + band) * plane, length)

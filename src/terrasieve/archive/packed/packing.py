@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from glob import escape
 from pathlib import Path
@@ -63,6 +64,7 @@ def pack(
     overwrite: bool = False,
     workers: int = 0,
     staged: Staged | None = None,
+    write: Callable[..., StoreWriter] = StoreWriter,
 ) -> PackReport:
     """Write the good samples of an archive as one packed store.
 
@@ -81,6 +83,7 @@ def pack(
         overwrite: Whether a store that is there, finished or not, is removed and packed anew.
         workers: Reader processes; 0 reads in this one. The store is the same.
         staged: What parts have packed of the archive, which is not read then; None where there are none.
+        write: Makes what writes the store.
 
     Raises:
         ArchiveError: ``out`` holds something else or the half of another store, files have changed since it was
@@ -104,7 +107,7 @@ def pack(
             arrays, chunk = plan_chunks(chosen, quarantine, limits) if staged is None else staged.layout
             progress = PackingProgress.begin(request, arrays, chunk, sources)
             begin_store(out, progress)
-        writer = StoreWriter(chosen, table, out, limits, progress, quarantine, compress)
+        writer = write(chosen, table, out, limits, progress, quarantine, compress)
         writer.run(workers) if staged is None else writer.gather(staged)
         done = writer.finish()
     (out / FINDINGS).unlink(missing_ok=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import itertools
 from pathlib import Path
 
 from zarr.abc.store import ByteRequest, Store
@@ -9,7 +11,7 @@ from zarr.core.buffer import Buffer, BufferPrototype
 from zarr.storage import FsspecStore, LocalStore, ObjectStore
 
 from terrasieve.archive.packed.store import GROUP
-from terrasieve.object_store import ObjectFolder, is_address
+from terrasieve.object_store import ObjectFolder, is_address, may_help, pause
 
 
 def open_place(root: str | Path) -> Store:
@@ -33,10 +35,14 @@ class _Objects(ObjectStore):  # type: ignore[type-arg]  # of whatever kind the l
 
     async def get(self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None) -> Buffer | None:
         """See zarr's ``Store.get``."""
-        try:
-            found = await super().get(key, prototype, byte_range)
-        except Exception as error:
-            raise self._folder.explain(error, "read", key) from error
+        for past in itertools.count():
+            try:
+                found = await super().get(key, prototype, byte_range)
+                break
+            except Exception as error:
+                if not may_help(error, past):
+                    raise self._folder.explain(error, "read", key) from error
+                await asyncio.sleep(pause(past))
         if found is None and key == GROUP:
             # To zarr a bucket that does not exist is one that has no such object.
             self._folder.read(GROUP)

@@ -30,7 +30,7 @@ from terrasieve.archive.packed.integrity import refuse_link
 from terrasieve.archive.packed.mapped import MappedChunks
 from terrasieve.archive.packed.places import open_place
 from terrasieve.archive.packed.samples_table import checked_catalogue
-from terrasieve.archive.packed.store import GROUP, Manifest, parse_manifest, zarrs_config
+from terrasieve.archive.packed.store import GROUP, Manifest, chunk_path, parse_manifest, zarrs_config
 from terrasieve.archive.protocol import BaseArchive, Reader, Window
 from terrasieve.archive.quality.suspicion import Suspicion
 from terrasieve.archive.readers.parquet import read_column, read_table
@@ -329,7 +329,7 @@ def _source(
 
 def _fetch_shard(array: zarr.Array[ArrayV3Metadata], key: str, folder: ObjectFolder, number: int) -> NDArray[Any]:
     """The pixels of a shard, fetched in one request and decoded in compiled code, which needs a local file."""
-    name = f"{key}/{array.metadata.encode_chunk_key((number, 0, 0, 0))}"
+    name = chunk_path(key, number)
     described = array.metadata.to_buffer_dict(default_buffer_prototype())[GROUP].to_bytes()
     group = json.dumps({"zarr_format": 3, "node_type": "group", "attributes": {}}).encode()
     with TemporaryDirectory(prefix="terrasieve-") as made:

@@ -162,15 +162,15 @@ class StoreWriter:
             for key, state in progress.sums.items()
         }
         # Before a byte is written, not when the disk is full hours later.
-        _check_space(out, progress, len(archive), compress)
+        self.check_space(compress)
         layout = StoreLayout(progress.arrays, progress.chunk, compress)
         with explain_writing(out):
             if not progress.kept:
                 create_arrays(out, archive.sensors, layout, len(archive))
             self.arrays = open_arrays(out, layout)
-        self._check_written()
+        self.check_written()
 
-    def _check_written(self) -> None:
+    def check_written(self) -> None:
         """Refuse to go on from chunks that are not as they were written."""
         for key, digests in self.progress.digests.items():
             for number, expected in enumerate(track_many(digests, f"Verifying {key}")):
@@ -182,6 +182,23 @@ class StoreWriter:
                         f"{self.out}: chunk {number} of {key!r} was changed since it was written. Remove the store, or "
                         "pack again with --overwrite."
                     )
+
+    def check_space(self, compress: bool) -> None:
+        """Refuse to begin what certainly does not fit."""
+        each = sum(layout.sample_bytes for layout in self.progress.arrays.values())
+        needed = each * (len(self.archive) - self.progress.position) * (_BEST_COMPRESSION if compress else 1)
+        free = shutil.disk_usage(self.out).free
+        if needed > free:
+            raise ArchiveError(
+                f"{self.out} needs {needed / 1e9:,.2f} GB more and its disk has {free / 1e9:,.2f} GB free. Make room "
+                "and run the same command again, or choose another --out."
+            )
+
+    def deliver(self, number: int) -> None:
+        """What is done with the files of a chunk before the record says that it is written: nothing here."""
+
+    def complete(self) -> None:
+        """What is done with a finished store before its record goes: nothing here."""
 
     def run(self, workers: int) -> None:
         """Fill and write chunks until the archive is read to its end."""
@@ -255,8 +272,7 @@ class StoreWriter:
             own={key: sums.state() for key, sums in whole.sums.items()},
         )
         with explain_writing(self.out):
-            append_chunk(self.out / PROGRESS, chunk)
-        self.progress = self.progress.after([chunk])
+            self._record(number, chunk)
 
     def _merge_sums(self, own: Mapping[str, StreamingStatistics]) -> None:
         for key, sums in own.items():
@@ -279,6 +295,7 @@ class StoreWriter:
             # Before the store counts as finished: nothing would write the list afterwards.
             self.quarantine.write()
             publish(self.out, manifest)
+            self.complete()
             (self.out / PROGRESS).unlink()
         return manifest
 
@@ -349,7 +366,10 @@ class StoreWriter:
             buffer[filled:] = 0
             self.arrays[key][start : start + len(buffer)] = buffer
             digests[key] = digest_bytes(buffer[:filled].data)
-        chunk = chunk.model_copy(update={"digests": digests})
+        self._record(start // self.progress.chunk, chunk.model_copy(update={"digests": digests}))
+
+    def _record(self, number: int, chunk: WrittenChunk) -> None:
+        self.deliver(number)
         # Last of all: what it says is written is written, whatever happens from here on.
         append_chunk(self.out / PROGRESS, chunk)
         self.progress = self.progress.after([chunk])
@@ -371,16 +391,4 @@ class StoreWriter:
             chunks=self.progress.digests,
             catalogue=digest_bytes((self.out / CATALOGUE).read_bytes()),
             suspicions=tuple(one.summary() for one in suspicions),
-        )
-
-
-def _check_space(out: Path, progress: PackingProgress, samples: int, compress: bool) -> None:
-    """Refuse to begin what certainly does not fit."""
-    each = sum(layout.sample_bytes for layout in progress.arrays.values())
-    needed = each * (samples - progress.position) * (_BEST_COMPRESSION if compress else 1)
-    free = shutil.disk_usage(out).free
-    if needed > free:
-        raise ArchiveError(
-            f"{out} needs {needed / 1e9:,.2f} GB more and its disk has {free / 1e9:,.2f} GB free. Make room and run "
-            "the same command again, or choose another --out."
         )
