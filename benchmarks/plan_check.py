@@ -33,7 +33,7 @@ from rich.table import Table
 from machine import describe
 from terrasieve.config import load_config
 from terrasieve.console import console
-from terrasieve.estimates.attempts import paced, timed
+from terrasieve.estimates.attempts import attempts_at, timed
 from terrasieve.estimates.trial_results import Pace
 from terrasieve.estimates.trials import Trials
 
@@ -44,15 +44,22 @@ FULL = {"index": 9.0, "pack": 9.0, "embed": 12.0, "training": 24.0}
 
 
 class Check(NamedTuple):
-    """A short run of a stage, and one of ten times its length."""
+    """A stage, measured shortly and then ten times as long.
 
-    short: Pace
+    Attributes:
+        pace: What a unit takes by the short run.
+        foretold: Processor seconds of the long run by the short one, what a run takes whatever its length included.
+        long: The long run.
+    """
+
+    pace: Pace
+    foretold: float
     long: Pace
 
     @property
     def ratio(self) -> float:
-        """Processor seconds foretold over those found, a unit."""
-        return self.short.each("processor") / self.long.each("processor")
+        """Processor seconds foretold over those found."""
+        return self.foretold / self.long.processor
 
 
 def check(prepare: Callable[[int], Callable[[], float]], seconds: float, most: int) -> Check:
@@ -63,15 +70,18 @@ def check(prepare: Callable[[int], Callable[[], float]], seconds: float, most: i
         seconds: About how long the short run takes, with its attempts.
         most: Units that there are for the long run.
     """
-    short = paced(prepare, seconds, 4, most // TIMES)
-    return Check(short, timed(prepare(TIMES * int(short.units))))
+    short = attempts_at(prepare, seconds, 4, most // TIMES)
+    units = TIMES * int(short.longest.units)
+    foretold = short.longest.processor + short.pace.each("processor") * (units - short.longest.units)
+    return Check(short.pace, foretold, timed(prepare(units)))
 
 
 def check_training(trials: Trials, seconds: float) -> Check:
     """The same of steps of the largest batch that the time is enough for."""
     steps = trials.training(seconds)
     batch = max(steps)
-    return Check(steps[batch], trials.steps(batch, TIMES * steps[batch].seconds))
+    long = trials.steps(batch, TIMES * steps[batch].seconds)
+    return Check(steps[batch], steps[batch].each("processor") * long.units, long)
 
 
 def check_all(trials: Trials, seconds: Mapping[str, float]) -> dict[str, Check]:
@@ -92,10 +102,11 @@ def figures(found: Mapping[str, Check]) -> dict[str, float | bool]:
 
 
 def table_of(found: Mapping[str, Check], title: str) -> Table:
-    table = Table("stage", "units", "ms a unit", "units, long", "ms a unit, long", "foretold / found", title=title)
+    table = Table("stage", "ms a unit", "units, long", "s foretold", "s found", "foretold / found", title=title)
     for stage, one in found.items():
-        sides = (f"{pace.units:,.0f} {1e3 * pace.each('processor'):.2f}".split() for pace in one)
-        table.add_row(stage, *(cell for side in sides for cell in side), f"{one.ratio:.3f}")
+        each = 1e3 * one.pace.each("processor")
+        sides = f"{one.foretold:.1f}", f"{one.long.processor:.1f}", f"{one.ratio:.3f}"
+        table.add_row(stage, f"{each:.2f}", f"{one.long.units:,.0f}", *sides)
     return table
 
 

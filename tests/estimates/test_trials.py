@@ -14,7 +14,7 @@ from terrasieve.archive.opening import open_archive
 from terrasieve.archive.packed.packing import pack
 from terrasieve.config import RunConfig, load_config
 from terrasieve.estimates import attempts
-from terrasieve.estimates.attempts import Enough, StepClock, paced
+from terrasieve.estimates.attempts import Enough, StepClock, attempts_at
 from terrasieve.estimates.counting import operations
 from terrasieve.estimates.trial_results import Pace, TrialResults
 from terrasieve.estimates.trials import Trials, run_trials
@@ -123,7 +123,7 @@ def work_of(
 
 def test_attempts_grow_until_the_time_is_over(clock: list[float]) -> None:
     tried: list[int] = []
-    pace = paced(work_of(clock, tried, each=0.01), 10.0, 4, 10**6)
+    pace = attempts_at(work_of(clock, tried, each=0.01), 10.0, 4, 10**6).pace
     assert tried == [4, 4, 64, 932]
     # The first one warms up, and is not counted.
     assert clock[0] == pytest.approx(10.04)
@@ -132,7 +132,7 @@ def test_attempts_grow_until_the_time_is_over(clock: list[float]) -> None:
 
 def test_what_does_not_depend_on_the_length_is_no_part_of_the_pace(clock: list[float]) -> None:
     tried: list[int] = []
-    pace = paced(work_of(clock, tried, each=0.01, fixed=1.0), 6.0, 4, 10**6)
+    pace = attempts_at(work_of(clock, tried, each=0.01, fixed=1.0), 6.0, 4, 10**6).pace
     # By its own pace the first attempt would leave room for 19 samples, and the second one for 60.
     assert tried == [4, 4, 19, 277]
     assert pace.units == 273
@@ -141,7 +141,7 @@ def test_what_does_not_depend_on_the_length_is_no_part_of_the_pace(clock: list[f
 
 def test_two_lengths_are_compared_however_long_they_take(clock: list[float]) -> None:
     tried: list[int] = []
-    pace = paced(work_of(clock, tried, each=0.01, fixed=9.0), 1.0, 4, 10**6)
+    pace = attempts_at(work_of(clock, tried, each=0.01, fixed=9.0), 1.0, 4, 10**6).pace
     assert tried == [4, 4, 16]
     assert pace.each("wall") == pytest.approx(0.01)
 
@@ -149,7 +149,7 @@ def test_two_lengths_are_compared_however_long_they_take(clock: list[float]) -> 
 @pytest.mark.parametrize(("most", "tried"), [(3, [3, 3]), (30, [4, 4, 30])])
 def test_no_attempt_is_longer_than_there_are_samples(clock: list[float], most: int, tried: list[int]) -> None:
     done: list[int] = []
-    paced(work_of(clock, done, each=0.01), 10.0, 4, most)
+    attempts_at(work_of(clock, done, each=0.01), 10.0, 4, most)
     assert done == tried
 
 

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import torch
 
@@ -34,8 +35,25 @@ def timed(work: Callable[[], float]) -> Pace:
     return Pace(units, time.perf_counter() - wall, time.process_time() - processor)
 
 
-def paced(prepare: Callable[[int], Callable[[], float]], seconds: float, first: int, most: int) -> Pace:
-    """The pace of the longest of a few attempts, without what each of them takes whatever its length.
+class Attempts(NamedTuple):
+    """A short and a long attempt at the same work.
+
+    Attributes:
+        shortest: The first that counts.
+        longest: The last; the same as the first where there is one alone.
+    """
+
+    shortest: Pace
+    longest: Pace
+
+    @property
+    def pace(self) -> Pace:
+        """What the longest took beyond the shortest: without what each of them takes whatever its length."""
+        return self.longest.beyond(self.shortest)
+
+
+def attempts_at(prepare: Callable[[int], Callable[[], float]], seconds: float, first: int, most: int) -> Attempts:
+    """Do some work a few times, each as long as the attempts before it say will fit.
 
     Args:
         prepare: Gives work of that length, ready to begin.
@@ -53,7 +71,7 @@ def paced(prepare: Callable[[int], Callable[[], float]], seconds: float, first: 
         with progress_shown(expected > 2):
             longest = timed(work)
         spent += longest.seconds
-        pace = longest.beyond(shortest)
+        pace = longest if shortest is None else longest.beyond(shortest)
         fixed = max(0.0, longest.seconds - pace.each("wall") * longest.units)
         expected = max(0.0, seconds - spent - fixed)
         fitting = int(expected / max(pace.each("wall"), 1e-9))
@@ -62,7 +80,7 @@ def paced(prepare: Callable[[int], Callable[[], float]], seconds: float, first: 
             fitting = max(fitting, 4 * count)
         fitting = min(most, _GROWTH * count, fitting)
         if fitting <= count:
-            return pace
+            return Attempts(shortest or longest, longest)
         shortest, count = shortest or longest, fitting
 
 

@@ -30,15 +30,13 @@ class Pace:
         """Seconds a unit."""
         return (self.seconds if clock == "wall" else self.processor) / self.units
 
-    def beyond(self, shorter: Pace | None) -> Pace:
+    def beyond(self, shorter: Pace) -> Pace:
         """What this took beyond a shorter run, so that what both take whatever their length is in neither.
 
         Args:
-            shorter: The pace of that run. This pace itself is given back where there is none, or where the longer run
-                took no longer, as noise can make it seem.
+            shorter: The pace of that run. This pace itself is given back where it is no longer than that one, or where
+                it took no longer, as noise can make it seem.
         """
-        if shorter is None:
-            return self
         more = Pace(self.units - shorter.units, self.seconds - shorter.seconds, self.processor - shorter.processor)
         return more if min(more.units, more.seconds, more.processor) > 0 else self
 

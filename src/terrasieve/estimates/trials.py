@@ -25,7 +25,7 @@ from terrasieve.curation.kmeans import KMeans
 from terrasieve.device import Precision, describe_device, pick_device
 from terrasieve.embeddings.inputs import EncoderInput, resolve_inputs, views_as_inputs
 from terrasieve.embeddings.stream import EmbedSettings, embed_vectors
-from terrasieve.estimates.attempts import COUNTED, WARM, Enough, StepClock, paced, peak_memory, timed
+from terrasieve.estimates.attempts import COUNTED, WARM, Enough, StepClock, attempts_at, peak_memory, timed
 from terrasieve.estimates.counting import network_size
 from terrasieve.estimates.trial_results import NetworkSize, Pace, SampleBytes, TrialResults
 from terrasieve.pretraining import make_job
@@ -145,7 +145,7 @@ class Trials:
 
     def index(self, seconds: float) -> Pace:
         """Samples checked and written to a catalogue, in this process."""
-        return paced(self.indexing, seconds, _FIRST, len(self.archive))
+        return attempts_at(self.indexing, seconds, _FIRST, len(self.archive)).pace
 
     def indexing(self, count: int) -> Callable[[], float]:
         """Work that indexes the first so many samples."""
@@ -155,7 +155,7 @@ class Trials:
 
     def pack(self, seconds: float) -> Pace:
         """Samples packed, in this process; the last of them are what the other stages read."""
-        return paced(self.packing, seconds, _FIRST, self._most_packed())
+        return attempts_at(self.packing, seconds, _FIRST, self._most_packed()).pace
 
     def packing(self, count: int) -> Callable[[], float]:
         """Work that packs the first so many samples."""
@@ -171,7 +171,7 @@ class Trials:
 
     def embed(self, seconds: float) -> Pace:
         """Samples of the store embedded as a round embeds them, by the untrained encoder."""
-        return paced(self.embedding(), seconds, _FIRST, 2**31)
+        return attempts_at(self.embedding(), seconds, _FIRST, 2**31).pace
 
     def embedding(self) -> Callable[[int], Callable[[], float]]:
         """What gives work that embeds so many samples; where the store has fewer, they come again."""
@@ -247,7 +247,7 @@ class Trials:
             return work
 
         first = 2 * _CLUSTERS
-        return paced(prepare, seconds, first, max(first, _VECTOR_BYTES // (4 * features)))
+        return attempts_at(prepare, seconds, first, max(first, _VECTOR_BYTES // (4 * features))).pace
 
     # ------------------------------------------------------------ what is counted
 
