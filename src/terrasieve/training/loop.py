@@ -7,6 +7,7 @@ import json
 import logging
 import signal
 import threading
+import warnings
 from collections.abc import Mapping
 from contextlib import ExitStack
 from datetime import timedelta
@@ -309,7 +310,9 @@ def make_fabric(spec: TrainSpec, device: str = "auto", devices: int | None = Non
     else:
         world.check_devices(devices)
         environment, size, count, nodes = LaunchedWorld(world), world.size, world.per_node, world.nodes
-    console.quiet = console.quiet or not is_first()
+    if not is_first():
+        console.quiet = True
+        warnings.simplefilter("ignore")
     chosen = pick_device(device)
     if world is not None and count > 1 and chosen.index is not None:
         raise WorldError(
