@@ -201,5 +201,5 @@ def test_another_number_of_processes_is_refused_where_it_would_be_another_run() 
         (_byol(nn.Dropout(0.1)), "dropped"),
         (comparing, "compares the samples"),
     ):
-        with pytest.raises(CheckpointError, match=f"run of 4 processes, and now there are 2. .*{reason}"):
+        with pytest.raises(CheckpointError, match=f"by 4 processes, and now the number is 2. .*{reason}"):
             check_processes(4, 2, method, synchronised=False)
