@@ -11,7 +11,7 @@ from terrasieve.errors import CheckpointError, RequeueError, StoppedError, World
 from terrasieve.methods.byol import Byol
 from terrasieve.models.backbone import Encoder
 from terrasieve.training.loop import make_fabric
-from terrasieve.training.resuming import check_processes
+from terrasieve.training.process_count import check_processes
 from terrasieve.training.spec import TrainSpec
 from terrasieve.world import World, first_node, is_first, read_world
 
