@@ -11,7 +11,7 @@ from terrasieve.errors import CheckpointError, RequeueError, StoppedError, World
 from terrasieve.methods.byol import Byol
 from terrasieve.models.backbone import Encoder
 from terrasieve.training.loop import make_fabric
-from terrasieve.training.resuming import check_processes
+from terrasieve.training.process_count import check_processes
 from terrasieve.training.spec import TrainSpec
 from terrasieve.world import World, first_node, is_first, read_world
 
@@ -201,5 +201,5 @@ def test_another_number_of_processes_is_refused_where_it_would_be_another_run() 
         (_byol(nn.Dropout(0.1)), "dropped"),
         (comparing, "compares the samples"),
     ):
-        with pytest.raises(CheckpointError, match=f"run of 4 processes, and now there are 2. .*{reason}"):
+        with pytest.raises(CheckpointError, match=f"by 4 processes, and now the number is 2. .*{reason}"):
             check_processes(4, 2, method, synchronised=False)

@@ -32,7 +32,7 @@ from terrasieve.ranks import alike_over_ranks, largest_number
 from terrasieve.runs import RunFolder
 from terrasieve.schema import read_json
 from terrasieve.training.job import TrainingJob
-from terrasieve.training.resuming import check_processes
+from terrasieve.training.process_count import check_processes
 from terrasieve.writing import clear_partials, write_tensors, write_text, write_whole
 
 VERSION = 1

@@ -58,6 +58,6 @@ def check_processes(before: int | None, now: int, method: Method, synchronised: 
     if reason is None:
         return f"Going on with {now} processes instead of {before}: exact, up to the order in which numbers are summed."
     raise CheckpointError(
-        f"The checkpoint was written by a run of {before} processes, and now there are {now}. {reason}, so that this "
+        f"The checkpoint was written by {before} processes, and now the number is {now}. {reason}, so that this "
         f"would be another run. Resume with {before} processes, or start a new run in another folder."
     )
