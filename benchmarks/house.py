@@ -1,12 +1,13 @@
 """How the library is built: what stands where, how long it is, how often it stands there.
 
-Figures of ``src/terrasieve``. ``layouts/`` and ``report/sections/`` hold one file a data set or a section by nature:
+Figures of ``src/terrasieve``. ``layouts/`` and ``reporting/sections/`` hold one file a data set or a section by nature:
 their files count as modules and lines, but are left out of ``flat_max``, ``stems_twice`` and ``classes_twice``.
 
 * ``modules``, ``lines``: Python files other than ``__init__.py``; lines of all Python files.
 * ``flat_max``: most modules directly in one folder. ``longest_file``: in lines.
 * ``stems_twice``, ``classes_twice``: file names and class names that come more than once.
-* ``one_use_helpers``: private functions and methods of three lines or fewer that are used once.
+* ``one_use_helpers``: private functions and methods of three lines or fewer that are used once. Among them are those
+  that are handed on by name and cannot be written where they are used; the table says how many.
 * ``archive_getattr``: calls of ``getattr`` and ``hasattr`` on an archive.
 * ``replaces``: calls that give a file its final name (``os.replace``, ``Path.rename``, ...) outside ``writing.py``.
 * ``fragments``: descriptions of arguments and attributes that are no phrase and state nothing.
@@ -42,6 +43,7 @@ from house_source import (
     flat_folders,
     fragments,
     function_lengths,
+    last_name,
     one_use_helpers,
     read_modules,
     repeated_classes,
@@ -133,10 +135,13 @@ def sizes(modules: Sequence[Module]) -> dict[str, Figure]:
 
 def findings(modules: Sequence[Module]) -> dict[str, Figure]:
     """Figures that count places."""
+    helpers = one_use_helpers(modules)
+    called = {last_name(call.func) for one in modules for call in one.calls}
+    handed_on = sum(helper.what not in called for helper in helpers)
     return {
         "stems_twice": repeated(repeated_stems(modules), with_files=False),
         "classes_twice": repeated(repeated_classes(modules), with_files=True),
-        "one_use_helpers": counted(one_use_helpers(modules)),
+        "one_use_helpers": counted(helpers, f"{handed_on} are handed on by name, as a call back or in a table"),
         "archive_getattr": counted(archive_getattr(modules)),
         "replaces": counted(replaces(modules)),
         "fragments": counted(fragments(modules), f"of {len(argument_docs(modules)):,} descriptions"),

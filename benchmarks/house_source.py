@@ -1,7 +1,7 @@
 """Figures of the source text: what stands where, how long, how often. Nothing is imported from the tree it reads.
 
 A rule takes the modules of a package and gives the places where it finds something. ``layouts/`` and
-``report/sections/`` hold one file a data set or a section by nature, so that names may come twice there.
+``reporting/sections/`` hold one file a data set or a section by nature, so that names may come twice there.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ class Module:
     @property
     def is_apart(self) -> bool:
         """Whether the file lies where there is one a data set or a section by nature."""
-        return "layouts" in self.path.parts or self.path.parts[:2] == ("report", "sections")
+        return "layouts" in self.path.parts or self.path.parts[:2] == ("reporting", "sections")
 
     @property
     def is_init(self) -> bool:

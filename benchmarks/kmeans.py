@@ -31,7 +31,18 @@ of its own, and prints seconds, peak memory beside the input, and the exponent o
   centroids over those of a pass over the same rows from the file, which converts and scales them, decides in float32,
   measures distances and adds up: 1 would be a pass for nothing but its products. Both in turns (``--turns``).
 
-Usage: ``python benchmarks/kmeans.py [--scaling | --memory] [--repeats 3]``. The last line is JSON.
+``--ranks 2`` instead runs ``KMeans`` (60,000 points, K = 2,000) in one process, and in so many that hold an equal
+share of the points each, in turns; every process has one thread:
+
+* ``ranks_vs_one``: seconds of the processes together over those of the one, without starting them; of use only where
+  each has a core to itself.
+* ``cpu_vs_one``: processor seconds of the busiest of them over those of the one, which others on the machine change
+  less; waiting for each other is not in it.
+* ``centroid_gap``: largest difference of a component of a centroid, over the mean length of centroids.
+* ``labels_equal``: share of the points that both assign to the same centroid.
+* ``same``: whether the gap is below 1e-4 and all but 1 in 10,000 labels are equal: sums differ in their order alone.
+
+Usage: ``python benchmarks/kmeans.py [--scaling | --memory | --ranks 2] [--repeats 3]``. The last line is JSON.
 """
 
 from __future__ import annotations
@@ -40,18 +51,21 @@ import argparse
 import json
 import math
 import resource
+import socket
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import faiss
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from rich.table import Table
-from torch import Tensor
+from torch import Tensor, distributed, multiprocessing
 
 from kmeans_memory import memory
 from machine import describe
@@ -61,6 +75,8 @@ from terrasieve.curation.hierarchy import HierarchicalKMeans
 from terrasieve.curation.keys import row_keys
 from terrasieve.curation.kmeans import KMeans
 from terrasieve.curation.sampling import draw, tree_quotas
+from terrasieve.curation.shares import SharedVectors
+from terrasieve.ranks import largest_number, own_part
 
 CLASSES, LENGTH = 200, 384
 SIZES = (20_000, 60_000, 200_000, 1_000_000)
@@ -240,6 +256,60 @@ def scaling(arguments: argparse.Namespace) -> dict[str, object]:
     }
 
 
+# --------------------------------------------------------------------------- ranks
+
+
+def one_rank(rank: int, arguments: argparse.Namespace, port: int, folder: Path) -> None:
+    """Fit with the others, turn by turn, and again as if there were no others while these wait."""
+    torch.set_num_threads(1)
+    distributed.init_process_group("gloo", f"tcp://127.0.0.1:{port}", world_size=arguments.ranks, rank=rank)
+    shared, alone, busy, figures = [], [], [], {}
+    for turn in range(arguments.repeats):
+        seed = arguments.seed + turn
+        vectors, _ = mixture(arguments.points, seed)
+        own = own_part(len(vectors))
+        share = SharedVectors(vectors[own].copy(), own.start, len(vectors))
+        models = [KMeans(arguments.clusters, seed=seed) for _ in range(2)]
+        distributed.barrier()
+        began = time.process_time()
+        shared.append(seconds_of(lambda: models[0].fit(share)))  # noqa: B023  # called at once
+        busiest = largest_number(round(1e6 * (time.process_time() - began)))
+        labels = models[0].assign(share).labels
+        # The other processes wait at the next barrier, which costs no processor time.
+        if rank == 0:
+            began = time.process_time()
+            alone.append(seconds_of(lambda: models[1].fit(vectors)))  # noqa: B023  # called at once
+            busy.append(busiest / 1e6 / (time.process_time() - began))
+            centroids = models[1].centroids_
+            gap = (models[0].centroids_ - centroids).abs().max() / centroids.norm(dim=1).mean()
+            figures["centroid_gap"] = max(figures.get("centroid_gap", 0.0), float(gap))
+            equal = float((models[1].assign(vectors).labels == labels).mean())
+            figures["labels_equal"] = min(figures.get("labels_equal", 1.0), equal)
+        distributed.barrier()
+    if rank == 0:
+        ratios = [together / one for together, one in zip(shared, alone, strict=True)]
+        figures |= {"ranks_s": statistics.median(shared), "one_s": statistics.median(alone)}
+        figures |= {"ranks_vs_one": statistics.median(ratios), "cpu_vs_one": statistics.median(busy)}
+        (folder / "figures.json").write_text(json.dumps(figures))
+    distributed.destroy_process_group()
+
+
+def over_ranks(arguments: argparse.Namespace) -> dict[str, object]:
+    """Processes that share the points beside one that has them all."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with tempfile.TemporaryDirectory() as folder:
+        multiprocessing.spawn(one_rank, (arguments, port, Path(folder)), nprocs=arguments.ranks)
+        figures: dict[str, object] = json.loads(Path(folder, "figures.json").read_text())
+    same = float(str(figures["centroid_gap"])) < 1e-4 and float(str(figures["labels_equal"])) >= 1 - 1e-4
+    table = Table("figure", "value", title=f"{arguments.points:,} x {LENGTH}, K = {arguments.clusters:,}")
+    for name, value in figures.items():
+        table.add_row(name, f"{value:.4g}")
+    console.print(table)
+    return {"ranks": arguments.ranks, **figures, "same": same}
+
+
 def main() -> None:
     """Print a table and one line of JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -249,6 +319,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--scaling", action="store_true")
     parser.add_argument("--memory", action="store_true")
+    parser.add_argument("--ranks", type=int, default=1, help="processes that share the points, above 1")
     parser.add_argument("--rows", type=int, default=1_000_000, help="of the file of --memory")
     parser.add_argument("--length", type=int, default=2048, help="of its vectors")
     parser.add_argument("--share", type=float, default=0.01, help="of the chunks that --memory multiplies, above 0")
@@ -260,7 +331,8 @@ def main() -> None:
         print(json.dumps(one_size(arguments.one_size, arguments.seed)))
         return
     faiss.omp_set_num_threads(torch.get_num_threads())
-    work = memory if arguments.memory else scaling if arguments.scaling else beside_faiss
+    alone = memory if arguments.memory else scaling if arguments.scaling else beside_faiss
+    work = over_ranks if arguments.ranks > 1 else alone
     figures = work(arguments)
     print(describe(arguments.seed))
     print(json.dumps(figures))

@@ -11,8 +11,8 @@ not counted.
   worker processes is fastest here;
 - torchgeo: its BYOL trainer (``peer_torchgeo.py``) on the same images and as many steps, likewise.
 
-lightly-train is no contender: it has no BYOL, and its loop, which reads folders of pictures, cannot be run for some
-steps at a time in turn with the others. A line says so, and ``vs_lightly_train`` is null.
+lightly-train (release 0.18) is no contender and was not run: BYOL is not among its methods, so that it would train
+another step. A line says so, and ``vs_lightly_train`` is null.
 
 Usage: ``python benchmarks/pretrain_step.py [--data DIR]``. The last line is JSON.
 """
@@ -111,7 +111,7 @@ def seconds(step: Callable[[], None], steps: int) -> float:
     return time.perf_counter() - began
 
 
-LIGHTLY_TRAIN = "lightly-train is not measured: it has no BYOL, and its loop cannot take turns with the others."
+LIGHTLY_TRAIN = "lightly-train is not measured: BYOL is not among the methods of its release 0.18."
 
 
 def fastest_workers(name: str, make: Callable[[int], Peer | TorchgeoPeer], steps: int) -> Peer | TorchgeoPeer:

@@ -160,8 +160,8 @@ def _of_kind(kind: str) -> frozenset[str]:
 
 def _known(sensor: Sensor) -> tuple[set[str], frozenset[str]]:
     """Names as they are written, of any sensor, and in one spelling, of what the sensor could be mistaken for."""
-    # R, G and B may be said of any picture, also of three bands of a satellite.
-    bands = [*sensor.bands, *(band for one in SENSORS.values() if one.name != "rgb8" for band in one.bands)]
+    # R, G and B, or gray, may be said of any picture, also of bands of a satellite.
+    bands = [*sensor.bands, *(b for one in SENSORS.values() if one.name not in ("rgb8", "gray8") for b in one.bands)]
     literal = {name.casefold() for band in bands for name in (band.name, band.common_name) if name}
     if sensor.kind == "map":
         return literal, frozenset()

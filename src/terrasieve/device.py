@@ -11,7 +11,7 @@ import torch
 from pydantic import BeforeValidator
 from torch import Tensor
 
-from terrasieve.errors import ConfigError
+from terrasieve.errors import ConfigError, DeviceError
 
 
 def _as_text(value: Any) -> Any:
@@ -70,7 +70,7 @@ def pick_device(name: str) -> torch.device:
         raise ConfigError(f"--device {name!r} is none of auto, {', '.join(available)}.")
     if not available[name.split(":")[0]]:
         there = ", ".join(kind for kind, yes in available.items() if yes)
-        raise ConfigError(f"--device {name} is not available to torch {torch.__version__} here; there is {there}.")
+        raise DeviceError(f"--device {name} is not available to torch {torch.__version__} here; there is {there}.")
     return torch.device(name)
 
 

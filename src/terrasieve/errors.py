@@ -4,14 +4,35 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import ClassVar
 
 
 class TerrasieveError(Exception):
-    """Base of all errors that a user can mend; the command line prints it without a traceback."""
+    """Base of all errors that a user can mend; the command line prints it without a traceback.
+
+    Attributes:
+        exit_code: What the command line ends with.
+        shared: Whether all processes of a run raise it alike, so that the first one says it for all.
+    """
+
+    exit_code: ClassVar[int] = 1
+    shared: ClassVar[bool] = False
 
 
 class ConfigError(TerrasieveError):
     """A setting is unknown, has the wrong type or contradicts another."""
+
+    shared = True
+
+
+class WorldError(ConfigError):
+    """The processes of a run do not fit together, or their launcher contradicts itself or what was asked for."""
+
+
+class DeviceError(ConfigError):
+    """A device is not there."""
+
+    shared = False
 
 
 class BandError(TerrasieveError):
@@ -34,8 +55,16 @@ class CurationError(TerrasieveError):
     """Vectors cannot be clustered or sampled, or a file of vectors, a selection or a tree is not what it should be."""
 
 
+class PartsError(TerrasieveError):
+    """Work in parts cannot go on or be merged: parts are missing, or the plan is of other work."""
+
+
 class WriteError(TerrasieveError):
     """A file cannot be written: the disk is full or read-only, or its name or folder will not do."""
+
+
+class RemoteError(TerrasieveError):
+    """A server that holds objects cannot be reached, refuses, or drops the connection however often it is tried."""
 
 
 class CheckpointError(TerrasieveError):
@@ -46,12 +75,28 @@ class TrainingError(TerrasieveError):
     """Training stopped for a reason that going on would not mend."""
 
 
+class StoppedError(TrainingError):
+    """The run was asked to stop, and its checkpoint is written."""
+
+    shared = True
+
+
+class RequeueError(StoppedError):
+    """The run was asked to make room and to be started again; 75 is what systems call a temporary failure."""
+
+    exit_code = 75
+
+
 class CollapseError(TrainingError):
     """The embedding lost its variety: every input is mapped to (nearly) the same vector."""
+
+    shared = True
 
 
 class NonFiniteError(TrainingError):
     """The loss or a gradient became NaN or infinite."""
+
+    shared = True
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

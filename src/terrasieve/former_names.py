@@ -6,7 +6,6 @@ import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
-from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
@@ -17,6 +16,7 @@ NOW: Mapping[str, str] = {
     "terrasieve.archive.suspicions": "terrasieve.archive.quality",
     "terrasieve.archive.suspicions.offset": "terrasieve.archive.quality.offset",
     "terrasieve.curate": "terrasieve.curating",
+    "terrasieve.methods.ranks": "terrasieve.ranks",
     "terrasieve.pretrain": "terrasieve.pretraining",
     "terrasieve.probes.logistic": "terrasieve.probes.linear.logistic",
     "terrasieve.probes.protocol": "terrasieve.probes.probe",
@@ -27,8 +27,11 @@ NOW: Mapping[str, str] = {
 """Name of a module now, by the name that it had."""
 
 
-class FormerNames(MetaPathFinder, Loader):
-    """Finds a module by the name that it had, where nothing has that name today.
+class FormerNames:
+    """Finds a module by the name that it had, where nothing has that name today, and loads it.
+
+    It has the methods of ``importlib.abc.MetaPathFinder`` and ``Loader`` without deriving from them: importing that
+    module takes as long as everything else that ``import terrasieve`` does.
 
     Args:
         offered: Gives what the library itself offers under a name.
@@ -43,7 +46,8 @@ class FormerNames(MetaPathFinder, Loader):
         """See ``importlib.abc.MetaPathFinder``."""
         if fullname not in NOW:
             return None
-        return ModuleSpec(fullname, self, is_package=any(name.startswith(f"{fullname}.") for name in NOW))
+        is_package = any(name.startswith(f"{fullname}.") for name in NOW)
+        return ModuleSpec(fullname, self, is_package=is_package)  # type: ignore[arg-type]  # no Loader by its class
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:
         """The module of today itself, not a copy: its classes stay the same ones."""

@@ -115,7 +115,8 @@ class _Lock:
     def sign(self) -> None:
         """Write who holds the lock, which also proves that the system lets a file be filled there."""
         if self.descriptor is not None:
-            record = {"pid": os.getpid(), "host": socket.gethostname(), "since": _now(), **_command()}
+            now = datetime.now().astimezone().isoformat(" ", "seconds")
+            record = {"pid": os.getpid(), "host": socket.gethostname(), "since": now, **_command()}
             content = json.dumps(record).encode()
             # Shortened afterwards: a kill in between must not lose what the killed run before had signed.
             os.pwrite(self.descriptor, content, 0)
@@ -129,10 +130,6 @@ def _version(path: Path) -> tuple[int, int] | None:
     except OSError:
         return None
     return found.st_ino, found.st_mtime_ns
-
-
-def _now() -> str:
-    return datetime.now().astimezone().isoformat(" ", "seconds")
 
 
 def _command() -> dict[str, Any]:

@@ -25,7 +25,7 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from functools import partial
 from itertools import chain, islice, repeat
-from multiprocessing import connection, parent_process
+from multiprocessing import connection, get_context, parent_process
 from typing import Any, TypeVar
 
 import rasterio
@@ -87,6 +87,18 @@ def spare_cores() -> int:
     return 0 if cores < 2 else min(cores, _MOST_PROCESSES)
 
 
+_start_method: str | None = None
+
+
+def fork_no_more() -> None:
+    """Have the processes of :func:`map_processes` started anew from here on, whatever the system's way is.
+
+    Said by whoever starts threads of a library that works only where they are: a forked process has none of them.
+    """
+    global _start_method  # of the process, as are the threads
+    _start_method = "spawn"
+
+
 @contextmanager
 def map_processes(
     work: Callable[[int], T], positions: Sequence[int], workers: int, part: int = PART
@@ -114,7 +126,8 @@ def map_processes(
     if workers < 1 or len(positions) < _FEW:
         yield map(work, positions)
         return
-    with _ended(ProcessPoolExecutor(workers, initializer=_begin, initargs=(work,))) as pool:
+    started = get_context(_start_method)
+    with _ended(ProcessPoolExecutor(workers, started, initializer=_begin, initargs=(work,))) as pool:
         part = max(1, min(part, len(positions) // (workers * _PARTS_AHEAD)))
         tasks = (partial(_answer, positions[start : start + part]) for start in range(0, len(positions), part))
         # Submitting starts the processes. That is done before a caller's progress bar starts its thread: a fork while

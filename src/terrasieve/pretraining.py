@@ -32,6 +32,7 @@ from terrasieve.models.export import EncoderCard, save_encoder
 from terrasieve.outputs import hold_folder
 from terrasieve.probes.online import OnlineKnn
 from terrasieve.probes.results import default_rows, input_row
+from terrasieve.ranks import own_rank
 from terrasieve.runs import Provenance, RunFolder, StartingWeights
 from terrasieve.sensors import BandStatistics
 from terrasieve.streams import Stream, generator
@@ -53,6 +54,7 @@ _MAY_DIFFER_ON_RESUME: Any = {
         "evaluate_steps",
         "checkpoint_minutes",
         "keep_checkpoints",
+        "timeout_minutes",
         "loggers",
         "compile",
     },
@@ -156,7 +158,8 @@ def make_job(
             "provenance": card.provenance.model_copy(update=done),
             "calibrated_on": "training crops" if batch_norms(trained) else None,
         }
-        save_encoder(RunFolder(folder).encoder, measured, card.model_copy(update=written))
+        if own_rank() == 0:
+            save_encoder(RunFolder(folder).encoder, measured, card.model_copy(update=written))
 
     return TrainingJob(
         method=config.method.build(encoder, [branch.count for branch in config.views.branches], config.train.seed),

@@ -118,6 +118,12 @@ class Sensor(Spec):
         """What it is called in an archive where nobody says: the first part of its name, ``s2`` of ``s2-l2a``."""
         return self.name.partition("-")[0]
 
+    @property
+    def eight_bit(self) -> bool:
+        """Whether it is a built-in sensor of pictures, whose values are bytes and stand for nothing else."""
+        bytes_only = all(band.unit == "dn" and band.valid_range == (0, 255) for band in self.bands)
+        return self.name in SENSORS and bytes_only
+
     def indices(self, names: Sequence[str]) -> tuple[int, ...]:
         """Positions of bands along the first pixel axis, from 0.
 
@@ -216,9 +222,9 @@ _RGB8 = tuple(
     for band in _S2_L1C
     if band.name == name
 )
-_PICTURE = tuple(
+_RED, _GREEN, _BLUE, _GRAY = (
     Band(name=name, common_name=colour, gsd=1, unit="dn", valid_range=(0, 255))
-    for name, colour in (("R", "red"), ("G", "green"), ("B", "blue"))
+    for name, colour in (("R", "red"), ("G", "green"), ("B", "blue"), ("gray", None))
 )
 
 SENSORS: Mapping[str, Sensor] = {
@@ -238,7 +244,8 @@ SENSORS: Mapping[str, Sensor] = {
             bands=_RGB8,
             sets={"rgb": ("B04", "B03", "B02"), "rs-byol": ("B02", "B03", "B04")},
         ),
-        Sensor(name="rgb8", kind="optical", bands=_PICTURE, sets={"rgb": ("R", "G", "B")}),
+        Sensor(name="rgb8", kind="optical", bands=(_RED, _GREEN, _BLUE), sets={"rgb": ("R", "G", "B")}),
+        Sensor(name="gray8", kind="optical", bands=(_GRAY,)),
         Sensor(name="s1", kind="radar", bands=_radar(("VV", "VH"), "db", (-50, 30))),
         Sensor(name="s1-linear", kind="radar", bands=_radar(("VV", "VH"), "linear", (0, 1000))),
         Sensor(name="s1-vh8", kind="radar", bands=_radar(("VH",), "dn", (0, 255))),
@@ -264,9 +271,9 @@ SENSORS: Mapping[str, Sensor] = {
         ),
     )
 }
-"""Built-in sensors. ``s2-rgb8`` and ``s1-vh8`` are products stretched to 8 bits, without calibration. ``rgb8`` is a
-picture of any camera; its ground sampling distance of 1 m stands for one that nobody states. ``dem`` is the Copernicus
-DEM of 30 m."""
+"""Built-in sensors. ``s2-rgb8`` and ``s1-vh8`` are products stretched to 8 bits, without calibration. ``rgb8`` and
+``gray8`` are pictures of any camera, of three bands or one; their ground sampling distance of 1 m stands for one that
+nobody states. ``dem`` is the Copernicus DEM of 30 m."""
 
 
 # --------------------------------------------------------------------- finding

@@ -58,6 +58,98 @@ def write_whole(path: Path) -> Iterator[Path]:
         yield partial
 
 
+@contextmanager
+def write_once(path: Path, writer: str) -> Iterator[Path]:
+    """As :func:`write_whole`, for one of several writers of one folder: what is whole first stays, and is not replaced.
+
+    Each writer has a temporary name of its own, so that one that was given up and goes on harms nobody.
+
+    Args:
+        path: The folder to be.
+        writer: A name that no other writer of it has, such as a random one.
+
+    Yields:
+        The temporary path, in the same folder; the block makes a folder of it, and puts something there.
+
+    Raises:
+        FileExistsError: Another writer was first; what this one wrote is removed.
+        WriteError: The system refused it.
+    """
+    partial = hidden_name(local_path(path), f"{writer}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield partial
+        _flush(partial)
+        try:
+            # A folder takes the place of an empty one alone, also where several machines try at once.
+            os.rename(partial, path)
+        except OSError as error:
+            if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+                raise FileExistsError(error.errno, os.strerror(error.errno), str(path)) from error
+            raise
+        _flush_entry(path.parent)
+    except FileExistsError:
+        raise
+    except OSError as error:
+        raise refused_write(path, error) from error
+    finally:
+        _remove(partial)
+
+
+def link_or_copy(source: Path, target: Path) -> None:
+    """Give a file a second name, where the file system has such, or else a copy of it; it takes the place of another.
+
+    Args:
+        source: The file, which is not written to any more under either name.
+        target: The name; its folder is made where it is absent.
+
+    Raises:
+        OSError: The system refused it.
+    """
+    partial = hidden_name(target, "partial")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial.unlink(missing_ok=True)
+    try:
+        os.link(source, partial)
+    except OSError as error:
+        if error.errno not in (errno.EXDEV, errno.EPERM, errno.ENOTSUP, errno.EMLINK, errno.ENOSYS):
+            raise
+        shutil.copyfile(source, partial)
+    os.replace(partial, target)
+    # To rename one name of a file to another of the same file does nothing, and both stay.
+    partial.unlink(missing_ok=True)
+
+
+def create_exclusively(path: Path, content: bytes) -> bool:
+    """Make a file that must not be there yet, by the one call that is exclusive on network file systems too.
+
+    It is not waited for until it is on the disk: after a crash of the machine it may be gone, and its maker is, too.
+
+    Args:
+        path: The file, in a folder that is there. For a moment it is there and empty.
+        content: What it is to hold.
+
+    Returns:
+        Whether this call made it, of all that tried in all processes on all machines.
+
+    Raises:
+        WriteError: The system refused it.
+    """
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+    except FileExistsError:
+        return False
+    except OSError as error:
+        raise refused_write(path, error) from error
+    try:
+        os.write(descriptor, content)
+    except OSError as error:
+        raise refused_write(path, error) from error
+    finally:
+        os.close(descriptor)
+    return True
+
+
 def append_durably(path: Path, content: bytes) -> None:
     """Write at the end of a file, which is made where it is absent, and wait until it is on the disk.
 

@@ -18,7 +18,7 @@ from terrasieve.archive.catalogued import HIDDEN
 from terrasieve.archive.derived.subset import SubsetArchive
 from terrasieve.archive.layouts.plain_table import PlainTableArchive, PlainTableSpec
 from terrasieve.archive.opening import open_archive
-from terrasieve.archive.packed import packing
+from terrasieve.archive.packed import packing, store_writer
 from terrasieve.archive.packed.packing import pack
 from terrasieve.archive.packed.progress import PROGRESS
 from terrasieve.archive.packed.reading import PackedArchive
@@ -70,13 +70,13 @@ def _small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def pack_half(scenes: Path, out: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        real = packing._Packing._write
+        real = store_writer.StoreWriter._write
 
         def write(self: Any, *arguments: Any) -> None:
             real(self, *arguments)
             raise KeyboardInterrupt
 
-        patch.setattr(packing._Packing, "_write", write)
+        patch.setattr(store_writer.StoreWriter, "_write", write)
         with pytest.raises(KeyboardInterrupt):
             pack(opened(scenes), out)
     assert (out / PROGRESS).exists()
@@ -119,13 +119,13 @@ def test_a_resumed_run_mixes_nothing(scenes: Path, tmp_path: Path, capsys: pytes
 def test_files_that_change_while_they_are_packed_are_noticed(
     scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = packing._Packing._write
+    real = store_writer.StoreWriter._write
 
     def write(self: Any, *arguments: Any) -> None:
         real(self, *arguments)
         write_scenes(scenes, 160)
 
-    monkeypatch.setattr(packing._Packing, "_write", write)
+    monkeypatch.setattr(store_writer.StoreWriter, "_write", write)
     with pytest.raises(ArchiveError, match="have changed while it was packed"):
         pack(opened(scenes), tmp_path / "p.zarr")
 
@@ -275,14 +275,14 @@ def test_a_list_is_there_whenever_the_store_is(scenes: Path, tmp_path: Path, mon
     """Killed between the last chunk and the end: whatever is missing is written by the next run."""
     (scenes / "3.tif").write_bytes(b"II*\0 no more of it")
     out, listed = tmp_path / "p.zarr", tmp_path / "p.zarr.quarantine.csv"
-    real = packing.publish
+    real = store_writer.publish
 
     def publish(*arguments: Any) -> None:
         real(*arguments)
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(packing, "publish", publish)
+        patch.setattr(store_writer, "publish", publish)
         with pytest.raises(KeyboardInterrupt):
             pack(opened(scenes), out, max_bad=0.5, limits=QualityLimits())
     before = listed.read_text()

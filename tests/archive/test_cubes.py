@@ -240,12 +240,12 @@ def test_further_axes_and_lost_axes_say_what_to_do() -> None:
 def test_a_store_is_recognised_and_damage_is_one_line(tmp_path: Path) -> None:
     path = write(cube().to_dataset(), tmp_path, "zarr3")
     assert [one.spec.layout for one in recognise(path)] == ["cube"]
-    with pytest.raises(ArchiveError, match="set a smaller tile"):
+    with pytest.raises(ArchiveError, match="choose a smaller tile"):
         open_archive(path)
     folder = tmp_path / "folder"
     folder.mkdir()
     inside = write(cube().to_dataset(), folder, "nc4")
-    with pytest.raises(ArchiveError, match=f"name one, {re.escape(str(inside))}"):
+    with pytest.raises(ArchiveError, match=f"name one: terrasieve info {re.escape(str(inside))}"):
         open_archive(folder)
     broken = tmp_path / "broken.nc"
     broken.write_bytes(b"not a cube")

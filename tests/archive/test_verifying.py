@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from terrasieve.archive.opening import open_archive
-from terrasieve.archive.packed import packing
+from terrasieve.archive.packed import packing, store_writer
 from terrasieve.archive.packed.packing import pack
 from terrasieve.archive.packed.progress import PROGRESS
 from terrasieve.archive.packed.reading import PackedArchive
@@ -155,7 +155,7 @@ def half(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, _small_chunks: None) -
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(packing, "publish", fail)
+        patch.setattr(store_writer, "publish", fail)
         with pytest.raises(ArchiveError, match="goes on from here"):
             pack(ARCHIVE, tmp_path / "half")
     return tmp_path / "half"

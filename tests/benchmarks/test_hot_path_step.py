@@ -9,7 +9,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
 
-from hot_path_step import MINIMUM, Traffic, loss_traffic_vs_min
+from hot_path_step import MINIMUM, Traffic, loss_bytes_vs_min, loss_traffic_vs_min
 
 
 def test_bytes_are_those_that_operations_read_and_write() -> None:
@@ -32,3 +32,4 @@ def test_bytes_are_those_that_operations_read_and_write() -> None:
 def test_the_loss_moves_at_most_three_times_the_least() -> None:
     assert MINIMUM == 4_456_448
     assert 1 < loss_traffic_vs_min() <= 3
+    assert loss_traffic_vs_min() < loss_bytes_vs_min() < 10, "what stays in the cache is counted apart"

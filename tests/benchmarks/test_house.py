@@ -24,7 +24,11 @@ def found(places: list[rules.Place]) -> list[str]:
 def test_a_stem_and_a_class_come_twice_but_not_in_layouts_or_sections() -> None:
     text = "class Grid: ...\n"
     modules = tree(
-        views__plan=text, probes__plan=text, archive__layouts__plan=text, report__sections__plan=text, report__page=text
+        views__plan=text,
+        probes__plan=text,
+        archive__layouts__plan=text,
+        reporting__sections__plan=text,
+        report__page=text,
     )
     stems, classes = rules.repeated_stems(modules), rules.repeated_classes(modules)
     assert {name: found(places) for name, places in stems.items()} == {"plan": ["views/plan.py:1", "probes/plan.py:1"]}

@@ -36,6 +36,8 @@ def _said(error: BaseException, capsys: pytest.CaptureFixture[str]) -> str:
         (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."), "--batch-size"),
         (OSError(errno.ENOMEM, "Cannot allocate memory"), "There is not enough memory"),
         (RuntimeError("[../gloo/transport/tcp/pair.cc:534] Connection closed by peer [::1]:1"), "with --resume"),
+        (RuntimeError("[gloo] Timed out waiting 1800000ms for recv operation"), "longer than train.timeout_minutes"),
+        (RuntimeError("The client socket has timed out after 60000ms, connecting to (first, 1)."), "did not meet"),
         (PermissionError(errno.EACCES, "Permission denied", "a.csv"), "PermissionError: a.csv: Permission denied."),
     ],
 )

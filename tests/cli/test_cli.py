@@ -29,35 +29,35 @@ from terrasieve.simulation.land import SimulatedArchive
 Run = Callable[..., Any]
 
 # A change here is a change for everybody's scripts: make it on purpose, and note it in CHANGELOG.md.
-SCENES = {"--sensor", "--pattern", "--tile", "--stride", "--match", "--edge"}
+ARCHIVE = {"--sensor", "--pattern", "--tile", "--stride", "--match", "--edge", "--max-days", "--layout"}
 BENCH = {"--data", "--out", "--run", "--baseline", "--input", "--probe", "--size", "--scratch-epochs", "--device"}
+PARTS = {"--part", "--claim", "--parts"}
 SURFACE = {
+    "merge": {"OUT", "--data", "--overwrite"},
     "index": {
+        *PARTS,
         "DATA",
         "--out",
         "--max-bad",
         "--max-nodata",
-        "--layout",
         "--harmonise",
         "--stac",
         "--overwrite",
         "--workers",
-        "--max-days",
-        *SCENES,
+        *ARCHIVE,
     },
-    "info": {"DATA", "--sheet", "--overwrite", "--layout", *SCENES},
+    "info": {"DATA", "--sheet", "--overwrite", *ARCHIVE},
     "pack": {
+        *PARTS,
         "DATA",
         "--out",
         "--compress",
         "--max-bad",
         "--max-nodata",
-        "--layout",
         "--harmonise",
         "--overwrite",
         "--workers",
-        "--max-days",
-        *SCENES,
+        *ARCHIVE,
     },
     "pretrain": {
         "RECIPE",
@@ -71,10 +71,12 @@ SURFACE = {
         "--curate",
         "--device",
         "--devices",
+        *ARCHIVE,
     },
     "recipes": set(),
     "recipes show": {"RECIPE", "--set"},
     "embed": {
+        *PARTS,
         "RUN",
         "--data",
         "--out",
@@ -84,6 +86,7 @@ SURFACE = {
         "--batch-size",
         "--overwrite",
         "--device",
+        *ARCHIVE,
     },
     "probe": {
         "RUN",
@@ -102,6 +105,7 @@ SURFACE = {
         "--out",
         "--overwrite",
         "--device",
+        *ARCHIVE,
     },
     "segment": {
         "RUN",
@@ -116,17 +120,18 @@ SURFACE = {
         "--out",
         "--overwrite",
         "--device",
-        *SCENES,
+        *ARCHIVE,
     },
     "report": {"RUNS", "--out", "-o", "--overwrite"},
     "card": {"RUN", "--out", "-o", "--license", "--overwrite"},
     "bench": set(),
-    "bench rs-byol": {*BENCH, "--small", "--seeds"},
-    "bench oceansar": {*BENCH, "--target"},
+    "bench rs-byol": {*BENCH, *ARCHIVE, "--small", "--seeds"},
+    "bench oceansar": {*BENCH, *ARCHIVE, "--target"},
     "verify": {"STORE"},
     "plan": {
         "DATA",
         "RECIPE",
+        *ARCHIVE,
         "--samples",
         "--machines",
         "--seconds",
@@ -142,9 +147,10 @@ SURFACE = {
         "--overwrite",
         "--device",
     },
-    "collocate": {"DATA", "TARGETS", "--out", "--columns", "--max-km", "--max-minutes", "--overwrite"},
+    "collocate": {"DATA", "TARGETS", "--out", "--columns", "--max-km", "--max-minutes", "--overwrite", *ARCHIVE},
     "wv": set(),
     "wv ingest": {
+        *PARTS,
         "FOLDER",
         "--out",
         "--size",
@@ -157,7 +163,7 @@ SURFACE = {
         "--overwrite",
         "--workers",
     },
-    "curate": {"VECTORS", "--out", "-o", "--keep", "--curator", "--set", "--seed", "--overwrite", "--device"},
+    "curate": {*PARTS, "VECTORS", "--out", "-o", "--keep", "--curator", "--set", "--seed", "--overwrite", "--device"},
     "demo": {"--data", "--out", "--overwrite", "--method", "--ocean", "--curate", "--set", "--seed", "--device"},
 }
 
@@ -185,6 +191,25 @@ def test_the_surface_is_what_was_agreed() -> None:
         for name, command in COMMANDS.items()
     }
     assert found == SURFACE
+
+
+def test_the_overview_shows_every_command_and_option_with_its_first_phrase() -> None:
+    result = CliRunner().invoke(app, ["--help"], env={"COLUMNS": "200", "NO_COLOR": "1"})
+    lines = [line.strip("│ ") for line in result.stdout.splitlines()]
+    for name, command in typer.main.get_command(app).commands.items():
+        (said,) = (line.removeprefix(name).strip() for line in lines if line.split(" ")[0] == name)
+        assert said == " ".join(command.help.partition("\n\n")[0].split())
+    for option in ("--version", "--install-completion", "--show-completion", "--help, -h"):
+        assert any(line.startswith(option) and line.removeprefix(option).strip() for line in lines), option
+
+
+def test_the_overview_imports_nothing_of_other_pages() -> None:
+    heavy = ("rich.markdown", "rich.traceback", "rich.progress", "pydantic", "numpy", "torch")
+    code = f"import atexit, sys; from terrasieve.cli import main; sys.argv[1:] = ['--help']; \
+atexit.register(lambda: print([name for name in {heavy} if name in sys.modules])); main()"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "Commands" in found.stdout
+    assert found.stdout.splitlines()[-1] == "[]"
 
 
 @pytest.mark.parametrize("name", SURFACE)
@@ -490,3 +515,24 @@ def test_index_says_which_layout_it_recognised(run: Run, data_dir: Path, tmp_pat
     assert (code, "does not hold EuroSAT's ten class folders" in said) == (1, True)
     code, _, said = run("index", root, "--layout", "eurosat", "--sensor", "s2=s2-l2a")
     assert (code, "leave one out" in said) == (1, True)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "pretrain lejepa-small --data simulated:0:8 --out {}/run",
+        "bench oceansar --data simulated:0:8 --out {}/bench",
+        "index simulated:0:8 --out {}/c.parquet",
+        "info simulated:0:8",
+        "pack simulated:0:8 --out {}/s.zarr",
+        "collocate simulated:0:8 {}/t.csv --columns swh --out {}/c.parquet",
+    ],
+)
+def test_an_option_that_an_archive_does_not_take_is_refused_everywhere(run: Run, tmp_path: Path, command: str) -> None:
+    code, _, said = run(*command.replace("{}", str(tmp_path)).split(), "--tile", "32")
+    assert (code, "simulated:0:8 is opened as the layout simulated, which takes no --tile" in said) == (1, True)
+
+
+def test_options_of_an_archive_are_not_for_the_small_benchmark(run: Run, tmp_path: Path) -> None:
+    code, _, said = run("bench", "rs-byol", "--data", tmp_path, "--small", "--tile", "32", "--out", tmp_path / "b")
+    assert (code, "--small brings samples of its own, --tile 32 describe others" in said) == (1, True)

@@ -37,7 +37,7 @@ main()
 """
 """The command line, killed before or after the first call of a function: ``module:function:before``."""
 LIST = "terrasieve.archive.quality.limits:Quarantine.write:before"
-PUBLISHED = "terrasieve.archive.packed.packing:publish:after"
+PUBLISHED = "terrasieve.archive.packed.store_writer:publish:after"
 
 
 def kill(moment: str, *command: object) -> None:

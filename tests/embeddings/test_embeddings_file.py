@@ -16,7 +16,8 @@ import pytest
 
 import terrasieve
 from terrasieve.embeddings import EmbedSettings, EncoderInput, embed, read_embeddings, write_embeddings
-from terrasieve.embeddings.embedding_file import Parts, hilbert_order, write_table
+from terrasieve.embeddings.embedding_file import Parts, write_table
+from terrasieve.embeddings.embedding_parts import hilbert_order
 from terrasieve.errors import ArchiveError, ConfigError, SampleError
 from terrasieve.models.backbone import Encoder
 from terrasieve.models.export import EncoderCard

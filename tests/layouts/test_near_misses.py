@@ -72,11 +72,13 @@ def test_dfc2020_of_copernicus_bench_is_told_how_to_open_it(tmp_path: Path, writ
 @pytest.mark.parametrize(
     ("bands", "kind", "said", "never"),
     [
-        (3, np.uint8, "--sensor mine=s2-rgb8 (or rgb8)", "mine=s2-l2a"),
-        (12, np.uint16, "--sensor mine=s2-l2a", "s1"),
-        (13, np.int16, "--sensor mine=s2-l1c", "mine=s2-l2a"),
-        (2, np.float32, "--sensor mine=s1 (or s1-linear)", "mine=s2-l2a"),
-        (4, np.uint16, "has 4 bands of uint16, as no built-in sensor", "--sensor"),
+        (3, np.uint8, "If these are pictures: terrasieve index {} --sensor rgb8", "s2-l2a"),
+        (1, np.uint8, "If these are pictures: terrasieve index {} --sensor gray8", "s2-l2a"),
+        (12, np.uint16, "terrasieve index {} --sensor mine=s2-l2a --tile 8", "s1"),
+        (13, np.int16, "terrasieve index {} --sensor mine=s2-l1c --tile 8", "mine=s2-l2a"),
+        (2, np.float32, "terrasieve index {} --sensor mine=s1-linear --tile 8", "mine=s2-l2a"),
+        (4, np.uint16, "has 4 bands of uint16, as no built-in sensor", "=s2-l2a"),
+        (3, np.uint16, "has 3 bands of uint16, as no built-in sensor", "rgb8 "),
     ],
 )
 def test_sensors_are_suggested_by_the_header(
@@ -85,6 +87,7 @@ def test_sensors_are_suggested_by_the_header(
     write_tif(tmp_path / "x" / "mine" / "a.TIF", np.ones((bands, 8, 8), dtype=kind))
     with pytest.raises(ArchiveError, match="nothing says of which sensor") as refused:
         open_archive(tmp_path / "x")
-    advice, _, _ = str(refused.value).partition(" Built in:")
-    assert said in advice
-    assert never not in advice.replace(said, "")
+    reasons, _, rest = str(refused.value).partition(" Built in:")
+    advice = reasons + rest.partition(". ")[2]
+    assert said.format(tmp_path / "x") in advice
+    assert never not in advice

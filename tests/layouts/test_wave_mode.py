@@ -22,6 +22,8 @@ from small_archives.wave_mode import (
     WV1,
     WV2,
     Scene,
+    box_means,
+    edges,
     header,
     knots,
     new_noise,
@@ -44,30 +46,6 @@ from terrasieve.errors import ArchiveError, SampleError, TooManyBadSamplesError
 from terrasieve.ocean.cmod5n import cmod5n
 
 pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
-
-
-def edges(scene: Scene, size: int | None = None) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Edges of cells of 50 m in pixels, by solving for where the ground has come that far."""
-    along = np.arange(scene.lines + 1) * scene.azimuth_spacing
-    step = scene.range_spacing / np.sin(np.radians(scene.incidence(np.arange(scene.samples))))
-    across = np.append(0, np.cumsum(step))
-    found = []
-    for metres in (along, across):
-        count = int(metres[-1] // 50) if size is None else size
-        start = (metres[-1] - 50 * count) / 2
-        found.append(np.interp(start + 50 * np.arange(count + 1), metres, np.arange(len(metres))))
-    return found[0], found[1]
-
-
-def box_means(pixels: NDArray[np.float64], scene: Scene, size: int | None = None) -> NDArray[np.float64]:
-    """Means over cells by differences of the interpolated running sum, along one side and then the other."""
-    for axis, at in enumerate(edges(scene, size)):
-        running = np.insert(np.cumsum(pixels, axis=axis), 0, 0, axis=axis)
-        whole = np.arange(running.shape[axis])
-        sums = np.apply_along_axis(lambda one, at=at, whole=whole: np.interp(at, whole, one), axis, running)
-        widths = np.diff(at)
-        pixels = np.diff(sums, axis=axis) / (widths[:, None] if axis == 0 else widths)
-    return pixels
 
 
 def sigma0(scene: Scene, noise: Any) -> NDArray[np.float64]:

@@ -130,11 +130,10 @@ def test_one_file_without_a_sensor_is_told_the_command(tmp_path: Path, scene: ND
     path = tmp_path / "x.tif"
     with rasterio.open(path, "w", driver="GTiff", count=3, height=256, width=256, dtype="uint8") as dataset:
         dataset.write(scene)
-    with pytest.raises(ArchiveError, match=r"--sensor s2=s2-rgb8 \(or rgb8\)") as refused:
+    with pytest.raises(ArchiveError, match=r"as rgb8 or s2-rgb8\..*--sensor rgb8$") as refused:
         open_archive(path)
-    _, _, words = str(refused.value).partition("terrasieve ")
-    advised = words.partition(" (or")[0].split()
-    result = CliRunner().invoke(app, [*advised, "--out", str(tmp_path / "c.parquet")])
+    _, _, advised = str(refused.value).partition("terrasieve ")
+    result = CliRunner().invoke(app, [*advised.split(), "--out", str(tmp_path / "c.parquet")])
     assert result.exit_code == 0, result.exception
 
 

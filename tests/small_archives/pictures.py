@@ -12,6 +12,7 @@ from PIL import Image
 from small_archives.making import Bench, makes, write_tif
 from terrasieve.archive.layouts import eurosat, resisc45, uc_merced
 from terrasieve.archive.layouts.eurosat import EuroSatSpec, Product
+from terrasieve.archive.layouts.pictures import PicturesSpec
 from terrasieve.archive.layouts.resisc45 import Resisc45Spec
 from terrasieve.archive.layouts.uc_merced import UcMercedSpec
 from terrasieve.archive.opening import open_archive
@@ -88,3 +89,20 @@ def merced(bench: Bench) -> Archive:
 
     write_pictures(bench.folder / "UCMerced_LandUse" / "Images", uc_merced.CLASSES, ["{}00.tif"], pixels)
     return open_archive(UcMercedSpec(root=bench.folder))
+
+
+@makes("pictures")
+def whole_pictures(bench: Bench) -> Archive:
+    """Of three formats and of two sizes, in nested folders."""
+    for name, width in (("a/b/one.png", 24), ("a/two.JPEG", 20), ("three.tif", 24)):
+        (bench.folder / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(bench.picture(20, width)).save(bench.folder / name)
+    return open_archive(PicturesSpec(root=bench.folder, sensor="rgb8"))
+
+
+@makes("pictures")
+def cut_pictures(bench: Bench) -> Archive:
+    """Grey, one of them with a place on the ground, cut into overlapping tiles."""
+    Image.fromarray(bench.picture(40, 48)[..., 0]).save(bench.folder / "plain.png")
+    write_tif(bench.folder / "placed.tif", bench.picture(32, 32)[None, ..., 0])
+    return open_archive(PicturesSpec(root=bench.folder, sensor="gray8", tile=16, stride=12, edge="overlap"))

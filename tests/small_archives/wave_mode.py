@@ -94,7 +94,8 @@ def header(scene: Scene) -> str:
 
 
 def listed(name: str, values: Sequence[float] | NDArray[Any]) -> str:
-    return f'<{name} count="{len(values)}">{" ".join(repr(float(v)) for v in values)}</{name}>'
+    """As products have them: whole numbers without a point."""
+    return f'<{name} count="{len(values)}">{" ".join(map(repr, np.asarray(values).tolist()))}</{name}>'
 
 
 def vector(tag: str, line: float, columns: dict[str, Any]) -> str:
@@ -137,8 +138,8 @@ def annotation(scene: Scene) -> str:
 def calibration(scene: Scene) -> str:
     lines, pixels = knots(scene)
     vectors = "".join(
-        vector("calibrationVector", line, {"pixel": pixels, "sigmaNought": scene.amplitude(line, pixels)})
-        for line in lines
+        vector("calibrationVector", line, {"pixel": pixels, "sigmaNought": amplitude, "gamma": 0.97 * amplitude})
+        for line, amplitude in ((line, scene.amplitude(line, pixels)) for line in lines)
     )
     return (
         f"<calibration>{header(scene)}<calibrationInformation><absoluteCalibrationConstant>1.0"
@@ -213,6 +214,30 @@ def write_product(
         write_xml(product / "annotation" / "calibration" / f"noise-{scene.name}.xml", noise(scene))
         write_image(product / "measurement" / f"{scene.name}.tiff", image(scene))
     return product
+
+
+def edges(scene: Scene, size: int | None = None) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Edges of cells of 50 m in pixels, by solving for where the ground has come that far."""
+    along = np.arange(scene.lines + 1) * scene.azimuth_spacing
+    step = scene.range_spacing / np.sin(np.radians(scene.incidence(np.arange(scene.samples))))
+    across = np.append(0, np.cumsum(step))
+    found = []
+    for metres in (along, across):
+        count = int(metres[-1] // 50) if size is None else size
+        start = (metres[-1] - 50 * count) / 2
+        found.append(np.interp(start + 50 * np.arange(count + 1), metres, np.arange(len(metres))))
+    return found[0], found[1]
+
+
+def box_means(pixels: NDArray[np.float64], scene: Scene, size: int | None = None) -> NDArray[np.float64]:
+    """Means over cells by differences of the interpolated running sum, along one side and then the other."""
+    for axis, at in enumerate(edges(scene, size)):
+        running = np.insert(np.cumsum(pixels, axis=axis), 0, 0, axis=axis)
+        whole = np.arange(running.shape[axis])
+        sums = np.apply_along_axis(lambda one, at=at, whole=whole: np.interp(at, whole, one), axis, running)
+        widths = np.diff(at)
+        pixels = np.diff(sums, axis=axis) / (widths[:, None] if axis == 0 else widths)
+    return pixels
 
 
 @makes("wave-mode")

@@ -276,6 +276,17 @@ def test_a_batch_that_does_not_split_over_processes_and_micro_batches_is_refused
         train(job, fabric)
 
 
+def test_statistics_over_processes_are_refused_where_devices_cannot_take_them(
+    archive: Archive, plain_config: MakeConfig, plain_job: MakeJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = plain_job(plain_config("train.sync_batchnorm=true"), archive, tmp_path)
+    fabric = make_fabric(job.spec, "cpu")
+    monkeypatch.setattr(Fabric, "world_size", property(lambda fabric: 2))
+    with pytest.raises(ConfigError, match=r"sync_batchnorm is true, but 2 processes on cpu cannot"):
+        train(job, fabric)
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize(("samples", "taken"), [(None, 23), (23, 23), (7, 7), (24, 23), (90_000, 23)])
 def test_samples_are_taken_up_to_the_number_asked_for(
     samples: int | None,

@@ -390,10 +390,9 @@ import sys
 from pathlib import Path
 from conftest import plain_config, plain_job
 from terrasieve.archive.opening import open_archive
-from terrasieve.curation.balanced import BalancedClusters
 from terrasieve.errors import TerrasieveError
 from terrasieve.pretraining import make_job
-from terrasieve.training import round_features
+from terrasieve.training import round_features, rounds
 from terrasieve.training.loop import make_fabric, train
 from test_rounds import ROUNDS, plain_job_with_rounds, noted_batches
 
@@ -421,14 +420,14 @@ for features in ("clean", "bank"):
     train(make_job(config, open_archive(sys.argv[1]), Path(sys.argv[2]) / f"normed-{features}"), fabric)
 round_features.embed_batches = embed
 
-# Whatever goes wrong while the first process chooses, nobody waits for it.
+# Whatever goes wrong while the first process records, nobody waits for it.
 def fail(*arguments):
-    raise RuntimeError("no memory")
+    raise OSError("full disk")
 
-BalancedClusters.select = fail
+rounds.write_selection = fail
 try:
     train(make_job(config, open_archive(sys.argv[1]), Path(sys.argv[2]) / "failing"), fabric)
-except (RuntimeError, TerrasieveError) as error:
+except (OSError, TerrasieveError) as error:
     failure = f"{type(error).__name__}: {error}"
 found = json.dumps({"buffers": seen, "failure": failure})
 Path(sys.argv[2], f"rank-{fabric.global_rank}.json").write_text(found)
@@ -484,7 +483,7 @@ def test_two_ranks_hold_the_same_pool_in_every_round_and_equal_one_process(
     found = [json.loads((tmp_path / f"rank-{rank}.json").read_text()) for rank in (0, 1)]
     assert len(found[0]["buffers"][0]) > 3, "running statistics"
     assert found[0]["buffers"] == found[1]["buffers"], "every process embeds with the same network"
-    assert [one["failure"] for one in found] == ["RuntimeError: no memory", "CurationError: no memory"]
+    assert [one["failure"] for one in found] == ["OSError: full disk", "CurationError: full disk"]
 
 
 def _lines(path: Path) -> dict[int, list[int]]:

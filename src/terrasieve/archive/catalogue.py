@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
@@ -27,7 +27,7 @@ from terrasieve.archive.quality.audit import Audit, Auditor, audit
 from terrasieve.archive.quality.limits import QualityLimits, QualityReport, Quarantine
 from terrasieve.archive.quality.suspicion import Suspicion, suspicions_path, write_suspicions
 from terrasieve.archive.readers.parquet import read_table
-from terrasieve.archive.scenes.first_look import FirstLook
+from terrasieve.archive.scenes.first_look import FirstLook, looks_by_name
 from terrasieve.archive.scenes.survey import ScenesSpec
 from terrasieve.archive.scenes.tiled import ScenesArchive
 from terrasieve.archive.source_state import files_state, source_state
@@ -156,6 +156,7 @@ def index_archive(
     max_bad: float = 0.01,
     depth: Literal["pixels", "headers"] = "pixels",
     workers: int = 0,
+    found: Iterator[Mapping[str, Any]] | None = None,
 ) -> IndexReport:
     """Check every sample and write the catalogue of the good ones.
 
@@ -172,6 +173,7 @@ def index_archive(
         max_bad: Highest share of samples that may be rejected, 0 to 1.
         depth: ``pixels`` reads every sample; ``headers`` trusts what the files say about themselves.
         workers: Reader processes; 0 reads in this one. The result is the same.
+        found: What parts found of every sample, as ``IndexJob.entries`` gives it; no pixel is read then.
 
     Raises:
         TooManyBadSamplesError: More than ``max_bad`` are bad; the list is written, the catalogue is not.
@@ -180,45 +182,45 @@ def index_archive(
     limits = limits or QualityLimits()
     with ExitStack() as stack:
         look = None
-        if isinstance(archive, ScenesSpec) and depth == "pixels" and not archive.has_band_files:
-            look = FirstLook(_journal_of(out), stack, limits, max_bad, workers)
+        if isinstance(archive, ScenesSpec) and depth == "pixels" and looks_by_name(archive, found is not None):
+            look = FirstLook(_journal_of(out), stack, limits, max_bad, workers, found)
             archive = _survey(archive, look, out)
         elif isinstance(archive, ArchiveSpec):
             archive = archive.open()
-        spec = _spec_of_files(archive)
+        spec = spec_of_files(archive)
         listed = out.with_name(f"{out.name}.quarantine.csv")
         try:
             quarantine = Quarantine.begin(listed, len(archive), archive.rejected, max_bad)
             table = archive.table()
             auditor = Auditor(archive, table, limits)
             if depth == "headers":
-                found = Audit()
+                seen = Audit()
             elif look is not None:
-                found = audit(auditor, quarantine, look.record, look.entries, workers, look.judged)
+                seen = audit(auditor, quarantine, look.record, look.entries, workers, look.judged)
             else:
                 record = stack.enter_context(Journal(_journal_of(out), _request(auditor, spec)))
-                found = audit(auditor, quarantine, record, record.replay(), workers)
+                seen = audit(auditor, quarantine, record, record.replay() if found is None else found, workers)
         except TooManyBadSamplesError:
             # Files are mended next, and what the journal says of them would no longer hold.
             _journal_of(out).unlink(missing_ok=True)
             raise
-    good = np.delete(np.arange(len(archive)), sorted(found.bad))
+    good = np.delete(np.arange(len(archive)), sorted(seen.bad))
     quarantine.write()
     if not len(good):
         _journal_of(out).unlink(missing_ok=True)
         raise ArchiveError(f"{source_place(archive.source)} has no good sample; see {quarantine.path}.")
-    if found.suspicions is None:
+    if seen.suspicions is None:
         # One of an earlier run would tell of samples as nobody looked at them now.
         suspicions_path(out).unlink(missing_ok=True)
     else:
-        write_suspicions(found.suspicions, suspicions_path(out))
+        write_suspicions(seen.suspicions, suspicions_path(out))
     rows = table.take(pa.array(good))
-    write_catalogue(archive, rows, found.suspicions, out)
+    write_catalogue(archive, rows, seen.suspicions, out)
     # Last of all: a run that is killed before need not read the pixels again.
     _journal_of(out).unlink(missing_ok=True)
     lost, placeless = (quarantine.bad, quarantine.counts), rows["geometry"].null_count
     return IndexReport(
-        out, quarantine.path, len(good), *lost, found.suspicions, suspicions_path(out), placeless, archive
+        out, quarantine.path, len(good), *lost, seen.suspicions, suspicions_path(out), placeless, archive
     )
 
 
@@ -238,7 +240,7 @@ def write_catalogue(archive: Archive, rows: pa.Table, suspicions: Sequence[Suspi
     listed = np.array([position[name] for name in rows["id"].to_pylist()], dtype=np.int64)
     provenance = {
         "format": FORMAT,
-        "spec": _spec_of_files(archive),
+        "spec": spec_of_files(archive),
         "source": dict(archive.source),
         "files": files_state(archive, listed),
         "sensors": {key: sensor.model_dump(mode="json") for key, sensor in archive.sensors.items()},
@@ -294,7 +296,7 @@ def is_catalogue_of(path: Path, place: Path) -> bool:
         return False
 
 
-def _spec_of_files(archive: Archive) -> dict[str, Any]:
+def spec_of_files(archive: Archive) -> dict[str, Any]:
     """How an archive is opened, for a catalogue: of an address, which no catalogue may name, there can be none."""
     spec: dict[str, Any] = archive.spec.model_dump(mode="json")
     if (address := find_address(spec)) is not None:

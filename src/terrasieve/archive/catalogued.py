@@ -28,7 +28,7 @@ FILES = f"{HIDDEN}files"
 _STATES = pa.list_(pa.struct([("bytes", pa.int64()), ("time", pa.int64())]))
 
 
-class Rows(Protocol):
+class CatalogueRows(Protocol):
     """What a catalogue says; see ``terrasieve.archive.catalogue.Catalogue``."""
 
     @property
@@ -63,7 +63,9 @@ class ListedArchive(WrapperArchive):
 
     _not_pickled = WrapperArchive._not_pickled | {"_shown"}
 
-    def __init__(self, catalogue: Rows, spec: ArchiveSpec, sensors: Mapping[str, Sensor], not_taken: NotTaken) -> None:
+    def __init__(
+        self, catalogue: CatalogueRows, spec: ArchiveSpec, sensors: Mapping[str, Sensor], not_taken: NotTaken
+    ) -> None:
         self.spec, self.rejected, self.suspicions = spec, (), catalogue.suspicions
         self._path, self._source = catalogue.path, dict(catalogue.source)
         self._sensors, self._lost = dict(sensors), not_taken

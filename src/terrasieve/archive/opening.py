@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+import shlex
+from collections.abc import Sequence
 from glob import escape
 from pathlib import Path
 from typing import Any, Literal
@@ -12,21 +13,21 @@ import yaml
 
 from terrasieve.archive.catalogue import read_catalogue
 from terrasieve.archive.cubes.guarded_opening import is_netcdf
-from terrasieve.archive.folders import find_files, kind_of, list_files, subfolders
+from terrasieve.archive.folders import kind_of
 from terrasieve.archive.layout import LAYOUTS, ArchiveSpec, Recognition, parse_spec
 from terrasieve.archive.layouts.plain_table import PlainTableSpec, is_table
+from terrasieve.archive.named.refusals import refusal_of
+from terrasieve.archive.packed.chunk_cache import ChunkCache
 from terrasieve.archive.packed.reading import PackedArchive, PackedSpec
 from terrasieve.archive.packed.store import GROUP, KEY
 from terrasieve.archive.protocol import Archive
-from terrasieve.archive.readers.gdal import DRIVERS
-from terrasieve.archive.readers.geotiff import fitting_sensors, read_header
+from terrasieve.archive.scenes.band_files import find_band_files
 from terrasieve.archive.scenes.survey import Edge, ScenesSpec, SensorFolder
 from terrasieve.archive.stac.items import unsigned
 from terrasieve.archive.zarr_codecs import parse_metadata
 from terrasieve.errors import ArchiveError, ConfigError, SampleError
 from terrasieve.local_paths import find_address
 from terrasieve.schema import parse_yaml
-from terrasieve.sensors import SENSORS
 
 _SURE = 0.2
 """How much more confident the first recognition must be than the second to be taken without asking."""
@@ -34,7 +35,7 @@ _SURE = 0.2
 _SIMULATED = re.compile(r"(?P<layout>simulated(?:-ocean)?)(?::(?P<seed>\d+))?(?::(?P<samples>\d+))?")
 
 
-def open_archive(spec: str | Path | ArchiveSpec, layout: str | None = None) -> Archive:
+def open_archive(spec: str | Path | ArchiveSpec, layout: str | None = None, cache: ChunkCache | None = None) -> Archive:
     """Open whatever a user may name.
 
     Args:
@@ -42,35 +43,58 @@ def open_archive(spec: str | Path | ArchiveSpec, layout: str | None = None) -> A
             or the URL of a packed store; or ``simulated``, ``simulated:SEED``, ``simulated:SEED:SAMPLES``;
             or the same with ``simulated-ocean``.
         layout: Name of the folder's layout, where it is not to be recognised; ``LAYOUT:PATH`` says the same.
+        cache: Where the chunks of a packed store at a URL are kept on this machine; they are not when None.
 
     Raises:
         ArchiveError: Nothing is there, or it is not recognised.
         ConfigError: A YAML spec is invalid or, as a catalogue may, names an address on the net; or there is no such
-            layout.
+            layout, or a cache for what is no URL.
     """
+    if not isinstance(spec, ArchiveSpec) and "://" in str(spec):
+        return PackedArchive(str(spec), cache)
+    if cache is not None:
+        raise ConfigError("The archive is on this machine, and a cache is for stores that are not; leave --cache out.")
     if isinstance(spec, ArchiveSpec):
         return spec.open()
-    if match := _SIMULATED.fullmatch(str(spec)):
-        return parse_spec({key: value for key, value in match.groupdict().items() if value}, str(spec)).open()
-    if "://" in str(spec):
-        return PackedArchive(str(spec))
+    if (found := find_spec(spec, layout)) is not None:
+        return found.open()
+    catalogue = read_catalogue(Path(spec))
+    return catalogue.open(_parse_local(catalogue.spec, Path(spec)))
+
+
+def find_spec(name: str | Path, layout: str | None = None) -> ArchiveSpec | None:
+    """How what a user names is opened; None of a catalogue and of a URL, which say themselves what their samples are.
+
+    Args:
+        name: As for :func:`open_archive`.
+        layout: Likewise.
+
+    Raises:
+        ArchiveError: Nothing is there, or it is not recognised.
+        ConfigError: A YAML spec is invalid, or there is no such layout.
+    """
+    if match := _SIMULATED.fullmatch(str(name)):
+        return parse_spec({key: value for key, value in match.groupdict().items() if value}, str(name))
+    if "://" in str(name):
+        return None
     # ``LAYOUT:PATH``, unless a file of just that name is there.
-    name, _, path_of_it = str(spec).partition(":")
-    if layout is None and name in LAYOUTS and path_of_it and not Path(spec).exists():
-        layout, spec = name, path_of_it
-    path = Path(spec)
+    prefix, _, path_of_it = str(name).partition(":")
+    if layout is None and prefix in LAYOUTS and path_of_it and not Path(name).exists():
+        layout, name = prefix, path_of_it
+    path = Path(name)
     if layout is not None:
-        return parse_spec({"layout": layout, "root": path}, str(path)).open()
+        # What the layout makes out by itself, such as the level of a product, it makes out here, too.
+        seen = LAYOUTS[layout].recognise(path) if layout in LAYOUTS and path.exists() else None
+        return parse_spec({"layout": layout, "root": path}, str(path)) if seen is None else seen.spec
     if path.is_dir() or is_netcdf(path) or (kind_of(path.name) in (".zip", ".safe.zip") and path.is_file()):
-        return _recognise_one(path).open()
+        return _recognise_one(path)
     if path.suffix in (".yaml", ".yml") and path.is_file():
-        return load_spec(path).open()
+        return load_spec(path)
     if is_table(path):
-        return PlainTableSpec(root=path).open()
+        return PlainTableSpec(root=path)
     if path.suffix == ".parquet" and path.is_file():
-        catalogue = read_catalogue(path)
-        return catalogue.open(_parse_local(catalogue.spec, path))
-    raise ArchiveError(_unopened(path))
+        return None
+    raise refusal_of(path)
 
 
 def recognise(folder: Path) -> list[Recognition]:
@@ -129,7 +153,8 @@ def scenes_spec_from_options(
         match: How files of several sensors find each other.
         edge: What becomes of the remainder at the far edges.
         max_days: Most days between files of several sensors that are paired; any number when None.
-        patterns: ``key=glob`` each, which files a sensor's are; with ``{band}`` in it, one file a band.
+        patterns: ``key=glob`` each, which files a sensor's are; with ``{band}`` in it, one file a band, of the
+            sensor's bands that have any.
 
     Raises:
         ConfigError: An entry is malformed, or a key is used twice or names no sensor.
@@ -150,7 +175,7 @@ def scenes_spec_from_options(
         if key not in folders or not pattern:
             known = ", ".join(folders)
             raise ConfigError(f"--pattern {text!r} is not key=glob with the key of a --sensor, one of {known}.")
-        folders[key] = _with_pattern(folders[key], pattern)
+        folders[key] = _with_pattern(root, folders[key], pattern)
     if root.is_file():
         if len(folders) > 1 or patterns:
             raise ConfigError(f"{root} is one file, of one --sensor and without --pattern; name its folder for more.")
@@ -160,10 +185,14 @@ def scenes_spec_from_options(
     return ScenesSpec(root=root, sensors=folders, tile=tile, stride=stride, match=match, edge=edge, max_days=max_days)
 
 
-def _with_pattern(folder: SensorFolder, pattern: str) -> SensorFolder:
+def _with_pattern(root: Path, folder: SensorFolder, pattern: str) -> SensorFolder:
     if "{band}" not in pattern:
         return folder.model_copy(update={"pattern": pattern})
-    return folder.model_copy(update={"files": {name: pattern.replace("{band}", name) for name in folder.load().names}})
+    files = {name: pattern.replace("{band}", name) for name in folder.load().names}
+    # A band that has no file in any scene is none of this archive; one that only some scenes lack is their flaw.
+    top = root / folder.folder
+    found = {name: one for name, one in files.items() if top.is_dir() and find_band_files(top, {name: one}).files}
+    return folder.model_copy(update={"files": found or files})
 
 
 def _recognise_one(folder: Path) -> ArchiveSpec:
@@ -174,69 +203,12 @@ def _recognise_one(folder: Path) -> ArchiveSpec:
         either = " or ".join(f"{one.spec.layout} ({one.evidence})" for one in seen[:2])
         name = seen[0].spec.layout
         raise ArchiveError(
-            f"{folder} could be {either}. Say which, for example {name}:{folder}; `index`, `pack` and `info` take "
-            f"--layout {name}, too."
+            f"{folder} could be {either}. Say which with --layout, for example: "
+            f"{shlex.join(['terrasieve', 'index', str(folder), '--layout', name])}"
         )
     if seen:
         return seen[0].spec
-    # From here on nothing can be opened: what is there decides which error helps most.
-    if not folder.is_dir():
-        raise ArchiveError(f"{folder} is no product that is recognised; unzip it and name its folder. {_recognised()}")
-    near = next((said for spec in LAYOUTS.values() if (said := spec.near_miss(folder)) is not None), None)
-    if near is not None:
-        raise ArchiveError(f"{folder} is no archive that is recognised. {near}")
-    scenes = {name: files[0] for name in [*subfolders(folder), "."] if (files := _some_tiff(folder, name))}
-    if scenes:
-        raise ArchiveError(_without_sensors(folder, scenes))
-    found = ", ".join(sorted(path.name for path in folder.iterdir())[:5]) or "nothing"
-    raise ArchiveError(f"{folder} is no archive that is recognised; it holds {found}. {_recognised()}")
-
-
-def _some_tiff(folder: Path, name: str) -> Sequence[Path]:
-    return list_files(folder, ".tif") if name == "." else find_files(folder / name, "**/*.tif").files
-
-
-def _without_sensors(folder: Path, scenes: Mapping[str, Path]) -> str:
-    """What to say of GeoTIFF whose sensors nobody names: the built-in ones that the headers fit, and no others."""
-    options, unknown = [], []
-    for name, path in list(scenes.items())[:2]:
-        try:
-            header = read_header(path)
-        except SampleError:
-            continue
-        fitting = fitting_sensors(header)
-        key = path.parent.name if name == "." else name
-        place = f":{name}" if name == "." else ""
-        if fitting:
-            options.append(
-                f"--sensor {key}={fitting[0]}{place}" + (f" (or {', '.join(fitting[1:])})" * (len(fitting) > 1))
-            )
-        else:
-            unknown.append(
-                f"{path.name} has {header.count} bands of {header.dtype}, as no built-in sensor; declare them"
-            )
-    how = f" For example: terrasieve index {folder} {' '.join(options)}." if options else ""
-    how += f" {'; '.join(unknown)} in a YAML file." if unknown else ""
-    return (
-        f"{folder} holds GeoTIFF in {', '.join(scenes)}, but nothing says of which sensor. Name the sensors, on the "
-        f"command line or in a YAML file with layout: scenes.{how} Built in: {', '.join(SENSORS)}."
-    )
-
-
-def _unopened(path: Path) -> str:
-    """What to say of what cannot be opened; of one picture, how its sensor is named."""
-    if path.suffix.lower() not in DRIVERS or not path.is_file():
-        return f"{path} {'is not an archive' if path.exists() else 'does not exist'}. {_recognised()}"
-    header = read_header(path)
-    fitting = fitting_sensors(header)
-    key, *others = fitting or [""]
-    how = (
-        f"For example: terrasieve index {path} --sensor {key.partition('-')[0]}={key}"
-        + (f" (or {', '.join(others)})" if others else "")
-        if fitting
-        else f"It has {header.count} bands of {header.dtype}, as no built-in sensor; declare them in a YAML file"
-    )
-    return f"{path} is a picture, but nothing says of which sensor. {how}. Built in: {', '.join(SENSORS)}."
+    raise refusal_of(folder)
 
 
 def _is_packed(folder: Path) -> bool:
@@ -245,13 +217,3 @@ def _is_packed(folder: Path) -> bool:
         return KEY in parse_metadata((folder / GROUP).read_bytes(), folder / GROUP)["attributes"]
     except (OSError, TypeError, KeyError, SampleError):
         return False
-
-
-def _recognised() -> str:
-    """What can be opened, for errors."""
-    return (
-        "Recognised are: a YAML file with a layout, a catalogue .parquet, a plain table (.csv, .parquet), a packed "
-        "store, a cube in NetCDF or Zarr, a folder of a known data set or of products, a folder of GeoTIFF scenes with "
-        "its sensors named, and "
-        f"simulated[:SEED[:SAMPLES]] or simulated-ocean[:SEED[:SAMPLES]]. Layouts are: {', '.join(LAYOUTS)}."
-    )

@@ -79,7 +79,7 @@ class Archive(Protocol):
 
     @property
     def mapped(self) -> bool:
-        """Whether all pixels lie in mapped files, from which threads read side by side; others are decoded."""
+        """Whether threads read side by side: pixels lie in mapped files or on a server; others are decoded."""
 
     def __len__(self) -> int:
         """Number of samples."""

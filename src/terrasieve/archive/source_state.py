@@ -41,7 +41,7 @@ def paths_state(paths: Iterable[str]) -> str:
     return state.hexdigest()
 
 
-def source_state(archive: Archive, table: pa.Table) -> str:
+def source_state(archive: Archive, table: pa.Table, indices: NDArray[np.int64] | None = None) -> str:
     """A digest of all that a result depends on beside names and options: the files of the samples, and their table.
 
     The table stands for the lists, JSON and annotations that labels, splits, times and places are read from.
@@ -49,8 +49,10 @@ def source_state(archive: Archive, table: pa.Table) -> str:
     Args:
         archive: Archive whose files are looked at, and not opened.
         table: The archive's table.
+        indices: Samples that the result depends on, shape ``(n,)``; all when None.
     """
-    state = hashlib.blake2b(files_state(archive).encode(), digest_size=16)
+    table = table if indices is None else table.take(pa.array(indices))
+    state = hashlib.blake2b(files_state(archive, indices).encode(), digest_size=16)
     with pa.ipc.new_stream(_Hashed(state), table.schema) as writer:
         writer.write_table(table.combine_chunks())
     return state.hexdigest()

@@ -42,9 +42,19 @@ class StreamingStatistics:
         mean = values.sum(axis=1, where=valid) / np.maximum(count, 1)
         # Two passes over one sample, whose pixels are in the cache: squares less the squared mean would lose digits.
         deviations = np.subtract(values, mean[:, None], where=valid, out=np.zeros_like(values))
-        self._merge(count, mean, np.einsum("bp,bp->b", deviations, deviations))
+        self._take(count, mean, np.einsum("bp,bp->b", deviations, deviations))
         self._minimum = np.minimum(self._minimum, values.min(axis=1, where=valid, initial=np.inf))
         self._maximum = np.maximum(self._maximum, values.max(axis=1, where=valid, initial=-np.inf))
+
+    def merge(self, other: StreamingStatistics) -> None:
+        """Take in what was measured of other samples.
+
+        Sums of rounded numbers depend on their order to the last bit: the same samples in the same groups, merged in
+        the same order, give the same, wherever each group was measured.
+        """
+        self._take(other._count, other._mean, other._squares)
+        self._minimum = np.minimum(self._minimum, other._minimum)
+        self._maximum = np.maximum(self._maximum, other._maximum)
 
     def result(self, names: Sequence[str]) -> tuple[BandStatistics, ...]:
         """What was measured so far; ``std`` is that of the population, a band without a pixel has zeros.
@@ -73,7 +83,7 @@ class StreamingStatistics:
             getattr(restored, f"_{name}")[:] = state[name]
         return restored
 
-    def _merge(self, count: NDArray[np.int64], mean: NDArray[np.float64], squares: NDArray[np.float64]) -> None:
+    def _take(self, count: NDArray[np.int64], mean: NDArray[np.float64], squares: NDArray[np.float64]) -> None:
         total = self._count + count
         share = count / np.maximum(total, 1)
         delta = mean - self._mean

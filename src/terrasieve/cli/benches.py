@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from terrasieve.cli.app import Device, Size, app
+from terrasieve.cli.data_options import takes_archive
 from terrasieve.console import console
+from terrasieve.errors import ConfigError
 
 if TYPE_CHECKING:
+    from terrasieve.archive.archive_options import ArchiveOptions
     from terrasieve.bench.suites import BenchResult
 
 bench_app = typer.Typer(rich_markup_mode="markdown", no_args_is_help=True)
@@ -46,10 +49,12 @@ def _bench() -> None:
 
 
 @bench_app.command("rs-byol")
+@takes_archive
 def bench_rs_byol(
     data: Annotated[
         str, typer.Option(help="A labelled archive; with --small, the folder with la_texas_pairs and eurosat_rgb.")
     ],
+    options: ArchiveOptions,
     out: Out = Path("runs/bench-rs-byol"),
     run: Runs = None,
     baseline: Baselines = None,
@@ -79,7 +84,6 @@ def bench_rs_byol(
     terrasieve bench rs-byol --data EuroSAT_MS --run runs/a --baseline imagenet:resnet50 --size 224 --input s2:B08
     ```
     """
-    from terrasieve.archive.opening import open_archive
     from terrasieve.bench.planning import make_plan
     from terrasieve.bench.small import SIZE, small_runs
     from terrasieve.bench.suites import rs_byol
@@ -87,13 +91,15 @@ def bench_rs_byol(
     from terrasieve.device import pick_device
     from terrasieve.outputs import hold_folder
 
+    if small and (words := options.words()):
+        raise ConfigError(f"--small brings samples of its own, {' '.join(words)} describe others; leave one out.")
     with hold_folder(out):
         if small:
             samples = real_samples(Path(data), seed=0)
             run = [*small_runs(samples, out, range(seeds), device), *(run or [])]
             archive, inputs, size = samples.labelled, inputs or list(samples.inputs), size or SIZE
         else:
-            archive = open_archive(data)
+            archive = options.open(data)
         on = pick_device(device)
         epochs = scratch_epochs if scratch_epochs is not None else 10 if small else 30
         plan = make_plan(archive, run or [], baseline or [], inputs or [], probe or [], size, epochs, on)
@@ -101,8 +107,10 @@ def bench_rs_byol(
 
 
 @bench_app.command("oceansar")
+@takes_archive
 def bench_oceansar(
     data: Annotated[str, typer.Option(help="An archive whose table holds the targets.")],
+    options: ArchiveOptions,
     out: Out = Path("runs/bench-oceansar"),
     target: Annotated[
         list[str] | None,
@@ -125,7 +133,6 @@ def bench_oceansar(
     terrasieve bench oceansar --data wv.parquet --run runs/wv --baseline oceansar-1:OceanSAR-1 --target label
     ```
     """
-    from terrasieve.archive.opening import open_archive
     from terrasieve.bench.planning import make_plan
     from terrasieve.bench.suites import oceansar
     from terrasieve.device import pick_device
@@ -134,7 +141,7 @@ def bench_oceansar(
     with hold_folder(out):
         on = pick_device(device)
         plan = make_plan(
-            open_archive(data), run or [], baseline or [], inputs or [], probe or [], size, scratch_epochs, on
+            options.open(data), run or [], baseline or [], inputs or [], probe or [], size, scratch_epochs, on
         )
         _show(oceansar(plan, target or ["label"], out, on))
 

@@ -4,18 +4,24 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from terrasieve.cli.app import Curate, Data, Device, Settings, app
+from terrasieve.cli.data_options import takes_archive
 from terrasieve.console import console
 from terrasieve.errors import ConfigError
 
+if TYPE_CHECKING:
+    from terrasieve.archive.archive_options import ArchiveOptions
+
 
 @app.command()
+@takes_archive
 def plan(
     data: Data,
+    options: ArchiveOptions,
     recipe: Annotated[str, typer.Argument(help="A recipe's name (see `terrasieve recipes`) or a YAML file.")],
     samples: Annotated[str, typer.Option(help="Samples of the archive that is planned for, e.g. `12_000_000`.")],
     machines: Annotated[
@@ -82,7 +88,7 @@ def plan(
     for one in counts:
         work.check_machines(one)
     with nullcontext() if json is None else hold_file(json, (".json",), overwrite):
-        found = run_trials(data, config, seconds, device)
+        found = run_trials(data, config, seconds, device, options)
         planned = extrapolate(
             found, work, counts, Assumptions(network_gbytes, sustained_tflops, storage_gbytes, readers, clock)
         )

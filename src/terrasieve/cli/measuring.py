@@ -4,33 +4,37 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from terrasieve.cli.app import (
+    Cache,
+    CacheSize,
     Device,
-    EdgeRule,
-    Match,
     Overwrite,
-    Patterns,
     ProbedInputs,
     RunPath,
-    SensorOptions,
     Size,
-    Stride,
-    Tile,
     app,
-    open_named,
 )
+from terrasieve.cli.data_options import takes_archive
+from terrasieve.cli.parts import Claim, Part, Parts, division
 from terrasieve.console import console
+
+if TYPE_CHECKING:
+    from terrasieve.archive.archive_options import ArchiveOptions
+    from terrasieve.models.backbone import Encoder
 
 
 @app.command()
+@takes_archive
 def embed(
+    context: typer.Context,
     run: RunPath,
     data: Annotated[str, typer.Option(help="The archive to embed.")],
-    out: Annotated[Path, typer.Option(help="The file to write (GeoParquet).")],
+    out: Annotated[str, typer.Option(help="The file to write (GeoParquet), or its address `s3://BUCKET/NAME`.")],
+    options: ArchiveOptions,
     inputs: Annotated[
         list[str] | None,
         typer.Option(
@@ -46,8 +50,13 @@ def embed(
     ] = "encoder",
     size: Size = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Samples per forward pass.")] = 256,
+    cache: Cache = None,
+    cache_size: CacheSize = "20GB",
     overwrite: Overwrite = False,
     device: Device = "auto",
+    part: Part = None,
+    claim: Claim = False,
+    parts: Parts = None,
 ) -> None:
     """Embed an archive: one vector a sample, with ids, geometry, time and provenance.
 
@@ -58,23 +67,30 @@ def embed(
     ```
     terrasieve embed runs/first --data pairs.zarr --input s2:B03 --out green.parquet
     terrasieve embed runs/first --data EuroSAT_RGB --input s2:rgb --statistics archive --out rgb.parquet
+    terrasieve embed runs/first --data s3://bucket/pairs.zarr --input s2:B03 --out s3://bucket/green.parquet
+    terrasieve embed runs/first --data pairs.zarr --input s2:B03 --out green.parquet --part 3/64
     ```
     """
     import numpy as np
 
-    from terrasieve.archive.opening import open_archive
-    from terrasieve.cli.app import resumable
+    from terrasieve.cli.app import cache_in, resumable
+    from terrasieve.cli.parts import WHOLE_AT_ADDRESS
+    from terrasieve.delivery import hold_output
     from terrasieve.device import pick_device
     from terrasieve.embeddings import EmbedSettings, EncoderInput, normaliser_for, write_embeddings
-    from terrasieve.embeddings.embedding_file import write_collection
+    from terrasieve.embeddings.embedding_file import write_collection, write_job
+    from terrasieve.embeddings.embedding_parts import EmbedJob
     from terrasieve.embeddings.stream import calibrated_encoders
     from terrasieve.models.export import load_encoder
-    from terrasieve.outputs import hold_file
+    from terrasieve.object_store import is_address
     from terrasieve.probes.results import default_rows, input_row
 
-    with hold_file(out, (".parquet",), overwrite):
+    divided = division(context, part, claim, parts)
+    if is_address(out):
+        divided.refuse(WHOLE_AT_ADDRESS)
+    with nullcontext(Path(out)) if divided.share else hold_output(out, (".parquet",), overwrite) as made:
         encoder, card = load_encoder(run)
-        archive = open_archive(data)
+        archive = options.open(data, cache_in(cache, cache_size))
         rows = [input_row(EncoderInput.parse(one), archive.sensors, encoder.channels) for one in inputs or []]
         rows = rows or [default_rows(archive.sensors, encoder.channels)[0]]
         members = list(dict.fromkeys(member for row in rows for member in row.members))
@@ -83,24 +99,40 @@ def embed(
         )
         encoder = encoder.to(pick_device(device))
         settings = EmbedSettings(size=size, batch_size=batch_size)
+        if divided.merges:
+            # That of the workers' devices, which may not be this machine's.
+            precision = divided.planned(made).facts.get("precision", "auto")
+            settings = EmbedSettings(size=size, batch_size=batch_size, precision=precision)
+        if statistics == "archive" and archive.statistics is None:
+            divided.refuse("--statistics archive reads the whole archive first: pack it, which keeps its statistics.")
         normaliser = normaliser_for(statistics, card, archive, members)
         shown = (archive, members, normaliser, settings)
-        with resumable():
-            written = write_embeddings(
-                out,
-                calibrated_encoders(encoder, *shown, np.arange(len(archive)), 0)
-                if statistics == "archive"
-                else encoder,
-                card,
-                *shown,
-            )
-        console.print(f"Embeddings: {written}  STAC: {write_collection(written)}", highlight=False)
+        encoders: Encoder | tuple[Encoder, ...] = encoder
+        if statistics == "archive":
+            # Merging embeds nothing: only that there is one for each input matters then.
+            everything = np.arange(0 if divided.merges else len(archive))
+            encoders = calibrated_encoders(encoder, *shown, everything, 0)
+        job = EmbedJob(encoders, card, *shown)
+        if divided.share is not None:
+            divided.work_on(job, made, (".parquet",))
+            return
+        with divided.merging(job, made) as planned:
+            with resumable():
+                written = (
+                    write_embeddings(made, encoders, card, *shown)
+                    if planned is None
+                    else write_job(made, job, planned=planned)
+                )
+            beside = write_collection(written).name
+    console.print(f"Embeddings: {out}  STAC: {out.removesuffix(made.name)}{beside}", highlight=False)
 
 
 @app.command()
+@takes_archive
 def probe(
     run: RunPath,
     data: Annotated[str, typer.Option(help="A labelled archive.")],
+    options: ArchiveOptions,
     inputs: ProbedInputs = None,
     probes: Annotated[
         list[str] | None,
@@ -154,7 +186,6 @@ def probe(
     """
     from rich.console import Console
 
-    from terrasieve.archive.opening import open_archive
     from terrasieve.archive.quality.audit import suspicions_of
     from terrasieve.cli.app import warn
     from terrasieve.device import pick_device
@@ -183,7 +214,7 @@ def probe(
             block_km=block_km,
             seed=seed,
         )
-        archive = open_archive(data)
+        archive = options.open(data)
         warn(suspicions_of(archive), ("--group", "--block-km"))
         rows = probe_run(encoder.to(pick_device(device)), card, archive, folder, plan)
         Console().print(*score_tables(rows))
@@ -192,10 +223,12 @@ def probe(
 
 
 @app.command()
+@takes_archive
 def segment(
     run: RunPath,
     data: Annotated[str, typer.Option(help="An archive, or a folder of scenes (with --sensor).")],
     labels: Annotated[str, typer.Option(help="The sensor of kind `map` that holds a class for each pixel.")],
+    options: ArchiveOptions,
     inputs: ProbedInputs = None,
     probes: Annotated[
         list[str] | None,
@@ -206,12 +239,6 @@ def segment(
         typer.Option(help="Column whose equal values are held out together; `asset` is the file. The published split."),
     ] = None,
     ignore: Annotated[list[int] | None, typer.Option(help="A value of the map that does not count.")] = None,
-    sensor: SensorOptions = None,
-    pattern: Patterns = None,
-    tile: Tile = 64,
-    stride: Stride = None,
-    match: Match = "stem",
-    edge: EdgeRule = "drop",
     size: Size = None,
     seed: Annotated[int, typer.Option(help="Of the untrained network and of everything drawn.")] = 0,
     out: Annotated[Path | None, typer.Option(help="Folder for the results and the report; RUN/segment.")] = None,
@@ -246,7 +273,7 @@ def segment(
         rows = run_segmentation(
             encoder.to(pick_device(device)),
             card,
-            open_named(data, sensor, tile, stride, match, edge=edge, patterns=pattern),
+            options.open(data),
             labels,
             [EncoderInput.parse(one) for one in inputs] if inputs else None,
             segmentation_probes_named(probes or (), seed),

@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from terrasieve.cli.app import Curate, Device, Overwrite, Settings, app
+from terrasieve.cli.app import Cache, CacheSize, Curate, Device, Overwrite, Settings, app
+from terrasieve.cli.data_options import takes_archive
+from terrasieve.cli.parts import Claim, Part, Parts, division
 from terrasieve.console import console
 from terrasieve.errors import ConfigError
+
+if TYPE_CHECKING:
+    from terrasieve.archive.archive_options import ArchiveOptions
 
 recipes_app = typer.Typer(rich_markup_mode="markdown")
 app.add_typer(recipes_app, name="recipes")
 
 
 @app.command()
+@takes_archive
 def pretrain(
     recipe: Annotated[str, typer.Argument(help="A recipe's name (see `terrasieve recipes`) or a YAML file.")],
     data: Annotated[str, typer.Option(help="The archive to learn from: packed store, catalogue, folder, ...")],
     out: Annotated[Path, typer.Option(help="The run folder.")],
+    options: ArchiveOptions,
     settings: Settings = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint in --out.")] = False,
     probe_data: Annotated[
@@ -32,14 +39,27 @@ def pretrain(
         Path | None, typer.Option(help="Learn from these samples only: a selection of `terrasieve curate`.")
     ] = None,
     curate: Curate = None,
+    cache: Cache = None,
+    cache_size: CacheSize = "20GB",
     device: Device = "auto",
-    devices: Annotated[int, typer.Option(help="Number of devices; more than one trains data-parallel.")] = 1,
+    devices: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Number of devices of this machine; more than one trains data-parallel. By default one, or as many as "
+            "torchrun, srun or mpirun started processes.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     """Pre-train an encoder on an unlabelled archive.
 
     With `--curate dynamic`, the archive is sieved while the model trains: after a warm-up, and again every few passes,
     the model embeds the archive, and a fresh, balanced pool is drawn from it (`curation:` in the configuration).
     Each round is recorded in `curation/` of the run folder.
+
+    On several machines, each process is started by `torchrun`, `srun` or `mpirun`. SIGTERM stops a run after a
+    checkpoint, with status 1; SIGUSR1 does with status 75, for a batch system to queue it again.
 
     With `--set model.init=...`, training starts from pretrained weights: a run folder, a file, or what `--baseline` of
     `terrasieve probe` takes.
@@ -54,10 +74,14 @@ def pretrain(
     terrasieve pretrain dino-small --data pairs.zarr --out runs/static --subset selection.parquet
     terrasieve pretrain dino-small --data coast.zarr --out runs/coast --set model.init=runs/dino
     terrasieve pretrain dino-small --data pairs.zarr --out runs/warm --set model.init=imagenet:resnet18
+    srun terrasieve pretrain oceansar-1-resnet50 --data wave.zarr --out runs/ocean --resume
+    terrasieve pretrain dino-small --data s3://bucket/pairs.zarr --cache /scratch/chunks --out runs/far
+    torchrun --nnodes 2 --nproc-per-node 4 --no-python terrasieve pretrain dino-small --data pairs.zarr --out runs/two
     ```
     """
     from terrasieve.archive.opening import open_archive
     from terrasieve.archive.selection import read_selection
+    from terrasieve.cli.app import cache_in
     from terrasieve.config import load_config
     from terrasieve.pretraining import online_probe
     from terrasieve.pretraining import pretrain as run
@@ -65,7 +89,8 @@ def pretrain(
     from terrasieve.training.loop import make_fabric
 
     config = load_config(recipe, settings or [], curate)
-    archive = open_archive(data)
+    kept = cache_in(cache, cache_size)
+    archive = options.open(data, kept)
     chosen = read_selection(subset, archive) if subset else None
     evaluate = online_probe(config, open_archive(probe_data), probe_input) if probe_data else None
     fabric = make_fabric(config.train, device, devices)
@@ -132,6 +157,7 @@ def show_recipe(
 
 @app.command()
 def curate(
+    context: typer.Context,
     vectors: Annotated[
         Path,
         typer.Argument(help="Vectors of any model: GeoParquet with a column `embedding`, or .npy of shape (n, d)."),
@@ -152,11 +178,15 @@ def curate(
     seed: Annotated[int, typer.Option(help="Seed of everything.")] = 0,
     overwrite: Overwrite = False,
     device: Device = "auto",
+    part: Part = None,
+    claim: Claim = False,
+    parts: Parts = None,
 ) -> None:
     """Choose the samples worth training on from an archive that is already embedded.
 
     The vectors are read in chunks, so that they need not fit in memory. The selection names samples by id; train on it
-    with `terrasieve pretrain --subset`.
+    with `terrasieve pretrain --subset`. In parts, the first worker grows the clusters while the others wait, and all
+    assign samples to them.
 
     **Examples**
 
@@ -164,18 +194,25 @@ def curate(
     terrasieve embed runs/first --data pairs.zarr --input s2:B03 --out green.parquet
     terrasieve curate green.parquet -o selection.parquet --keep 0.2
     terrasieve curate vectors.npy -o far.parquet --keep 5000 --set diversity=1 --set levels=[2000,200]
+    terrasieve curate green.parquet -o selection.parquet --keep 0.2 --claim
     ```
     """
     from rich.console import Console
 
     from terrasieve.config import load_curator
+    from terrasieve.curating import CurateJob, result_table
     from terrasieve.curating import curate as run
-    from terrasieve.curating import result_table
     from terrasieve.device import pick_device
     from terrasieve.outputs import hold_file
 
-    with hold_file(out, (".parquet",), overwrite):
-        result = run(vectors, out, load_curator(curator, settings or []), keep, seed, str(pick_device(device)))
+    divided = division(context, part, claim, parts)
+    asked = load_curator(curator, settings or []), keep, seed, str(pick_device(device))
+    job = CurateJob(vectors, *asked)
+    if divided.share is not None:
+        divided.work_on(job, out, (".parquet",))
+        return
+    with hold_file(out, (".parquet",), overwrite), divided.merging(job, out) as planned:
+        result = run(vectors, out, *asked, planned)
     Console().print(result_table(result))
     console.print(f"Selection: {out}", highlight=False)
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
 from terrasieve.cli.app import MaxBad, Workers, app
+from terrasieve.cli.parts import Claim, Part, Parts, division
 from terrasieve.console import console
 
 wv_app = typer.Typer(rich_markup_mode="markdown", no_args_is_help=True)
@@ -28,6 +30,7 @@ def _wv() -> None:
 
 @wv_app.command("ingest")
 def wv_ingest(
+    context: typer.Context,
     folder: Annotated[Path, typer.Argument(help="A folder with `S1?_WV_SLC__*.SAFE` products at any depth.")],
     out: Annotated[Path, typer.Option(help="The store to write (a Zarr v3 group).")],
     size: Annotated[int, typer.Option(min=1, help="Rows and columns of a sample, from the vignette's middle.")] = 384,
@@ -46,6 +49,9 @@ def wv_ingest(
         bool, typer.Option("--overwrite", help="Remove the store that is there, whole or half, and pack anew.")
     ] = False,
     workers: Workers = None,
+    part: Part = None,
+    claim: Claim = False,
+    parts: Parts = None,
 ) -> None:
     """Calibrate vignettes, average them to 50 m and pack them into one store.
 
@@ -57,23 +63,38 @@ def wv_ingest(
     ```
     terrasieve wv ingest products --out wv.zarr
     terrasieve wv ingest products/2020 --out sigma0.zarr --detrend none --size 256 --compress
+    terrasieve wv ingest products --out wv.zarr --part 3/64
     ```
     """
     from terrasieve.archive.layouts.wave_mode import WaveModeArchive, WaveModeSpec
-    from terrasieve.archive.wave_mode.ingest import ingest
+    from terrasieve.archive.quality.limits import QualityLimits
+    from terrasieve.archive.wave_mode.ingest import IngestJob, StagedVignettes, ingest
     from terrasieve.cli.app import resumable, say_not_taken, warn
     from terrasieve.outputs import hold_folder
     from terrasieve.parallel import spare_cores
 
-    with hold_folder(out):
+    divided = division(context, part, claim, parts)
+    with nullcontext() if divided.share else hold_folder(out):
         archive = WaveModeArchive(
             WaveModeSpec(
                 root=folder, polarisation=polarisation, size=size, spacing=spacing, noise=noise, detrend=detrend
             )
         )
         readers = spare_cores() if workers is None else workers
-        with resumable():
-            report = ingest(archive, out, compress=compress, max_bad=max_bad, overwrite=overwrite, workers=readers)
+        job = IngestJob(archive, out, compress, QualityLimits(), readers)
+        if divided.share is not None:
+            divided.work_on(job, out)
+            return
+        with divided.merging(job, out) as planned, resumable():
+            report = ingest(
+                archive,
+                out,
+                compress=compress,
+                max_bad=max_bad,
+                overwrite=overwrite,
+                workers=readers,
+                staged=None if planned is None else StagedVignettes(planned, archive, compress),
+            )
     did = "Already packed: nothing to do." if report.packed.done_before else "Packed:"
     console.print(f"{did} {report.summary()}", highlight=False)
     warn(report.packed.suspicions)

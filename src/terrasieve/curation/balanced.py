@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field, field_validator
 
 from terrasieve.console import Stopwatch
@@ -15,6 +18,27 @@ from terrasieve.curation.hierarchy import HierarchicalKMeans, levels_fall
 from terrasieve.curation.keys import Keys
 from terrasieve.curation.sampling import draw, tree_quotas
 from terrasieve.device import Precision
+
+
+@dataclass(frozen=True, eq=False)
+class Grown:
+    """A tree of clusters, and the rows that it was grown for; what is known before rows are assigned to it.
+
+    Attributes:
+        pool: The m finite rows, and the others.
+        keys: ``(m,)`` random keys of the finite rows.
+        offered: Positions among the finite rows of those that can be drawn, ascending.
+        tree: The clusters.
+        fitted: Number of rows that they were fitted on.
+        facts: What else the provenance says.
+    """
+
+    pool: Candidates
+    keys: Keys
+    offered: Indices
+    tree: HierarchicalKMeans
+    fitted: int
+    facts: Mapping[str, Any]
 
 
 class BalancedClusters(Curator):
@@ -55,25 +79,48 @@ class BalancedClusters(Curator):
     ) -> Selection:
         """Choose rows; see :class:`~terrasieve.curation.curator.Curator`."""
         watch = Stopwatch()
+        grown = self.grow(vectors, keep, seed, device, numbers, watch)
+        with watch.stage("assign"):
+            leaves, distances = assign_units(grown.tree, grown.pool, len(grown.tree.centroids_[0]))
+        return self.share_out(grown, keep, seed, leaves, distances, watch)
+
+    def grow(
+        self, vectors: Vectors, keep: int, seed: int, device: str, numbers: Indices | None, watch: Stopwatch
+    ) -> Grown:
+        """Fit the tree; arguments as of :meth:`select`, and a stopwatch for what it takes."""
         with watch.stage("read"):
             pool = candidates(vectors, keep, seed, numbers)
             keys = pool.keys(seed)
         offered, facts = self._offer(pool, keys, keep, seed, device, watch)
         with watch.stage("fit"):
             tree, fitted = self._fit(pool.part(offered), keys[offered], seed, device)
+        return Grown(pool, keys, offered, tree, fitted, facts)
+
+    def share_out(
+        self, grown: Grown, keep: int, seed: int, leaves: Indices, distances: NDArray[np.float32], watch: Stopwatch
+    ) -> Selection:
+        """Share ``keep`` out among the leaves, and draw.
+
+        Args:
+            grown: The tree, and the rows.
+            keep: Number of rows to choose.
+            seed: That of :meth:`grow`.
+            leaves: ``(m,)`` leaf of each finite row.
+            distances: ``(m,)`` squared distances to the centroids of the leaves.
+            watch: Stopwatch for what it takes.
+        """
+        pool, tree, offered = grown.pool, grown.tree, grown.offered
         counts = [len(centroids) for centroids in tree.centroids_]
-        asked = list(self.levels or default_levels(len(offered)))
-        with watch.stage("assign"):
-            leaves, distances = assign_units(tree, pool, counts[0])
         with watch.stage("draw"):
             sizes = np.bincount(leaves[offered], minlength=counts[0])
             # Sizes of all rows offered, not of those that the tree was fitted on: quotas count what there is to draw.
             quotas = tree_quotas(sizes, tree.parents_, keep, seed)
-            chosen = offered[draw(leaves[offered], distances[offered], quotas, keys[offered], self.diversity)]
-        facts |= {
+            chosen = offered[draw(leaves[offered], distances[offered], quotas, grown.keys[offered], self.diversity)]
+        facts = {
+            **grown.facts,
             "levels": counts,
-            "levels_asked": asked,
-            "fitted_on": fitted,
+            "levels_asked": list(self.levels or default_levels(len(offered))),
+            "fitted_on": grown.fitted,
             "mean_squared_distance": float(distances.mean()),
         }
         return make_selection(

@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from terrasieve.curation.keys import Keys, chunks, number_keys, rekey, row_keys, smallest
-from terrasieve.curation.rows import Places, UnitRows, as_float32, held_type, unit_scales
+from terrasieve.curation.rows import Places, Rows, UnitRows, as_float32, held_type, unit_scales
+from terrasieve.curation.shares import SharedSource, SharedVectors
 from terrasieve.errors import CurationError
 
-Vectors = NDArray[Any]
-"""``(n, d)`` floats of 16, 32 or 64 bits, in memory or mapped from a file."""
+Vectors = NDArray[Any] | SharedVectors
+"""``(n, d)`` floats of 16, 32 or 64 bits, in memory or mapped from a file, or dealt out to processes."""
 
 Indices = NDArray[np.int64]
 
@@ -101,7 +102,12 @@ class Candidates:
         """
         return replace(self, rows=self.rows[which])
 
-    def sample(self, keys: Keys, count: int) -> tuple[UnitRows, Keys]:
+    def as_rows(self, device: torch.device) -> Rows:
+        """The rows as they are computed with, each by the process that holds it."""
+        held = self._held()
+        return Rows(self, device) if held is None else SharedSource(held[0], held[1], len(self)).as_rows(device)
+
+    def sample(self, keys: Keys, count: int) -> tuple[UnitRows | SharedSource, Keys]:
         """At most ``count`` rows chosen at random, as unit vectors, to fit clusters on, and their keys.
 
         They are held in half precision where they are stored in it, and scaled when they are used. They come in the
@@ -113,10 +119,14 @@ class Candidates:
             count: Largest number of rows to take.
         """
         chosen = smallest(rekey(keys, _FITTING), count)
-        values = np.empty((len(chosen), self.vectors.shape[1]), dtype=held_type(self.dtype))
-        for places, part in self._in_file_order(chosen):
-            values[places] = part.values
-        return UnitRows(values, self.scales[self.rows[chosen]]), keys[chosen]
+        held = self._held()
+        if held is None:
+            return self._copied(chosen), keys[chosen]
+        own, places = held
+        if not len(places):
+            return SharedSource(own[:0], places, len(chosen)), keys[chosen]
+        mine = np.flatnonzero((chosen >= places[0]) & (chosen <= places[-1]))
+        return SharedSource(own._copied(chosen[mine] - places[0]), mine, len(chosen)), keys[chosen]
 
     def keys(self, seed: int) -> Keys:
         """``(m,)`` keys of the finite rows: by their numbers where they have any, else by their content."""
@@ -130,6 +140,22 @@ class Candidates:
             extra: Number of floats that the caller computes for each row beside reading it.
         """
         return list(chunks(len(self), 4 * max(self.vectors.shape[1], extra)))
+
+    def _copied(self, which: Indices) -> UnitRows:
+        values = np.empty((len(which), self.vectors.shape[1]), dtype=held_type(self.dtype))
+        for places, part in self._in_file_order(which):
+            values[places] = part.values
+        return UnitRows(values, self.scales[self.rows[which]])
+
+    def _held(self) -> tuple[Candidates, Indices] | None:
+        """The rows of this process, and their positions among all; None where one process has all rows."""
+        vectors = self.vectors
+        if not isinstance(vectors, SharedVectors):
+            return None
+        first, last = np.searchsorted(self.rows, (vectors.start, vectors.stop))
+        rows = self.rows[first:last] - vectors.start
+        own = Candidates(vectors.own, rows, self.rejected[:0], self.scales[vectors.start : vectors.stop])
+        return own, np.arange(first, last)
 
     def _in_file_order(self, which: Indices) -> Iterator[tuple[Indices, UnitRows]]:
         """Chunks of rows, each with its places in ``which``."""
@@ -163,6 +189,8 @@ def _scales(vectors: Vectors) -> NDArray[np.float32]:
     Raises:
         CurationError: The vectors are no ``(n, d)`` numpy array of floats, or an empty one.
     """
+    if isinstance(vectors, SharedVectors):
+        return vectors.everyones(_scales(vectors.own) if len(vectors.own) else np.empty((0, 2), dtype=np.float32))
     if not isinstance(vectors, np.ndarray) or vectors.dtype.kind != "f" or vectors.ndim != 2 or vectors.size == 0:
         what = f"{getattr(vectors, 'dtype', type(vectors).__name__)} of shape {np.shape(vectors)}"
         raise CurationError(f"The vectors are {what}; give an (n, d) numpy array of floats with at least one row.")
@@ -172,7 +200,7 @@ def _scales(vectors: Vectors) -> NDArray[np.float32]:
     return scales
 
 
-def unit_rows(vectors: Vectors) -> NDArray[np.float32]:
+def unit_rows(vectors: NDArray[Any]) -> NDArray[np.float32]:
     """Rows scaled to unit length; a zero vector stays zero.
 
     Args:

@@ -14,6 +14,7 @@ from pydantic import SerializeAsAny
 
 from terrasieve.console import progress_bar, track
 from terrasieve.curation.candidates import Candidates, Indices, Vectors
+from terrasieve.curation.rows import Rows
 from terrasieve.registry import Registry, variant_of
 from terrasieve.schema import Spec
 
@@ -141,8 +142,9 @@ def assign_units(
         ``(m,)`` labels, and ``(m,)`` squared distances to the own centroid.
     """
     products = float(len(pool)) * clusters * pool.vectors.shape[1]
-    with meter("assign to clusters (rows)", len(pool), products) as show:
-        assignment = clusterer.assign(pool, show)
+    rows = Rows.of(pool, clusterer.device)
+    with meter("assign to clusters (rows)", rows.held, products) as show:
+        assignment = clusterer.assign(rows, show)
     return assignment.labels, assignment.distances
 
 

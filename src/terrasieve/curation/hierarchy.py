@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Self, cast
+from typing import Self
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from terrasieve.curation.keys import Keys, number_keys, rekey, row_keys, smallest
+from terrasieve.curation.keys import Keys, number_keys, rekey, smallest
 from terrasieve.curation.kmeans import Assignment, KMeans, Vectors, untold
 from terrasieve.curation.rows import Rows
 from terrasieve.curation.sampling import draw, tree_quotas
@@ -101,7 +101,7 @@ class HierarchicalKMeans:
         if not levels_fall(self.levels):
             raise CurationError(f"levels are {list(self.levels)}; give falling numbers, the finest first: [2000, 200].")
         rows = Rows.of(vectors, self.device)
-        keys = row_keys(cast("NDArray[Any]", rows), self.seed) if keys is None else keys
+        keys = rows.keys(self.seed) if keys is None else keys
         if self.fit_samples is not None and self.fit_samples < len(rows):
             chosen = smallest(rekey(keys, 2), self.fit_samples)
             # In the order of the keys: the same rows in another order grow the same tree to the last bit.
@@ -184,7 +184,7 @@ class HierarchicalKMeans:
             if level:
                 parents.append(model.assign(below).labels)
             centroids.append(model.centroids_)
-            below = Rows(normalize(model.centroids_, dim=1).numpy(), rows.device)
+            below = rows.above(normalize(model.centroids_, dim=1))
             # Means differ in their last bits from machine to machine, so that centroids go by number, not by content.
             keys = number_keys(np.arange(len(below)), self.seed)
         self.centroids_, self.parents_ = tuple(centroids), tuple(parents)

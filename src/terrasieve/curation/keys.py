@@ -23,7 +23,7 @@ _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 """2**64 divided by the golden ratio, odd: multiples of it are spread evenly over 64 bits."""
 
 
-def row_keys(vectors: NDArray[Any], seed: int) -> Keys:
+def row_keys(vectors: Any, seed: int) -> Keys:
     """A 64-bit hash of each row's content, the same wherever the row stands.
 
     Multilinear hashing (Lemire and Kaser 2014, "Strongly universal string hashing is fast", section 2) of the row's
@@ -31,18 +31,29 @@ def row_keys(vectors: NDArray[Any], seed: int) -> Keys:
     that the copies of a row are drawn independently; exchanging copies changes no selected content.
 
     Args:
-        vectors: ``(n, d)`` numbers, read in chunks. Rows are hashed as float32, and -0.0 as 0.0.
+        vectors: ``(n, d)`` numbers, an array or what is sliced as one, read in chunks. Rows are hashed as float32, and
+            -0.0 as 0.0.
         seed: Not negative; another seed gives unrelated keys.
 
     Returns:
         ``(n,)`` keys, distinct but for a chance of about ``n**2 / 2**65``.
     """
+    return keys_of_hashes(row_hashes(vectors, seed))
+
+
+def row_hashes(vectors: Any, seed: int) -> Keys:
+    """``(n,)`` hashes of the rows' content, the same for copies; arguments as of :func:`row_keys`."""
     words = _words(seed, 2 * (vectors.shape[1] + 1)).reshape(2, -1)
-    keys = np.empty(len(vectors), dtype=np.uint64)
+    hashes = np.empty(len(vectors), dtype=np.uint64)
     with np.errstate(over="ignore"):  # What float32 cannot hold is hashed as infinity.
         for rows in chunks(len(vectors), 4 * vectors.shape[1]):
-            keys[rows] = _hash(np.asarray(vectors[rows], dtype=np.float32), words)
-    return _mix(keys + _GOLDEN * _copies_before(keys))
+            hashes[rows] = _hash(np.asarray(vectors[rows], dtype=np.float32), words)
+    return hashes
+
+
+def keys_of_hashes(hashes: Keys) -> Keys:
+    """``(n,)`` keys of all rows, of which copies have different ones, from their hashes."""
+    return _mix(hashes + _GOLDEN * _copies_before(hashes))
 
 
 def number_keys(numbers: NDArray[np.int64], seed: int) -> Keys:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Self, cast
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from terrasieve.curation.assignment import NearestCentroids
-from terrasieve.curation.keys import Keys, rekey, row_keys, smallest
-from terrasieve.curation.rows import Rows, UnitSource, cached_slices
+from terrasieve.curation.keys import Keys, rekey, smallest
+from terrasieve.curation.rows import GivesRows, Rows, UnitSource, cached_slices
 from terrasieve.curation.seeding import Seeding, seed_centroids
 from terrasieve.device import Precision, resolve_precision
 from terrasieve.errors import CurationError
@@ -29,7 +29,7 @@ _ROWS_AT_ONCE = 2048
 """Rows of a chunk at most: more do not multiply faster, and leave the cache."""
 
 
-Vectors = NDArray[Any] | Tensor | UnitSource | Rows
+Vectors = NDArray[Any] | Tensor | UnitSource | GivesRows | Rows
 """``(n, d)`` floats: an array, a mapped file, a tensor, or rows that are scaled to unit length when they are used."""
 
 
@@ -55,10 +55,7 @@ class _Pass(NamedTuple):
     distances: NDArray[np.float32]
     sums: Tensor
     counts: Tensor
-
-    @property
-    def objective(self) -> float:
-        return float(self.distances.mean(dtype=np.float64))
+    objective: float
 
 
 class KMeans:
@@ -137,12 +134,13 @@ class KMeans:
         rows.check()
         if self.clusters < 1:
             raise CurationError(f"clusters is {self.clusters}; ask for at least 1.")
-        keys = row_keys(cast("NDArray[Any]", rows), self.seed) if keys is None else keys
+        keys = rows.keys(self.seed) if keys is None else keys
         rows.settle()
         if start is None:
             # Where there are few clusters, 4,096 rows cost nothing and show rare concepts.
             chosen = smallest(keys, max(_SEEDING_ROWS * self.clusters, 4096))
-            start = seed_centroids(rows.gather(chosen), keys[chosen], self.clusters, self.init, self.memory_mib)
+            seeds = (rows.gather(chosen), keys[chosen], self.clusters, self.init, self.memory_mib, rows.together)
+            start = rows.agreed(seed_centroids(*seeds))
         centroids = start.to(self.device, torch.float32)
         self.history_, self.converged_ = [], False
         if self.batch_size is None:
@@ -168,7 +166,7 @@ class KMeans:
         rows.check()
         centroids = self.centroids_.to(rows.device)
         found = _pass(rows, centroids, self.precision, self.memory_mib, means=False, show=show)
-        return Assignment(found.labels, found.distances)
+        return Assignment(rows.everyones(found.labels), rows.everyones(found.distances))
 
     def _full(self, rows: Rows, centroids: Tensor) -> Tensor:
         while True:
@@ -206,6 +204,16 @@ class KMeans:
 # ---------------------------------------------------------------------- passes
 
 
+def rows_at_once(clusters: int, memory_mib: int) -> int:
+    """Rows that are compared with all centroids together; products of as many are the same to the last bit.
+
+    Args:
+        clusters: Number of centroids, at least 1.
+        memory_mib: Bound on the memory for products, in MiB.
+    """
+    return max(1, min(_ROWS_AT_ONCE, memory_mib * 2**20 // (8 * clusters)))
+
+
 def _pass(
     rows: Rows,
     centroids: Tensor,
@@ -214,13 +222,13 @@ def _pass(
     means: bool,
     show: Callable[[int], object] = untold,
 ) -> _Pass:
-    """Assign every row, and add up the rows of each centroid where ``means`` are wanted."""
+    """Assign every row that is held, and add up all rows of each centroid where ``means`` are wanted."""
     count, device = len(centroids), centroids.device
     # Where the rows are computed with: to fetch the answers of each chunk would wait for its products.
-    labels = torch.empty(len(rows), dtype=torch.int64, device=device)
-    distances = torch.empty(len(rows), device=device)
+    labels = torch.empty(rows.held, dtype=torch.int64, device=device)
+    distances = torch.empty(rows.held, device=device)
     sums, counts = torch.zeros_like(centroids), torch.zeros(count, device=device)
-    size = max(1, min(_ROWS_AT_ONCE, memory_mib * 2**20 // (8 * count), len(rows)))
+    size = min(rows_at_once(count, memory_mib), len(rows))
     # Metal knows no products of chosen pairs, which float32 decides by.
     shortlist = device.type != "mps" and resolve_precision(precision, device) == "bf16"
     nearest = NearestCentroids(centroids, size, shortlist)
@@ -235,7 +243,10 @@ def _pass(
             sums.index_add_(0, found, chunk)
             counts += torch.bincount(found, minlength=count)
         show(part.stop)
-    return _Pass(labels.cpu().numpy(), distances.cpu().numpy(), sums, counts)
+    if means:
+        rows.add_up(sums, counts)
+    squares = distances.cpu().numpy()
+    return _Pass(labels.cpu().numpy(), squares, sums, counts, rows.mean(squares))
 
 
 def _repaired(rows: Rows, found: _Pass) -> Tensor:
@@ -251,6 +262,7 @@ def _refill(centroids: Tensor, empty: Tensor, rows: Rows, distances: NDArray[np.
     """Let empty clusters begin anew, in place, at the rows that are farthest; those that no row is left for."""
     if not len(empty):
         return empty
+    distances = rows.everyones(distances)
     farthest = np.argsort(-distances, kind="stable")[: len(empty)]
     # A row that lies on its centroid already would only make a copy of that.
     farthest = farthest[distances[farthest] > 0]

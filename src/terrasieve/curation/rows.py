@@ -5,23 +5,23 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from terrasieve.curation.keys import chunks, slices
+from terrasieve.curation.keys import Keys, chunks, row_keys, slices
 from terrasieve.errors import CurationError
 from terrasieve.parallel import read_ahead
 
 _SETTLED_AT_ONCE = 2**14
 """Rows that cross at once to a device that holds them all."""
-
 _CACHED = 2**19
 """Numbers in single precision that a processor's cache holds, with what is made of them."""
 
+Number = TypeVar("Number", bound=np.generic)
 Places = slice | NDArray[np.int64]
 """Which rows are meant: a run of them, or their positions in any order."""
 
@@ -63,6 +63,14 @@ class UnitRows:
         rows = as_float32(self.values) / self.scales[:, :1]
         rows /= self.scales[:, 1:]
         return rows if dtype is None else rows.astype(dtype, copy=False)
+
+
+@runtime_checkable
+class GivesRows(Protocol):
+    """Vectors that know by themselves how they are computed with."""
+
+    def as_rows(self, device: torch.device) -> Rows:
+        """The vectors as rows on a device."""
 
 
 class UnitSource(Protocol):
@@ -192,9 +200,14 @@ class Rows:
         device: Where they are used.
         finite: Whether it is known that all are finite; that of unit rows always is.
 
+    Attributes:
+        together: Whether processes hold some each, and ask and answer together.
+
     Raises:
         CurationError: There is no row, or the vectors are no table.
     """
+
+    together = False
 
     def __init__(
         self, source: NDArray[Any] | Tensor | UnitSource | DeviceRows, device: torch.device, finite: bool = False
@@ -207,9 +220,12 @@ class Rows:
         self.finite = finite or not isinstance(source, np.ndarray | Tensor | DeviceRows)
 
     @classmethod
-    def of(cls, vectors: NDArray[Any] | Tensor | UnitSource | Rows, device: str | torch.device) -> Rows:
+    def of(cls, vectors: NDArray[Any] | Tensor | UnitSource | GivesRows | Rows, device: str | torch.device) -> Rows:
         """The vectors as rows; what is known of rows already stays known."""
-        return vectors if isinstance(vectors, Rows) else cls(vectors, torch.device(device))
+        if isinstance(vectors, Rows):
+            return vectors
+        device = torch.device(device)
+        return vectors.as_rows(device) if isinstance(vectors, GivesRows) else cls(vectors, device)
 
     def __len__(self) -> int:
         """Number of rows."""
@@ -278,6 +294,34 @@ class Rows:
                         "their samples again."
                     )
         self.finite = True
+
+    @property
+    def held(self) -> int:
+        """Number of rows that :meth:`chunks` goes through."""
+        return len(self)
+
+    def keys(self, seed: int) -> Keys:
+        """``(n,)`` keys of the rows by their content."""
+        return row_keys(self, seed)
+
+    def add_up(self, *sums: Tensor) -> None:
+        """Add up over processes, in place, what each has of its rows."""
+
+    def mean(self, own: NDArray[np.float32]) -> float:
+        """The mean over all rows of a number of each that :meth:`chunks` went through."""
+        return float(own.mean(dtype=np.float64))
+
+    def everyones(self, own: NDArray[Number]) -> NDArray[Number]:
+        """What is known of rows that :meth:`chunks` went through, ``(held,)``, as that of all rows, ``(n,)``."""
+        return own
+
+    def agreed(self, tensor: Tensor) -> Tensor:
+        """What processes found alike but for rounding, as one of them found it."""
+        return tensor
+
+    def above(self, values: Tensor) -> Rows:
+        """Other rows, ``(k, d)`` float32 on the CPU, that are gone through by whoever goes through these."""
+        return Rows(values.numpy(), self.device)
 
     def _pieces(self, size: int) -> Iterator[tuple[slice, DeviceRows]]:
         parts = list(slices(len(self), size))

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from terrasieve.curation.keys import Keys, rekey, slices, uniform
 from terrasieve.curation.rows import cached_slices
+from terrasieve.ranks import everyones, own_part
 
 Seeding = Literal["k-means++", "farthest", "random"]
 
@@ -22,7 +23,9 @@ _SAME = 1e-6
 """Squared distances below this share of the mean squared length are rounding: the rows are copies."""
 
 
-def seed_centroids(rows: Tensor, keys: Keys, clusters: int, kind: Seeding, memory_mib: int = 256) -> Tensor:
+def seed_centroids(
+    rows: Tensor, keys: Keys, clusters: int, kind: Seeding, memory_mib: int = 256, together: bool = False
+) -> Tensor:
     """Choose rows to begin with.
 
     ``random`` takes rows as their keys come. ``k-means++`` takes each with a chance that grows with its squared
@@ -38,6 +41,7 @@ def seed_centroids(rows: Tensor, keys: Keys, clusters: int, kind: Seeding, memor
         clusters: Number of rows to choose; at least 1.
         kind: The rule by which rows are chosen, described above.
         memory_mib: Bound on the memory for products, in MiB.
+        together: Whether all processes of the run call this with the same rows, and share the products.
 
     Returns:
         ``(k, d)`` rows; k is less than ``clusters`` where there are fewer distinct rows, except for ``random``.
@@ -54,6 +58,7 @@ def seed_centroids(rows: Tensor, keys: Keys, clusters: int, kind: Seeding, memor
     noise = _SAME * lengths.mean()
     nearest = torch.full((len(rows),), torch.inf, dtype=torch.float32, device=rows.device)
     chosen: list[Tensor] = []
+    own = own_part(len(rows)) if together else slice(0, len(rows))
     for turn in range(rounds):
         count = wanted // rounds + (turn < wanted % rounds)
         if turn == 0:
@@ -66,7 +71,10 @@ def seed_centroids(rows: Tensor, keys: Keys, clusters: int, kind: Seeding, memor
         if not len(taken):
             break
         chosen.append(rows[taken])
-        _lower(nearest, rows, lengths, chosen[-1], memory_mib)
+        _lower(nearest[own], rows[own], lengths[own], chosen[-1], memory_mib)
+        if together:
+            told = everyones(nearest[own].cpu().numpy(), own, (len(rows),))
+            nearest = torch.from_numpy(told).to(rows.device)
     return torch.cat(chosen)
 
 

@@ -6,7 +6,6 @@ The file's metadata key ``emb`` and the collection follow the STAC Embedding ext
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 from collections.abc import Mapping, Sequence
@@ -15,11 +14,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import geopandas
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-import shapely
 from numpy.typing import NDArray
 
 from terrasieve.archive.footprints import kinds_of, with_bbox, with_metadata
@@ -27,13 +24,15 @@ from terrasieve.archive.protocol import Archive, source_name
 from terrasieve.archive.source_state import source_state
 from terrasieve.archive.stac.publishing import collection_of
 from terrasieve.console import console, track
-from terrasieve.embeddings.inputs import EncoderInput, resolve_inputs
-from terrasieve.embeddings.stream import EmbedSettings, device_of, embed_batches
-from terrasieve.embeddings.table import EmbeddingTable, provenance, sample_columns
+from terrasieve.embeddings.embedding_parts import EmbedJob, hilbert_order
+from terrasieve.embeddings.inputs import EncoderInput
+from terrasieve.embeddings.stream import EmbedSettings
+from terrasieve.embeddings.table import EmbeddingTable
 from terrasieve.errors import ArchiveError, ConfigError
 from terrasieve.local_paths import local_path
 from terrasieve.models.backbone import Encoder
 from terrasieve.models.export import EncoderCard
+from terrasieve.parts.sharing import Planned
 from terrasieve.schema import parse_json, read_json
 from terrasieve.views.render import Normaliser
 from terrasieve.writing import write_text, write_whole
@@ -83,33 +82,38 @@ def write_embeddings(
         SampleError: A sample cannot be read, or samples differ in size and no size is set.
         WriteError: The file or a part cannot be written.
     """
-    first = encoder if isinstance(encoder, Encoder) else encoder[0]
-    settings = (settings or EmbedSettings()).on(device_of(first))
-    resolved = resolve_inputs(inputs, archive.sensors, first.channels)
-    table = archive.table()
-    samples = sample_columns(table)
-    order = hilbert_order(samples, np.arange(len(samples)) if indices is None else indices)
-    if not order.size:
-        raise ArchiveError(f"There is no sample to embed into {path}; look at the archive with `terrasieve info`.")
-    facts = {
-        **provenance(card, archive, resolved, normaliser, settings),
-        **({} if first is encoder else {"batch_norms": "measured on the archive, for each input"}),
-    }
-    per_part = max(1, rows_per_part // settings.batch_size)
-    # In bytes of one order and width, so that every machine finds the same hash.
-    rows_sha256 = hashlib.sha256(order.astype("<i8").tobytes()).hexdigest()
-    plan = {**facts, "batches_per_part": per_part, "rows_sha256": rows_sha256}
-    parts = Parts.resume(Path(path), {**plan, SOURCES: source_state(archive, table)})
+    return write_job(path, EmbedJob(encoder, card, archive, inputs, normaliser, settings, indices), rows_per_part)
+
+
+def write_job(
+    path: str | Path, job: EmbedJob, rows_per_part: int = ROWS_PER_PART, planned: Planned | None = None
+) -> Path:
+    """As :func:`write_embeddings`, of a job, or of the parts that it was done in.
+
+    Args:
+        path: GeoParquet file to write.
+        job: What to embed, and how.
+        rows_per_part: About how many samples are written at once.
+        planned: The parts that hold the vectors; the job is done where None.
+
+    Raises:
+        PartsError: A part is damaged.
+        TerrasieveError: As :func:`write_embeddings`.
+    """
+    size = job.settings.batch_size
+    per_part = max(1, rows_per_part // size)
+    plan = {**job.plan, "batches_per_part": per_part}
+    parts = Parts.resume(Path(path), {**plan, SOURCES: source_state(job.archive, job.table)})
     # Parts hold whole batches, so what is left begins with a batch, as it would have without the stop.
-    left = order[len(parts.paths()) * per_part * settings.batch_size :]
-    batches = embed_batches(encoder, archive, resolved, normaliser, settings, left)
-    shown = track(batches, "embed (batches)", total=-(-len(left) // settings.batch_size))
-    while group := list(islice(shown, per_part)):
+    done = len(parts.paths()) * per_part * size
+    batches = job.batches(done) if planned is None else job.merged(planned, done)
+    samples = job.samples
+    while group := list(islice(batches, per_part)):
         rows = np.concatenate([rows for rows, _ in group])
         parts.append(samples.take(pa.array(rows)), np.concatenate([vectors for _, vectors in group]))
     schema = pq.read_schema(local_path(parts.paths()[0]))
     dimensions = schema.field("embedding").type.list_size
-    described = {"emb": {**facts, "emb:dimensions": dimensions}}
+    described = {"emb": {**job.facts, "emb:dimensions": dimensions}}
     parts.merge(with_metadata(schema, described, kinds_of(samples["geometry"])))
     return parts.target
 
@@ -133,25 +137,6 @@ def write_table(path: str | Path, table: EmbeddingTable) -> Path:
             rows.cast(schema), partial, row_group_size=ROWS_PER_PART, compression="zstd", use_dictionary=False
         )
     return Path(path)
-
-
-def hilbert_order(samples: pa.Table, indices: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Indices along a Hilbert curve through the centres of their geometries; those without one last.
-
-    Args:
-        samples: Table with a column ``geometry`` of WKB in longitude and latitude, null where unknown.
-        indices: Rows of the table to order, shape ``(m,)``.
-
-    Returns:
-        The same indices in another order, shape ``(m,)``.
-    """
-    shapes = shapely.from_wkb(samples["geometry"].to_numpy(zero_copy_only=False))[indices]
-    located = ~shapely.is_missing(shapes)
-    if not located.any():
-        return np.asarray(indices, dtype=np.int64)
-    distance = geopandas.GeoSeries(shapes[located]).hilbert_distance().to_numpy()
-    placed = indices[located][np.argsort(distance, kind="stable")]
-    return np.concatenate([placed, indices[~located]]).astype(np.int64)
 
 
 def _rows(samples: pa.Table, vectors: NDArray[np.float32]) -> pa.Table:

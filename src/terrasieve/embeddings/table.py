@@ -21,7 +21,6 @@ import terrasieve
 from terrasieve.archive.protocol import Archive
 from terrasieve.baselines.baseline import Repeated
 from terrasieve.curation.kmeans import KMeans
-from terrasieve.embeddings.drawing import draw_map, draw_plane
 from terrasieve.embeddings.faiss_index import EXACT_ROWS, FaissIndex, is_installed
 from terrasieve.embeddings.inputs import EncoderInput, join, resolve_inputs
 from terrasieve.embeddings.neighbours import nearest_neighbours
@@ -114,7 +113,8 @@ class EmbeddingTable:
         if k < 1:
             raise ConfigError(f"k={k}: ask for one sample or more.")
         asked = min(k + (own is not None), len(self))
-        found = self._index.search(wanted, asked) if self._is_indexed(exact) else None
+        is_indexed = len(self) > EXACT_ROWS and is_installed() if exact is None else not exact
+        found = self._index.search(wanted, asked) if is_indexed else None
         found = found or nearest_neighbours(self.joined, wanted, asked)
         rows = [
             (number, int(row), float(cosine))
@@ -155,6 +155,8 @@ class EmbeddingTable:
         Raises:
             ConfigError: There is no such column, or there are fewer than five samples.
         """
+        from terrasieve.embeddings.drawing import draw_plane
+
         return draw_plane(self.joined, self._values(colour), samples, seed)
 
     def map(self, colour: str | ArrayLike = "label", samples: int = 3000, seed: int = 0) -> folium.Map:
@@ -170,6 +172,8 @@ class EmbeddingTable:
         Raises:
             ConfigError: There is no such column, no sample says where it lies, or folium is not installed.
         """
+        from terrasieve.embeddings.drawing import draw_map
+
         return draw_map(self.to_geopandas(), self._values(colour), samples, seed)
 
     def _queries(self, query: int | ArrayLike) -> tuple[NDArray[np.float32], int | None]:
@@ -198,9 +202,6 @@ class EmbeddingTable:
                 return np.full(len(self), "no label", dtype=object)
             raise ConfigError(f"There is no column {colour!r}.{nearest(colour, self.columns.column_names)}")
         return np.asarray(self.columns[colour].to_pandas())
-
-    def _is_indexed(self, exact: bool | None) -> bool:
-        return len(self) > EXACT_ROWS and is_installed() if exact is None else not exact
 
     @cached_property
     def _index(self) -> FaissIndex:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import openTSNE
 from numpy.typing import NDArray
 
 from terrasieve.console import progress_bar
@@ -42,6 +41,8 @@ def tsne(
     Raises:
         ConfigError: There are fewer than five vectors, or all point the same way.
     """
+    import openTSNE  # brings scikit-learn along, and training draws nothing
+
     unit = _unit(vectors)
     with progress_bar() as bar:
         task = bar.add_task(f"t-SNE of {len(unit)} samples (iterations)", total=EXAGGERATED + PLAIN, note="")
@@ -67,9 +68,11 @@ def tsne(
 
 def describe_tsne(samples: int, seed: int, perplexity: float | None = None) -> str:
     """Every setting of :func:`tsne` in one line."""
+    from openTSNE import __version__
+
     used = default_perplexity(samples) if perplexity is None else perplexity
     return (
-        f"t-SNE (openTSNE {openTSNE.__version__}): cosine distance, exact neighbours, perplexity {used:g}, start from "
+        f"t-SNE (openTSNE {__version__}): cosine distance, exact neighbours, perplexity {used:g}, start from "
         f"principal components, {EXAGGERATED} + {PLAIN} iterations, seed {seed}"
     )
 

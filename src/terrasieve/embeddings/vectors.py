@@ -23,6 +23,8 @@ VECTORS = ("embedding", "embeddings")
 """Columns that hold vectors: ours, Major TOM's and Earth Index's; Clay's."""
 NAMES = ("id", "unique_id")
 """Columns that hold names of samples: ours and Earth Index's; Major TOM's."""
+_UNROLLED = "vectors.npy"
+"""Name of the vectors of a Parquet file in the scratch folder."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ class VectorFile:
     labels: NDArray[np.str_] | None = None
 
 
-def open_vectors(path: Path, scratch: Path) -> VectorFile:
+def open_vectors(path: Path, scratch: Path, unrolled: bool = False) -> VectorFile:
     """Map the vectors of a ``.npy`` file, or of a Parquet file, which is unrolled into a scratch file once.
 
     Half precision stays half precision: rows are converted as they are used, and the scratch file is half as large.
@@ -49,6 +51,7 @@ def open_vectors(path: Path, scratch: Path) -> VectorFile:
     Args:
         path: A ``.npy`` file of floats ``(n, d)``, or a Parquet file with a column of :data:`VECTORS`.
         scratch: A folder for the unrolled vectors; the caller removes it when done with them.
+        unrolled: Whether they lie there already, from a call before.
 
     Raises:
         CurationError: The file cannot be read, or holds no table of vectors of one length.
@@ -57,11 +60,20 @@ def open_vectors(path: Path, scratch: Path) -> VectorFile:
         return VectorFile(_mapped(path))
     try:
         with pq.ParquetFile(local_path(path)) as file:
-            return _unrolled(path, file, scratch)
+            return _unrolled(path, file, scratch, unrolled)
     except (OSError, pa.ArrowInvalid) as error:
         raise CurationError(
             f"{path} cannot be read as vectors: {error}. Give a .npy file, or Parquet as `terrasieve embed` writes it."
         ) from error
+
+
+def map_unrolled(path: Path, scratch: Path) -> NDArray[Any]:
+    """The vectors alone of a file that :func:`open_vectors` has unrolled before.
+
+    Raises:
+        CurationError: They are not there any more.
+    """
+    return _mapped(path if path.suffix == ".npy" else scratch / _UNROLLED)
 
 
 def _mapped(path: Path) -> NDArray[Any]:
@@ -76,7 +88,7 @@ def _mapped(path: Path) -> NDArray[Any]:
     return vectors
 
 
-def _unrolled(path: Path, file: pq.ParquetFile, scratch: Path) -> VectorFile:
+def _unrolled(path: Path, file: pq.ParquetFile, scratch: Path, before: bool) -> VectorFile:
     names = file.schema_arrow.names
     column = next((name for name in VECTORS if name in names), None)
     if column is None or not file.metadata.num_rows:
@@ -85,7 +97,7 @@ def _unrolled(path: Path, file: pq.ParquetFile, scratch: Path) -> VectorFile:
             f"{', '.join(names)}."
         )
     name = next((name for name in NAMES if name in names), None)
-    vectors = _unroll(path, file, column, scratch)
+    vectors = map_unrolled(path, scratch) if before else _unroll(path, file, column, scratch)
     return VectorFile(vectors, _texts(file, name), _texts(file, "label" if "label" in names else None))
 
 
@@ -101,7 +113,7 @@ def _unroll(path: Path, file: pq.ParquetFile, column: str, scratch: Path) -> NDA
             block = join(block.astype(np.float32).reshape(len(block), parts, -1))
         if vectors is None:
             shape = (file.metadata.num_rows, block.shape[1])
-            vectors = np.lib.format.open_memmap(scratch / "vectors.npy", mode="w+", dtype=block.dtype, shape=shape)
+            vectors = np.lib.format.open_memmap(scratch / _UNROLLED, mode="w+", dtype=block.dtype, shape=shape)
         if block.shape[1] != vectors.shape[1]:
             raise CurationError(
                 f"{path}: row {done} has a vector of {block.shape[1]}, the first has {vectors.shape[1]}."

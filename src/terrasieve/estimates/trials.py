@@ -13,9 +13,9 @@ from typing import TypeVar
 import numpy as np
 import torch
 
+from terrasieve.archive.archive_options import ArchiveOptions
 from terrasieve.archive.catalogue import index_archive
 from terrasieve.archive.derived.subset import SubsetArchive
-from terrasieve.archive.opening import open_archive
 from terrasieve.archive.packed.packing import pack
 from terrasieve.archive.packed.reading import PackedArchive
 from terrasieve.archive.protocol import Archive
@@ -35,6 +35,7 @@ from terrasieve.training.loop import make_fabric, train
 
 T = TypeVar("T")
 
+_NO_OPTIONS = ArchiveOptions()
 _SHARES = {"index": 0.15, "pack": 0.15, "embed": 0.2, "training": 0.4, "rounds": 0.1}
 """What each stage has of the time."""
 _SOON = 5.0
@@ -53,7 +54,9 @@ _VECTOR_BYTES = 2**27
 """Size of the vectors that are clustered for a trial."""
 
 
-def run_trials(data: str, config: RunConfig, seconds: float, device: str = "auto") -> TrialResults:
+def run_trials(
+    data: str, config: RunConfig, seconds: float, device: str = "auto", options: ArchiveOptions = _NO_OPTIONS
+) -> TrialResults:
     """Measure every stage of a recipe on an archive, in one process; what is written goes to a temporary folder.
 
     Args:
@@ -61,12 +64,13 @@ def run_trials(data: str, config: RunConfig, seconds: float, device: str = "auto
         config: The recipe with every parameter resolved.
         seconds: About how long all stages take together; each does at least its smallest attempt.
         device: The name of the device, as :func:`terrasieve.device.pick_device` takes it.
+        options: What is said of the archive beside its name.
 
     Raises:
         TerrasieveError: The archive cannot be opened, or does not suit the recipe.
     """
     with tempfile.TemporaryDirectory(prefix="terrasieve-plan-") as folder:
-        trials = Trials(data, config, Path(folder), device)
+        trials = Trials(data, config, Path(folder), device, options)
         peaks: dict[str, int] = {}
 
         def begin(stage: str) -> float:
@@ -105,6 +109,7 @@ class Trials:
         config: The recipe with every parameter resolved.
         folder: What is written goes below it.
         device: The name of the device.
+        options: What is said of the archive beside its name.
 
     Attributes:
         opening: The pace of opening the archive, a sample.
@@ -113,7 +118,14 @@ class Trials:
 
     store: PackedArchive
 
-    def __init__(self, data: str, config: RunConfig, folder: Path, device: str = "auto") -> None:
+    def __init__(
+        self,
+        data: str,
+        config: RunConfig,
+        folder: Path,
+        device: str = "auto",
+        options: ArchiveOptions = _NO_OPTIONS,
+    ) -> None:
         self.config = config.model_copy(update={"samples": None})
         self.folder = folder
         self.device_name = device
@@ -121,7 +133,7 @@ class Trials:
         opened: list[Archive] = []
 
         def open_it() -> int:
-            opened.append(open_archive(data))
+            opened.append(options.open(data))
             # Part of it, for what checks or packs samples: some archives read or make their table when it is asked for.
             return len(opened[-1].table())
 

@@ -37,7 +37,8 @@ class Sharpening(NamedTuple):
 
     def __call__(self, outputs: Tensor) -> Tensor:
         """Distributions over prototypes of the teacher's outputs ``(n, prototypes)``: float32, without gradient."""
-        return functional.softmax((outputs.detach().float() - self.centre) / self.temperature, dim=-1)
+        # The centre makes the difference float32: no copy of the outputs in it is needed before.
+        return functional.softmax(torch.sub(outputs.detach(), self.centre).div_(self.temperature), dim=-1)
 
 
 class PairEntropies(NamedTuple):
@@ -108,16 +109,17 @@ class _PairEntropies(torch.autograd.Function):
             for own, target in enumerate(targets):
                 entropies[own, rows] = torch.special.entr(target).sum(dim=-1)
             sums: dict[tuple[int, ...], Tensor] = {}
+            pulls: dict[tuple[int, ...], Tensor] = {}
             for i, (output, pair) in enumerate(zip(outputs, pairs, strict=True)):
                 if pair not in sums:
                     sums[pair] = sum((targets[j] for j in pair[1:]), targets[pair[0]])
+                    pulls[pair] = sums[pair] * -headroom
                 # A tensor with an axis divides in float32, what a number would do in the precision of the outputs.
                 shares = functional.log_softmax(output[rows] / scale, dim=-1)
                 # A sum of products instead of a matrix product, which autocast would compute in 16 bits.
                 cross[i, rows] = -(sums[pair] * shares).sum(dim=-1)
                 if learns:
-                    difference = torch.sub(shares.exp_(), sums[pair], alpha=1 / len(pair))
-                    torch.mul(difference, headroom * len(pair), out=gradients[i][rows])
+                    torch.add(pulls[pair], shares.exp_(), alpha=_HEADROOM * len(pair), out=gradients[i][rows])
         context.temperature = temperature
         context.save_for_backward(*gradients)
         context.mark_non_differentiable(entropies)

@@ -10,8 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from terrasieve.methods.ranks import own_rank
 from terrasieve.methods.step_seed import StepSeed
+from terrasieve.ranks import own_rank
 from terrasieve.streams import Stream, generator
 
 _SMALLEST = 4

@@ -116,11 +116,8 @@ def _linear(inputs: int, outputs: int, generator: Generator, bias: bool) -> nn.L
 def _normal_linear(inputs: int, outputs: int, generator: Generator, bias: bool) -> nn.Linear:
     # torch leaves skip_init without types.
     layer: nn.Linear = nn.utils.skip_init(nn.Linear, inputs, outputs, bias=bias)  # type: ignore[no-untyped-call]
-    layer.weight = nn.Parameter(_normal((outputs, inputs), generator))
+    weight = nn.init.trunc_normal_(torch.empty(outputs, inputs), std=0.02, generator=generator)
+    layer.weight = nn.Parameter(weight)
     if bias:
         nn.init.zeros_(layer.bias)
     return layer
-
-
-def _normal(shape: tuple[int, int], generator: Generator) -> Tensor:
-    return nn.init.trunc_normal_(torch.empty(shape), std=0.02, generator=generator)

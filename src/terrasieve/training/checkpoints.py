@@ -25,11 +25,14 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from terrasieve.errors import CheckpointError, ConfigError, WriteError
+from terrasieve.console import console
+from terrasieve.errors import CheckpointError, ConfigError, WorldError, WriteError
 from terrasieve.methods.base import Method
+from terrasieve.ranks import alike_over_ranks, largest_number
 from terrasieve.runs import RunFolder
 from terrasieve.schema import read_json
 from terrasieve.training.job import TrainingJob
+from terrasieve.training.resuming import check_processes
 from terrasieve.writing import clear_partials, write_tensors, write_text, write_whole
 
 VERSION = 1
@@ -98,9 +101,16 @@ class Checkpointer:
 
         Raises:
             ConfigError: The folder holds a run and ``resume`` is false.
-            CheckpointError: The checkpoint is damaged or of another configuration.
+            WorldError: The processes do not see the same folder.
+            CheckpointError: The checkpoint is damaged, of another configuration, or of another number of processes
+                on which the run depends.
         """
         found = checkpoints(self.folder)
+        if not alike_over_ranks(int(found[-1].name.removeprefix(_PREFIX)) if found else -1):
+            raise WorldError(
+                f"{self.job.folder} does not hold the same checkpoints for all processes; let --out be a folder that "
+                "all machines share."
+            )
         if found and not resume:
             raise ConfigError(
                 f"{self.job.folder} already holds a run ({found[-1].name}). "
@@ -114,12 +124,21 @@ class Checkpointer:
             self.folder.mkdir(parents=True, exist_ok=True)
         self._last_time = time.monotonic()
 
-    def due(self) -> bool:
-        """Whether the last checkpoint was written too long ago."""
-        return time.monotonic() - self._last_time > 60 * self.job.spec.checkpoint_minutes
+    def due(self, step: int) -> bool:
+        """Whether the last checkpoint was written too long ago, on which several processes agree now and then.
+
+        Args:
+            step: The step that is next, from 0.
+        """
+        late = time.monotonic() - self._last_time > 60 * self.job.spec.checkpoint_minutes
+        if self.fabric.world_size == 1:
+            return late
+        return step % self.job.spec.log_every == 0 and largest_number(late) == 1
 
     def write(self, step: int) -> None:
         """Write a checkpoint, unless there is one of this step, and export the encoder.
+
+        Every process has to call it, and the first one writes.
 
         Args:
             step: How many optimiser steps are done, 0 or more.
@@ -127,10 +146,12 @@ class Checkpointer:
         Raises:
             CheckpointError: The disk refused it; earlier checkpoints are untouched.
         """
-        if self.fabric.is_global_zero:
-            if step != self._written:
-                keep = self.job.spec.keep_checkpoints
-                write_checkpoint(self.folder, step, self.method, self.optimiser, self._snapshot(), keep)
+        snapshot = None if step == self._written else self._snapshot()
+        if self.fabric.is_global_zero and snapshot is not None:
+            keep = self.job.spec.keep_checkpoints
+            write_checkpoint(self.folder, step, self.method, self.optimiser, snapshot, keep)
+        # Statistics that processes take together are measured by all of them.
+        if self.fabric.is_global_zero or self.job.spec.sync_batchnorm:
             self.job.export(self.method.exported, step)
         self._last_time = time.monotonic()
 
@@ -140,6 +161,7 @@ class Checkpointer:
             "precision": self.fabric.strategy.precision.state_dict(),  # the scale of gradients in 16 bits
             "curation": None,  # as stands for a run without rounds
             "config": self.job.config,
+            "processes": self.fabric.world_size,
         }
         for part in self.parts:
             own = part.snapshot()
@@ -149,7 +171,12 @@ class Checkpointer:
 
     def _restore(self, path: Path) -> None:
         # First of all, since the weights of another configuration need not fit.
-        _refuse_other_config(path, read_facts(path)["config"], self.job.config)
+        facts = read_facts(path)
+        _refuse_other_config(path, facts["config"], self.job.config)
+        synchronised = self.job.spec.sync_batchnorm
+        said = check_processes(facts.get("processes"), self.fabric.world_size, self.method, synchronised)
+        if said and self.fabric.is_global_zero:
+            console.print(said, highlight=False)
         snapshot = read_checkpoint(path, self.method, self.optimiser)
         for part in self.parts:
             part.restore(snapshot)
@@ -179,8 +206,9 @@ def _differences(stored: Any, own: Any, key: str = "") -> list[str]:
         return [
             line for i, pair in enumerate(zip(stored, own, strict=True)) for line in _differences(*pair, f"{key}.{i}")
         ]
-    # Curators called that precision float32 once.
-    if stored == own or (key.endswith(".precision") and (stored, own) == ("float32", "32")):
+    # What a checkpoint does not know of was off. Curators called that precision float32 once.
+    alike = [(None, False)] + [("float32", "32")] * key.endswith(".precision")
+    if stored == own or (stored, own) in alike:
         return []
     return [f"{key} was {stored!r}, now {own!r}"]
 

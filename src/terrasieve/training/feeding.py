@@ -174,7 +174,9 @@ class _Trial:
         self._began = time.perf_counter()
         if self._reading:
             self._working.append(self._began - self._ended)
-        return self._chosen() if len(self._working) == _WARM + _MEASURED else None
+        if len(self._working) < _WARM + _MEASURED:
+            return None
+        return choose_workers(self.reading, self.working, _cores(), self._device)
 
     def end(self) -> None:
         """Note that a batch was handed out."""
@@ -193,9 +195,6 @@ class _Trial:
     def working(self) -> float:
         """Seconds that a step took besides."""
         return statistics.median(self._working[_WARM:])
-
-    def _chosen(self) -> int:
-        return choose_workers(self.reading, self.working, _cores(), self._device)
 
 
 def choose_workers(reading: float, working: float, cores: int, device: torch.device) -> int:

@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
-import os
 import signal
 import threading
+import warnings
 from collections.abc import Mapping
 from contextlib import ExitStack
+from datetime import timedelta
 from types import FrameType, TracebackType
 from typing import Any, Literal
 
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.plugins.environments.cluster_environment import ClusterEnvironment
+from lightning_fabric.plugins.environments.lightning import LightningEnvironment
+from lightning_fabric.strategies.ddp import DDPStrategy
 from lightning_fabric.utilities.exceptions import MisconfigurationException
+from timm.layers.norm_act import convert_sync_batchnorm
 
+from terrasieve.console import console
 from terrasieve.device import pick_device, resolve_precision
-from terrasieve.errors import ConfigError, TrainingError
+from terrasieve.errors import ConfigError, DeviceError, RequeueError, StoppedError, WorldError
 from terrasieve.methods.base import StepOutput
+from terrasieve.ranks import alike_over_ranks, largest_number
 from terrasieve.runs import RunFolder
 from terrasieve.streams import Stream, torch_seed
 from terrasieve.training.checkpoints import Checkpointer
@@ -25,6 +34,7 @@ from terrasieve.training.clipping import clip_gradients
 from terrasieve.training.compiling import compile_forward
 from terrasieve.training.feeding import Batches
 from terrasieve.training.job import TrainingJob, TrainingResult
+from terrasieve.training.launched import LaunchedWorld
 from terrasieve.training.logs import TrainingDisplay, open_logs
 from terrasieve.training.memory import check_memory, memory_need
 from terrasieve.training.meters import Meters
@@ -41,6 +51,7 @@ from terrasieve.training.spec import (
 )
 from terrasieve.views.render import render
 from terrasieve.views.stored import Buffers
+from terrasieve.world import is_first, read_world
 from terrasieve.writing import write_text
 
 _PRECISION: Mapping[str, Literal["32-true", "bf16-mixed", "16-mixed"]] = {
@@ -49,6 +60,8 @@ _PRECISION: Mapping[str, Literal["32-true", "bf16-mixed", "16-mixed"]] = {
     "16": "16-mixed",
 }
 """What Fabric calls each precision."""
+_SIGNALS = (0, signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+"""None, and those that stop a run, the one that counts most last: a run that is to be started again says so."""
 
 
 def train(job: TrainingJob, fabric: Fabric, resume: bool = False) -> TrainingResult:  # noqa: C901  # one run, in order
@@ -66,13 +79,19 @@ def train(job: TrainingJob, fabric: Fabric, resume: bool = False) -> TrainingRes
             micro-batches, or the method cannot be compiled.
         NonFiniteError: The loss became NaN or infinite.
         CheckpointError: A checkpoint cannot be written or resumed.
-        TrainingError: The run was asked to stop; its state is in a checkpoint.
+        StoppedError: The run was asked to stop; its state is in a checkpoint.
+        RequeueError: It was asked to stop and to be started again.
     """
     spec, evaluate = job.spec, job.evaluate
     _check_micro_batches(spec, fabric.world_size)
+    if not alike_over_ranks(int(hashlib.sha256(json.dumps(job.config, sort_keys=True).encode()).hexdigest()[:15], 16)):
+        raise WorldError("The processes were given different settings or archives; give all of them the same command.")
 
     # ---------------------------------------------------------------- what learns
     method = job.method.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if spec.sync_batchnorm and fabric.world_size > 1:
+        _check_synchronised(fabric)
+        convert_sync_batchnorm(method)  # type: ignore[no-untyped-call]  # in place, as a method is no such layer
     if spec.compile:
         compile_forward(method)
     fused = fabric.device.type in ("cpu", "cuda")
@@ -147,14 +166,11 @@ def train(job: TrainingJob, fabric: Fabric, resume: bool = False) -> TrainingRes
                 display.show(step, metrics)
 
             # --- once in a while: a checkpoint, and always before the long work of a round
-            if last or stopping or round_is_due or checkpointer.due():
+            if last or stopping or round_is_due or checkpointer.due(step):
                 meters.check_finite(step, method)
                 checkpointer.write(step)
             if stopping:
-                raise TrainingError(
-                    f"Stopped by {stop.signal_name or 'another process'} at step {step} of {steps}; the checkpoint is "
-                    "written. Go on with --resume."
-                )
+                raise stop.error(step, steps)
             if last:
                 break
 
@@ -206,11 +222,19 @@ def _check_micro_batches(spec: TrainSpec, processes: int) -> None:
         )
 
 
+def _check_synchronised(fabric: Fabric) -> None:
+    if fabric.device.type != "cuda":
+        raise ConfigError(
+            f"train.sync_batchnorm is true, but {fabric.world_size} processes on {fabric.device.type} cannot take "
+            "statistics together, as those on GPUs can. Set train.sync_batchnorm=false, or train in one process."
+        )
+
+
 # -------------------------------------------------------------------- stopping
 
 
 class StopRequest:
-    """Context in which SIGTERM and SIGINT set ``signal_name`` instead of ending the process.
+    """Context in which SIGTERM, SIGINT and SIGUSR1 are noted instead of ending the process.
 
     A second SIGINT interrupts at once. Outside the main thread, where Python allows no handlers, it
     never fires.
@@ -223,21 +247,28 @@ class StopRequest:
     def __init__(self, fabric: Fabric, every: int) -> None:
         self.fabric = fabric
         self.every = every
-        self.signal_name: str | None = None
+        self._asked = 0
         self._previous: dict[signal.Signals, Any] = {}
 
     def agreed(self, step: int) -> bool:
         """Whether to stop before this step; every process gets the same answer, and has to ask."""
-        asked = self.signal_name is not None
-        if self.fabric.world_size == 1 or step % self.every:
-            return asked and self.fabric.world_size == 1
-        votes = self.fabric.all_reduce(torch.tensor(float(asked), device=self.fabric.device), reduce_op="sum")
-        return bool(votes)
+        if self.fabric.world_size > 1:
+            if step % self.every:
+                return False
+            # The signal that any process received; where there are several, the last in this order.
+            self._asked = max(self._asked, _SIGNALS[largest_number(_SIGNALS.index(self._asked))])
+        return self._asked != 0
+
+    def error(self, step: int, steps: int) -> StoppedError:
+        """What to raise once it is agreed and the checkpoint is written."""
+        said = f"Stopped by {signal.Signals(self._asked).name} at step {step} of {steps}; the checkpoint is written."
+        kind = RequeueError if self._asked == signal.SIGUSR1 else StoppedError
+        return kind(f"{said} Go on with --resume.")
 
     def __enter__(self) -> StopRequest:
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGTERM, signal.SIGINT):
-                self._previous[number] = signal.signal(number, self._note)
+            for number in _SIGNALS[1:]:
+                self._previous[signal.Signals(number)] = signal.signal(number, self._note)
         return self
 
     def __exit__(
@@ -247,36 +278,57 @@ class StopRequest:
             signal.signal(number, handler)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        if number == signal.SIGINT and self.signal_name is not None:
+        if number == signal.SIGINT == self._asked:
             raise KeyboardInterrupt
-        self.signal_name = signal.Signals(number).name
+        self._asked = number
 
 
 # -------------------------------------------------------------------- devices
 
 
-def make_fabric(spec: TrainSpec, device: str = "auto", devices: int = 1) -> Fabric:
-    """Fabric for one node with the precision that the spec asks for.
+def make_fabric(spec: TrainSpec, device: str = "auto", devices: int | None = None) -> Fabric:
+    """Fabric with the processes that the launcher started, and the precision that the spec asks for.
 
     Args:
-        spec: Settings of the run, of which the precision counts here.
+        spec: Settings of the run, of which the precision and the patience of processes count here.
         device: The name of the device, as :func:`terrasieve.device.pick_device` takes it.
-        devices: How many of them, each with a process of its own, 1 or more; ignored where ``device`` names a single
-            one, such as ``cuda:1``, and under ``torchrun``, which has launched one process for each already.
+        devices: How many of them on each machine, each with a process of its own, 1 or more. None takes one, or as many
+            as torchrun, Slurm or MPI has launched processes; another number than that is refused. Ignored where
+            ``device`` names a single one, such as ``cuda:1``.
 
     Raises:
+        WorldError: What the launcher says is incomplete, or contradicts itself or ``devices``.
         ConfigError: The device is unknown, or there are not as many.
     """
     # Fabric announces its precision on every run; it stands in config.yaml.
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
+    world = read_world()
+    environment: ClusterEnvironment
+    if world is None:
+        environment, size, count, nodes = LightningEnvironment(), devices or 1, devices or 1, 1
+    else:
+        world.check_devices(devices)
+        environment, size, count, nodes = LaunchedWorld(world), world.size, world.per_node, world.nodes
+    if not is_first():
+        console.quiet = True
+        warnings.simplefilter("ignore")
     chosen = pick_device(device)
+    if world is not None and count > 1 and chosen.index is not None:
+        raise WorldError(
+            f"--device {device} names one device, but {world.source} started {count} processes for each "
+            "machine. Name the kind alone."
+        )
     precision = _PRECISION[resolve_precision(spec.precision, chosen)]
-    if torch.distributed.is_available() and torch.distributed.is_torchelastic_launched():
-        # Each of torchrun's processes would train a run of its own otherwise.
-        devices = int(os.environ["LOCAL_WORLD_SIZE"])
-    wanted = devices if chosen.type == "cpu" or chosen.index is None else [chosen.index]
+    alone = size == 1 or (world is None and chosen.index is not None)
     try:
-        return Fabric(accelerator=chosen.type, devices=wanted, precision=precision)
+        return Fabric(
+            accelerator=chosen.type,
+            devices=count if chosen.type == "cpu" or chosen.index is None else [chosen.index],
+            num_nodes=nodes,
+            strategy="auto" if alone else DDPStrategy(timeout=timedelta(minutes=spec.timeout_minutes)),
+            precision=precision,
+            plugins=[environment],
+        )
     except (MisconfigurationException, TypeError, ValueError) as error:
-        raise ConfigError(f"--devices {devices} cannot be had on {chosen}: {error}") from error
+        raise DeviceError(f"--devices {count} cannot be had on {chosen}: {error}") from error

@@ -121,6 +121,8 @@ class Meters:
     def check_finite(self, step: int, method: nn.Module) -> None:
         """Refuse losses and weights that are no longer numbers.
 
+        Every process has to call it, and all raise alike.
+
         Args:
             step: How many optimiser steps are done, 0 or more.
             method: The method whose weights are looked at.
@@ -128,8 +130,7 @@ class Meters:
         Raises:
             NonFiniteError: A loss since the last call or a weight is NaN or infinite.
         """
-        # Of this process alone: processes do not come here at the same steps.
-        self._check_losses(_stacked(self._losses), step)
+        self._check_losses(self._averaged(_stacked(self._losses)), step)
         if not all(bool(torch.isfinite(parameter).all()) for parameter in method.parameters()):
             raise self._diverged("A weight became NaN or infinite", step - 1)
 
@@ -159,12 +160,15 @@ class Meters:
     # ---------------------------------------------------------------- what a checkpoint holds
 
     def snapshot(self) -> Snapshot:
-        """Everything that a resumed run needs to log the same numbers."""
+        """Everything that a resumed run needs to log the same numbers, which every process has to ask for.
+
+        Losses and metrics are means over processes. The embeddings that the monitor holds are those of the first.
+        """
         monitor = self.monitor.state_dict()
         tensors = {
             "monitor": monitor["ring"],
-            "losses": _stacked(self._losses),
-            **{f"measured.{name}": _stacked(values) for name, values in self._measured.items()},
+            "losses": self._averaged(_stacked(self._losses)),
+            **{f"measured.{name}": self._averaged(_stacked(self._measured[name])) for name in sorted(self._measured)},
         }
         facts = {
             "monitor": {name: value for name, value in monitor.items() if name != "ring"},
@@ -201,14 +205,18 @@ class Meters:
         means = [float(_stacked(self._measured[name]).mean()) for name in names]
         own = torch.tensor([*self.monitor.measure(), *means], dtype=torch.float64)
         # In one message: what one process finds wrong all find, and none waits for another that has stopped.
-        numbers = torch.cat([_stacked(self._losses).double(), own])
-        if self.fabric.world_size > 1:
-            shared = self.fabric.all_reduce(numbers.to(self.fabric.device), reduce_op="mean")
-            assert isinstance(shared, Tensor)
-            numbers = shared.cpu()
+        numbers = self._averaged(torch.cat([_stacked(self._losses).double(), own]))
         sizes = [len(self._losses), len(CollapseReading._fields), len(names)]
         losses, reading, measured = torch.split(numbers, sizes)
         return losses.float(), CollapseReading(*reading.tolist()), dict(zip(names, measured.tolist(), strict=True))
+
+    def _averaged(self, numbers: Tensor) -> Tensor:
+        """Means over processes, on the CPU."""
+        if self.fabric.world_size == 1 or not len(numbers):
+            return numbers
+        shared = self.fabric.all_reduce(numbers.to(self.fabric.device), reduce_op="mean")
+        assert isinstance(shared, Tensor)
+        return shared.cpu()
 
     def _check_losses(self, losses: Tensor, step: int) -> None:
         bad = (~torch.isfinite(losses)).nonzero()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from terrasieve.console import track
+from terrasieve.curation.candidates import Vectors
+from terrasieve.curation.shares import SharedVectors
 from terrasieve.embeddings.inputs import join
 from terrasieve.embeddings.stream import EmbedSettings, calibrated_encoders, embed_batches
 from terrasieve.errors import CurationError
@@ -28,11 +30,11 @@ class Features(NamedTuple):
     """Vectors of samples of the archive.
 
     Attributes:
-        vectors: ``(n, d)`` floats, of any length.
+        vectors: ``(n, d)`` floats, of any length; where there are several processes, each holds its share of them.
         samples: ``(n,)`` archive indices, ascending; row ``i`` of ``vectors`` is of sample ``samples[i]``.
     """
 
-    vectors: NDArray[Any]
+    vectors: Vectors
     samples: NDArray[np.int64]
 
 
@@ -89,7 +91,7 @@ class RoundFeatures:
         renewed = spread_over_ages(memory.ages[seen], count, generator)
         rows = np.concatenate([seen[renewed], unseen])
         # By the student, as in training.
-        embedded = torch.from_numpy(np.array(self._embed(self.job.method.encoder, memory.candidates[rows], pool)))
+        embedded = torch.from_numpy(np.array(self._embed(self.job.method.encoder, memory.candidates[rows], pool)[:]))
         fresh = torch.nn.functional.normalize(embedded, dim=1).half()
         today = fresh[:count]
         if count < len(seen):
@@ -98,42 +100,47 @@ class RoundFeatures:
         memory.renew(rows, fresh)
         found = np.concatenate([seen, unseen])
         order = np.argsort(found)
-        return Features(torch.cat([today, fresh[count:]])[order].numpy(), self.job.pool[found[order]])
+        vectors = torch.cat([today, fresh[count:]])[order].numpy()
+        own = self._share(len(vectors))
+        shared = vectors if self.fabric.world_size == 1 else SharedVectors(vectors[own], own.start, len(vectors))
+        return Features(shared, self.job.pool[found[order]])
 
-    def _embed(self, encoder: Encoder, samples: NDArray[np.int64], pool: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Vectors ``(n, d)`` of samples, each process embedding every so-manieth batch into one mapped file.
+    def _share(self, samples: int) -> slice:
+        """The samples that this process embeds and holds: whole batches, which are the same for any number of them."""
+        size, ranks, rank = self.curation.spec.batch_size, self.fabric.world_size, self.fabric.global_rank
+        blocks = -(-samples // size)
+        return slice(*(min(samples, blocks * one // ranks * size) for one in (rank, rank + 1)))
+
+    def _embed(self, encoder: Encoder, samples: NDArray[np.int64], pool: NDArray[np.int64]) -> Vectors:
+        """Vectors ``(n, d)`` of samples, each process embedding a share of them into a mapped file of its own.
 
         Batch normalisation is measured on the pool that the model is trained on, for each input, by every process
         alike. Statistics of the whole archive would be those of its most frequent kind, whose copies they would spread
         out (``docs/curation-study.md``). Neither they nor the batches depend on the number of processes, and so neither
         do the vectors.
         """
-        spec, ranks = self.curation.spec, self.fabric.world_size
-        path = RunFolder(self.job.folder).curation / ".features.npy"
-        shape = (len(samples), len(self.curation.inputs) * encoder.features)
-        if self.fabric.is_global_zero:
-            _make_map(path, shape)
-        self.fabric.barrier()
-        vectors = np.lib.format.open_memmap(path, mode="r+")
-        blocks = range(self.fabric.global_rank, -(-len(samples) // spec.batch_size), ranks)
-        own = [samples[block * spec.batch_size :][: spec.batch_size] for block in blocks]
+        spec, own = self.curation.spec, self._share(len(samples))
+        path = RunFolder(self.job.folder).curation / f".features-{self.fabric.global_rank}.npy"
+        width = len(self.curation.inputs) * encoder.features
         settings = EmbedSettings(size=spec.size, batch_size=spec.batch_size)
-        if own:
-            shown_as = (self.job.archive, self.curation.inputs, self.job.normaliser, settings)
-            encoders = calibrated_encoders(encoder, *shown_as, pool, self.job.spec.seed)
-            batches = embed_batches(encoders, *shown_as, np.concatenate(own))
-            shown = track(batches, "curate: embed (batches)", total=len(own)) if self.fabric.is_global_zero else batches
-            for block, (_, found) in zip(blocks, shown, strict=True):
-                vectors[block * spec.batch_size :][: len(found)] = join(found)
-        vectors.flush()
-        self.fabric.barrier()
-        if self.fabric.is_global_zero:
+        shown_as = (self.job.archive, self.curation.inputs, self.job.normaliser, settings)
+        encoders = calibrated_encoders(encoder, *shown_as, pool, self.job.spec.seed)
+        vectors = np.empty((0, width), dtype=np.float32)
+        if own.start < own.stop:
+            vectors = _make_map(path, (own.stop - own.start, width))
+            batches = embed_batches(encoders, *shown_as, samples[own])
+            total = -(-len(vectors) // spec.batch_size)
+            done = 0
+            for _, found in track(batches, "curate: embed (batches)", total=total):
+                joined = join(found)
+                vectors[done : done + len(joined)] = joined
+                done += len(joined)
             # The mapping lives on without the name, which nobody needs any more.
             path.unlink()
-        return vectors
+        return vectors if self.fabric.world_size == 1 else SharedVectors(vectors, own.start, len(samples))
 
 
-def _make_map(path: Path, shape: tuple[int, int]) -> None:
+def _make_map(path: Path, shape: tuple[int, int]) -> NDArray[np.float32]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         mapped = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=shape)
@@ -146,6 +153,7 @@ def _make_map(path: Path, shape: tuple[int, int]) -> None:
             f"Cannot write {path}, {shape[0] * shape[1] * 4 / 1e6:,.0f} MB of features: {error}. Free some space and "
             "go on with --resume, or embed less: curation.features.share."
         ) from error
+    return mapped
 
 
 # -------------------------------------------------------------------- the feature bank

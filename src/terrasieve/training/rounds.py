@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from terrasieve.archive.selection import write_selection
-from terrasieve.console import Stopwatch, console
+from terrasieve.console import Stopwatch, console, progress_shown
 from terrasieve.curation.curator import Selection
 from terrasieve.curation.diagnostics import Diagnostics, cautions, diagnose
 from terrasieve.errors import CurationError
@@ -24,13 +24,13 @@ from terrasieve.training.round_features import Features, RoundFeatures
 class Rounds:
     """Chooses the pool anew, again and again, from the same candidates.
 
-    Every process calls the same methods. Each embeds its share of the archive; the first one chooses, and tells the
-    others.
+    Every process calls the same methods. Each embeds its share of the archive and clusters it with the others; the
+    first one writes down what was chosen.
 
     Args:
         curation: The rule and what the encoder is shown.
         job: The run, whose first pool holds the candidates of every round.
-        fabric: The device and processes, of which the first one chooses.
+        fabric: The device and processes, of which the first one writes.
         steps: The steps before which a round takes place.
 
     Attributes:
@@ -69,9 +69,10 @@ class Rounds:
         """
         watch = Stopwatch()
         began = time.monotonic()
-        with watch.stage("embed"):
-            features = self.features.collect(pool, generator(Stream.ROUND, self.job.spec.seed, self.done))
-        chosen = self._choose(features, pool, step, watch)
+        with progress_shown(self.fabric.is_global_zero):
+            with watch.stage("embed"):
+                features = self.features.collect(pool, generator(Stream.ROUND, self.job.spec.seed, self.done))
+            chosen = self._choose(features, pool, step, watch)
         self.done, self.step = self.done + 1, step
         self.seconds += time.monotonic() - began
         self.latest["curation_seconds"] = self.seconds
@@ -114,25 +115,7 @@ class Rounds:
     # ---------------------------------------------------------------- choosing
 
     def _choose(self, features: Features, pool: NDArray[np.int64], step: int, watch: Stopwatch) -> NDArray[np.int64]:
-        """The new pool, chosen by the first process and told to the others, as is whatever went wrong."""
-        outcome: tuple[NDArray[np.int64], dict[str, float]] | str = ""
-        failure: Exception | None = None
-        if self.fabric.is_global_zero:
-            try:
-                outcome = self._chosen(features, pool, step, watch)
-            except Exception as error:  # told before it is raised: the others would wait for ever
-                failure, outcome = error, str(error)
-        outcome = self.fabric.broadcast(outcome)
-        if failure is not None:
-            raise failure
-        if isinstance(outcome, str):
-            raise CurationError(outcome)
-        chosen, self.latest = outcome
-        return chosen
-
-    def _chosen(
-        self, features: Features, pool: NDArray[np.int64], step: int, watch: Stopwatch
-    ) -> tuple[NDArray[np.int64], dict[str, float]]:
+        """The new pool, which all processes choose together and the first one records; what that meets all are told."""
         spec = self.curation.spec
         seed = int(generator(Stream.ROUND, self.job.spec.seed, self.done).integers(2**63))
         keep = spec.pool_size(len(self.job.pool))
@@ -144,8 +127,21 @@ class Rounds:
         for caution in cautions(features.vectors, selection):
             console.print(f"[yellow]Warning:[/] {caution}", highlight=False)
         chosen = features.samples[selection.indices]
-        self._record(step, chosen, selection, diagnostics, watch)
-        return chosen, _logged(chosen, diagnostics)
+        outcome: tuple[NDArray[np.int64], dict[str, float]] | str = (chosen, _logged(chosen, diagnostics))
+        failure: Exception | None = None
+        if self.fabric.is_global_zero:
+            try:
+                self._record(step, chosen, selection, diagnostics, watch)
+            except Exception as error:  # told before it is raised: the others would wait for ever
+                failure, outcome = error, str(error)
+        # Chosen by the first process for all: machines of different makes may round otherwise.
+        outcome = self.fabric.broadcast(outcome)
+        if failure is not None:
+            raise failure
+        if isinstance(outcome, str):
+            raise CurationError(outcome)
+        chosen, self.latest = outcome
+        return chosen
 
     def _record(
         self, step: int, chosen: NDArray[np.int64], selection: Selection, diagnostics: Diagnostics, watch: Stopwatch

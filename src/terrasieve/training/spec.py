@@ -178,6 +178,8 @@ class TrainSpec(Spec):
         precision: ``bf16`` and ``16`` run under autocast with float32 weights; ``auto`` is ``bf16`` where the device
             has fast instructions for it, else ``32``. Products in ``32`` are of true float32, without TF32. Weights and
             views lie channels last in memory in each.
+        sync_batchnorm: Whether batch normalisation takes its statistics over the samples of all processes, which only
+            GPUs can; else each process has those of its own samples.
         compile: Whether the method's forward pass is compiled to one graph, once, at the first step, and its backward
             pass with it. Worth while on a GPU in a long run; refused for methods that draw numbers in it.
         seed: Decides initial weights, batches, views and rounds; 0 or more.
@@ -189,6 +191,7 @@ class TrainSpec(Spec):
             ``evaluate_every``.
         checkpoint_minutes: Minutes between two checkpoints; one is always written at the end.
         loggers: The logs that numbers go to besides ``log.csv``.
+        timeout_minutes: How long a process waits for the others before it ends the run; above 0.
         keep_checkpoints: How many of the last checkpoints stay on disk.
         collapse_std: Feature standard deviation below which the embedding counts as collapsed.
         collapse_rank: Effective rank below which it counts as collapsed.
@@ -203,6 +206,7 @@ class TrainSpec(Spec):
     optimiser: Optimiser = Sgd()
     schedule: Schedule = WarmRestarts()
     precision: TrainingPrecision = "auto"
+    sync_batchnorm: bool = False
     compile: bool = False
     seed: int = Field(default=0, ge=0)
     workers: Annotated[int, Field(ge=0)] | Literal["auto"] = 0
@@ -210,6 +214,7 @@ class TrainSpec(Spec):
     evaluate_every: float | None = Field(default=None, gt=0)
     evaluate_steps: int | None = Field(default=None, ge=1)
     checkpoint_minutes: float = Field(default=10, gt=0)
+    timeout_minutes: float = Field(default=30, gt=0)
     loggers: tuple[LoggerName, ...] = ()
     keep_checkpoints: int = Field(default=2, ge=1)
     collapse_std: float = Field(default=0.02, ge=0)

@@ -20,6 +20,9 @@ from terrasieve.views.stored import ViewGroup
 AXIS_ROWS, ITEM_ROWS = 5, 4
 """Parameters of an item, of each axis and of itself."""
 
+_WIDE = 0.75
+"""Share of a sample's columns from which on all of them are read."""
+
 
 class PlaneRead(NamedTuple):
     """Bands of one sensor of one sample, which are read at once.
@@ -28,7 +31,7 @@ class PlaneRead(NamedTuple):
         sample: Archive index of the sample.
         sensor: Key of the sensor.
         bands: Names of the bands, each once.
-        window: The smallest window that holds whatever any view shows of the sample.
+        window: The smallest window that holds whatever any view shows of the sample; of most of its columns, all.
         shape: Height and width in pixels that the sample was planned to have.
         places: Of each band its position among the planes of the sensor.
     """
@@ -97,6 +100,9 @@ def arrange(
     corners = np.minimum.reduceat(windows[order, :2], starts)
     extents = np.maximum.reduceat(windows[order, :2] + windows[order, 2:], starts) - corners
     shapes = np.concatenate([plan.shapes for plan in plans])[order[starts]]
+    # Whole rows lie in one piece, and are copied faster than most of each.
+    wide = extents[:, 1] >= _WIDE * shapes[:, 1]
+    corners[wide, 1], extents[wide, 1] = 0, shapes[wide, 1]
 
     # Planes go sensor by sensor, and then in the order in which views first show them: so most often nothing has to be
     # looked up.

@@ -171,7 +171,7 @@ def in_unit(
         SampleError: What is stated contradicts the unit of a band.
     """
     arrays = [dataset[bands[position].variable] for position in positions]
-    units = [_unit(array) for array in arrays]
+    units = [str(array.attrs.get("units", "")).strip().lower() for array in arrays]
     for position, unit in zip(positions, units, strict=True):
         band = sensor.bands[position]
         if unit in _UNLIKE.get(band.unit, ()):
@@ -224,10 +224,6 @@ def _within(array: Any, place: Mapping[str, Any]) -> dict[str, Any]:
     """The place by those dimensions that an array has, and the first along its others, which are of length 1."""
     kept = {dim: part for dim, part in place.items() if dim in array.dims}
     return kept | {dim: 0 for dim, size in array.sizes.items() if dim not in place and size == 1}
-
-
-def _unit(array: Any) -> str:
-    return str(array.attrs.get("units", "")).strip().lower()
 
 
 def _is_physical(array: Any, unit: str) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -146,8 +146,9 @@ def _check_hdf5(path: Path) -> None:
 
 def _check_zarr(path: Path) -> None:
     refuse_links(path)
-    for file in _metadata_files(path):
-        check_codecs(parse_metadata(file.read_bytes(), file), file)
+    for folder, _, names in os.walk(path):
+        for file in (Path(folder) / name for name in names if name in METADATA):
+            check_codecs(parse_metadata(file.read_bytes(), file), file)
     for name, array in zarr.open_group(str(path), mode="r", use_consolidated=False).arrays():
         _check_size(f"{path}, array {name!r},", array.shape, array.shards or array.chunks, array.dtype)
 
@@ -157,11 +158,6 @@ def _check_size(what: str, shape: tuple[int, ...], chunks: tuple[int, ...] | Non
     each = dtype.itemsize if dtype.kind in "biufcmM" else max(_TEXT_BYTES, dtype.itemsize)
     for part in (chunks or (), shape if len(shape) < 2 else ()):
         check_array_bytes(what, part, each)
-
-
-def _metadata_files(path: Path) -> Iterator[Path]:
-    for folder, _, names in os.walk(path):
-        yield from (Path(folder) / name for name in names if name in METADATA)
 
 
 def _axes(folder: Path) -> list[str]:

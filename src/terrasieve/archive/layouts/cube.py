@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Literal
 
@@ -64,7 +65,10 @@ class CubeSpec(ProductsSpec):
     def near_miss(cls, folder: Path) -> str | None:
         """A folder of NetCDF files, of which one is an archive."""
         first = next((path for kind in NETCDF for path in list_files(folder, kind)), None)
-        return None if first is None else f"It holds NetCDF files, each of which is an archive: name one, {first}."
+        if first is None:
+            return None
+        command = shlex.join(["terrasieve", "info", str(first)])
+        return f"It holds NetCDF files, each of which is an archive; name one: {command}"
 
     def anchored(self, folder: Path) -> CubeSpec:
         """The same with a relative root, and a sensor that is a file, taken from a folder."""

@@ -5,6 +5,7 @@ See ``archive.products.landsat`` for what is read of them.
 
 from __future__ import annotations
 
+import shlex
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -75,4 +76,6 @@ class LandsatSpec(ProductsSpec):
     def near_miss(cls, folder: Path) -> str | None:
         """A scene that is still packed."""
         packed = next((path for path in list_files(folder, ".tar") if LOOK.fullmatch(f"{path.stem}_x")), None)
-        return None if packed is None else f"{packed} is a Landsat scene; unpack it: tar -xf {packed} -C {folder}"
+        if packed is None:
+            return None
+        return f"{packed} is a Landsat scene; unpack it: {shlex.join(['tar', '-xf', str(packed), '-C', str(folder)])}"

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from terrasieve.archive.packed.integrity import refuse_link
+from terrasieve.archive.packed.store import chunk_path
 from terrasieve.archive.protocol import Reader, Window, window_error
 from terrasieve.errors import SampleError
 
@@ -31,7 +32,7 @@ class MappedChunks:
 
     def __init__(self, root: Path, key: str, chunk: tuple[int, ...], dtype: np.dtype[Any], samples: int) -> None:
         self._root = root
-        self._folder = root / key
+        self._key = key
         self._count = samples
         self._chunk = chunk
         self._dtype = dtype
@@ -71,7 +72,7 @@ class MappedChunks:
 
     def map(self, number: int) -> NDArray[Any]:
         """The pixels of one chunk, shape ``(samples, bands, height, width)``."""
-        path = self._folder / "c" / str(number) / "0" / "0" / "0"
+        path = self._root / chunk_path(self._key, number)
         expected = int(np.prod(self._chunk)) * self._dtype.itemsize
         try:
             refuse_link(path, self._root)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, Self
 
 from terrasieve.archive.journal import encode_line, parse_line
 from terrasieve.archive.packed.store import ArrayLayout
+from terrasieve.archive.statistics import StreamingStatistics
 from terrasieve.archive.zarr_codecs import parse_metadata
 from terrasieve.errors import ArchiveError, SampleError
 from terrasieve.schema import Spec
@@ -28,6 +30,7 @@ class WrittenChunk(Spec):
         rejections: What the quarantine says of them.
         sums: State of the streaming statistics by then, by sensor key.
         digests: BLAKE2b digest of the chunk by sensor key; none where the archive ended without another good sample.
+        own: State of the statistics of this chunk alone, by sensor key; none in records of earlier versions.
     """
 
     position: int
@@ -36,6 +39,7 @@ class WrittenChunk(Spec):
     rejections: tuple[Mapping[str, Any], ...]
     sums: Mapping[str, Mapping[str, Sequence[float]]]
     digests: Mapping[str, str] = {}
+    own: Mapping[str, Mapping[str, Sequence[float]]] = {}
 
 
 class PackingProgress(Spec):
@@ -76,19 +80,28 @@ class PackingProgress(Spec):
             ArchiveError: The first line is damaged, or the file cannot be read.
         """
         try:
-            first, *lines = path.read_bytes().splitlines(keepends=True) or [b""]
-            begun = cls.model_validate(parse_metadata(first, path))
-            chunks = []
-            for line in lines:
-                entry = parse_line(line)
-                if entry is None:
-                    break
-                chunks.append(WrittenChunk.model_validate(entry))
+            begun, chunks = cls.read_lines(path)
         except FileNotFoundError:
             return None
+        return begun.after(chunks)
+
+    @classmethod
+    def read_lines(cls, path: Path) -> tuple[Self, list[WrittenChunk]]:
+        """What the record was at first, and what it was told since.
+
+        Raises:
+            FileNotFoundError: There is none.
+            ArchiveError: As :meth:`read`.
+        """
+        try:
+            first, *lines = path.read_bytes().splitlines(keepends=True) or [b""]
+            begun = cls.model_validate(parse_metadata(first, path))
+            entries = takewhile(lambda entry: entry is not None, map(parse_line, lines))
+            return begun, [WrittenChunk.model_validate(entry) for entry in entries]
+        except FileNotFoundError:
+            raise
         except (OSError, ValueError, SampleError) as error:
             raise ArchiveError(f"{path} cannot be read: {error}. Remove {path.parent} and pack again.") from error
-        return begun.after(chunks)
 
     def write(self, path: Path) -> None:
         """Write the state as a record of one line, in the place of the record that was there.
@@ -97,6 +110,18 @@ class PackingProgress(Spec):
             WriteError: The system refused it; a record that was there is untouched.
         """
         write_text(path, f"{json.dumps(self.model_dump())}\n")
+
+    @classmethod
+    def begin(cls, request: str, arrays: Mapping[str, ArrayLayout], chunk: int, sources: str | None = None) -> Self:
+        """The progress of a store that nothing is written to yet; see the attributes."""
+        return cls(
+            request=request,
+            sources=sources,
+            arrays=arrays,
+            chunk=chunk,
+            sums={key: StreamingStatistics(layout.shape[0]).state() for key, layout in arrays.items()},
+            digests=dict.fromkeys(arrays, ()),
+        )
 
     def after(self, chunks: Sequence[WrittenChunk]) -> Self:
         """The progress when some more chunks are written."""

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import itertools
+import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -18,20 +20,24 @@ from zarr.abc.store import Store
 from zarr.codecs import BytesCodec, Endian
 from zarr.core.buffer import default_buffer_prototype
 from zarr.core.metadata import ArrayV3Metadata
-from zarr.storage import FsspecStore, LocalStore
 
 from terrasieve.archive.byte_limits import check_array_bytes
 from terrasieve.archive.layout import ArchiveSpec
 from terrasieve.archive.names import names_from_arrow
+from terrasieve.archive.packed.chunk_cache import ChunkCache
+from terrasieve.archive.packed.far_chunks import CachedChunks, RangedChunks
 from terrasieve.archive.packed.integrity import refuse_link
 from terrasieve.archive.packed.mapped import MappedChunks
+from terrasieve.archive.packed.places import open_place
 from terrasieve.archive.packed.samples_table import checked_catalogue
-from terrasieve.archive.packed.store import GROUP, Manifest, parse_manifest, zarrs_config
+from terrasieve.archive.packed.store import GROUP, Manifest, chunk_path, parse_manifest, zarrs_config
 from terrasieve.archive.protocol import BaseArchive, Reader, Window
 from terrasieve.archive.quality.suspicion import Suspicion
 from terrasieve.archive.readers.parquet import read_column, read_table
 from terrasieve.archive.zarr_codecs import check_codecs, parse_metadata
+from terrasieve.console import console
 from terrasieve.errors import ArchiveError, SampleError
+from terrasieve.object_store import ObjectFolder, is_address
 from terrasieve.sensors import Sensor
 
 _DAMAGED = (OSError, ValueError, TypeError, LookupError, AttributeError)
@@ -42,7 +48,7 @@ class PackedSpec(ArchiveSpec):
     """A packed store.
 
     Attributes:
-        root: Folder of the store, or a URL that fsspec understands.
+        root: Folder of the store, an address ``s3://BUCKET/NAME``, or another URL that fsspec understands.
     """
 
     layout: Literal["packed"] = "packed"
@@ -66,12 +72,14 @@ class PackedArchive(BaseArchive):
     """Samples of a packed store.
 
     A local store without compression is memory-mapped, chunk file by chunk file as they are first needed, so
-    that a read touches only the bands and the window asked for. Any other store is read through zarr-python
-    with the zarrs codec pipeline. ``read`` returns a copy, which the caller may change and which outlives the
-    store. A pickled archive is its root only.
+    that a read touches only the bands and the window asked for. Any other local store is read through zarr-python
+    with the zarrs codec pipeline. Of a store at an address chunks are kept in a cache, or, without one, the bands of
+    a sample are fetched when they are read. ``read`` returns a copy, which the caller may change and which outlives
+    the store. A pickled archive is its root and its cache only.
 
     Args:
-        root: Folder of the store, or a URL that fsspec understands.
+        root: Folder of the store, an address ``s3://BUCKET/NAME``, or another URL that fsspec understands.
+        cache: Where the chunks of a store that is far away are kept; of a local one it is not used.
 
     Attributes:
         root: The same, as an absolute path or a URL.
@@ -80,11 +88,13 @@ class PackedArchive(BaseArchive):
     Raises:
         ArchiveError: It is not a packed store, packing was not finished, or its parts do not fit together: codecs that
             may run code, arrays of another length than stated, a table of samples that is not the one packed.
+        RemoteError: The address cannot be reached.
     """
 
-    def __init__(self, root: str | Path) -> None:
+    def __init__(self, root: str | Path, cache: ChunkCache | None = None) -> None:
         self.root = str(root) if "://" in str(root) else Path(root).resolve()
         self.spec = PackedSpec(root=self.root)
+        self._cache = cache if isinstance(self.root, str) else None
         group, attributes = _open_group(self.root)
         self.manifest = parse_manifest(attributes, self.root)
         self.statistics = self.manifest.statistics
@@ -95,11 +105,15 @@ class PackedArchive(BaseArchive):
         if isinstance(self.root, Path):
             checked_catalogue(self.root, self.manifest)  # one that is far away is checked when it is asked for
         self._sizes = {key: (array.shape[2], array.shape[3]) for key, array in arrays.items()}
-        self._sources = {key: _source(array, key, self.root) for key, array in arrays.items()}
+        self._sources = {
+            key: _source(array, key, self.root, self.manifest.chunks[key], self._cache) for key, array in arrays.items()
+        }
+        if self._cache is not None:
+            _say_what_does_not_fit(self._cache, sum(array.nbytes for array in arrays.values()), self.root)
         self._views: dict[tuple[str, tuple[str, ...] | None], Reader] = {}
 
-    def __reduce__(self) -> tuple[type[PackedArchive], tuple[str | Path]]:
-        return type(self), (self.root,)
+    def __reduce__(self) -> tuple[type[PackedArchive], tuple[str | Path, ChunkCache | None]]:
+        return type(self), (self.root, self._cache)
 
     @property
     def sensors(self) -> Mapping[str, Sensor]:
@@ -125,8 +139,8 @@ class PackedArchive(BaseArchive):
 
     @property
     def mapped(self) -> bool:
-        """See ``Archive.mapped``: a local store without compression is."""
-        return all(isinstance(source, MappedChunks) for source in self._sources.values())
+        """See ``Archive.mapped``: a store without compression is, a cached one, and one at an address."""
+        return is_address(self.root) or all(isinstance(source, MappedChunks) for source in self._sources.values())
 
     def __len__(self) -> int:
         return self.manifest.samples
@@ -227,7 +241,8 @@ class _ZarrArray:
 
     def _array(self) -> zarr.Array[ArrayV3Metadata]:
         if self._opened is None or self._process != os.getpid():
-            with zarr.config.set(zarrs_config()):
+            # The compiled pipeline would hold Python's lock while it waits for the net.
+            with zarr.config.set({} if is_address(self._root) else zarrs_config()):
                 self._opened = _array(_open_group(self._root)[0], self._key, self._root)
             self._process = os.getpid()
         return self._opened
@@ -236,9 +251,7 @@ class _ZarrArray:
 def _open_group(root: str | Path) -> tuple[zarr.Group, Mapping[str, Any]]:
     """The group of a store and its attributes; nothing is parsed by zarr that was not checked before."""
     try:
-        store = (
-            LocalStore(root, read_only=True) if isinstance(root, Path) else FsspecStore.from_url(root, read_only=True)
-        )
+        store = open_place(root)
         attributes = _checked(store, GROUP, root).get("attributes")
         # The arrays' own metadata, which is checked when they are opened, not the copy of it in that of the group.
         group = zarr.open_group(store, mode="r", zarr_format=3, use_consolidated=False)
@@ -295,15 +308,48 @@ def _file_shape(array: zarr.Array[ArrayV3Metadata]) -> tuple[int, ...]:
     return array.shards or array.chunks
 
 
-def _source(array: zarr.Array[ArrayV3Metadata], key: str, root: str | Path) -> MappedChunks | _ZarrArray:
-    """Mapped where the chunks are plain little-endian files of whole samples, decoded by zarr elsewhere."""
+def _source(
+    array: zarr.Array[ArrayV3Metadata], key: str, root: str | Path, digests: Sequence[str], cache: ChunkCache | None
+) -> MappedChunks | RangedChunks | _ZarrArray:
+    """Mapped where the chunks are plain little-endian files of whole samples or cached, else decoded by zarr."""
     codecs = array.metadata.codecs if isinstance(array.metadata, ArrayV3Metadata) else ()
     # Plain: the bytes of the file are the pixels, with neither compression nor shards around them.
     plain = len(codecs) == 1 and isinstance(codecs[0], BytesCodec) and codecs[0].endian != Endian.big
     whole = array.chunks[1:] == array.shape[1:]
-    if isinstance(root, Path) and plain and whole:
-        return MappedChunks(root, key, array.chunks, array.dtype.newbyteorder("<"), array.shape[0])
-    return _ZarrArray(root, key)
+    described = key, _file_shape(array), array.dtype.newbyteorder("<"), array.shape[0]
+    if isinstance(root, Path):
+        return MappedChunks(root, *described) if plain and whole else _ZarrArray(root, key)
+    far = RangedChunks(root, *described) if plain and whole and is_address(root) else _ZarrArray(root, key)
+    if cache is not None and _file_shape(array)[1:] == array.shape[1:]:
+        shards = is_address(root) and array.shards is not None
+        fetch = partial(_fetch_shard, array, key, ObjectFolder(root)) if shards else far.chunk
+        return CachedChunks(root, *described, digests, cache, fetch)
+    return far
+
+
+def _fetch_shard(array: zarr.Array[ArrayV3Metadata], key: str, folder: ObjectFolder, number: int) -> NDArray[Any]:
+    """The pixels of a shard, fetched in one request and decoded in compiled code, which needs a local file."""
+    name = chunk_path(key, number)
+    described = array.metadata.to_buffer_dict(default_buffer_prototype())[GROUP].to_bytes()
+    group = json.dumps({"zarr_format": 3, "node_type": "group", "attributes": {}}).encode()
+    with TemporaryDirectory(prefix="terrasieve-") as made:
+        local = Path(made).resolve()
+        for part, content in ((GROUP, group), (f"{key}/{GROUP}", described), (name, folder.read(name))):
+            # A shard of nothing but zeros is left out.
+            if content is not None:
+                (local / part).parent.mkdir(parents=True, exist_ok=True)
+                (local / part).write_bytes(content)
+        return _ZarrArray(local, key).chunk(number)
+
+
+def _say_what_does_not_fit(cache: ChunkCache, needed: int, root: str | Path) -> None:
+    if needed > cache.size:
+        console.print(
+            f"{cache.folder} may hold {cache.size / 1e9:,.2f} GB, and the pixels of {root} are {needed / 1e9:,.2f} GB: "
+            "in each pass chunks are fetched anew. Allow more with --cache-size, or leave --cache out, so that samples "
+            "are fetched one by one.",
+            highlight=False,
+        )
 
 
 def _runs(positions: Sequence[int]) -> Iterator[slice]:

@@ -57,7 +57,7 @@ def _holds_nothing(out: Path) -> bool:
     return {path.name for path in out.iterdir()} <= {hidden_name(out / PROGRESS, "partial").name}
 
 
-def changed_sources(out: Path, when: str) -> ArchiveError:
+def changed_sources(out: object, when: str) -> ArchiveError:
     """The error of a store whose source is not what it was.
 
     Args:
@@ -80,7 +80,21 @@ def finished_manifest(out: Path, request: str, sources: str) -> Manifest | None:
         return None
     if not (out / GROUP).is_file():
         raise ArchiveError(f"{out} exists and is not a packed store; choose another --out.")
-    manifest = parse_manifest(read_attributes(out), out)
+    return as_asked(parse_manifest(read_attributes(out), out), out, request, sources)
+
+
+def as_asked(manifest: Manifest, out: object, request: str, sources: str) -> Manifest:
+    """The manifest of a finished store, if it is of what is asked for.
+
+    Args:
+        manifest: What the store says about itself.
+        out: Where it is, as errors name it.
+        request: Digest of the archive and the options.
+        sources: Digest of the files and the table.
+
+    Raises:
+        ArchiveError: It is another, or files have changed since.
+    """
     if manifest.request != request:
         raise ArchiveError(
             f"{out} is a finished store of another archive, or with other options. Pack anew with --overwrite, or "

@@ -9,9 +9,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import zarr
 from zarr.core.buffer import default_buffer_prototype
-from zarr.storage import FsspecStore
 
 from terrasieve.archive.packed.integrity import digest_bytes, digest_file, refuse_link
+from terrasieve.archive.packed.places import open_place
 from terrasieve.archive.packed.store import CATALOGUE, Manifest
 from terrasieve.errors import ArchiveError, SampleError
 from terrasieve.local_paths import local_path
@@ -48,8 +48,7 @@ def _local_catalogue(root: Path) -> Path:
 
 
 def _remote_catalogue(root: str) -> bytes:
-    store = FsspecStore.from_url(root, read_only=True)
-    found = zarr.core.sync.sync(store.get(CATALOGUE, default_buffer_prototype()))
+    found = zarr.core.sync.sync(open_place(root).get(CATALOGUE, default_buffer_prototype()))
     if found is None:
         raise FileNotFoundError(CATALOGUE)
     return found.to_bytes()

@@ -190,6 +190,11 @@ class StoreLayout:
         return ("sample", f"band_{key}", f"y{suffix}", f"x{suffix}")
 
 
+def chunk_path(key: str, number: int) -> str:
+    """Where in a store the file of a chunk of a sensor lies: all its bands, rows and columns are in one."""
+    return f"{key}/c/{number}/0/0/0"
+
+
 def is_reserved(key: str) -> bool:
     """Whether a sensor's key would collide with the store's other names."""
     return key == "id" or key.startswith(("band_", ".")) or "/" in key
@@ -289,10 +294,13 @@ def create_arrays(out: Path, sensors: Mapping[str, Sensor], layout: StoreLayout,
 def open_arrays(out: Path, layout: StoreLayout) -> dict[str, Any]:
     """The arrays by sensor key, to write to.
 
+    Shards are compressed in one thread: several would lay their bands in the order in which they finish, and a store
+    that is packed twice, or in parts, has the same bytes.
+
     Plain chunks go through zarr's own pipeline, which also writes a chunk of zeros, as it will be mapped like
     any other; zarrs would leave it out.
     """
-    pipeline = zarrs_config() if layout.compress else {"array.write_empty_chunks": True}
+    pipeline = ZARRS | _ONE_THREAD if layout.compress else {"array.write_empty_chunks": True}
     with zarr.config.set(pipeline):
         group = zarr.open_group(out, mode="r+", zarr_format=3, use_consolidated=False)
         return {key: group[key] for key in layout.arrays}

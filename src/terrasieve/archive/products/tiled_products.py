@@ -224,7 +224,7 @@ def _check_once(products: Sequence[Product]) -> None:
 
 def _too_small(product: Product, spec: ProductsSpec) -> Rejection:
     reason = (
-        f"{product.path} is {product.height}x{product.width} px, less than a tile of {spec.tile}; set a smaller tile "
-        f"in a YAML file with layout: {spec.layout} and root: {spec.root}."
+        f"{product.path} is {product.height}x{product.width} px, less than a tile of {spec.tile}; choose a "
+        "smaller tile."
     )
     return Rejection(product.name, "", str(product.path), reason, Problem.GRID)

@@ -175,14 +175,14 @@ class QualityReport:
     """What became of an archive's samples.
 
     Attributes:
-        path: What was written from the good ones.
+        path: What was written from the good ones, or its address.
         quarantine: The list of rejected samples.
         samples: Number of good samples, which were taken.
         rejected: Number of samples that were left out.
         counts: Samples left out by kind of problem.
     """
 
-    path: Path
+    path: Path | str
     quarantine: Path
     samples: int
     rejected: int

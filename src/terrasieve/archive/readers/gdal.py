@@ -77,6 +77,9 @@ DRIVERS: Mapping[str, str] = {
 }
 """The only driver that may open a file, by its suffix in lower case."""
 
+# Pictures lie nowhere, and need not say so. What a thread ignores for the time being, another one may bring back.
+warnings.filterwarnings("ignore", category=NotGeoreferencedWarning)
+
 _REMOTE = ("/vsicurl/http://", "/vsicurl/https://", "/vsis3/", "/vsigs/")
 """How the name of a file on the net begins; no other of GDAL's file systems is opened."""
 _OPTIONS = {"GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR"}

@@ -23,7 +23,7 @@ from terrasieve.archive.readers.handles import Handles
 from terrasieve.archive.readers.meaning import Meaning, settle
 from terrasieve.band_names import find_misnamed
 from terrasieve.parallel import map_threads
-from terrasieve.sensors import SENSORS, Sensor
+from terrasieve.sensors import Sensor
 
 _OPEN_DATASETS = 64
 _FLAT = 1e6
@@ -195,6 +195,16 @@ def read_grid(path: Address) -> PixelGrid:
         return PixelGrid(height, width, *_place(raster.dataset))
 
 
+def has_palette(path: Path) -> bool:
+    """Whether the values of a file are places in a table of colours that it holds.
+
+    Raises:
+        SampleError: The file is absent, truncated or not a raster.
+    """
+    with _open_datasets.reading(path) as raster:
+        return bool(raster.dataset.colorinterp[0] is ColorInterp.palette)
+
+
 def read_headers(paths: Iterable[Path], description: str) -> list[Header | FlawError]:
     """Headers of many files; an unreadable file gives its error in place of a header.
 
@@ -280,11 +290,9 @@ def read_resampled(path: Path, height: int, width: int, wanted: Meaning | None =
         SampleError: The file cannot be read, has several bands, or states a scale that contradicts what is wanted.
     """
     with _open_datasets.reading(path) as raster:
-        count = raster.dataset.count
-        pixels = read_raster(raster, str(path), [0], [wanted] if wanted else None, None, (height, width))[0]
-    if count != 1:
-        raise FlawError(Problem.BANDS, f"{path} has {count} bands, not one; it is not the file of a single band.")
-    return np.asarray(pixels)
+        if (count := raster.dataset.count) != 1:
+            raise FlawError(Problem.BANDS, f"{path} has {count} bands, not one; it is not the file of a single band.")
+        return np.asarray(read_raster(raster, str(path), [0], [wanted] if wanted else None, None, (height, width))[0])
 
 
 def read_raster(
@@ -349,7 +357,8 @@ def validate_bands(header: Header, sensor: Sensor) -> None:
         sensor: The bands that the file is said to hold, in its order.
 
     Raises:
-        SampleError: The band count differs, or a band's description names another band.
+        SampleError: The band count differs, a band's description names another band, or a sensor of 8 bits is said to
+            have delivered values of another type.
     """
     more = header.count - len(sensor.bands)
     if more and not (more == 1 and header.alpha):
@@ -368,27 +377,12 @@ def validate_bands(header: Header, sensor: Sensor) -> None:
             f"{sensor.names[position]!r} there. The file's order is {order}: declare the bands in that order, or "
             "correct the file.",
         )
-
-
-def fitting_sensors(header: Header) -> list[str]:
-    """Names of the built-in sensors that a file may be of, by number, type and descriptions of its bands.
-
-    Args:
-        header: Says how many bands the file has, of what type, and what it calls them.
-    """
-    fitting = []
-    for name, sensor in SENSORS.items():
-        unit = sensor.bands[0].unit
-        wanted = "u1" if unit in ("dn", "class") else "iu" if unit == "reflectance_e4" else "f"
-        kind = np.dtype(header.dtype if header.dtype != "complex_int16" else "complex64")
-        # Eight bits hold no reflectance times 10,000, and no decibels.
-        of_type = kind == np.uint8 if wanted == "u1" else kind.kind in wanted and kind.itemsize > 1
-        try:
-            validate_bands(header, sensor)
-        except FlawError:
-            continue
-        fitting += [name] if of_type else []
-    return fitting
+    if sensor.eight_bit and header.dtype != "uint8":
+        raise FlawError(
+            Problem.UNIT,
+            f"{header.path} holds {header.dtype}, sensor {sensor.name!r} is of 8 bits (uint8). Declare the sensor that "
+            "delivered the file, or export pictures of 8 bits.",
+        )
 
 
 def _header_or_error(path: Path) -> Header | FlawError:

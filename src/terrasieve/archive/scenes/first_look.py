@@ -33,6 +33,20 @@ MOST_TILES = 64
 """Tiles up to which one process judges a scene as it finds it; the others would wait for the end of a larger one."""
 
 
+def looks_by_name(spec: ScenesSpec, whole: bool) -> bool:
+    """Whether the files of one name are looked at together.
+
+    Args:
+        spec: How scenes are matched and tiled.
+        whole: Whether files of one name have to make a scene of their own, so that its tiles can be judged.
+    """
+    return not spec.has_band_files and not (whole and _is_matched_by_place(spec))
+
+
+def _is_matched_by_place(spec: ScenesSpec) -> bool:
+    return spec.match == "geometry" and len(spec.sensors) > 1
+
+
 class FirstLook:
     """Reads the headers of a folder of scenes for its survey, and judges what it can while the files are open.
 
@@ -45,6 +59,8 @@ class FirstLook:
         max_bad: Highest share of samples that may be rejected, 0 to 1. Once more are bad than any number of further
             good ones could make up for, only headers are read.
         workers: Reader processes; 0 reads in this one.
+        found: What was found under every name already, as entries of the journal, which then is not asked; None where
+            it is to be found.
 
     Attributes:
         record: The journal, open once the look has begun.
@@ -57,8 +73,17 @@ class FirstLook:
     entries: Iterator[Mapping[str, Any]]
     judged: Verdicts
 
-    def __init__(self, journal: Path, stack: ExitStack, limits: QualityLimits, max_bad: float, workers: int) -> None:
+    def __init__(
+        self,
+        journal: Path,
+        stack: ExitStack,
+        limits: QualityLimits,
+        max_bad: float,
+        workers: int,
+        found: Iterator[Mapping[str, Any]] | None = None,
+    ) -> None:
         self.complete = False
+        self._found = found
         self._journal, self._stack = journal, stack
         self._limits, self._max_bad, self._workers = limits, max_bad, workers
         self._position = self._largest = 0
@@ -75,7 +100,7 @@ class FirstLook:
         asked = json.dumps([self._limits.model_dump(), spec.model_dump(mode="json")], sort_keys=True)
         states = [paths_state(map(str, paths.values())) for paths in named.values()]
         self.record = self._stack.enter_context(Journal(self._journal, digest(["first look", asked, *states])))
-        self.entries = self.record.replay()
+        self.entries = self.record.replay() if self._found is None else self._found
         known = 0
         while known < len(names) and (entry := next(self.entries, None)) is not None:
             for stored in entry["scenes"]:
@@ -137,6 +162,7 @@ class SceneReader:
         names: All names, in order.
         limits: How much may be missing from a good sample.
         whole: Whether samples are judged; only headers are read where not.
+        most: Tiles up to which a scene is judged.
     """
 
     spec: ScenesSpec
@@ -145,6 +171,7 @@ class SceneReader:
     names: Sequence[str]
     limits: QualityLimits
     whole: bool = True
+    most: float = MOST_TILES
 
     def headers_only(self) -> SceneReader:
         """The same, which judges nothing."""
@@ -157,14 +184,14 @@ class SceneReader:
         scene = self._scene(name, headers)
         tiles = 0 if scene is None else tile_count(self.spec, scene.height, scene.width)
         judged = None
-        if scene is not None and self.whole and 0 < tiles <= MOST_TILES:
+        if scene is not None and self.whole and 0 < tiles <= self.most:
             auditor = _SceneAuditor(ScenesArchive.of_scene(self.spec, self.sensors, scene), self.limits)
             judged = [record_judgement(*auditor.judge(tile)) for tile in range(tiles)]
         return [[[key, _record(one)] for key, one in headers.items()], tiles, judged]
 
     def _scene(self, name: str, headers: Mapping[str, Header | FlawError]) -> Scene | None:
         """The scene that the files of a name make by themselves, without those of other names."""
-        if self.spec.match == "geometry" and len(self.sensors) > 1:
+        if _is_matched_by_place(self.spec):
             return None
         files = {key: {name: one} for key, one in headers.items() if isinstance(one, Header)}
         if len(files) < len(self.sensors):

@@ -155,12 +155,7 @@ def survey(
     Raises:
         ArchiveError: A folder is absent or holds no file, or no scene is usable.
     """
-    places = {key: _search(spec.root, key, folder) for key, folder in spec.sensors.items()}
-    named = {
-        key: _named(spec.root / folder.folder, key, folder, places[key])
-        for key, folder in spec.sensors.items()
-        if not folder.files
-    }
+    places, named = find_named(spec)
     looked, broken = _screen(named, (look or look_at_headers)(spec, sensors, named))
     files: dict[str, dict[str, Header]] = {}
     for key, folder in spec.sensors.items():
@@ -184,6 +179,21 @@ def survey(
         first = f" The first reason: {rejected[0].reason}" if rejected else ""
         raise ArchiveError(f"None of the {len(rejected)} scenes in {spec.root} is usable.{first}")
     return scenes, tuple(rejected), _not_taken(spec, scenes, places.values())
+
+
+def find_named(spec: ScenesSpec) -> tuple[dict[str, Found], dict[str, dict[str, Path]]]:
+    """What the folder of each sensor holds, and its files by name where no band has one of its own; none is opened.
+
+    Raises:
+        ArchiveError: A folder is absent or holds no file, or two files have one name.
+    """
+    places = {key: _search(spec.root, key, folder) for key, folder in spec.sensors.items()}
+    named = {
+        key: _named(spec.root / folder.folder, key, folder, places[key])
+        for key, folder in spec.sensors.items()
+        if not folder.files
+    }
+    return places, named
 
 
 def _not_taken(spec: ScenesSpec, scenes: Sequence[Scene], places: Iterable[Found]) -> NotTaken:
