@@ -146,6 +146,13 @@ def test_two_lengths_are_compared_however_long_they_take(clock: list[float]) -> 
     assert pace.each("wall") == pytest.approx(0.01)
 
 
+def test_attempts_that_tell_little_are_followed_by_longer_ones(clock: list[float]) -> None:
+    tried: list[int] = []
+    attempts_at(work_of(clock, tried, each=0.01, fixed=1.0), 2.0, 4, 10**6)
+    # 1.04, 1.16 and 1.64 s differ by little; the last one, of 3.56 s, is more than twice as long as the first.
+    assert tried == [4, 4, 16, 64, 256]
+
+
 @pytest.mark.parametrize(("most", "tried"), [(3, [3, 3]), (30, [4, 4, 30])])
 def test_no_attempt_is_longer_than_there_are_samples(clock: list[float], most: int, tried: list[int]) -> None:
     done: list[int] = []

@@ -17,6 +17,8 @@ from terrasieve.models.backbone import Encoder
 
 _GROWTH = 16
 """How many times more the next attempt does at most: of short ones, most is what does not depend on their length."""
+_PATIENCE = 3
+"""How many times the time may be taken before attempts end that tell little."""
 WARM = 1
 """Steps beside the very first that are left out."""
 COUNTED = 2
@@ -57,8 +59,8 @@ def attempts_at(prepare: Callable[[int], Callable[[], float]], seconds: float, f
 
     Args:
         prepare: Gives work of that length, ready to begin.
-        seconds: About how long all attempts take together, but for one that warms up; there are two at least, unless it
-            is 0.
+        seconds: About how long all attempts take together, but for one that warms up; unless it is 0 there
+            are two at least, and it is exceeded a few times where what each takes besides would hide its length.
         first: Length of the first attempt, which takes what it takes.
         most: Length of the longest, at least 1.
     """
@@ -75,13 +77,18 @@ def attempts_at(prepare: Callable[[int], Callable[[], float]], seconds: float, f
         fixed = max(0.0, longest.seconds - pace.each("wall") * longest.units)
         expected = max(0.0, seconds - spent - fixed)
         fitting = int(expected / max(pace.each("wall"), 1e-9))
-        if shortest is None and seconds > 0:
-            # By itself an attempt does not tell what it took besides its samples, which makes a short one look dear.
+        if seconds > 0 and (shortest is None or (spent < _PATIENCE * seconds and not _tells(longest, shortest))):
+            # What an attempt takes besides its samples makes a short one look dear.
             fitting = max(fitting, 4 * count)
         fitting = min(most, _GROWTH * count, fitting)
         if fitting <= count:
             return Attempts(shortest or longest, longest)
         shortest, count = shortest or longest, fitting
+
+
+def _tells(longest: Pace, shortest: Pace) -> bool:
+    """Whether an attempt is so much longer that its length, and not noise, is most of the difference."""
+    return longest.seconds > 2 * shortest.seconds and longest.processor > 2 * shortest.processor
 
 
 class Enough(Exception):

@@ -233,23 +233,26 @@ class _Sums:
     # ------------------------------------------------------------ rounds
 
     def rounds(self, machines: Sequence[int]) -> JobCost:
-        """Every machine embeds its share; one of them clusters, while the others wait."""
+        """Every machine embeds, holds and clusters its share."""
         work, found = self.work, self.found
         a_vector = _FLOAT * found.network.features
         products = work.clustered * found.network.features
         clustering = self._computed(2 * products, found.products.each(self.assumed.clock) * products)
         seconds = {
-            one: Figure(work.rounds * (-(-work.embedded // one) * self._embed_each() + clustering), self.computing)
+            one: Figure(
+                work.rounds * (-(-work.embedded // one) * self._embed_each() + clustering / one), self.computing
+            )
             for one in machines
         }
-        held = found.peaks["embed"] + (TABLE_ROW + ROUND_ROW) * work.samples + a_vector * work.fitted
+        rows = found.peaks["embed"] + (TABLE_ROW + ROUND_ROW) * work.samples
+        vectors = a_vector * (work.embedded + work.fitted) if work.rounds else 0
         # The pixels once; the vectors once to fit on some of them, and once to assign all.
         read = work.rounds * work.embedded * (found.bytes.packed + 2 * a_vector)
         return JobCost(
             seconds,
             _extrapolated(read),
             _extrapolated(a_vector * work.embedded if work.rounds else 0),
-            {one: _extrapolated(held + a_vector * work.embedded / one if work.rounds else 0) for one in machines},
+            {one: _extrapolated(rows + vectors / one if work.rounds else 0) for one in machines},
         )
 
     # ------------------------------------------------------------ training

@@ -110,7 +110,7 @@ def _facts(plan: Estimate) -> Iterable[str]:
     yield (
         "A machine is one process with one device, and memory is what that process holds. "
         + ("" if assumed.storage_gbytes else "Storage is taken to serve however many machines. ")
-        + "A round clusters on one machine, while the others wait."
+        + "Only gradients are counted of what machines exchange."
     )
     if plan.proportional:
         yield "Steps of one size alone were measured; those of the recipe are taken to be longer in proportion."

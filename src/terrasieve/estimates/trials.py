@@ -38,7 +38,7 @@ T = TypeVar("T")
 _NO_OPTIONS = ArchiveOptions()
 _SHARES = {"index": 0.15, "pack": 0.15, "embed": 0.2, "training": 0.4, "rounds": 0.1}
 """What each stage has of the time."""
-_SOON = 2.0
+_SOON = 5.0
 """Seconds within which an archive opens a second time."""
 _FIRST = 4
 """Samples of the first attempt, which tells how many fit into the time."""
@@ -82,8 +82,9 @@ def run_trials(
             peaks[stage] = peak_memory()
             return found
 
+        cores = torch.get_num_threads()
         return TrialResults(
-            machine=f"{describe_device(trials.device)}, {torch.get_num_threads()} threads, torch {torch.__version__}",
+            machine=f"{describe_device(trials.device)}, {cores} thread{'s' * (cores > 1)}, torch {torch.__version__}",
             archive=data,
             opening=trials.opening,
             index=end("index", trials.index(begin("index"))),
