@@ -44,10 +44,10 @@ from terrasieve.console import console
 from terrasieve.pretraining import make_job
 from terrasieve.training.checkpoints import Checkpointer
 from terrasieve.training.job import TrainingJob
+from terrasieve.training.optimisation import build_optimiser
 from terrasieve.training.pool import PoolSampler
 from terrasieve.training.round_features import Features
 from terrasieve.training.rounds import Rounds
-from terrasieve.training.spec import build_optimiser
 
 _GIB = 2**30
 _FEATURES = 4

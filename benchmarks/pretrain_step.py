@@ -45,8 +45,8 @@ from terrasieve.models.backbone import Encoder
 from terrasieve.pretraining import make_job
 from terrasieve.training.feeding import Batches
 from terrasieve.training.loop import make_fabric, train
+from terrasieve.training.optimisation import build_optimiser
 from terrasieve.training.pool import PoolSampler, ViewReader
-from terrasieve.training.spec import build_optimiser
 from terrasieve.views.render import render
 
 SIZE = (

@@ -17,7 +17,8 @@ from terrasieve.methods.dino import DinoSpec
 from terrasieve.models.backbone import BackboneSpec, Encoder, build_encoder, layer_depths
 from terrasieve.pretraining import make_job
 from terrasieve.training.loop import make_fabric, train
-from terrasieve.training.spec import AdamW, Sgd, TrainSpec, build_optimiser, set_rates
+from terrasieve.training.optimisation import build_optimiser, set_rates
+from terrasieve.training.spec import AdamW, Sgd, TrainSpec
 
 # test_resnet has a stem and four stages of one block each, test_vit a stem and six blocks.
 LAYERS = {"test_resnet": ("conv1.0", "layer1", "layer2", "layer3", "layer4"), "test_vit": ("patch_embed", "blocks.0")}

@@ -8,6 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from terrasieve.training.optimisation import learning_rates
 from terrasieve.training.schedules import (
     cosine,
     make_timeline,
@@ -16,7 +17,7 @@ from terrasieve.training.schedules import (
     total_steps,
     warm_restarts,
 )
-from terrasieve.training.spec import AdamW, Cosine, Sgd, TrainSpec, learning_rates
+from terrasieve.training.spec import AdamW, Cosine, Sgd, TrainSpec
 
 
 def _torch_rates(make: type, steps: int, lr: float, *arguments: float) -> np.ndarray:

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from torch import nn
 
 from terrasieve.curation.pacing import CurationPlan
+from terrasieve.training.optimisation import build_optimiser, learning_rates, set_rates, weight_decays
 from terrasieve.training.schedules import Timeline, make_timeline
-from terrasieve.training.spec import AdamW, Sgd, TrainSpec, build_optimiser, learning_rates, set_rates, weight_decays
+from terrasieve.training.spec import AdamW, Sgd, TrainSpec
 
 
 def test_steps_may_be_stated_instead_of_epochs() -> None:

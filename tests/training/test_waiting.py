@@ -23,7 +23,8 @@ from terrasieve.training.checkpoints import checkpoints, read_facts
 from terrasieve.training.clipping import clip_gradients
 from terrasieve.training.job import TrainingJob
 from terrasieve.training.loop import train
-from terrasieve.training.spec import AdamW, Sgd, TrainSpec, build_optimiser, start_momenta
+from terrasieve.training.optimisation import build_optimiser, start_momenta
+from terrasieve.training.spec import AdamW, Sgd, TrainSpec
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
 

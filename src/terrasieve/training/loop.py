@@ -38,17 +38,11 @@ from terrasieve.training.launched import LaunchedWorld
 from terrasieve.training.logs import TrainingDisplay, open_logs
 from terrasieve.training.memory import check_memory, memory_need
 from terrasieve.training.meters import Meters
+from terrasieve.training.optimisation import build_optimiser, learning_rates, set_rates, start_momenta, weight_decays
 from terrasieve.training.pool import PoolSampler, ViewReader
 from terrasieve.training.rounds import Rounds
 from terrasieve.training.schedules import make_timeline
-from terrasieve.training.spec import (
-    TrainSpec,
-    build_optimiser,
-    learning_rates,
-    set_rates,
-    start_momenta,
-    weight_decays,
-)
+from terrasieve.training.spec import TrainSpec
 from terrasieve.views.render import render
 from terrasieve.views.stored import Buffers
 from terrasieve.world import is_first, read_world

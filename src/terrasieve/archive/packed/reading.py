@@ -28,9 +28,9 @@ from terrasieve.archive.packed.chunk_cache import ChunkCache
 from terrasieve.archive.packed.far_chunks import CachedChunks, RangedChunks
 from terrasieve.archive.packed.integrity import refuse_link
 from terrasieve.archive.packed.mapped import MappedChunks
-from terrasieve.archive.packed.places import open_place
 from terrasieve.archive.packed.samples_table import checked_catalogue
 from terrasieve.archive.packed.store import GROUP, Manifest, chunk_path, parse_manifest, zarrs_config
+from terrasieve.archive.packed.store_place import open_place
 from terrasieve.archive.protocol import BaseArchive, Reader, Window
 from terrasieve.archive.quality.suspicion import Suspicion
 from terrasieve.archive.readers.parquet import read_column, read_table

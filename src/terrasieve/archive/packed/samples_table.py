@@ -11,8 +11,8 @@ import zarr
 from zarr.core.buffer import default_buffer_prototype
 
 from terrasieve.archive.packed.integrity import digest_bytes, digest_file, refuse_link
-from terrasieve.archive.packed.places import open_place
 from terrasieve.archive.packed.store import CATALOGUE, Manifest
+from terrasieve.archive.packed.store_place import open_place
 from terrasieve.errors import ArchiveError, SampleError
 from terrasieve.local_paths import local_path
 
