@@ -18,7 +18,10 @@ ifneq ($(wildcard $(CURDIR)/../shared/data/la_texas_pairs),)
 export TERRASIEVE_DATA ?= $(abspath $(CURDIR)/../shared/data)
 endif
 
-.PHONY: help env demo test test-fast test-lowest lint clean
+NOTEBOOKS := $(wildcard docs/notebooks/*.ipynb)
+EXECUTED := build/notebooks/.executed
+
+.PHONY: help env demo test test-fast test-lowest lint docs clean
 
 help:
 	@echo "make demo        install, then pack, pre-train, embed and probe end to end (about 5 minutes)"
@@ -26,6 +29,7 @@ help:
 	@echo "make test-fast   the tests that are not marked slow, for daily work (under 90 seconds)"
 	@echo "make test-lowest the tests of archives, curation and probes, with the lowest versions that pyproject.toml allows"
 	@echo "make lint        formatting, lint, types and the import contract"
+	@echo "make docs        the documentation as a site in build/site, its notebooks run (about two minutes the first time)"
 	@echo "make env         only build $(VENV)"
 	@echo "make clean       remove what the others built"
 
@@ -63,6 +67,23 @@ lint: env
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
+
+# Broken links, and pages that the navigation lacks, are errors.
+docs: $(VENV)/.docs $(EXECUTED)
+	NO_MKDOCS_2_WARNING=1 PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(VENV)/bin/mkdocs build
+	@echo "open build/site/index.html"
+
+$(VENV)/.docs: $(STAMP)
+	$(VENV)/bin/python -m pip install -e '.[docs]'
+	@touch $@
+
+# Run where they may write, and without real scenes, so that every machine shows the same.
+$(EXECUTED): $(NOTEBOOKS) $(shell find src -name '*.py' -o -name '*.yaml') | $(VENV)/.docs
+	rm -rf $(@D)
+	mkdir -p $(@D)
+	cp $(NOTEBOOKS) $(@D)
+	cd $(@D) && env -u TERRASIEVE_DATA $(CURDIR)/$(VENV)/bin/jupyter-execute --inplace $(notdir $(NOTEBOOKS))
+	@touch $@
 
 clean:
 	rm -rf $(VENV) $(LOWEST) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
