@@ -27,6 +27,8 @@ AT_THE_ROOT = {
     "README.md": "project/readme.md",
     "CHANGELOG.md": "project/changelog.md",
     "CONTRIBUTING.md": "project/contributing.md",
+    "CODE_OF_CONDUCT.md": "project/code-of-conduct.md",
+    "SECURITY.md": "project/security.md",
 }
 """Page of the site by the file at the root that it shows."""
 RECORDS = ("log.md", "project/changelog.md")

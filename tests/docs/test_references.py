@@ -45,7 +45,8 @@ FILES = ("csv", "html", "json", "parquet", "py", "yaml")
 
 def pages() -> dict[str, str]:
     """The text of every page by its path from the root."""
-    paths = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+    at_the_root = ("README.md", "CONTRIBUTING.md", "SECURITY.md", "CODE_OF_CONDUCT.md")
+    paths = [*(ROOT / name for name in at_the_root), *sorted((ROOT / "docs").rglob("*.md"))]
     found = {path.relative_to(ROOT).as_posix(): path.read_text("utf-8") for path in paths}
     unreleased = (ROOT / "CHANGELOG.md").read_text("utf-8").split("\n## ")[1]
     # What was removed, and the old names of what was moved, are the things of a page that need not exist.
@@ -230,6 +231,8 @@ def span_is_there(span: str) -> bool:
     """Whether a span, if it is written like a name of code, is one; what is no such name is there."""
     name, called, _ = span.partition("(")
     if not re.fullmatch(r"[A-Za-z_]\w*(\.[a-z_]\w*)*", name) or name in ELSEWHERE or name.startswith("terrasieve."):
+        return True
+    if (ROOT / name).is_file():
         return True
     first, *rest = name.split(".")
     if re.fullmatch(r"[A-Z][A-Za-z0-9]*[a-z][A-Za-z0-9]*", first):
