@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import shlex
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
@@ -15,6 +16,7 @@ from typer.main import get_command
 
 import terrasieve
 from terrasieve.cli import app
+from terrasieve.config import recipe_names
 from terrasieve.runs import RunFolder
 
 pytestmark = pytest.mark.slow
@@ -344,6 +346,45 @@ def test_examples_of_commands_can_be_run() -> None:
     examples = [line for text in texts for line in shell_lines(text)]
     assert len(examples) > 20
     assert [line for line in examples if not command_is_there(line)] == []
+
+
+def refusal(line: str) -> str | None:
+    """What the command line's own parser says against a line of a page, values and number of arguments included."""
+    command: Any = get_command(app)
+    words = shlex.split(line, comments=True)[1:]
+    while isinstance(command, TyperGroup) and words and not words[0].startswith("-"):
+        command, words = command.commands[words[0]], words[1:]
+    try:
+        with command.make_context("terrasieve", words):
+            return None
+    except Exception as error:
+        if hasattr(error, "format_message"):
+            return str(error.format_message())
+        raise
+
+
+def whole_lines() -> list[str]:
+    """Lines of pages that a shell could be given as they are: no pipe, no list, no omission."""
+    lines = [line for text in PAGES.values() for line in shell_lines(text)]
+    return [
+        line
+        for line in lines
+        if re.match(r"terrasieve [a-z]", line) and not re.search(r"[|;&<>]|\.\.\.|\[|--help|[A-Z]{3,} ", line)
+    ]
+
+
+def test_the_command_line_takes_every_line_that_a_page_shows() -> None:
+    lines = whole_lines()
+    assert len(lines) > 100
+    refused = {line: why for line in lines if (why := refusal(line)) and "does not exist" not in why}
+    assert refused == {}
+    trained = [line.split()[2] for line in lines if re.match(r"terrasieve pretrain \w", line)]
+    assert [name for name in trained if "." not in name and "/" not in name and name not in recipe_names()] == []
+
+
+@pytest.mark.parametrize("line", ["terrasieve pack", "terrasieve demo --seed x", "terrasieve demo --method none"])
+def test_a_line_that_the_command_line_refuses_is_found(line: str) -> None:
+    assert refusal(line)
 
 
 def test_code_refers_to_code_that_exists() -> None:
