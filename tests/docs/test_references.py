@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import shlex
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
@@ -15,6 +16,7 @@ from typer.main import get_command
 
 import terrasieve
 from terrasieve.cli import app
+from terrasieve.config import recipe_names
 from terrasieve.runs import RunFolder
 
 pytestmark = pytest.mark.slow
@@ -45,7 +47,8 @@ FILES = ("csv", "html", "json", "parquet", "py", "yaml")
 
 def pages() -> dict[str, str]:
     """The text of every page by its path from the root."""
-    paths = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+    at_the_root = ("README.md", "CONTRIBUTING.md", "SECURITY.md", "CODE_OF_CONDUCT.md")
+    paths = [*(ROOT / name for name in at_the_root), *sorted((ROOT / "docs").rglob("*.md"))]
     found = {path.relative_to(ROOT).as_posix(): path.read_text("utf-8") for path in paths}
     unreleased = (ROOT / "CHANGELOG.md").read_text("utf-8").split("\n## ")[1]
     # What was removed, and the old names of what was moved, are the things of a page that need not exist.
@@ -231,6 +234,8 @@ def span_is_there(span: str) -> bool:
     name, called, _ = span.partition("(")
     if not re.fullmatch(r"[A-Za-z_]\w*(\.[a-z_]\w*)*", name) or name in ELSEWHERE or name.startswith("terrasieve."):
         return True
+    if (ROOT / name).is_file():
+        return True
     first, *rest = name.split(".")
     if re.fullmatch(r"[A-Z][A-Za-z0-9]*[a-z][A-Za-z0-9]*", first):
         return first in classes() and all(one in classes()[first] for one in rest[:1])
@@ -341,6 +346,45 @@ def test_examples_of_commands_can_be_run() -> None:
     examples = [line for text in texts for line in shell_lines(text)]
     assert len(examples) > 20
     assert [line for line in examples if not command_is_there(line)] == []
+
+
+def refusal(line: str) -> str | None:
+    """What the command line's own parser says against a line of a page, values and number of arguments included."""
+    command: Any = get_command(app)
+    words = shlex.split(line, comments=True)[1:]
+    while isinstance(command, TyperGroup) and words and not words[0].startswith("-"):
+        command, words = command.commands[words[0]], words[1:]
+    try:
+        with command.make_context("terrasieve", words):
+            return None
+    except Exception as error:
+        if hasattr(error, "format_message"):
+            return str(error.format_message())
+        raise
+
+
+def whole_lines() -> list[str]:
+    """Lines of pages that a shell could be given as they are: no pipe, no list, no omission."""
+    lines = [line for text in PAGES.values() for line in shell_lines(text)]
+    return [
+        line
+        for line in lines
+        if re.match(r"terrasieve [a-z]", line) and not re.search(r"[|;&<>]|\.\.\.|\[|--help|[A-Z]{3,} ", line)
+    ]
+
+
+def test_the_command_line_takes_every_line_that_a_page_shows() -> None:
+    lines = whole_lines()
+    assert len(lines) > 100
+    refused = {line: why for line in lines if (why := refusal(line)) and "does not exist" not in why}
+    assert refused == {}
+    trained = [line.split()[2] for line in lines if re.match(r"terrasieve pretrain \w", line)]
+    assert [name for name in trained if "." not in name and "/" not in name and name not in recipe_names()] == []
+
+
+@pytest.mark.parametrize("line", ["terrasieve pack", "terrasieve demo --seed x", "terrasieve demo --method none"])
+def test_a_line_that_the_command_line_refuses_is_found(line: str) -> None:
+    assert refusal(line)
 
 
 def test_code_refers_to_code_that_exists() -> None:
