@@ -116,6 +116,8 @@ def link_or_copy(source: Path, target: Path) -> None:
             raise
         shutil.copyfile(source, partial)
     os.replace(partial, target)
+    # To rename one name of a file to another of the same file does nothing, and both stay.
+    partial.unlink(missing_ok=True)
 
 
 def create_exclusively(path: Path, content: bytes) -> bool:

@@ -33,7 +33,7 @@ ARCHIVE = {"--sensor", "--pattern", "--tile", "--stride", "--match", "--edge", "
 BENCH = {"--data", "--out", "--run", "--baseline", "--input", "--probe", "--size", "--scratch-epochs", "--device"}
 PARTS = {"--part", "--claim", "--parts"}
 SURFACE = {
-    "merge": {"OUT", "--overwrite"},
+    "merge": {"OUT", "--data", "--overwrite"},
     "index": {
         *PARTS,
         "DATA",

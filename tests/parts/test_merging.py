@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import json
 import os
 import shutil
 import signal
@@ -15,8 +17,10 @@ import numpy as np
 import pytest
 import torch
 
+from terrasieve.archive.packed import store_writer
+from terrasieve.archive.packed.progress import WrittenChunk
 from terrasieve.embeddings import stream
-from terrasieve.errors import ConfigError, PartsError
+from terrasieve.errors import ArchiveError, ConfigError, PartsError
 from terrasieve.parts.sharing import parts_folder
 
 Command = Callable[[str], list[Any]]
@@ -146,6 +150,42 @@ def test_options_that_make_no_sense_are_refused(
     with pytest.raises(ConfigError, match=said):
         call(*command("index"), tmp_path / "c.parquet", *options)
     assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("name", ["pack", "pack shifted"])
+def test_merging_that_was_interrupted_goes_on(
+    name: str, command: Command, call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, many = tmp_path / "one" / "p.zarr", tmp_path / "many" / "p.zarr"
+    call(*command(name), one)
+    call(*command(name), many, "--claim", "--parts", 4)
+    real, written = store_writer.append_chunk, []
+
+    def killed(path: Path, chunk: WrittenChunk) -> None:
+        written.append(chunk)
+        if len(written) == 4:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        real(path, chunk)
+
+    monkeypatch.setattr(store_writer, "append_chunk", killed)
+    with pytest.raises(ArchiveError, match="disk is full"):
+        call("merge", many)
+    call("merge", many)
+    assert len({chunk.position for chunk in written}) == len(written) - 1, "only the chunk that failed came twice"
+    assert content(many.parent) == content(one.parent)
+
+
+def test_a_plan_decides_nothing_that_is_asked_for_on_the_net(command: Command, call: Call, tmp_path: Path) -> None:
+    out = tmp_path / "c.parquet"
+    call(*command("index"), out, "--claim", "--parts", 2)
+    path = parts_folder(out) / "plan" / "plan.json"
+    plan = json.loads(path.read_text())
+    path.write_text(json.dumps({**plan, "options": {**plan["options"], "data": "s3://elsewhere/archive"}}))
+    with pytest.raises(PartsError, match="--data s3://elsewhere/archive"):
+        call("merge", out)
+    path.write_text(json.dumps({**plan, "work": "pretrain"}))
+    with pytest.raises(PartsError, match="no command does in parts"):
+        call("merge", out)
 
 
 def test_a_merging_machine_of_another_precision_keeps_that_of_the_workers(

@@ -28,7 +28,7 @@ from terrasieve.archive.source_state import paths_state, source_state
 from terrasieve.console import progress_bar
 from terrasieve.errors import PartsError
 from terrasieve.parallel import map_processes
-from terrasieve.parts.plan import Outline
+from terrasieve.parts.part_plan import Outline
 from terrasieve.parts.sharing import Planned
 
 _ENTRIES = "entries.jsonl"

@@ -13,9 +13,10 @@ import typer
 from terrasieve.cli.app import Overwrite, app
 from terrasieve.console import console
 from terrasieve.errors import ConfigError, PartsError
+from terrasieve.local_paths import find_address
 
 if TYPE_CHECKING:
-    from terrasieve.parts.plan import Plan
+    from terrasieve.parts.part_plan import Plan
     from terrasieve.parts.sharing import Divisible, Planned, Share
 
 Part = Annotated[
@@ -83,8 +84,11 @@ class Division:
         assert self.share is not None
         if suffixes and out.suffix.lower() not in suffixes:
             raise ConfigError(f"{out} would hold something else than its name says: let it end in {suffixes[0]}.")
+        # Merging finds the source again by them. Where the result lies is for merging to say: its folder may have
+        # another name there.
+        recorded = {name: _whole(value) for name, value in self.context.params.items() if name not in _OWN}
         with resumable():
-            work_on(job, out, self.share, self._recorded())
+            work_on(job, out, self.share, recorded)
 
     def refuse(self, why: str) -> None:
         """Refuse what takes all of the source at once, where there are parts.
@@ -118,13 +122,6 @@ class Division:
             return
         with merging(job, out) as planned:
             yield planned
-
-    def _recorded(self) -> dict[str, Any]:
-        """The options of the command, by which merging finds again what it was asked for; files by their whole paths.
-
-        Where the result lies is for merging to say, as the folder may have another name on another machine.
-        """
-        return {name: _whole(value) for name, value in self.context.params.items() if name not in _OWN}
 
 
 def division(context: typer.Context, part: str | None, claim: bool, parts: int | None) -> Division:
@@ -160,6 +157,12 @@ def _whole(value: Any) -> Any:
 def merge(
     context: typer.Context,
     out: Annotated[Path, typer.Argument(help="The --out of a command whose parts are done.")],
+    data: Annotated[
+        str | None,
+        typer.Option(
+            help="The address that was worked on, where it was one: no plan decides what is asked on the net."
+        ),
+    ] = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Make one result of the parts that were done with `--part` or `--claim`.
@@ -191,6 +194,11 @@ def merge(
         command = getattr(command, "commands", {}).get(name)
     if command is None or not {"part", "claim"} <= {one.name for one in command.params}:
         raise PartsError(f"The plan of {out} is of {plan.work!r}, which no command does in parts. Begin anew.")
+    address = find_address(plan.options)
+    if address is not None and address != data:
+        raise PartsError(
+            f"The plan of {out} is of {address}. Say yourself that this is to be asked for: --data {address}"
+        )
     # Parsed as if written on the command line: what the plan says is checked as what a user says.
     options = {**plan.options, "out": str(out), "overwrite": overwrite}
     with command.make_context(plan.work, [], parent=context, default_map=options, obj=_Merge()) as inner:

@@ -25,7 +25,7 @@ from terrasieve.embeddings.table import provenance, sample_columns
 from terrasieve.errors import ArchiveError, PartsError
 from terrasieve.models.backbone import Encoder
 from terrasieve.models.export import EncoderCard
-from terrasieve.parts.plan import Outline
+from terrasieve.parts.part_plan import Outline
 from terrasieve.parts.sharing import Planned
 from terrasieve.views.render import Normaliser
 

@@ -88,7 +88,10 @@ class LeaseFolder:
                 made, content = os.fstat(file.fileno()).st_mtime, file.read()
         except FileNotFoundError:
             return None
-        return Seen(content, self._now() - made)
+        # By the clock that dates the files, which can be another machine's.
+        os.utime(self._clock)
+        with self._clock.open("rb") as file:
+            return Seen(content, os.fstat(file.fileno()).st_mtime - made)
 
     def touch(self, key: str) -> None:
         """See ``LeasePlace``."""
@@ -97,12 +100,6 @@ class LeaseFolder:
     def rewrite(self, key: str, content: bytes) -> None:
         """See ``LeasePlace``."""
         (self._folder / key).write_bytes(content)
-
-    def _now(self) -> float:
-        """The time by the clock that dates the files, which can be another machine's."""
-        os.utime(self._clock)
-        with self._clock.open("rb") as file:
-            return os.fstat(file.fileno()).st_mtime
 
     @cached_property
     def _clock(self) -> Path:
@@ -179,21 +176,19 @@ class Leases:
         number, last = 0, None
         while (seen := self._place.look(_key(name, number))) is not None:
             number, last = number + 1, seen
-        if last is not None and not _is_free(last):
-            return None
+        if last is not None and last.age <= EXPIRY:
+            holder = _parsed(last.content)
+            if not holder.get(_GIVEN_BACK) and not _has_died_here(holder):
+                return None
+        mine = {"host": socket.gethostname(), "space": _space(), "pid": os.getpid(), "began": _began(os.getpid())}
         # Of all that found the same file left behind, one makes the next.
-        if not self._place.create(_key(name, number), json.dumps(_myself()).encode()):
+        if not self._place.create(_key(name, number), json.dumps(mine).encode()):
             return None
         return Lease(self._place, name, number)
 
 
 def _key(name: str, number: int) -> str:
     return f"{name}.{number}"
-
-
-def _is_free(seen: Seen) -> bool:
-    holder = _parsed(seen.content)
-    return bool(holder.get(_GIVEN_BACK)) or seen.age > EXPIRY or _has_died_here(holder)
 
 
 def _parsed(content: bytes) -> dict[str, Any]:
@@ -205,10 +200,6 @@ def _parsed(content: bytes) -> dict[str, Any]:
 
 
 # ------------------------------------------------------------ on this machine
-
-
-def _myself() -> dict[str, Any]:
-    return {"host": socket.gethostname(), "space": _space(), "pid": os.getpid(), "began": _began(os.getpid())}
 
 
 def _has_died_here(holder: dict[str, Any]) -> bool:

@@ -20,7 +20,7 @@ from typing import Any, Protocol
 from terrasieve.console import console
 from terrasieve.errors import PartsError
 from terrasieve.parts.leases import LeaseFolder, Leases
-from terrasieve.parts.plan import PLAN, Outline, Plan
+from terrasieve.parts.part_plan import PLAN, Outline, Plan
 from terrasieve.writing import clear_partials, hidden_name, write_once, write_text
 
 DEFAULT_PARTS = 64

@@ -32,7 +32,7 @@ from terrasieve.archive.quality.limits import Problem, QualityLimits, Quarantine
 from terrasieve.archive.source_state import source_state
 from terrasieve.archive.statistics import StreamingStatistics
 from terrasieve.errors import ArchiveError, PartsError
-from terrasieve.parts.plan import Outline
+from terrasieve.parts.part_plan import Outline
 from terrasieve.parts.sharing import Planned
 
 STORE = "store"

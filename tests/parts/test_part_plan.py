@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from terrasieve.errors import PartsError
-from terrasieve.parts.plan import Plan
+from terrasieve.parts.part_plan import Plan
 
 
 @given(items=st.integers(0, 5000), unit=st.integers(1, 700), parts=st.integers(1, 300))
