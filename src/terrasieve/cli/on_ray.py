@@ -15,12 +15,18 @@ from typing import Any
 
 from terrasieve.console import console, progress_bar
 from terrasieve.errors import ConfigError, PartsError
+from terrasieve.parallel import spare_cores
 
 MOST_WORKERS = 1024
 """Most workers that are asked for; those that find no place yet wait, and tell Ray to let the cluster grow."""
 RETRIES = 3
 """How often a part is begun anew that its worker died of."""
 
+STARTS = 3
+"""How often a cluster of this machine is started, which Ray gives up after some seconds where the machine is busy."""
+
+_NOT_STARTED = "See that the machine has memory and cores left, and try again."
+_NOT_THERE = "See that a cluster runs there and its version of Ray is this one's, or say --on ray for this machine."
 _STORE_BYTES = 128 * 2**20
 """Memory of a local cluster for objects, of which there are hardly any: results go to files."""
 
@@ -90,13 +96,13 @@ def run_on_ray(address: str, asked: RayWork) -> None:
         ConfigError: Ray is not installed, or no cluster answers.
         PartsError: A part fails, or its worker dies whenever it is begun.
     """
-    with _cluster(address) as ray, progress_bar() as bar:
-        shown = bar.add_task(f"{asked.work} (parts)", total=asked.parts, note="waiting for workers")
+    with cluster(address) as ray, progress_bar() as bar:
+        shown = bar.add_task(f"{asked.work} (parts)", total=asked.parts, note="workers: 0")
         bar.update(shown, completed=asked.parts - len(asked.missing))
         pool = _Pool(ray, asked)
         try:
             for finished, workers in pool.work():
-                bar.update(shown, advance=finished, note=f"{workers} {'worker' if workers == 1 else 'workers'}")
+                bar.update(shown, advance=finished, note=f"workers: {workers}")
         finally:
             pool.close()
 
@@ -120,10 +126,10 @@ class _Pool:
     def __post_init__(self) -> None:
         # From the last: plain workers begin at the first, so that both meet once.
         self.left = sorted(self.asked.missing)
-        number = min(len(self.left), MOST_WORKERS)
-        remote = self.ray.remote(PartWorker).options(**self._needs())
         asked = self.asked
-        for _ in range(number):
+        needs = worker_needs(asked, self.ray.cluster_resources().get("GPU", 0))
+        remote = self.ray.remote(PartWorker).options(**needs)
+        for _ in range(min(len(self.left), MOST_WORKERS)):
             worker = remote.remote(asked.work, str(asked.out), asked.parts, dict(asked.options))
             self.busy[worker.prepare.remote()] = worker, None
 
@@ -169,17 +175,31 @@ class _Pool:
                 "stay done."
             ) from error
 
-    def _needs(self) -> dict[str, Any]:
-        """What one worker asks the cluster for, and how often it is started anew."""
-        device = self.asked.device or "cpu"
-        there = self.ray.cluster_resources().get("GPU", 0) >= 1
-        gpu = device.startswith("cuda") or (device == "auto" and there)
-        return {
-            "num_cpus": self.asked.cpus,
-            "num_gpus": int(gpu),
-            "max_restarts": -1,
-            "max_task_retries": RETRIES,
-        }
+
+def worker_needs(asked: RayWork, gpus: float) -> dict[str, Any]:
+    """What a worker asks the cluster for, and how often it is started anew, as options of a Ray actor.
+
+    Args:
+        asked: What is done.
+        gpus: GPUs of the cluster as it is now; one that grows may have none yet.
+    """
+    device = asked.device or "cpu"
+    return {
+        "num_cpus": asked.cpus,
+        "num_gpus": int(device.startswith("cuda") or (device == "auto" and gpus >= 1)),
+        "max_restarts": -1,
+        "max_task_retries": RETRIES,
+    }
+
+
+def _local() -> dict[str, Any]:
+    """A cluster of the cores that this process may use, for as long as it lives."""
+    return {
+        "address": "local",
+        "num_cpus": max(1, spare_cores()),
+        "object_store_memory": _STORE_BYTES,
+        "include_dashboard": False,
+    }
 
 
 def _first_line(error: Exception) -> str:
@@ -187,10 +207,18 @@ def _first_line(error: Exception) -> str:
 
 
 @contextmanager
-def _cluster(address: str) -> Iterator[Any]:
-    """Ray, connected; what was connected before stays so."""
-    from terrasieve.parallel import spare_cores
+def cluster(address: str) -> Iterator[Any]:
+    """Connect to a cluster, or start one, for the block; where the process is connected already it stays so.
 
+    Args:
+        address: As of :func:`run_on_ray`.
+
+    Yields:
+        The package ``ray``.
+
+    Raises:
+        ConfigError: Ray is not installed, or no cluster answers.
+    """
     # Read when Ray is imported and by all processes that it starts.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
@@ -201,18 +229,18 @@ def _cluster(address: str) -> Iterator[Any]:
     if ray.is_initialized():
         yield ray
         return
-    quiet = {"log_to_driver": False, "logging_level": "error"}
-    try:
-        if address == "ray" and not os.environ.get("RAY_ADDRESS"):
-            local = {"num_cpus": max(1, spare_cores()), "object_store_memory": _STORE_BYTES}
-            ray.init("local", include_dashboard=False, **local, **quiet)
-        else:
-            ray.init(os.environ["RAY_ADDRESS"] if address == "ray" else address, **quiet)
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        raise ConfigError(
-            f"--on {address}: no Ray cluster answers ({_first_line(error)}). Start one there, or say --on ray for the "
-            "cores of this machine."
-        ) from error
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
+    where = os.environ.get("RAY_ADDRESS") if address == "ray" else address
+    for left in reversed(range(1 if where else STARTS)):
+        try:
+            ray.init(**{"address": where} if where else _local(), **quiet)
+            break
+        except Exception as error:
+            # Of no kind of its own: what Ray says of a cluster that is not there, and of one that is slow to start.
+            ray.shutdown()
+            if not left:
+                said = f"--on {address}: Ray does not answer ({_first_line(error)})."
+                raise ConfigError(f"{said} {_NOT_THERE if where else _NOT_STARTED}") from error
     try:
         yield ray
     finally:

@@ -117,7 +117,7 @@ class Division:
                 work_on(job, out, self.share, recorded)
                 return
             self._on_cluster(job, out, recorded)
-        _merge(self.context.find_root(), out, find_address(recorded), bool(self.context.params.get("overwrite")))
+        _merge(self.context, out, find_address(recorded), bool(self.context.params.get("overwrite")))
 
     def refuse(self, why: str) -> None:
         """Refuse what takes all of the source at once, where there are parts.
@@ -145,7 +145,8 @@ class Division:
         from terrasieve.cli.on_ray import RayWork, run_on_ray
         from terrasieve.parts.sharing import left_of
 
-        assert self.share is not None and self.on is not None
+        assert self.share is not None
+        assert self.on is not None
         parts, missing = left_of(out, self.share.parts)
         own = {name: self.context.params[name] for name in ("cache", "cache_size") if name in self.context.params}
         # A worker is a core: it reads in its own process, unless it was given reader processes.
