@@ -31,9 +31,11 @@ Run = Callable[..., Any]
 # A change here is a change for everybody's scripts: make it on purpose, and note it in CHANGELOG.md.
 ARCHIVE = {"--sensor", "--pattern", "--tile", "--stride", "--match", "--edge", "--max-days", "--layout"}
 BENCH = {"--data", "--out", "--run", "--baseline", "--input", "--probe", "--size", "--scratch-epochs", "--device"}
-PARTS = {"--part", "--claim", "--parts"}
+PARTS = {"--part", "--claim", "--parts", "--on"}
+JOB = {"--slurm", "--parts", "--time", "--partition", "--account", "--gpus", "--cpus", "--memory", "--nodes", "--logs"}
 SURFACE = {
     "merge": {"OUT", "--data", "--overwrite"},
+    "submit": {*JOB, "WORDS", "--dry-run"},
     "index": {
         *PARTS,
         "DATA",

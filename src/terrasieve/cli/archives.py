@@ -20,7 +20,7 @@ from terrasieve.cli.app import (
     app,
 )
 from terrasieve.cli.data_options import takes_archive
-from terrasieve.cli.parts import WHOLE_HARMONISED, Claim, Part, Parts, division
+from terrasieve.cli.parts import WHOLE_HARMONISED, Claim, On, Part, Parts, division
 from terrasieve.console import console
 
 if TYPE_CHECKING:
@@ -44,6 +44,7 @@ def index(
     part: Part = None,
     claim: Claim = False,
     parts: Parts = None,
+    on: On = None,
 ) -> None:
     """Check every sample of an archive and write its catalogue.
 
@@ -71,7 +72,7 @@ def index(
     from terrasieve.outputs import hold_files
     from terrasieve.parallel import spare_cores
 
-    divided = division(context, part, claim, parts)
+    divided = division(context, part, claim, parts, on)
     readers = spare_cores() if workers is None else workers
     limits = QualityLimits(max_nodata=max_nodata)
     if harmonise:
@@ -167,6 +168,7 @@ def pack(
     part: Part = None,
     claim: Claim = False,
     parts: Parts = None,
+    on: On = None,
 ) -> None:
     """Pack an archive into one store that training reads by band and window.
 
@@ -192,7 +194,7 @@ def pack(
     from terrasieve.outputs import hold_folder
     from terrasieve.parallel import spare_cores
 
-    divided = division(context, part, claim, parts)
+    divided = division(context, part, claim, parts, on)
     far, folder = is_address(out), Path(out)
     if far:
         divided.refuse(WHOLE_AT_ADDRESS)

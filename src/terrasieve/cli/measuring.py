@@ -19,7 +19,7 @@ from terrasieve.cli.app import (
     app,
 )
 from terrasieve.cli.data_options import takes_archive
-from terrasieve.cli.parts import Claim, Part, Parts, division
+from terrasieve.cli.parts import Claim, On, Part, Parts, division
 from terrasieve.console import console
 
 if TYPE_CHECKING:
@@ -57,6 +57,7 @@ def embed(
     part: Part = None,
     claim: Claim = False,
     parts: Parts = None,
+    on: On = None,
 ) -> None:
     """Embed an archive: one vector a sample, with ids, geometry, time and provenance.
 
@@ -85,7 +86,7 @@ def embed(
     from terrasieve.object_store import is_address
     from terrasieve.probes.results import default_rows, input_row
 
-    divided = division(context, part, claim, parts)
+    divided = division(context, part, claim, parts, on)
     if is_address(out):
         divided.refuse(WHOLE_AT_ADDRESS)
     with nullcontext(Path(out)) if divided.share else hold_output(out, (".parquet",), overwrite) as made:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -31,7 +31,16 @@ Claim = Annotated[
 ]
 Parts = Annotated[
     int | None,
-    typer.Option(min=1, help="With --claim: number of parts, where none was begun yet; 64.", show_default=False),
+    typer.Option(
+        min=1, help="With --claim or --on: number of parts, where none was begun yet; 64.", show_default=False
+    ),
+]
+On = Annotated[
+    str | None,
+    typer.Option(
+        "--on",
+        help="Do all parts on a Ray cluster, and merge them: `ray` for the cores of this machine, or `ray://host:10001`.",
+    ),
 ]
 
 WHOLE_HARMONISED = (
@@ -43,13 +52,24 @@ WHOLE_AT_ADDRESS = (
     "address."
 )
 
-_OWN = ("part", "claim", "parts", "overwrite", "out", "context", "workers", "cache", "cache_size")
+_OWN = ("part", "claim", "parts", "on", "overwrite", "out", "context", "workers", "cache", "cache_size")
 """Options that say how a command works, and not what it makes."""
 
 
 @dataclass(frozen=True)
 class _Merge:
     """What the context of a command holds that merges."""
+
+
+@dataclass
+class _Capture:
+    """What the context of a command holds that is to open its source, and to do nothing yet.
+
+    Attributes:
+        found: The job, and the options that the plan keeps, when it has.
+    """
+
+    found: list[tuple[Divisible, Mapping[str, Any]]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -60,11 +80,13 @@ class Division:
         context: Holds the command's options.
         share: What to do of it; all when None.
         merges: Whether it makes one of the parts.
+        on: The cluster that does all parts, which are merged then; None where this process does its share.
     """
 
     context: typer.Context
     share: Share | None
     merges: bool
+    on: str | None = None
 
     def work_on(self, job: Divisible, out: Path, suffixes: Sequence[str] = ()) -> None:
         """Do the share.
@@ -79,7 +101,7 @@ class Division:
             PartsError: As ``terrasieve.parts.sharing.work_on``.
         """
         from terrasieve.cli.app import resumable
-        from terrasieve.parts.sharing import work_on
+        from terrasieve.parts.sharing import is_merged, work_on
 
         assert self.share is not None
         if suffixes and out.suffix.lower() not in suffixes:
@@ -87,8 +109,15 @@ class Division:
         # Merging finds the source again by them. Where the result lies is for merging to say: its folder may have
         # another name there.
         recorded = {name: _whole(value) for name, value in self.context.params.items() if name not in _OWN}
+        if isinstance(self.context.obj, _Capture):
+            self.context.obj.found.append((job, recorded))
+            return
         with resumable():
-            work_on(job, out, self.share, recorded)
+            if self.on is None or is_merged(out):
+                work_on(job, out, self.share, recorded)
+                return
+            self._on_cluster(job, out, recorded)
+        _merge(self.context, out, find_address(recorded), bool(self.context.params.get("overwrite")))
 
     def refuse(self, why: str) -> None:
         """Refuse what takes all of the source at once, where there are parts.
@@ -112,6 +141,29 @@ class Division:
 
         return plan_of(out)[0]
 
+    def _on_cluster(self, job: Divisible, out: Path, recorded: Mapping[str, Any]) -> None:
+        from terrasieve.cli.on_ray import RayWork, run_on_ray
+        from terrasieve.parts.sharing import left_of
+
+        assert self.share is not None
+        assert self.on is not None
+        parts, missing = left_of(out, self.share.parts)
+        own = {name: self.context.params[name] for name in ("cache", "cache_size") if name in self.context.params}
+        # A worker is a core: it reads in its own process, unless it was given reader processes.
+        readers = self.context.params.get("workers") or 0
+        run_on_ray(
+            self.on,
+            RayWork(
+                work=job.work,
+                out=out.absolute(),
+                parts=parts,
+                missing=tuple(missing),
+                options={**recorded, **{name: _whole(value) for name, value in own.items()}, "workers": readers},
+                cpus=max(1, readers),
+                device=self.context.params.get("device"),
+            ),
+        )
+
     @contextmanager
     def merging(self, job: Divisible, out: Path) -> Iterator[Planned | None]:
         """What the parts of a result came to, for the block to make it from; None where it is made at once."""
@@ -124,25 +176,67 @@ class Division:
             yield planned
 
 
-def division(context: typer.Context, part: str | None, claim: bool, parts: int | None) -> Division:
+def division(
+    context: typer.Context, part: str | None, claim: bool, parts: int | None, on: str | None = None
+) -> Division:
     """How a command divides its work, by its options.
 
     Raises:
-        ConfigError: They contradict each other, or name no part.
+        ConfigError: They contradict each other, or name no part or no cluster.
     """
     from terrasieve.parts.sharing import Share
 
     merges = isinstance(context.obj, _Merge)
     if part is not None and claim:
         raise ConfigError("--part does one part, --claim whatever is left; leave one out.")
-    if parts is not None and not claim:
-        raise ConfigError("--parts is for --claim; --part names their number itself, as in 3/64.")
+    if on is not None and (claim or part is not None):
+        raise ConfigError("--on does all parts; leave --part and --claim out.")
+    if on is not None and on != "ray" and not on.startswith("ray://"):
+        raise ConfigError(f"--on {on}: say ray for this machine, or the address of a cluster, e.g. ray://host:10001.")
+    if parts is not None and not claim and on is None:
+        raise ConfigError("--parts is for --claim and --on; --part names their number itself, as in 3/64.")
     if part is not None:
         number, _, count = part.partition("/")
         if not (number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
             raise ConfigError(f"--part {part}: give its number, from 1, and that of all parts, e.g. 3/64.")
         return Division(context, Share(int(number) - 1, int(count)), merges)
-    return Division(context, Share(None, parts) if claim else None, merges)
+    shares = claim or on is not None or isinstance(context.obj, _Capture)
+    return Division(context, Share(None, parts) if shares else None, merges, on)
+
+
+def part_worker(work: str, out: str, parts: int, options: Mapping[str, Any]) -> Callable[[int], None]:
+    """Open the source of a command once, for many parts of it.
+
+    Args:
+        work: Name of the command.
+        out: The result to be.
+        parts: Number of parts.
+        options: Options of the command.
+
+    Returns:
+        What does a part, counted from 0, as ``--part`` does.
+    """
+    from terrasieve.parts.sharing import Share, work_on
+
+    command, capture = command_named(typer.main.get_command(app), work), _Capture()
+    assert command is not None
+    with command.make_context(work, [], default_map={**options, "out": out}, obj=capture) as inner:
+        command.invoke(inner)
+    ((job, recorded),) = capture.found
+    return lambda number: work_on(job, Path(out), Share(number, parts), recorded)
+
+
+def command_named(root: Any, work: str) -> Any:
+    """The command of a name, which may be of several words; None where none of that name works in parts.
+
+    Args:
+        root: The group of all commands.
+        work: The name.
+    """
+    command = root
+    for name in work.split():
+        command = getattr(command, "commands", {}).get(name)
+    return command if command is not None and {"part", "claim"} <= {one.name for one in command.params} else None
 
 
 def _whole(value: Any) -> Any:
@@ -178,6 +272,10 @@ def merge(
     terrasieve merge scenes.parquet
     ```
     """
+    _merge(context, out, data, overwrite)
+
+
+def _merge(context: typer.Context, out: Path, data: str | None, overwrite: bool) -> None:
     from terrasieve.parts.sharing import clear_merged, plan_of
 
     plan, merged = plan_of(out)
@@ -189,10 +287,8 @@ def merge(
         clear_merged(out)
         console.print(f"{out} is merged already: nothing to do.", highlight=False)
         return
-    command: Any = context.find_root().command
-    for name in plan.work.split():
-        command = getattr(command, "commands", {}).get(name)
-    if command is None or not {"part", "claim"} <= {one.name for one in command.params}:
+    command = command_named(context.find_root().command, plan.work)
+    if command is None:
         raise PartsError(f"The plan of {out} is of {plan.work!r}, which no command does in parts. Begin anew.")
     address = find_address(plan.options)
     if address is not None and address != data:

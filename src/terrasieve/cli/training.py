@@ -9,7 +9,7 @@ import typer
 
 from terrasieve.cli.app import Cache, CacheSize, Curate, Device, Overwrite, Settings, app
 from terrasieve.cli.data_options import takes_archive
-from terrasieve.cli.parts import Claim, Part, Parts, division
+from terrasieve.cli.parts import Claim, On, Part, Parts, division
 from terrasieve.console import console
 from terrasieve.errors import ConfigError
 
@@ -181,6 +181,7 @@ def curate(
     part: Part = None,
     claim: Claim = False,
     parts: Parts = None,
+    on: On = None,
 ) -> None:
     """Choose the samples worth training on from an archive that is already embedded.
 
@@ -205,7 +206,7 @@ def curate(
     from terrasieve.device import pick_device
     from terrasieve.outputs import hold_file
 
-    divided = division(context, part, claim, parts)
+    divided = division(context, part, claim, parts, on)
     asked = load_curator(curator, settings or []), keep, seed, str(pick_device(device))
     job = CurateJob(vectors, *asked)
     if divided.share is not None:

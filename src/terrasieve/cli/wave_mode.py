@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import typer
 
 from terrasieve.cli.app import MaxBad, Workers, app
-from terrasieve.cli.parts import Claim, Part, Parts, division
+from terrasieve.cli.parts import Claim, On, Part, Parts, division
 from terrasieve.console import console
 
 wv_app = typer.Typer(rich_markup_mode="markdown", no_args_is_help=True)
@@ -52,6 +52,7 @@ def wv_ingest(
     part: Part = None,
     claim: Claim = False,
     parts: Parts = None,
+    on: On = None,
 ) -> None:
     """Calibrate vignettes, average them to 50 m and pack them into one store.
 
@@ -73,7 +74,7 @@ def wv_ingest(
     from terrasieve.outputs import hold_folder
     from terrasieve.parallel import spare_cores
 
-    divided = division(context, part, claim, parts)
+    divided = division(context, part, claim, parts, on)
     with nullcontext() if divided.share else hold_folder(out):
         archive = WaveModeArchive(
             WaveModeSpec(

@@ -154,6 +154,29 @@ def work_on(job: Divisible, out: Path, share: Share, options: Mapping[str, Any])
         )
 
 
+def left_of(out: Path, parts: int | None) -> tuple[int, list[int]]:
+    """Number of parts, and which of them are not done, from 0; all before a plan is made.
+
+    Args:
+        out: The result to be.
+        parts: Number of parts that is asked for; the plan's, or :data:`DEFAULT_PARTS`, when None.
+
+    Raises:
+        PartsError: The plan cannot be read.
+    """
+    root = parts_folder(out)
+    plan = Plan.read(root / "plan" / PLAN)
+    number = parts or (DEFAULT_PARTS if plan is None else plan.parts)
+    # A worker that finds a plan of another number refuses it, and says what is there.
+    done = plan is not None and plan.parts == number
+    return number, [one for one in range(number) if not (done and (root / _name(one)).exists())]
+
+
+def is_merged(out: Path) -> bool:
+    """Whether the parts of a result were merged already."""
+    return (parts_folder(out) / _MERGED).exists()
+
+
 def do_part(job: Divisible, planned: Planned, number: int) -> bool:
     """Do one part, whoever else may be doing it.
 
