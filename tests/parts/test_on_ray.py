@@ -111,10 +111,7 @@ def test_what_a_worker_refuses_is_said_as_by_a_plain_one(
 )
 def test_workers_ask_for_a_gpu_where_the_command_uses_one(device: str | None, gpus: int, wanted: int) -> None:
     asked = RayWork("embed", Path("e.parquet"), 4, (0, 1, 2, 3), {}, cpus=2, device=device)
-    assert {name: worker_needs(asked, gpus)[name] for name in ("num_cpus", "num_gpus")} == {
-        "num_cpus": 2,
-        "num_gpus": wanted,
-    }
+    assert worker_needs(asked, gpus) == {"num_cpus": 2, "num_gpus": wanted}
 
 
 def test_without_ray_the_extra_is_named(

@@ -24,7 +24,23 @@ def test_the_script_says_what_was_asked_for_and_nothing_is_submitted(
     command: Command, call: Call, tmp_path: Path
 ) -> None:
     out, logs = tmp_path / "e.parquet", tmp_path / "logs"
-    asked = ["--slurm", "--parts", "12", "--time", "90", "--partition", "a100", "--gpus", "1", "--cpus", "4", "--memory", "16", "--nodes", "3", "--dry-run"]
+    resources = [
+        "--parts",
+        12,
+        "--time",
+        90,
+        "--partition",
+        "a100",
+        "--gpus",
+        1,
+        "--cpus",
+        4,
+        "--memory",
+        16,
+        "--nodes",
+        3,
+    ]
+    asked = ["--slurm", *resources, "--dry-run"]
     lines = call("submit", *command("embed"), out, *asked, "--logs", logs).splitlines()
     assert lines[0] == "#!/bin/bash"
     assert {line.removeprefix("#SBATCH --") for line in lines if line.startswith("#SBATCH")} >= {

@@ -1,12 +1,13 @@
 """Parts on a Ray cluster: each worker opens the source once and does one part after the other, as `--part` does.
 
-Ray decides where workers run, starts those anew that died, and lets a cluster grow. Who does which part is decided by
-the leases alone, so that workers of Ray and others can share one piece of work.
+Ray decides where workers run, and lets a cluster grow. Who does which part is decided by the leases alone, so that
+workers of Ray and others can share one piece of work.
 """
 
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -20,7 +21,7 @@ from terrasieve.parallel import spare_cores
 MOST_WORKERS = 1024
 """Most workers that are asked for; those that find no place yet wait, and tell Ray to let the cluster grow."""
 RETRIES = 3
-"""How often a part is begun anew that its worker died of."""
+"""How often a part is given to another worker because one died of it."""
 
 STARTS = 3
 """How often a cluster of this machine is started, which Ray gives up after some seconds where the machine is busy."""
@@ -73,13 +74,10 @@ class PartWorker:
         """Open the source, and load the encoder where there is one."""
         from terrasieve.cli.parts import part_worker
 
-        if self._do is None:
-            self._do = part_worker(*self._words)
+        self._do = part_worker(*self._words)
 
     def do(self, number: int) -> None:
         """Do a part, counted from 0, or wait for whoever does it."""
-        # One that was started anew has prepared nothing.
-        self.prepare()
         assert self._do is not None
         self._do(number)
 
@@ -114,30 +112,28 @@ class _Pool:
     Attributes:
         ray: The package.
         asked: What is done.
-        left: Parts that no worker was given yet; the next one last.
-        busy: By the promise of an answer: the worker, and the part that it was given; None while it prepares.
+        left: Parts that no worker has; the next one last.
+        busy: By the promise of an answer: the worker, and the part that it has; None while it prepares.
+        died: How many workers died of each part, and, under None, of preparing since a part was last done.
     """
 
     ray: Any
     asked: RayWork
     left: list[int] = field(init=False)
     busy: dict[Any, tuple[Any, int | None]] = field(default_factory=dict)
+    died: Counter[int | None] = field(default_factory=Counter)
 
     def __post_init__(self) -> None:
         # From the last: plain workers begin at the first, so that both meet once.
         self.left = sorted(self.asked.missing)
-        asked = self.asked
-        needs = worker_needs(asked, self.ray.cluster_resources().get("GPU", 0))
-        remote = self.ray.remote(PartWorker).options(**needs)
         for _ in range(min(len(self.left), MOST_WORKERS)):
-            worker = remote.remote(asked.work, str(asked.out), asked.parts, dict(asked.options))
-            self.busy[worker.prepare.remote()] = worker, None
+            self._hire()
 
     def work(self) -> Iterator[tuple[int, int]]:
         """Hand out parts until all are done.
 
         Yields:
-            How many parts were finished now, and how many workers there are.
+            How many parts were finished now, and how many workers are at one.
         """
         unfinished = set(self.left)
         while unfinished:
@@ -145,39 +141,65 @@ class _Pool:
             before = len(unfinished)
             for promise in answered:
                 worker, number = self.busy.pop(promise)
-                self._take(promise, number)
-                unfinished.discard(-1 if number is None else number)
-                if self.left:
-                    given = self.left.pop()
-                    self.busy[worker.do.remote(given)] = worker, given
+                if self._survived(promise, number):
+                    unfinished.discard(-1 if number is None else number)
+                    self._give(worker)
                 else:
-                    self.ray.kill(worker)
+                    # To whoever is free first; Ray would have it wait until its own worker is started again.
+                    self.left += [] if number is None else [number]
+                    self._hire()
+            if not self.left:
+                self._dismiss([promise for promise, (_, number) in self.busy.items() if number is None])
             yield before - len(unfinished), sum(number is not None for _, number in self.busy.values())
 
     def close(self) -> None:
         """End all workers, those that found no place among them."""
-        for worker, _ in self.busy.values():
+        self._dismiss(list(self.busy))
+
+    def _hire(self) -> None:
+        """Ask for a worker, which comes when there is a place for it."""
+        asked, gpus = self.asked, self.ray.cluster_resources().get("GPU", 0)
+        remote = self.ray.remote(PartWorker).options(**worker_needs(asked, gpus))
+        worker = remote.remote(asked.work, str(asked.out), asked.parts, dict(asked.options))
+        self.busy[worker.prepare.remote()] = worker, None
+
+    def _give(self, worker: Any) -> None:
+        """Give a worker the next part; it is not needed any more where there is none."""
+        if self.left:
+            number = self.left.pop()
+            self.busy[worker.do.remote(number)] = worker, number
+        else:
+            self.ray.kill(worker)
+
+    def _dismiss(self, promises: list[Any]) -> None:
+        for promise in promises:
+            worker, _ = self.busy.pop(promise)
             with suppress(Exception):
                 self.ray.kill(worker)
 
-    def _take(self, promise: Any, number: int | None) -> None:
-        """See what became of a part; an error of the worker is raised here as it was there."""
+    def _survived(self, promise: Any, number: int | None) -> bool:
+        """Whether the worker did what it was given and lives; an error of its own is raised here as it was there."""
         errors = self.ray.exceptions
         try:
             self.ray.get(promise)
         except errors.RayTaskError as error:
             raise error.cause from None
         except errors.RayActorError as error:
-            what = "opens the source" if number is None else f"does part {number + 1} of {self.asked.parts}"
-            raise PartsError(
-                f"A worker of Ray dies whenever it {what}; it was tried {1 + RETRIES} times ({_first_line(error)}). "
-                "Memory may be short: give more and smaller parts, or fewer workers to a machine. Parts that are done "
-                "stay done."
-            ) from error
+            self.died[number] += 1
+            if self.died[number] > RETRIES:
+                what = "opens the source" if number is None else f"does part {number + 1} of {self.asked.parts}"
+                raise PartsError(
+                    f"A worker of Ray dies whenever it {what}; {1 + RETRIES} did ({_first_line(error)}). Memory may be "
+                    "short: have more and smaller parts, or fewer workers on a machine. Parts that are done stay done."
+                ) from error
+            return False
+        if number is not None:
+            self.died[None] = 0
+        return True
 
 
 def worker_needs(asked: RayWork, gpus: float) -> dict[str, Any]:
-    """What a worker asks the cluster for, and how often it is started anew, as options of a Ray actor.
+    """What a worker asks the cluster for, as options of a Ray actor.
 
     Args:
         asked: What is done.
@@ -187,8 +209,6 @@ def worker_needs(asked: RayWork, gpus: float) -> dict[str, Any]:
     return {
         "num_cpus": asked.cpus,
         "num_gpus": int(device.startswith("cuda") or (device == "auto" and gpus >= 1)),
-        "max_restarts": -1,
-        "max_task_retries": RETRIES,
     }
 
 
