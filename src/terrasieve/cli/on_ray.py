@@ -91,9 +91,15 @@ def run_on_ray(address: str, asked: RayWork) -> None:
         asked: What to do.
 
     Raises:
-        ConfigError: Ray is not installed, or no cluster answers.
+        ConfigError: Ray is not installed, no cluster answers, or workers need more cores than this machine has.
         PartsError: A part fails, or its worker dies whenever it is begun.
     """
+    cores = max(1, spare_cores())
+    if address == "ray" and not os.environ.get("RAY_ADDRESS") and asked.cpus > cores:
+        raise ConfigError(
+            f"--workers {asked.cpus} gives each worker {asked.cpus} cores, and here are {cores}: it would wait for ever. "
+            "Leave --workers out, and there are as many workers as cores."
+        )
     with cluster(address) as ray, progress_bar() as bar:
         shown = bar.add_task(f"{asked.work} (parts)", total=asked.parts, note="workers: 0")
         bar.update(shown, completed=asked.parts - len(asked.missing))
