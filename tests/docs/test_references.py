@@ -285,7 +285,10 @@ def terrasieve_takes(words: list[str]) -> bool:
         if words[0] not in command.commands:
             return False
         command, words = command.commands[words[0]], words[1:]
-    return set(options_in(words)) <= own_options(command)
+    # Whatever is submitted brings options of its own.
+    others = get_command(app).commands if command.name == "submit" else {}
+    submitted = [all_options(others[word]) for word in words[:1] if word in others]
+    return set(options_in(words)) <= own_options(command).union(*submitted)
 
 
 def options_in(words: list[str]) -> list[str]:

@@ -123,6 +123,16 @@ def test_without_ray_the_extra_is_named(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_workers_that_would_wait_for_ever_are_refused(
+    monkeypatch: pytest.MonkeyPatch, command: Callable[[str], list[Any]], call: Call, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(on_ray, "spare_cores", lambda: 2)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    with pytest.raises(ConfigError, match="here are 2"):
+        call(*command("index"), tmp_path / "c.parquet", "--on", "ray", "--workers", 3)
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [

@@ -91,9 +91,15 @@ def run_on_ray(address: str, asked: RayWork) -> None:
         asked: What to do.
 
     Raises:
-        ConfigError: Ray is not installed, or no cluster answers.
+        ConfigError: Ray is not installed, no cluster answers, or workers need more cores than this machine has.
         PartsError: A part fails, or its worker dies whenever it is begun.
     """
+    cores = max(1, spare_cores())
+    if address == "ray" and not os.environ.get("RAY_ADDRESS") and asked.cpus > cores:
+        raise ConfigError(
+            f"--workers {asked.cpus} gives each worker {asked.cpus} cores, and here are {cores}: it would wait for "
+            "ever. Leave --workers out, and there are as many workers as cores."
+        )
     with cluster(address) as ray, progress_bar() as bar:
         shown = bar.add_task(f"{asked.work} (parts)", total=asked.parts, note="workers: 0")
         bar.update(shown, completed=asked.parts - len(asked.missing))
@@ -126,6 +132,9 @@ class _Pool:
     def __post_init__(self) -> None:
         # From the last: plain workers begin at the first, so that both meet once.
         self.left = sorted(self.asked.missing)
+        needs = worker_needs(self.asked, self.ray.cluster_resources().get("GPU", 0))
+        # Made once: Ray sends every class that is made to all machines.
+        self._remote = self.ray.remote(PartWorker).options(**needs)
         for _ in range(min(len(self.left), MOST_WORKERS)):
             self._hire()
 
@@ -158,9 +167,8 @@ class _Pool:
 
     def _hire(self) -> None:
         """Ask for a worker, which comes when there is a place for it."""
-        asked, gpus = self.asked, self.ray.cluster_resources().get("GPU", 0)
-        remote = self.ray.remote(PartWorker).options(**worker_needs(asked, gpus))
-        worker = remote.remote(asked.work, str(asked.out), asked.parts, dict(asked.options))
+        asked = self.asked
+        worker = self._remote.remote(asked.work, str(asked.out), asked.parts, dict(asked.options))
         self.busy[worker.prepare.remote()] = worker, None
 
     def _give(self, worker: Any) -> None:
