@@ -27,7 +27,7 @@ from terrasieve.sensors import Sensor
 
 _OPEN_DATASETS = 64
 _FLAT = 1e6
-"""Ratio of the longer to the shorter axis of a pixel from which on it is a line."""
+"""Ratio of the longer to the shorter axis of a cloud of points from which on it is a line."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,9 +148,10 @@ def _place(dataset: Any) -> tuple[str | None, tuple[float, float, float, float, 
     """Reference system and affine of a dataset; of ground control points where it has nothing else."""
     points, crs = dataset.gcps
     if dataset.crs is None and crs is not None and len(points) > 2:
-        a, b, c, d, e, f = tuple(from_gcps(points))[:6]
-        # Points on one line fix no plane: such a file lies nowhere.
-        if np.linalg.cond([[a, b], [d, e]]) < _FLAT:
+        pixels, places = [(one.col, one.row) for one in points], [(one.x, one.y) for one in points]
+        # Points on one line fix no plane: such a file lies nowhere, and what rasterio then gives was never computed.
+        if all(np.linalg.cond(np.subtract(each, np.mean(each, axis=0))) < _FLAT for each in (pixels, places)):
+            a, b, c, d, e, f = tuple(from_gcps(points))[:6]
             return crs.to_string(), (a, b, c, d, e, f)
     own = dataset.crs
     t = dataset.transform
