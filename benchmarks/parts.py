@@ -328,7 +328,10 @@ def main() -> None:
     parser.add_argument("--kill", type=int, default=8, help="How many of them are killed in all.")
     parser.add_argument("--parts", type=int, default=40, help="Number of parts of each command.")
     parser.add_argument("--seed", type=int, default=0, help="Decides pixels, and who is killed when.")
+    parser.add_argument("--skip-ray", action="store_true", help="Leave Ray out, though it is installed.")
     options = parser.parse_args()
+    if options.skip_ray:
+        parts_on_ray.MISSING = "it was left out: --skip-ray"
     spent = measure(options.samples, options.workers, options.kill, options.parts, options.seed)
     table = Table(
         "command", "one machine, s", "overhead", "redone", "on Ray", "kills", "equal", title=describe(options.seed)

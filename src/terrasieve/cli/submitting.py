@@ -185,7 +185,7 @@ def array_script(name: str, parts: int, logs: Path, asked: Resources) -> str:
 
     names = {**SlurmExecutor._equivalence_dict(), "timeout_min": "time"}
     given = asked.of_executor(name, parts).items()
-    parameters = {names.get(key, key.removeprefix("slurm_")): value for key, value in given}
+    parameters = {str(names.get(key, key.removeprefix("slurm_"))): value for key, value in given}
     if "mem" in parameters:
         parameters["mem"] = f"{parameters['mem']:g}GB"
     command = shlex.join([sys.executable, "-u", "-m", "submitit.core._submit", str(logs.absolute())])
