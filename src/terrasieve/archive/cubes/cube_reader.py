@@ -18,6 +18,7 @@ from terrasieve.archive.cubes.cube_bands import CubeBand, bands_in, choose_bands
 from terrasieve.archive.protocol import Window
 from terrasieve.archive.quality.limits import missing
 from terrasieve.archive.readers.geotiff import Header
+from terrasieve.archive.readers.tile_header import tile_header
 from terrasieve.errors import ArchiveError, BandError
 from terrasieve.sensors import Sensor
 
@@ -133,20 +134,8 @@ class CubeReader:
         if cube.transform is None or cube.crs is None:
             return None
         _, row, column = self._place(address)
-        a, b, c, d, e, f = cube.transform
-        return Header(
-            name=cube.name,
-            bytes=-1,
-            height=self.tile,
-            width=self.tile,
-            count=len(cube.bands),
-            dtype="",
-            crs=cube.crs,
-            transform=(a, b, c + a * column + b * row, d, e, f + d * column + e * row),
-            nodata=None,
-            descriptions=(),
-            block=(self.tile, self.tile),
-            tags={},
+        return tile_header(
+            cube.name, cube.crs, cube.transform, bands=len(cube.bands), tile=self.tile, row=row, column=column
         )
 
     def empty(self, step: int) -> NDArray[np.bool_]:

@@ -13,7 +13,7 @@ import zarr
 from terrasieve.archive.byte_limits import check_array_bytes
 from terrasieve.archive.packed.integrity import refuse_links
 from terrasieve.archive.quality.limits import FlawError, Problem
-from terrasieve.archive.readers.handles import Handles
+from terrasieve.archive.readers.handles import DECODING_FAILURES, Handles
 from terrasieve.archive.readers.hdf5 import refuse_indirection, require_h5py
 from terrasieve.archive.zarr_codecs import METADATA, check_codecs, parse_metadata
 from terrasieve.errors import ArchiveError
@@ -24,19 +24,8 @@ _GROUPS = ("zarr.json", ".zgroup")
 _OPEN_CUBES = 4
 _TEXT_BYTES = 64
 """Bytes that a text of any length takes in memory at least, and the pointer to it."""
-# What HDF5, zarr and the decoding of coordinates raise of damaged files.
-_FAILURES = (
-    OSError,
-    ValueError,
-    TypeError,
-    LookupError,
-    RuntimeError,
-    ArithmeticError,
-    EOFError,
-    MemoryError,
-    ImportError,
-    AttributeError,
-)
+# What xarray raises besides.
+_FAILURES = (*DECODING_FAILURES, ImportError, AttributeError)
 
 
 def require_xarray(what: object) -> Any:

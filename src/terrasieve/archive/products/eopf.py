@@ -30,8 +30,9 @@ from terrasieve.archive.quality.limits import FlawError, Problem, missing
 from terrasieve.archive.quality.offset import STATED
 from terrasieve.archive.readers.gdal import FAILURES, open_pixels
 from terrasieve.archive.readers.geotiff import Header, read_raster
-from terrasieve.archive.readers.handles import Handles, reading
+from terrasieve.archive.readers.handles import DECODING_FAILURES, Handles, reading
 from terrasieve.archive.readers.meaning import Meaning, Stated, meanings, settle
+from terrasieve.archive.readers.tile_header import tile_header
 from terrasieve.archive.zarr_codecs import check_codecs, parse_metadata
 from terrasieve.sensors import Sensor
 
@@ -40,7 +41,7 @@ _CLASSES = "conditions/mask/l2a_classification/r20m/scl"
 _OPEN_ARRAYS = 64
 _MARGIN = 2
 """Pixels around a part that is resampled, which its outermost pixels are interpolated with."""
-_FAILURES = (*FAILURES, TypeError, LookupError, RuntimeError, ArithmeticError, EOFError)
+_FAILURES = (*FAILURES, *DECODING_FAILURES)
 _NAMES = {"scale": ("scale_factor",), "offset": ("add_offset",), "nodata": ("fill_value", "_FillValue")}
 
 
@@ -129,20 +130,14 @@ class EopfReader:
     def header(self, address: str) -> Header:
         """Where a tile lies, as the coordinates of the finest band say."""
         scene, row, column = self._place(address)
-        a, b, c, d, e, f = scene.transform
-        return Header(
-            name=str(metadata_file(scene.bands[0].folder)),
-            bytes=-1,
-            height=self.tile,
-            width=self.tile,
-            count=len(scene.bands),
-            dtype="",
-            crs=scene.crs,
-            transform=(a, b, c + a * column + b * row, d, e, f + d * column + e * row),
-            nodata=None,
-            descriptions=(),
-            block=(self.tile, self.tile),
-            tags={},
+        return tile_header(
+            str(metadata_file(scene.bands[0].folder)),
+            scene.crs,
+            scene.transform,
+            bands=len(scene.bands),
+            tile=self.tile,
+            row=row,
+            column=column,
         )
 
     def _place(self, address: str) -> tuple[EopfScene, int, int]:

@@ -12,6 +12,18 @@ from typing import Generic, Protocol, TypeVar
 
 from terrasieve.archive.quality.limits import FlawError, Problem
 
+DECODING_FAILURES: tuple[type[Exception], ...] = (
+    OSError,
+    ValueError,
+    TypeError,
+    LookupError,
+    RuntimeError,
+    ArithmeticError,
+    EOFError,
+    MemoryError,
+)
+"""What zarr, HDF5 and the decoding of metadata may raise of damaged files."""
+
 
 @contextmanager
 def reading(what: Path | str, failures: tuple[type[Exception], ...]) -> Iterator[None]:

@@ -24,7 +24,7 @@ from terrasieve.archive.byte_limits import check_array_bytes
 from terrasieve.archive.protocol import Window
 from terrasieve.archive.quality.limits import FlawError, Problem
 from terrasieve.archive.readers.geotiff import Header
-from terrasieve.archive.readers.handles import Handles
+from terrasieve.archive.readers.handles import DECODING_FAILURES, Handles
 from terrasieve.archive.readers.patch_reader import check_size, split_item_address
 from terrasieve.archive.zarr_codecs import check_zip
 from terrasieve.band_names import canonical_name, names_of_band
@@ -36,19 +36,8 @@ _OPEN_STORES = 4
 """Stores that stay open, each with the chunk that it decoded last."""
 _NAME_BYTES = 64
 """Bytes that a name takes in memory at least, as a text of Python and the pointer to it."""
-# What unzipping, decoding and metadata that is no JSON may raise.
-_FAILURES = (
-    OSError,
-    ValueError,
-    TypeError,
-    LookupError,
-    RuntimeError,
-    ArithmeticError,
-    EOFError,
-    MemoryError,
-    zipfile.BadZipFile,
-    zlib.error,
-)
+# zlib's error is no ValueError, and zipfile's no OSError.
+_FAILURES = (*DECODING_FAILURES, zipfile.BadZipFile, zlib.error)
 _UNITS = {
     "nanoseconds": 1e-9,
     "microseconds": 1e-6,

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from terrasieve.archive.acquisition_time import acquisition_time
 from terrasieve.archive.quality.limits import FlawError, Problem
 from terrasieve.archive.readers.geotiff import Header
+from terrasieve.archive.readers.tile_header import moved_origin
 
 _PIXEL_TOLERANCE = 0.01
 """Pixels by which two grids may differ anywhere in a scene and still count as the same."""
@@ -169,9 +170,8 @@ def _scene(
 ) -> Scene:
     key, reference = next(iter(group.items()))
     row, column = offsets[key]
-    a, b, c, d, e, f = reference.transform
-    moved = (a, b, c + a * column + b * row, d, e, f + d * column + e * row)
-    transform = moved if row or column else reference.transform
+    # An origin that stays is not computed anew: a sum with 0 would make 0 of -0.
+    transform = moved_origin(reference.transform, row, column) if row or column else reference.transform
     return Scene(name, dict(group), offsets, size[0], size[1], reference.crs, transform)
 
 

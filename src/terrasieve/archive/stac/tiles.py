@@ -25,6 +25,7 @@ from terrasieve.archive.readers.geotiff import (
     read_window,
 )
 from terrasieve.archive.readers.meaning import Meaning, meanings
+from terrasieve.archive.readers.tile_header import tile_header
 from terrasieve.archive.stac.items import unsigned
 from terrasieve.archive.stac.values import values_stated
 from terrasieve.sensors import Sensor
@@ -122,21 +123,14 @@ class TileReader:
     def header(self, address: str) -> Header:
         """Where a tile lies, as the item says."""
         scene, row, column = self._scene(address)
-        a, b, c, d, e, f = scene.transform
-        # The item's affine with its origin moved to the tile's first pixel.
-        return Header(
-            name=scene.bands[0].public,
-            bytes=-1,
-            height=self.tile,
-            width=self.tile,
-            count=len(scene.bands),
-            dtype="",
-            crs=scene.crs,
-            transform=(a, b, c + a * column + b * row, d, e, f + d * column + e * row),
-            nodata=None,
-            descriptions=(),
-            block=(self.tile, self.tile),
-            tags={},
+        return tile_header(
+            scene.bands[0].public,
+            scene.crs,
+            scene.transform,
+            bands=len(scene.bands),
+            tile=self.tile,
+            row=row,
+            column=column,
         )
 
     def _scene(self, address: str) -> tuple[StacScene, int, int]:
