@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import os
+import re
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -145,7 +146,7 @@ class ObjectFolder:
                     return bytes(obstore.get(client, name).bytes())
                 return bytes(obstore.get_range(client, name, start=start, length=length))
             except FileNotFoundError as error:
-                if "NoSuchBucket" in str(error):
+                if _NO_BUCKET in str(error):
                     raise
                 return None
 
@@ -259,6 +260,10 @@ class ObjectFolder:
         raise AssertionError
 
 
+_NO_BUCKET = "<Code>NoSuchBucket<"
+_REFUSED = re.compile(r"status code: 40[13]\b|<Code>(AccessDenied|InvalidAccessKeyId|SignatureDoesNotMatch)<")
+
+
 def may_help(error: Exception, past: int) -> bool:
     """Whether another try may help after a failure, and so many tries before it.
 
@@ -282,19 +287,20 @@ def _endpoint() -> str | None:
 
 def _reason(text: str, said: str, bucket: str, where: str) -> str:
     """Why a request failed, and what to do about it."""
-    if "NoSuchBucket" in text:
+    # Names of buckets and objects stand in the text, too: only what the server said counts.
+    if _NO_BUCKET in text:
         return f"{where} has no bucket {bucket!r}. Correct the address, or make the bucket."
     if any(service in text for service in _ROLE_SERVICES):
         return (
             "there are no credentials. Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (and AWS_SESSION_TOKEN), or run "
             "on a machine with a role; for a public bucket set AWS_SKIP_SIGNATURE=true."
         )
-    if any(word in text for word in ("403", "401", "AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch")):
+    if _REFUSED.search(text):
         return (
             f"{where} refuses the credentials of AWS_ACCESS_KEY_ID for this. Correct them, or have the bucket's owner "
             "allow it."
         )
-    if "redirect" in text.lower() or "AuthorizationHeaderMalformed" in text:
+    if "Received redirect" in text or "<Code>AuthorizationHeaderMalformed<" in text:
         return "the bucket is in another region. Set AWS_REGION to its own."
     return (
         f"{where} could not be reached, or the connection dropped, as often as it was tried ({said}). Check the "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import urllib.request
+import zlib
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -51,7 +52,7 @@ def _moto() -> Iterator[tuple[int, list[str]]]:
 def server(_moto: tuple[int, list[str]], request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Server:
     """A server with an empty bucket, which the AWS variables name."""
     port, asked = _moto
-    bucket = "b" + str(abs(hash(request.node.nodeid)))
+    bucket = f"b{zlib.crc32(request.node.nodeid.encode())}"
     made = urllib.request.Request(f"http://127.0.0.1:{port}/{bucket}", method="PUT")
     urllib.request.urlopen(made).close()
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{port}")

@@ -110,6 +110,9 @@ def test_refused_and_missing_credentials_are_one_line(
     folder = ObjectFolder(address)
     denied = folder.explain(Exception("Server returned non-2xx status code: 403 Forbidden: <x>\n<y/>"), "read", "a")
     assert "refuses the credentials of AWS_ACCESS_KEY_ID" in str(denied)
+    for name in ("year-2403", "a401", "redirects", "AccessDenied", "NoSuchBucket"):
+        dropped = folder.explain(Exception(f"HTTP error: Error performing GET http://x/{name}/y"), "read", name)
+        assert "the connection dropped" in str(dropped)
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.delenv(name)
     monkeypatch.setenv("AWS_METADATA_ENDPOINT", "http://127.0.0.1:9")
