@@ -13,6 +13,9 @@ from numpy.typing import NDArray
 
 import terrasieve as ts
 from small_archives.labelled import Labelled
+from terrasieve.archive.opening import recognise
+from terrasieve.archive.packed.packing import pack
+from terrasieve.archive.protocol import Archive
 from terrasieve.errors import ArchiveError, BandError, ConfigError, SampleError, TerrasieveError
 
 Pixels = NDArray[np.uint16]
@@ -24,6 +27,14 @@ def test_an_array_with_a_sensor_reads_back_by_the_names_of_its_bands(pixels: Pix
     assert np.array_equal(archive.read(4, "s2", ("B02", "B04")), pixels[4, [2, 0]])
     assert np.array_equal(archive.read(1, "s2", ("B8A",), (2, 3, 4, 5)), pixels[1, 1:2, 2:6, 3:8])
     assert archive.table()["label"].to_pylist() == ["1", "2", None, "1", "2", "2"]
+
+
+def test_a_packed_store_is_one(archive: Archive, tmp_path: Path) -> None:
+    pack(archive[:3], tmp_path / "store.zarr")
+    opened = ts.open(tmp_path / "store.zarr")
+    assert list(opened.ids) == list(archive.ids[:3])
+    assert np.array_equal(opened.read(1, "s2", ("B03",)), archive.read(1, "s2", ("B03",)))
+    assert recognise(tmp_path / "store.zarr") == []
 
 
 def test_an_array_of_no_sensor_gets_numbered_bands(pixels: Pixels) -> None:

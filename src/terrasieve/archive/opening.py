@@ -19,13 +19,12 @@ from terrasieve.archive.layouts.plain_table import PlainTableSpec, is_table
 from terrasieve.archive.named.refusals import refusal_of
 from terrasieve.archive.packed.chunk_cache import ChunkCache
 from terrasieve.archive.packed.reading import PackedArchive, PackedSpec
-from terrasieve.archive.packed.store import GROUP, KEY
+from terrasieve.archive.packed.store import is_packed_store
 from terrasieve.archive.protocol import Archive
 from terrasieve.archive.scenes.band_files import find_band_files
 from terrasieve.archive.scenes.survey import Edge, ScenesSpec, SensorFolder
 from terrasieve.archive.stac.items import unsigned
-from terrasieve.archive.zarr_codecs import parse_metadata
-from terrasieve.errors import ArchiveError, ConfigError, SampleError
+from terrasieve.errors import ArchiveError, ConfigError
 from terrasieve.local_paths import find_address
 from terrasieve.schema import parse_yaml
 
@@ -196,7 +195,7 @@ def _with_pattern(root: Path, folder: SensorFolder, pattern: str) -> SensorFolde
 
 
 def _recognise_one(folder: Path) -> ArchiveSpec:
-    if _is_packed(folder):
+    if is_packed_store(folder):
         return PackedSpec(root=folder)
     seen = recognise(folder)
     if len(seen) > 1 and seen[0].confidence - seen[1].confidence < _SURE:
@@ -209,11 +208,3 @@ def _recognise_one(folder: Path) -> ArchiveSpec:
     if seen:
         return seen[0].spec
     raise refusal_of(folder)
-
-
-def _is_packed(folder: Path) -> bool:
-    """Whether the folder's Zarr group has the attribute of a packed store; an unfinished store counts."""
-    try:
-        return KEY in parse_metadata((folder / GROUP).read_bytes(), folder / GROUP)["attributes"]
-    except (OSError, TypeError, KeyError, SampleError):
-        return False

@@ -14,6 +14,7 @@ from terrasieve.archive.cubes.guarded_opening import NETCDF, has_axes, is_netcdf
 from terrasieve.archive.derived.seasons import Seasons, seasons_as
 from terrasieve.archive.folders import list_files
 from terrasieve.archive.layout import DataSet, Recognition
+from terrasieve.archive.packed.store import is_packed_store
 from terrasieve.archive.products.tiled_products import ProductsSpec
 from terrasieve.archive.protocol import Archive
 from terrasieve.archive.scenes.survey import Edge
@@ -57,7 +58,8 @@ class CubeSpec(ProductsSpec):
         """By the suffix of a NetCDF file, or the axes of an array directly below the root of a store."""
         if is_netcdf(folder):
             return Recognition(1.0, "a NetCDF file", cls(root=folder))
-        if not is_zarr(folder) or not has_axes(folder, PLANES):
+        # The arrays of a packed store have rows and columns, too.
+        if not is_zarr(folder) or is_packed_store(folder) or not has_axes(folder, PLANES):
             return None
         return Recognition(0.7, "a Zarr store of arrays over y and x", cls(root=folder))
 

@@ -129,6 +129,14 @@ def parse_manifest(attributes: Mapping[str, Any], root: object) -> Manifest:
         raise ArchiveError(f"{root}/{GROUP} is damaged: {error}. Pack the archive again.") from error
 
 
+def is_packed_store(folder: Path) -> bool:
+    """Whether a folder's Zarr group has the attribute of a packed store; an unfinished store counts."""
+    try:
+        return KEY in parse_metadata((folder / GROUP).read_bytes(), folder / GROUP)["attributes"]
+    except (OSError, TypeError, KeyError, SampleError):
+        return False
+
+
 def read_attributes(root: Path) -> Mapping[str, Any]:
     """The attributes of a local group.
 
