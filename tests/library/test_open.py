@@ -35,6 +35,13 @@ def test_a_packed_store_is_one(archive: Archive, tmp_path: Path) -> None:
     assert list(opened.ids) == list(archive.ids[:3])
     assert np.array_equal(opened.read(1, "s2", ("B03",)), archive.read(1, "s2", ("B03",)))
     assert recognise(tmp_path / "store.zarr") == []
+    with pytest.raises(ConfigError, match="takes no --tile"):
+        ts.open(tmp_path / "store.zarr", tile=32)
+
+
+def test_an_array_is_not_cut(pixels: Pixels) -> None:
+    with pytest.raises(ConfigError, match="tile: not for this kind"):
+        ts.open(pixels, tile=32)
 
 
 def test_an_array_of_no_sensor_gets_numbered_bands(pixels: Pixels) -> None:

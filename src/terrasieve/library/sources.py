@@ -9,15 +9,18 @@ from typing import Any
 
 import numpy as np
 
+from terrasieve.archive.archive_options import ArchiveOptions
 from terrasieve.archive.cubes.cube_archive import MemoryCubeArchive, cube_in
 from terrasieve.archive.in_memory import ArrayArchive, unnamed_sensor
 from terrasieve.archive.layouts.cube import CubeSpec, is_cube
-from terrasieve.archive.opening import open_archive, scenes_spec_from_options
+from terrasieve.archive.opening import scenes_spec_from_options
 from terrasieve.archive.protocol import Archive, BaseArchive
 from terrasieve.archive.torch_dataset import DatasetArchive
 from terrasieve.band_names import sensor_with
 from terrasieve.errors import ArchiveError, ConfigError
 from terrasieve.sensors import SENSORS, Sensor, load_sensor
+
+_TILE = 64
 
 
 def open_source(
@@ -27,7 +30,7 @@ def open_source(
     bands: Sequence[str] | None = None,
     key: str | None = None,
     layout: str | None = None,
-    tile: int = 64,
+    tile: int | None = None,
     labels: Sequence[Any] | None = None,
     ids: Sequence[str] | None = None,
 ) -> Archive:
@@ -47,7 +50,8 @@ def open_source(
         key: Of an array, cube or data set, what the sensor is called in the archive; the first part of its name, such
             as ``s2`` of ``s2-l2a``, when None.
         layout: Of a folder that may be of several layouts, the one that it is of.
-        tile: Of a folder of scenes or a cube, rows and columns of a sample in pixels.
+        tile: Of scenes, cubes, products and pictures, rows and columns of a sample in pixels. When None, 64 for scenes
+            and cubes and each layout's own for the others.
         labels: Of an array, the class of each sample, ``(samples,)``.
         ids: Of an array, the name of each sample, ``(samples,)``.
 
@@ -57,13 +61,13 @@ def open_source(
         ConfigError: An argument does not belong to that kind of source, or a sensor is unknown.
     """
     if isinstance(source, BaseArchive):
-        _refuse(sensor=sensor, bands=bands, key=key, layout=layout, labels=labels, ids=ids)
+        _refuse(sensor=sensor, bands=bands, key=key, layout=layout, tile=tile, labels=labels, ids=ids)
         return source
     if isinstance(source, (str, os.PathLike)):
         _refuse(bands=bands, labels=labels, ids=ids)
         path = os.fspath(source)
         if layout is None and not isinstance(sensor, Mapping) and is_cube(Path(path)):
-            return CubeSpec(root=Path(path), sensor=sensor, key=key, tile=tile).open()
+            return CubeSpec(root=Path(path), sensor=sensor, key=key, tile=tile or _TILE).open()
         _refuse(key=key)
         return _open_path(path, sensor, layout, tile)
     _refuse(layout=layout)
@@ -71,7 +75,8 @@ def open_source(
         raise ConfigError("sensor maps subfolders to sensors for a folder of scenes; an array is of one sensor.")
     if (cube := cube_in(source)) is not None:
         _refuse(bands=bands, labels=labels, ids=ids)
-        return MemoryCubeArchive(cube, _named_sensor(sensor, None), key, tile)
+        return MemoryCubeArchive(cube, _named_sensor(sensor, None), key, tile or _TILE)
+    _refuse(tile=tile)
     if hasattr(source, "__array__"):
         pixels = np.asarray(source)
         named = _named_sensor(sensor, bands) or unnamed_sensor(pixels)
@@ -87,15 +92,18 @@ def open_source(
     )
 
 
-def _open_path(path: str, sensor: str | Sensor | Mapping[str, str] | None, layout: str | None, tile: int) -> Archive:
+def _open_path(
+    path: str, sensor: str | Sensor | Mapping[str, str] | None, layout: str | None, tile: int | None
+) -> Archive:
     if sensor is None:
-        return open_archive(path, layout)
+        return ArchiveOptions(tile=tile, layout=layout).open(path)
     if not isinstance(sensor, Mapping):
         raise ConfigError(
             f"Of which subfolder of {path} is sensor={_said(sensor)}? Write sensor={{'s2': 's2-l2a'}} for scenes in "
             "the subfolder s2, or {'s2': 's2-l2a:.'} for scenes in the folder itself."
         )
-    return open_archive(scenes_spec_from_options(Path(path), [f"{key}={one}" for key, one in sensor.items()], tile))
+    named = [f"{key}={one}" for key, one in sensor.items()]
+    return scenes_spec_from_options(Path(path), named, tile or _TILE).open()
 
 
 def _named_sensor(sensor: str | Sensor | Mapping[str, str] | None, bands: Sequence[str] | None) -> Sensor | None:
