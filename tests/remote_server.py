@@ -32,16 +32,21 @@ class Dropping:
 
     Attributes:
         port: On this machine.
-        drops: How many connections it cuts yet, each when its first bytes have gone to the client.
-        cut: How many it cut.
+        cut: How many connections it cut, each when its first bytes had gone to the client.
     """
 
     def __init__(self, server: int) -> None:
         self._server = server
         self._listening = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listening.getsockname()[1]
-        self.drops = self.cut = 0
+        self.cut = self._last = 0
+        self._counting = threading.Lock()
         threading.Thread(target=self._accept, daemon=True).start()
+
+    def drop(self, connections: int) -> None:
+        """Cut so many of the connections that follow, and then no more."""
+        with self._counting:
+            self._last = self.cut + connections
 
     def close(self) -> None:
         self._listening.close()
@@ -56,12 +61,16 @@ class Dropping:
             for source, sink, answers in ((client, upstream, False), (upstream, client, True)):
                 threading.Thread(target=self._pass_on, args=(source, sink, answers), daemon=True).start()
 
+    def _cuts_one(self) -> bool:
+        with self._counting:
+            cuts = self.cut < self._last
+            self.cut += cuts
+        return cuts
+
     def _pass_on(self, source: Any, sink: Any, answers: bool) -> None:
         try:
             while data := source.recv(2**16):
-                if answers and self.drops:
-                    self.drops -= 1
-                    self.cut += 1
+                if answers and self._cuts_one():
                     sink.sendall(data[: len(data) // 2])
                     break
                 sink.sendall(data)

@@ -268,11 +268,14 @@ def may_help(error: Exception, past: int) -> bool:
     """Whether another try may help after a failure, and so many tries before it.
 
     Args:
-        error: What the library raised; a connection that it tried again itself is not tried further.
+        error: What the library raised. Where it made all its own tries, another does not help; it leaves them where an
+            answer drops in its midst.
         past: From 0.
     """
     said = str(error).partition("\n")[0]
-    return past + 1 < TRIES and "HTTP error" in said and " retries" not in said
+    made = re.search(r"after (\d+) retries, max_retries: (\d+)", said)
+    left = made is None or (int(made[1]) < int(made[2]) and "body error" in said)
+    return past + 1 < TRIES and "HTTP error" in said and left
 
 
 def pause(past: int) -> float:

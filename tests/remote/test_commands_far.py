@@ -9,6 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from remote_server import Server
+from terrasieve import object_store
 from terrasieve.cli import app
 from terrasieve.cli.boundary import guarded
 from terrasieve.object_store import ObjectFolder, staging_path
@@ -126,3 +127,18 @@ def test_without_the_extra_a_line_says_how_to_get_it(
     monkeypatch.setitem(__import__("sys").modules, "obstore.store", None)
     for command in (("info", address), ("pack", "simulated:3:16", "--out", address)):
         assert "pip install 'terrasieve[s3]'" in fail(capsys, *command)
+
+
+@pytest.mark.parametrize(
+    ("said", "helps"),
+    [
+        ("HTTP error: request or response body error", True),
+        ("after 1 retries, max_retries: 3, retry_timeout: 180s  - HTTP error: request or response body error", True),
+        ("after 3 retries, max_retries: 3, retry_timeout: 180s  - HTTP error: request or response body error", False),
+        ("after 1 retries, max_retries: 3, retry_timeout: 180s  - HTTP error: error sending request", False),
+        ("Server returned non-2xx status code: 403 Forbidden", False),
+    ],
+)
+def test_a_request_is_begun_anew_where_its_own_tries_were_not_all_made(said: str, helps: bool) -> None:
+    assert object_store.may_help(Exception(said), 0) is helps
+    assert not object_store.may_help(Exception(said), object_store.TRIES - 1)

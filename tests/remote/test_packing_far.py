@@ -163,10 +163,10 @@ def test_of_two_that_begin_one_wins(source: Archive, place: str, monkeypatch: py
 def test_dropped_connections_are_tried_again_and_a_lost_server_leaves_what_goes_on(
     source: Archive, tmp_path: Path, place: str, dropping: Dropping
 ) -> None:
-    dropping.drops = 10**9
+    dropping.drop(10**9)
     with pytest.raises(RemoteError, match=r"pairs\.zarr/zarr\.json cannot be read: .*run the same command again"):
         pack_to_address(source, place)
-    dropping.drops = 2
+    dropping.drop(2)
     pack_to_address(source, place)
     assert dropping.cut > 2
     pack(source, tmp_path / "near")

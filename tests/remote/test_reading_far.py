@@ -147,7 +147,7 @@ def test_dropped_connections_are_tried_again(
     local: Path, address: str, dropping: Dropping, tmp_path: Path, cached: bool
 ) -> None:
     far = PackedArchive(address, ChunkCache(tmp_path / "cache", 2**30) if cached else None)
-    dropping.drops = 2
+    dropping.drop(2)
     np.testing.assert_array_equal(far.read(5, "s2"), PackedArchive(local).read(5, "s2"))
     assert dropping.cut == 2
 
@@ -155,7 +155,7 @@ def test_dropped_connections_are_tried_again(
 @both
 def test_a_lost_server_is_one_clear_error(address: str, dropping: Dropping, tmp_path: Path) -> None:
     far = PackedArchive(address, ChunkCache(tmp_path / "cache", 2**30))
-    dropping.drops = 10**9
+    dropping.drop(10**9)
     with pytest.raises(RemoteError) as caught:
         far.read(5, "s2")
     words = str(caught.value)
