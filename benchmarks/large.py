@@ -152,7 +152,7 @@ def the_job(folder: Path) -> TrainingJob:
 def the_run(folder: Path) -> tuple[PoolSampler, Checkpointer]:
     """A sampler of the run's whole pool, and what writes and resumes its checkpoints."""
     job, fabric = the_job(folder), the_fabric()
-    _, optimiser = fabric.setup(job.method, build_optimiser(job.method, job.spec))
+    _, optimiser = fabric.setup(job.method, build_optimiser(job.method, job.spec, fabric.device))
     sampler = PoolSampler(job.pool, job.spec.batch_size, job.spec.seed)
     return sampler, Checkpointer(job, fabric, job.method, optimiser, (sampler,))
 

@@ -65,7 +65,9 @@ class InMemory:
         job = make_job(config, archive, folder)
         self.fabric = make_fabric(config.train, "cpu")
         self.method = job.method.to(memory_format=torch.channels_last)
-        self.module, self.optimiser = self.fabric.setup(self.method, build_optimiser(self.method, config.train))
+        self.module, self.optimiser = self.fabric.setup(
+            self.method, build_optimiser(self.method, config.train, self.fabric.device)
+        )
         sampler = PoolSampler(job.pool, config.train.batch_size, config.train.seed)
         batches = Batches(ViewReader(archive, job.planner, config.train.batch_size), sampler, workers=0)
         views = (render(next(batches), job.normaliser) for _ in range(kept))

@@ -35,7 +35,9 @@ def rates_by_name(method: nn.Module, optimiser: torch.optim.Optimizer) -> Mappin
 @pytest.mark.parametrize("name", ["test_resnet", "test_vit"])
 def test_each_layer_has_its_rate_and_heads_the_whole(name: str, kind: type[Sgd] | type[AdamW]) -> None:
     method = ByolSpec().build(build_encoder(BackboneSpec(name=name), seed=0), (1, 1), seed=0)
-    optimiser = build_optimiser(method, TrainSpec(optimiser=kind(layer_decay=0.5, weight_decay=0.1)))
+    optimiser = build_optimiser(
+        method, TrainSpec(optimiser=kind(layer_decay=0.5, weight_decay=0.1)), torch.device("cpu")
+    )
     set_rates(optimiser, 0.8, 0.2)
     rates = rates_by_name(method, optimiser)
     for depth, layer in enumerate(LAYERS[name]):
@@ -54,7 +56,7 @@ def test_every_trained_parameter_is_in_one_group() -> None:
     method = DinoSpec(prototypes=8, hidden=8, bottleneck=4).build(
         build_encoder(BackboneSpec(name="test_vit"), seed=0), (2,), seed=0
     )
-    optimiser = build_optimiser(method, TrainSpec(optimiser=AdamW(layer_decay=0.7)))
+    optimiser = build_optimiser(method, TrainSpec(optimiser=AdamW(layer_decay=0.7)), torch.device("cpu"))
     grouped = [id(p) for group in optimiser.param_groups for p in group["params"]]
     assert len(grouped) == len(set(grouped))
     assert set(grouped) == {id(p) for p in method.parameters() if p.requires_grad}
@@ -63,7 +65,7 @@ def test_every_trained_parameter_is_in_one_group() -> None:
 @pytest.mark.parametrize("decay", [None, 1.0])
 def test_without_decay_there_are_the_two_groups_of_before(decay: float | None) -> None:
     method = ByolSpec().build(build_encoder(BackboneSpec(name="test_resnet"), seed=0), (1, 1), seed=0)
-    optimiser = build_optimiser(method, TrainSpec(optimiser=Sgd(layer_decay=decay)))
+    optimiser = build_optimiser(method, TrainSpec(optimiser=Sgd(layer_decay=decay)), torch.device("cpu"))
     trained = [p for p in method.parameters() if p.requires_grad]
     weights, rest = ([p for p in trained if (p.ndim > 1) is wide] for wide in (True, False))
     first, second = optimiser.param_groups

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
@@ -66,7 +67,9 @@ def test_weight_decay_runs_on_a_cosine_where_an_end_is_given(kind: type[Sgd] | t
 
 def test_biases_and_normalisation_never_decay() -> None:
     model = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4))
-    optimiser = build_optimiser(model, TrainSpec(optimiser=AdamW(weight_decay=0.0, weight_decay_end=0.4)))
+    optimiser = build_optimiser(
+        model, TrainSpec(optimiser=AdamW(weight_decay=0.0, weight_decay_end=0.4)), torch.device("cpu")
+    )
     set_rates(optimiser, 0.5, 0.2)
     decays = {p: group["weight_decay"] for group in optimiser.param_groups for p in group["params"]}
     assert {p.ndim: decay for p, decay in decays.items()} == {2: 0.2, 1: 0.0}

@@ -88,8 +88,7 @@ def train(job: TrainingJob, fabric: Fabric, resume: bool = False) -> TrainingRes
         convert_sync_batchnorm(method)  # type: ignore[no-untyped-call]  # in place, as a method is no such layer
     if spec.compile:
         compile_forward(method)
-    fused = fabric.device.type in ("cpu", "cuda")
-    module, optimiser = fabric.setup(method, build_optimiser(method, spec, fused))
+    module, optimiser = fabric.setup(method, build_optimiser(method, spec, fabric.device))
     start_momenta(optimiser)
 
     if fabric.device.type == "cuda":

@@ -14,7 +14,7 @@ from terrasieve.training.schedules import Timeline, cosine
 from terrasieve.training.spec import TrainSpec
 
 
-def build_optimiser(method: nn.Module, spec: TrainSpec, fused: bool = False) -> torch.optim.Optimizer:
+def build_optimiser(method: nn.Module, spec: TrainSpec, device: torch.device) -> torch.optim.Optimizer:
     """The optimiser over a method's trainable parameters.
 
     Biases and normalisation parameters (all of one dimension) are not decayed, as is common practice;
@@ -23,8 +23,7 @@ def build_optimiser(method: nn.Module, spec: TrainSpec, fused: bool = False) -> 
     Args:
         method: What is trained; with ``layer_decay`` a method, whose ``encoder`` has layers.
         spec: Settings of the run, of which those of the optimiser count here.
-        fused: Whether one kernel moves all parameters, which only some devices have. It is several times faster, and in
-            16 bits it leaves out the step of an overflow without asking the device whether there was one.
+        device: Where the method is when it is trained, though it may be elsewhere yet.
 
     Raises:
         ConfigError: timm does not know the layers of the encoder, whose rates are to decay.
@@ -44,7 +43,7 @@ def build_optimiser(method: nn.Module, spec: TrainSpec, fused: bool = False) -> 
         }
         for scale, decays in sorted(members, reverse=True)
     ]
-    return spec.optimiser.build(groups, fused)
+    return spec.optimiser.build(groups, device)
 
 
 @torch.no_grad()

@@ -88,12 +88,15 @@ class Optimising(Spec):
     """Which optimiser moves the weights, and how far."""
 
     @abstractmethod
-    def build(self, groups: Sequence[dict[str, Any]], fused: bool) -> torch.optim.Optimizer:
+    def build(self, groups: Sequence[dict[str, Any]], device: torch.device) -> torch.optim.Optimizer:
         """The optimiser, at its highest learning rate.
+
+        One kernel moves all parameters (``fused``) where the device has it and is the faster for it. In 16 bits it
+        leaves out the step of an overflow without asking the device whether there was one.
 
         Args:
             groups: Parameter groups as torch takes them, each with its ``weight_decay``.
-            fused: Whether one kernel moves all parameters, where torch would choose otherwise.
+            device: Where the parameters are when it steps.
         """
 
 
@@ -123,9 +126,11 @@ class Sgd(Optimising):
     weight_decay_end: float | None = Field(default=None, ge=0)
     layer_decay: float | None = Field(default=None, gt=0, le=1)
 
-    def build(self, groups: Sequence[dict[str, Any]], fused: bool) -> torch.optim.Optimizer:
+    def build(self, groups: Sequence[dict[str, Any]], device: torch.device) -> torch.optim.Optimizer:
         """See :meth:`Optimising.build`."""
-        return torch.optim.SGD(groups, lr=self.lr, momentum=self.momentum, fused=fused or None)
+        # On a CPU the fused kernel copies weights that are channels last: 22 ms a step of a ResNet18, against 8.
+        fused = device.type == "cuda" or None
+        return torch.optim.SGD(groups, lr=self.lr, momentum=self.momentum, fused=fused)
 
 
 class AdamW(Optimising):
@@ -151,9 +156,11 @@ class AdamW(Optimising):
     weight_decay_end: float | None = Field(default=None, ge=0)
     layer_decay: float | None = Field(default=None, gt=0, le=1)
 
-    def build(self, groups: Sequence[dict[str, Any]], fused: bool) -> torch.optim.Optimizer:
+    def build(self, groups: Sequence[dict[str, Any]], device: torch.device) -> torch.optim.Optimizer:
         """See :meth:`Optimising.build`."""
-        return torch.optim.AdamW(groups, lr=self.lr, fused=fused or None)
+        # That copying included, 19 ms a step of a ResNet18 on a CPU, against 46.
+        fused = device.type in ("cpu", "cuda") or None
+        return torch.optim.AdamW(groups, lr=self.lr, fused=fused)
 
 
 Optimiser = Annotated[Sgd | AdamW, Field(discriminator="name")]

@@ -71,8 +71,12 @@ def _standard_planes(batch: StoredBatch, layout: StoredPart, normaliser: Normali
     for place, section in zip(torch.split(planes, counts), stored, strict=True):
         place.copy_(section)
     bands = batch.table(layout)[: len(planes)].view(torch.int32)
-    parameters = normaliser.parameters(layout.names, planes.device).index_select(0, bands)
-    return standardise_(planes, parameters[:, :, None, None])
+    parameters = normaliser.parameters(layout.names, planes.device).index_select(0, bands)[:, :, None, None]
+    # Whether a pixel can be missing at all is known without looking at any.
+    whole = not any(section.dtype.is_floating_point for section in layout.sections)
+    if whole and not normaliser.has_nodata(layout.names):
+        return scale_(planes, parameters)
+    return standardise_(planes, parameters)
 
 
 @dataclass(frozen=True)
@@ -334,6 +338,14 @@ class Normaliser:
             self._tables[channels, device] = torch.from_numpy(rows).to(device)
         return self._tables[channels, device]
 
+    def has_nodata(self, channels: Sequence[Channel]) -> bool:
+        """Whether a sensor of some bands marks missing pixels by a value of its own.
+
+        Args:
+            channels: Sensor key and band name of each.
+        """
+        return any(self.sensors[key].nodata is not None for key in {key for key, _ in channels})
+
     def _row(self, key: str, name: str) -> tuple[float, float, float, float, float]:
         """Of one channel: mean, one over standard deviation, lowest and highest valid value, nodata."""
         if key not in self.sensors:
@@ -360,7 +372,13 @@ def standardise_(pixels: Tensor, parameters: Tensor) -> Tensor:
     Returns:
         The pixels.
     """
-    mean, gain, low, high, nodata = parameters.unbind(-3)
     # NaN fails both comparisons. No copy of the pixels is made: new memory takes longer than the arithmetic.
-    measured = (pixels > -torch.inf).logical_and_(pixels < torch.inf).logical_and_(pixels != nodata)
-    return pixels.clamp_(low, high).sub_(mean).mul_(gain).masked_fill_(measured.logical_not_(), 0.0)
+    measured = (pixels > -torch.inf).logical_and_(pixels < torch.inf)
+    measured.logical_and_(pixels != parameters.select(-3, -1))
+    return scale_(pixels, parameters).masked_fill_(measured.logical_not_(), 0.0)
+
+
+def scale_(pixels: Tensor, parameters: Tensor) -> Tensor:
+    """``(clip(x, low, high) - mean) * gain`` in place, of pixels that were all measured; as :func:`standardise_`."""
+    mean, gain, low, high, _ = parameters.unbind(-3)
+    return pixels.clamp_(low, high).sub_(mean).mul_(gain)
