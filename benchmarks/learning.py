@@ -20,9 +20,9 @@ seed, scored on validation. The last line is JSON.
 from __future__ import annotations
 
 import argparse
+import csv
 import json
 import os
-import time
 import zlib
 from collections.abc import Mapping, Sequence
 from functools import cached_property
@@ -210,23 +210,25 @@ def seconds_a_step(question: Question, method: str, archives: Archives, argument
     settings = [f"train.steps={TIMED}", f"train.log_every={every}", *arguments.settings]
     learn(method, settings, question, archives, folder)
     batch = load_config(method, settings).train.batch_size
-    with (folder / "log.csv").open(encoding="utf-8") as file:
-        header, *rows = (line.rstrip("\n").split(",") for line in file)
-    speeds = [float(row[header.index("images_per_s")]) for row in rows if row[header.index("images_per_s")]]
-    return float(batch / np.mean(speeds[1:]))
+    return float(batch / np.mean(logged(folder, "images_per_s")[1:]))
 
 
 def learn(method: str, settings: Sequence[str], question: Question, archives: Archives, folder: Path) -> float:
-    """Train in a folder, from where it stopped; returns the seconds of this call."""
+    """Train in a folder, from where it stopped; returns the seconds of training, those before a stop included."""
     config = load_config(method, settings)
     fabric = make_fabric(config.train)
     fabric.launch()
-    began = time.monotonic()
     if question == "cross":
         pretrain(config, archives.scenes, folder, fabric, resume=True)
     else:
         pretrain(config, archives.eurosat, folder, fabric, resume=True, subset=train_split(archives.eurosat))
-    return time.monotonic() - began
+    return logged(folder, "seconds")[-1]
+
+
+def logged(folder: Path, column: str) -> list[float]:
+    """What a run logged in one column, in order."""
+    with (folder / "log.csv").open(encoding="utf-8", newline="") as file:
+        return [float(row[column]) for row in csv.DictReader(file) if row[column]]
 
 
 def run(cell: Cell, archives: Archives, out: Path) -> dict[str, Any]:
