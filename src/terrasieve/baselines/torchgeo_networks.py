@@ -49,12 +49,13 @@ class LoadedNetwork(NamedTuple):
 
 
 class _Made(NamedTuple):
-    """A network that is still to be filled, and how a file fills it."""
+    """A network that is still to be filled, what a file fills it with, and how it is then shown pixels."""
 
-    shown: _Shown
+    network: Any
     features: int
     tensors: dict[str, Tensor]
     notes: tuple[str, ...]
+    show: Callable[[Any], _Shown]
 
 
 # ------------------------------------------------------------------- networks
@@ -85,7 +86,7 @@ class _Shown(nn.Module):
         raise NotImplementedError
 
 
-class _Croma(_Shown):
+class Croma(_Shown):
     """One of CROMA's two encoders, with the pooling of its training.
 
     Its pixels were cut at two standard deviations from the mean of their band and laid from 0 to 1.
@@ -102,22 +103,48 @@ class _Croma(_Shown):
         return pooled
 
 
-class _Dofa(_Shown):
-    """DOFA for the wavelengths of some bands, in micrometres."""
+class _FixedPatches(nn.Module):
+    """DOFA's first layer with the kernels that it generates for some wavelengths, which are the same for every image.
 
-    def __init__(self, network: Any, wavelengths: Sequence[float]) -> None:
+    They are sines of wavelengths in nanometres, passed through a transformer. In half precision three digits of a
+    wavelength would be left, so they are computed here, once, in float32.
+
+    Args:
+        embedding: torchgeo's ``DOFAEmbedding`` with its weights.
+        positions: torchgeo's function from wavelengths to sines.
+        wavelengths: Of the bands in order, in micrometres.
+    """
+
+    def __init__(self, embedding: Any, positions: Any, wavelengths: Sequence[float]) -> None:
+        super().__init__()
+        side, width = embedding.kernel_size, embedding.embed_dim
+        with torch.no_grad():
+            sines = positions(embedding.dynamic_embed_dim, torch.tensor(wavelengths) * 1000)
+            kernels, bias = embedding.weight_generator(embedding.fclayer(sines))
+            self.convolution = nn.Conv2d(len(wavelengths), width, side, stride=side, padding=1)
+            kernels = kernels.view(len(wavelengths), side, side, width).permute(3, 0, 1, 2)
+            self.convolution.weight.copy_(kernels * embedding.scaler)
+            self.convolution.bias.copy_(bias.view(width) * embedding.scaler)  # type: ignore[union-attr]  # has one
+
+    def forward(self, pixels: Tensor, wavelengths: Tensor) -> tuple[Tensor, Tensor]:
+        """Tokens ``(n, patches, features)``; the wavelengths are those that it was made for."""
+        return self.convolution(pixels).flatten(2).transpose(1, 2), wavelengths
+
+
+class Dofa(_Shown):
+    """DOFA whose first layer is made for some bands."""
+
+    def __init__(self, network: Any, patches: _FixedPatches) -> None:
         super().__init__(network, network.img_size)
-        self.wavelengths = list(wavelengths)
+        network.patch_embed = patches
 
     def features(self, pixels: Tensor) -> Tensor:
         """The mean of its patch tokens, normalised."""
-        # It computes sines of wavelengths in nanometres, of which half precision would leave three digits.
-        with torch.autocast(pixels.device.type, enabled=False):
-            pooled: Tensor = self.network.forward_features(pixels.float(), self.wavelengths)
+        pooled: Tensor = self.network.forward_features(pixels, [])
         return pooled
 
 
-class _Panopticon(_Shown):
+class Panopticon(_Shown):
     """Panopticon for some channels: wavelengths in nanometres, negative numbers of polarisations."""
 
     channels: Tensor
@@ -149,7 +176,7 @@ def _croma(models: Any, factory: str, content: Any, bands: tuple[str, ...]) -> _
     for part in parts:
         tensors |= {f"{part}.{key}": tensor for key, tensor in find_entry(content, part).tensors.items()}
     note = f"{' and '.join(parts)} of the file; the other sensor's and the joint encoder are left out"
-    return _Made(_Croma(network, modality), network.encoder_dim, tensors, (note,))
+    return _Made(network, network.encoder_dim, tensors, (note,), lambda filled: Croma(filled, modality))
 
 
 def _dofa(models: Any, factory: str, content: Any, bands: tuple[str, ...]) -> _Made:
@@ -163,7 +190,11 @@ def _dofa(models: Any, factory: str, content: Any, bands: tuple[str, ...]) -> _M
         # As torchgeo has it: the file ends before the last normalisation, which pre-training did not have.
         tensors |= norm
         notes.append("the last normalisation is not in the file and scales by 1")
-    return _Made(_Dofa(network, wavelengths), network.embed_dim, tensors, tuple(notes))
+
+    def show(filled: Any) -> Dofa:
+        return Dofa(filled, _FixedPatches(filled.patch_embed, models.dofa.position_embedding, wavelengths))
+
+    return _Made(network, network.embed_dim, tensors, tuple(notes), show)
 
 
 def _panopticon(models: Any, factory: str, content: Any, bands: tuple[str, ...]) -> _Made:
@@ -177,7 +208,7 @@ def _panopticon(models: Any, factory: str, content: Any, bands: tuple[str, ...])
         resize = models.panopticon.resize_abs_pos_embed
         tensors["model.pos_embed"] = resize(positions, grid, _PANOPTICON_GRID)
         notes = (f"positions of {_PANOPTICON_GRID}x{_PANOPTICON_GRID} patches interpolated to {grid}x{grid}",)
-    return _Made(_Panopticon(network, channels), network.model.num_features, tensors, notes)
+    return _Made(network, network.model.num_features, tensors, notes, lambda filled: Panopticon(filled, channels))
 
 
 def _wavelength(name: str) -> float:
@@ -253,10 +284,12 @@ def load_network(name: str, path: Path, bands: str | None) -> LoadedNetwork:
     with torch.random.fork_rng(devices=[]), naming(path):
         # Initial weights, which are all replaced, come from torch's global generator.
         made = family.make(models, factory, file.content, names)
-        fill(made.shown.network, made.tensors, f"torchgeo's {factory}")
+        fill(made.network, made.tensors, f"torchgeo's {factory}")
+        # DOFA's generator of kernels would drop out values in training.
+        shown = made.show(made.network.eval())
     facts = Facts(names, family.training, family.citation, scaling=family.scaling)
-    size = f"pixels are resized to {made.shown.size}x{made.shown.size}"
-    encoder = Encoder(made.shown, len(names), made.features)
+    size = f"pixels are resized to {shown.size}x{shown.size}"
+    encoder = Encoder(shown, len(names), made.features)
     return LoadedNetwork(encoder, facts, file.sha256, (*made.notes, size))
 
 
