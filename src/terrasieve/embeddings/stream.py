@@ -234,7 +234,8 @@ def embed_batch(
     """Vectors ``(n, inputs, features)`` of samples that were read for these inputs.
 
     Args:
-        frozen: For each input an encoder as :func:`inference_copies` gives them.
+        frozen: For each input an encoder as :func:`inference_copies` gives them. What it gives beside features, such as
+            rows and columns, comes after them.
         batch: Samples as :func:`read_batches` gives them.
         inputs: Resolved inputs; each fills the encoder's channels.
         normaliser: Standardises each band by its statistics before the encoder sees it.
