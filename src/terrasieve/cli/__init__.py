@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
-from terrasieve.cli import archives, benches, costs, measuring, parts, submitting, training, wave_mode
+from terrasieve.cli import archives, benches, costs, measuring, parts, sharing_models, submitting, training, wave_mode
 from terrasieve.cli.app import app, main
 
-__all__ = ["app", "archives", "benches", "costs", "main", "measuring", "parts", "submitting", "training", "wave_mode"]
+__all__ = [
+    "app",
+    "archives",
+    "benches",
+    "costs",
+    "main",
+    "measuring",
+    "parts",
+    "sharing_models",
+    "submitting",
+    "training",
+    "wave_mode",
+]

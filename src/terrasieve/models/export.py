@@ -113,6 +113,22 @@ def load_encoder(folder: Path) -> tuple[Encoder, EncoderCard]:
     return encoder.eval(), card
 
 
+def encoder_files(folder: Path) -> dict[str, bytes]:
+    """The content of an encoder's files by name, the weights first: what another folder or a repository needs.
+
+    Args:
+        folder: As for :func:`load_encoder`. Where an earlier version wrote it without ``config.json``, that is made.
+
+    Raises:
+        CheckpointError: There is no encoder, or a file is damaged, foreign or of another network.
+        ConfigError: The installed timm does not know the network.
+    """
+    encoder, card = load_encoder(folder)
+    found = _find(folder)
+    described = hub_config(encoder, card.backbone, card.image_size)
+    return {WEIGHTS: (found / WEIGHTS).read_bytes(), CONFIG: described, CARD: (found / CARD).read_bytes()}
+
+
 def _find(folder: Path) -> Path:
     found = RunFolder(folder).exported()
     if found is None:
