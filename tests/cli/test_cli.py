@@ -161,6 +161,8 @@ SURFACE = {
     },
     "report": {"RUNS", "--out", "-o", "--overwrite"},
     "card": {"RUN", "--out", "-o", "--license", "--overwrite"},
+    "export": {"RUN", "--out", "-o", "--format", "--input", "--size", "--overwrite"},
+    "push": {"RUN", "REPOSITORY", "--private", "--dry-run"},
     "bench": set(),
     "bench rs-byol": {*BENCH, *ARCHIVE, "--small", "--seeds"},
     "bench oceansar": {*BENCH, *ARCHIVE, "--target"},
