@@ -21,7 +21,7 @@ from terrasieve.probes.row_tables import HEADLINES, notes_of, score_table
 from terrasieve.reporting.answer import answer, cautions
 from terrasieve.reporting.citations import citation_section
 from terrasieve.reporting.run import Run, read_runs
-from terrasieve.reporting.sections.ran import starting_facts, statistics_table
+from terrasieve.reporting.sections.ran import precision_text, starting_facts, statistics_table
 from terrasieve.reporting.wording import percent
 from terrasieve.runs import CARD, WEIGHTS
 from terrasieve.tables import MISSING, Table, escape_markdown, row_of
@@ -142,6 +142,8 @@ def _training_data(card: EncoderCard) -> str:
         lines.append(f"- Samples: {card.provenance.samples:,}")
     if card.provenance.hardware:
         lines.append(f"- Hardware: {escape_markdown(card.provenance.hardware)}")
+    if card.provenance.precision:
+        lines.append(f"- Precision: {escape_markdown(precision_text(card))}")
     if data.get("fingerprint"):
         lines.append(f"- Fingerprint of the data: `{escape_markdown(str(data['fingerprint']))}`")
     if (start := card.provenance.start) is not None:
