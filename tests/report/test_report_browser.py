@@ -201,6 +201,34 @@ def test_tabs_show_one_run_at_a_time(phone: Visit) -> None:
     assert troubles == []
 
 
+def test_no_column_is_cut_off_on_a_phone_and_what_scrolls_says_so(phone: Visit) -> None:
+    page, troubles, _ = phone
+    page.get_by_role("tab", name="first").click()
+    draw_everything(page)
+    open_details(page, True)
+    cut = "[...document.querySelectorAll('table')].filter((t) => t.checkVisibility() && (t.scrollWidth > t.clientWidth"
+    cut += " || t.getBoundingClientRect().right > innerWidth)).map((t) => t.caption.textContent)"
+    assert page.locator("table:visible").count() > 5
+    assert page.evaluate(cut) == []
+    # Each cell of a card stands beneath its heading.
+    card = page.locator("#run-1-curation .stack td").nth(1)
+    assert card.evaluate("(cell) => getComputedStyle(cell, '::before').content") == '"pool"'
+
+    matrix = page.locator("#run-1-bands .scroll")
+    cue = page.locator("#run-1-bands .cue")
+    fits = "(box) => box.scrollWidth <= box.clientWidth + 1"
+    assert matrix.evaluate(fits) == cue.is_hidden()
+    links = page.locator(".links:visible")
+    assert "rest-right" in str(links.get_attribute("class"))
+    links.evaluate("(box) => { box.scrollLeft = box.scrollWidth; }")
+    page.wait_for_function(
+        "() => { const found = [...document.querySelectorAll('.links')].find((one) => one.checkVisibility());"
+        " return found.matches('.rest-left:not(.rest-right)'); }"
+    )
+    open_details(page, False)
+    assert troubles == []
+
+
 def test_paper_is_light_and_shows_everything(phone: Visit) -> None:
     page, troubles, _ = phone
     page.get_by_role("tab", name="first").click()

@@ -18,7 +18,8 @@ from terrasieve.models.export import EncoderCard
 from terrasieve.probes.metrics import METRIC_INFO
 from terrasieve.probes.results import ProbeRow
 from terrasieve.probes.row_tables import HEADLINES, notes_of, score_table
-from terrasieve.reporting.answer import answer, cautions
+from terrasieve.reporting.answer import answer
+from terrasieve.reporting.cautions import cautions
 from terrasieve.reporting.citations import citation_section
 from terrasieve.reporting.run import Run, read_runs
 from terrasieve.reporting.sections.ran import precision_text, starting_facts, statistics_table
@@ -122,14 +123,15 @@ def _what(card: EncoderCard) -> str:
 
 
 def _limits(run: Run) -> str:
-    found = [f"- {escape_markdown(one.text)}" for one in cautions(run) if one.level != "note"]
-    said = escape_markdown(answer(run).lead)
+    warned = [f"- {escape_markdown(one.text)}" for one in cautions(run) if one.level != "note"]
+    found = answer(run)
+    said = escape_markdown(" ".join(filter(None, [found.asked, f"{found.word}." if found.word else "", found.lead])))
     heading = "## How good it is, and its limits\n\n"
     general = (
         "- It was measured on the inputs and data named below only; other sensors, bands, units, pixel sizes and "
         "regions are untested."
     )
-    return heading + "\n\n".join([said, "\n".join([*found, general])])
+    return heading + "\n\n".join([said, "\n".join([*warned, general])])
 
 
 def _training_data(card: EncoderCard) -> str:
