@@ -147,6 +147,8 @@ def test_links_theme_details_choices_and_filters_work(desk: Visit) -> None:
     assert "on s2:B04:" in str(page.locator("#run-1-confusion .plot").get_attribute("aria-label"))
 
     strips = page.locator("#run-1-saliency .strip:visible")
+    assert strips.count() == 0
+    page.locator("#run-1-saliency summary").click()
     assert strips.count() == 3
     page.locator("#run-1-saliency [data-filter]").select_option(label="River")
     assert strips.count() == 1
