@@ -222,12 +222,13 @@ def _wavelength(name: str) -> float:
 
 
 class _Family(NamedTuple):
-    """What networks of one kind have in common."""
+    """What networks of one kind have in common; a licence where torchgeo's page of the file states one."""
 
     make: Callable[[Any, str, Any, tuple[str, ...]], _Made]
     training: str
     citation: str
     scaling: str
+    licence: str | None = None
     usual: str | None = None
 
 
@@ -236,6 +237,7 @@ _CROMA = _Family(
     "CROMA on SSL4EO-S12",
     "Fuller et al. 2023, CROMA, arXiv 2311.00566",
     "two standard deviations about the mean of each band laid from 0 to 1 and cut there; done to standardised pixels",
+    licence="MIT",
     usual="s2-l2a",
 )
 _DOFA = _Family(
@@ -243,6 +245,7 @@ _DOFA = _Family(
     "DOFA (MAE) on SatlasPretrain, Five-Billion-Pixels and HySpecNet-11k",
     "Xiong et al. 2024, DOFA, arXiv 2403.15356",
     "mean 0 and standard deviation 1 for each band of a sensor, as pixels are standardised here",
+    licence="CC-BY-4.0",
 )
 _PANOPTICON = _Family(
     _panopticon,
@@ -287,7 +290,7 @@ def load_network(name: str, path: Path, bands: str | None) -> LoadedNetwork:
         fill(made.network, made.tensors, f"torchgeo's {factory}")
         # DOFA's generator of kernels would drop out values in training.
         shown = made.show(made.network.eval())
-    facts = Facts(names, family.training, family.citation, scaling=family.scaling)
+    facts = Facts(names, family.training, family.citation, family.licence, family.scaling)
     size = f"pixels are resized to {shown.size}x{shown.size}"
     encoder = Encoder(shown, len(names), made.features)
     return LoadedNetwork(encoder, facts, file.sha256, (*made.notes, size))
