@@ -45,7 +45,7 @@ from terrasieve.archive.opening import open_archive
 from terrasieve.archive.protocol import Archive
 from terrasieve.archive.scenes.whole_scene import whole_scenes
 from terrasieve.embeddings import EmbedSettings, EncoderInput, normaliser_for, read_embeddings, write_embeddings
-from terrasieve.embeddings.scene_maps.dense_cells import CellGrid, DenseSettings
+from terrasieve.embeddings.scene_maps.dense_cells import DenseSettings, MapGrid
 from terrasieve.embeddings.scene_maps.dense_map import DenseJob
 from terrasieve.embeddings.scene_maps.making import dense_job, write_maps
 from terrasieve.embeddings.scene_maps.map_reading import DenseMap, open_maps
@@ -181,7 +181,7 @@ def cost_of(work: Callable[[], Any], held: Peak) -> tuple[int, float]:
     return round((peak.bytes - held.bytes) / 1e6), time.perf_counter() - start
 
 
-def seam_ratio(vectors: NDArray[np.float32], grid: CellGrid, lattice: int) -> float:
+def seam_ratio(vectors: NDArray[np.float32], grid: MapGrid, lattice: int) -> float:
     """Steps across borders of tiles over steps elsewhere, the mean of rows and columns."""
     ratios = []
     for axis, starts in ((0, grid.tops), (1, grid.lefts)):
