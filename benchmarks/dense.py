@@ -26,7 +26,8 @@ import math
 import os
 import tempfile
 import time
-from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,8 @@ from terrasieve.archive.opening import open_archive
 from terrasieve.archive.protocol import Archive
 from terrasieve.archive.scenes.whole_scene import whole_scenes
 from terrasieve.embeddings import EmbedSettings, EncoderInput, normaliser_for, read_embeddings, write_embeddings
-from terrasieve.embeddings.scene_maps.dense_cells import CellGrid, DenseSettings
+from terrasieve.embeddings.quantising import Quantise
+from terrasieve.embeddings.scene_maps.dense_cells import DenseSettings, MapGrid
 from terrasieve.embeddings.scene_maps.dense_map import DenseJob
 from terrasieve.embeddings.scene_maps.making import dense_job, write_maps
 from terrasieve.embeddings.scene_maps.map_reading import DenseMap, open_maps
@@ -112,22 +114,18 @@ def untrained(name: str, seed: int) -> tuple[Encoder, EncoderCard]:
 def measure_maps(folder: Path, encoder: Encoder, card: EncoderCard, arguments: argparse.Namespace) -> dict[str, Any]:
     """Seams, memory, and what opens."""
     pixels = scene_pixels(arguments.data, arguments.size, arguments.seed)
-    jobs = {
-        name: job_on(write_scene(folder / f"{name}.tif", rows), encoder, card, arguments)
-        for name, rows in (("whole", pixels), ("half", pixels[:, : arguments.size // 2]))
-    }
-    stores = [folder / name for name in ("float.zarr", "int8.zarr", "half.zarr")]
-    with Peak() as held:
-        pass
-    # The smaller one first: what a process has had, it hardly gives back.
-    half, _ = cost_of(lambda: write_maps(stores[2], jobs["half"], "int8"), held)
-    peak, seconds = cost_of(lambda: write_maps(stores[1], jobs["whole"], "int8"), held)
-    float_peak, _ = cost_of(lambda: write_maps(stores[0], jobs["whole"]), held)
-    raster = write_maps(folder / "map.tif", jobs["whole"], "int8")
-    picture = write_maps(folder / "picture.tif", jobs["whole"], picture=True)
-    (whole,), (small,) = open_maps(stores[0]).values(), open_maps(stores[1]).values()
-    one = jobs["whole"].maps[0]
-    lattice = math.lcm(arguments.stride, jobs["whole"].native) // arguments.stride
+    scene = write_scene(folder / "whole.tif", pixels)
+    upper = write_scene(folder / "half.tif", pixels[:, : arguments.size // 2])
+    stores = [folder / name for name in ("half.zarr", "int8.zarr", "float.zarr")]
+    half, _ = in_a_process(upper, stores[0], "int8", arguments)
+    peak, seconds = in_a_process(scene, stores[1], "int8", arguments)
+    float_peak, _ = in_a_process(scene, stores[2], None, arguments)
+    job = job_on(scene, encoder, card, arguments)
+    raster = write_maps(folder / "map.tif", job, "int8")
+    picture = write_maps(folder / "picture.tif", job, picture=True)
+    (whole,), (small,) = open_maps(stores[2]).values(), open_maps(stores[1]).values()
+    one = job.maps[0]
+    lattice = math.lcm(arguments.stride, job.native) // arguments.stride
     return {
         "seam_ratio": round(seam_ratio(whole.read(), one.grid, lattice), 4),
         "peak_mb": peak,
@@ -173,15 +171,23 @@ def job_on(path: Path, encoder: Encoder, card: EncoderCard, arguments: argparse.
     return dense_job(encoder, card, archive, scenes, [RGB], "archive", settings)
 
 
-def cost_of(work: Callable[[], Any], held: Peak) -> tuple[int, float]:
-    """MB that some work takes at most, beyond what was held before, and seconds."""
-    start = time.perf_counter()
+def in_a_process(scene: Path, out: Path, quantise: Quantise | None, arguments: argparse.Namespace) -> tuple[int, float]:
+    """What :func:`cost_of` measures, in a process that has done nothing else: memory once had is hardly given back."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        return pool.submit(cost_of, scene, out, quantise, arguments).result()
+
+
+def cost_of(scene: Path, out: Path, quantise: Quantise | None, arguments: argparse.Namespace) -> tuple[int, float]:
+    """MB that a map takes at most, beyond what was held before, and seconds."""
+    job = job_on(scene, *untrained(arguments.backbone, arguments.seed), arguments)
+    with Peak() as held:
+        start = time.perf_counter()
     with Peak() as peak:
-        work()
+        write_maps(out, job, quantise)
     return round((peak.bytes - held.bytes) / 1e6), time.perf_counter() - start
 
 
-def seam_ratio(vectors: NDArray[np.float32], grid: CellGrid, lattice: int) -> float:
+def seam_ratio(vectors: NDArray[np.float32], grid: MapGrid, lattice: int) -> float:
     """Steps across borders of tiles over steps elsewhere, the mean of rows and columns."""
     ratios = []
     for axis, starts in ((0, grid.tops), (1, grid.lefts)):
@@ -229,7 +235,8 @@ def measure_knn(folder: Path, encoder: Encoder, card: EncoderCard, arguments: ar
     archive = open_archive(place)
     drawn = np.random.default_rng(arguments.seed).permutation(len(archive))[: arguments.samples]
     accuracies = {}
-    for quantise in (None, "int8"):
+    stored: tuple[Quantise | None, ...] = (None, "int8")
+    for quantise in stored:
         path = embed_samples(folder / f"{quantise}.parquet", encoder, card, archive, drawn, quantise)
         table = read_embeddings(path)
         labels = np.unique(table.columns["label"].to_pylist(), return_inverse=True)[1]
@@ -246,7 +253,12 @@ def measure_knn(folder: Path, encoder: Encoder, card: EncoderCard, arguments: ar
 
 
 def embed_samples(
-    path: Path, encoder: Encoder, card: EncoderCard, archive: Archive, drawn: NDArray[np.int64], quantise: Any
+    path: Path,
+    encoder: Encoder,
+    card: EncoderCard,
+    archive: Archive,
+    drawn: NDArray[np.int64],
+    quantise: Quantise | None,
 ) -> Path:
     """Vectors of samples in a file."""
     shown = [EncoderInput.parse(f"{next(iter(archive.sensors))}:rgb").resolve(archive.sensors)]

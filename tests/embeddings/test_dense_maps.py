@@ -17,7 +17,7 @@ from terrasieve.archive.statistics import statistics_of
 from terrasieve.baselines.baseline import Repeated
 from terrasieve.embeddings import EncoderInput
 from terrasieve.embeddings.inputs import join
-from terrasieve.embeddings.scene_maps.dense_cells import CellGrid, DenseSettings
+from terrasieve.embeddings.scene_maps.dense_cells import DenseSettings, MapGrid
 from terrasieve.embeddings.scene_maps.dense_map import DenseJob, SceneMap
 from terrasieve.errors import ConfigError
 from terrasieve.models.backbone import BackboneSpec, Encoder, build_encoder
@@ -154,7 +154,7 @@ def seam_ratio(vectors: NDArray[np.float32], borders: list[int], phase: int) -> 
     return float(steps[:, at].mean() / steps[:, ~at & alike].mean())
 
 
-def borders_of(grid: CellGrid) -> list[int]:
+def borders_of(grid: MapGrid) -> list[int]:
     return sorted({edge // grid.stride for left in grid.lefts for edge in (left, left + grid.tile)})
 
 

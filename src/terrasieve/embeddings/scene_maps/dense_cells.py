@@ -59,7 +59,7 @@ class DenseSettings(Spec):
             )
         return self
 
-    def grid(self, height: int, width: int, native: int) -> CellGrid:
+    def grid(self, height: int, width: int, native: int) -> MapGrid:
         """The cells and tiles of a scene.
 
         Args:
@@ -72,11 +72,11 @@ class DenseSettings(Spec):
         # A smaller scene is one tile, little of which lies beyond it.
         tile = min(self.tile, -(-max(height, width) // lattice) * lattice)
         tops, lefts = (_starts(side, tile, lattice) for side in (height, width))
-        return CellGrid(height, width, self.stride, tile, tops, lefts)
+        return MapGrid(height, width, self.stride, tile, tops, lefts)
 
 
 @dataclass(frozen=True)
-class CellGrid:
+class MapGrid:
     """The cells and tiles of a scene. The last row and column of cells may reach beyond it, and tiles may, too.
 
     Attributes:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from terrasieve.embeddings.scene_maps.dense_map import BLOCK_ROWS
 
 
-class Rows(Protocol):
+class VectorRows(Protocol):
     """What has vectors row by row."""
 
     @property
@@ -37,7 +37,7 @@ class KeptRows:
         self._file, self.shape = file, shape
 
     def blocks(self) -> Iterator[NDArray[np.float32]]:
-        """See :class:`Rows`."""
+        """See :class:`VectorRows`."""
         self._file.seek(0)
         height, *rest = self.shape
         for start in range(0, height, BLOCK_ROWS):
@@ -47,7 +47,7 @@ class KeptRows:
 
 
 @contextmanager
-def keep_rows(rows: Rows, folder: Path) -> Iterator[KeptRows]:
+def keep_rows(rows: VectorRows, folder: Path) -> Iterator[KeptRows]:
     """Compute a map and keep it until the block ends.
 
     Args:

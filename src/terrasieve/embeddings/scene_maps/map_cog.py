@@ -19,7 +19,7 @@ from rasterio.windows import Window
 from terrasieve.console import console
 from terrasieve.embeddings.quantising import MISSING, QUANTISED, Int8Scales, Quantise, describe_error
 from terrasieve.embeddings.scene_maps.dense_map import BLOCK_ROWS, DenseJob, SceneMap
-from terrasieve.embeddings.scene_maps.kept_rows import Rows, keep_rows
+from terrasieve.embeddings.scene_maps.kept_rows import VectorRows, keep_rows
 from terrasieve.errors import ConfigError
 from terrasieve.writing import hidden_name, write_whole
 
@@ -125,7 +125,7 @@ class Components:
         self.middle, self.axes, self.share = middle, axes, share
 
     @classmethod
-    def of(cls, rows: Rows) -> Components:
+    def of(cls, rows: VectorRows) -> Components:
         """The components of all vectors of a map, by its covariance: two numbers a pair of dimensions are in memory."""
         features = rows.shape[2]
         count, total, products = 0, np.zeros(features), np.zeros((features, features))
