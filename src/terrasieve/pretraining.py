@@ -21,7 +21,7 @@ from terrasieve.archive.statistics import statistics_of
 from terrasieve.baselines.starting import start_from
 from terrasieve.config import RunConfig, to_yaml
 from terrasieve.console import console
-from terrasieve.device import describe_device
+from terrasieve.device import describe_device, resolve_precision
 from terrasieve.distinct import distinct
 from terrasieve.embeddings.inputs import EncoderInput, resolve_inputs, views_as_inputs
 from terrasieve.embeddings.stream import device_of
@@ -151,8 +151,14 @@ def make_job(
     def export(trained: Encoder, step: int) -> None:
         crops = _training_crops(archive, pool, planner, normaliser, places, device_of(trained))
         measured = calibrated(trained, crops)
-        hardware = describe_device(device_of(trained))
-        done = {"step": step, "samples": len(pool), "hardware": hardware, "start": start}
+        device = device_of(trained)
+        done = {
+            "step": step,
+            "samples": len(pool),
+            "hardware": describe_device(device),
+            "precision": resolve_precision(config.train.precision, device),
+            "start": start,
+        }
         written = {
             "teacher_memory": None if memory is None else float(memory[step]),
             "provenance": card.provenance.model_copy(update=done),

@@ -120,6 +120,7 @@ class Provenance(Record):
         step: Optimiser steps done when it was exported.
         samples: Samples that it could learn from.
         hardware: What it was trained on, in words.
+        precision: What training multiplied in, ``32``, ``bf16`` or ``16``: never ``auto``, but what that meant there.
         start: The pretrained weights that training started from; null where they were random.
     """
 
@@ -132,6 +133,7 @@ class Provenance(Record):
     step: int | None = None
     samples: int | None = None
     hardware: str = ""
+    precision: str = ""
     start: StartingWeights | None = None
 
     @model_serializer(mode="wrap")

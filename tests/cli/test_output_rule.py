@@ -21,6 +21,7 @@ FILES = {
     "collocate": (["collocate", "absent", "absent.csv", "--columns", "swh", "--out"], "c.parquet"),
     "curate": (["curate", "absent.npy", "--out"], "c.parquet"),
     "embed": (["embed", "absent", "--data", "absent", "--out"], "e.parquet"),
+    "similar": (["similar", "absent", "--to", "absent", "--out"], "s.parquet"),
     "report": (["report", "absent", "--out"], "r.html"),
     "card": (["card", "absent", "--out"], "r.md"),
     "export": (["export", "absent", "--format", "torch", "--out"], "m.pt2"),

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 
 import terrasieve as ts
 from small_archives.labelled import Labelled
@@ -17,6 +18,7 @@ from terrasieve.archive.opening import recognise
 from terrasieve.archive.packed.packing import pack
 from terrasieve.archive.protocol import Archive
 from terrasieve.errors import ArchiveError, BandError, ConfigError, SampleError, TerrasieveError
+from terrasieve.sensors import SENSORS, Sensor
 
 Pixels = NDArray[np.uint16]
 
@@ -132,5 +134,14 @@ def test_every_form_that_cannot_be_opened_names_one_that_can(pixels: Pixels) -> 
 
 
 def test_a_sensor_for_a_folder_says_of_which_subfolder(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=re.escape("{'s2': 's2-l2a'}")):
+    with pytest.raises(ConfigError, match=re.escape("sensor={'s2': 's2-l2a:.'}")):
         ts.open(tmp_path, sensor="s2-l2a")
+
+
+@pytest.mark.parametrize("sensor", ["rgb8", SENSORS["rgb8"]])
+def test_a_folder_of_pictures_is_of_one_sensor(tmp_path: Path, sensor: str | Sensor) -> None:
+    for name in "ab":
+        Image.new("RGB", (40, 32), (7, 8, 9)).save(tmp_path / f"{name}.png")
+    archive = ts.open(tmp_path, sensor=sensor, tile=16)
+    assert len(archive) == 2 * 2 * 2
+    assert archive.sensors[next(iter(archive.sensors))].name == "rgb8"

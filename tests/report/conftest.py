@@ -237,11 +237,13 @@ def write_round(folder: Path, number: int, ids: Sequence[str], classes: bool = T
     pq.write_table(pa.table({"index": range(len(ids)), "id": list(ids)}), stem.with_suffix(".parquet"))
 
 
-def write_embeddings(folder: Path, ids: Sequence[str], placed: int | None = None) -> None:
+def write_embeddings(
+    folder: Path, ids: Sequence[str], placed: int | None = None, labels: Sequence[str] | None = None
+) -> None:
     """Samples along the 48th parallel; those from ``placed`` on have no place."""
     shapes = [shapely.box(0.1 * i, 48, 0.1 * i + 0.02, 48.02).wkb for i in range(len(ids))]
     geometry = [shape if placed is None or i < placed else None for i, shape in enumerate(shapes)]
-    labels = [CLASSES[i % len(CLASSES)] for i in range(len(ids))]
+    labels = labels or [CLASSES[i % len(CLASSES)] for i in range(len(ids))]
     table = pa.table({"id": list(ids), "geometry": pa.array(geometry, pa.binary()), "label": labels})
     pq.write_table(table, folder / "embeddings.parquet")
 

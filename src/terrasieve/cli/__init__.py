@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
-from terrasieve.cli import archives, benches, costs, measuring, parts, sharing_models, submitting, training, wave_mode
+from terrasieve.cli import (
+    archives,
+    benches,
+    costs,
+    exploring,
+    measuring,
+    parts,
+    sharing_models,
+    submitting,
+    training,
+    wave_mode,
+)
 from terrasieve.cli.app import app, main
 
 __all__ = [
@@ -10,6 +21,7 @@ __all__ = [
     "archives",
     "benches",
     "costs",
+    "exploring",
     "main",
     "measuring",
     "parts",

@@ -35,19 +35,19 @@ MethodName = Literal["lejepa", "byol", "dino"]
 _SIMULATED = 3200
 _RECIPES: Mapping[MethodName, str] = {"lejepa": "rs-lejepa-1-small", "byol": "rs-byol-1-small", "dino": "dino-small"}
 _SETTINGS = {
-    "lejepa": ("train.steps=1000", "train.evaluate_steps=500"),
-    "byol": ("train.epochs=4", "train.evaluate_every=2"),
+    "lejepa": ("train.steps=1000", "train.evaluate_steps=200"),
+    "byol": ("train.epochs=4", "train.evaluate_every=1"),
     # A run of a pass or two: a warm-up in passes, or targets that soften, would leave no time to learn.
     "dino": (
         "train.steps=120",
-        "train.evaluate_steps=60",
+        "train.evaluate_steps=30",
         "train.schedule.warmup_steps=15",
         "method.teacher_temperature=0.04",
     ),
 }
 _OCEAN = 3200
 _OCEAN_RECIPE = "oceansar-lejepa-small"
-_OCEAN_SETTINGS = ("train.steps=2500", "train.evaluate_steps=1250")
+_OCEAN_SETTINGS = ("train.steps=2500", "train.evaluate_steps=500")
 _ROUNDS = ("curation.warmup=0.5", "curation.every=1")
 """A shorter rhythm than a long run would have, so that there is more than one round to see."""
 _OCEAN_ROUNDS = ("curation.warmup=20", "curation.every=20")

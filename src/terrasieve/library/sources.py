@@ -13,7 +13,7 @@ from terrasieve.archive.archive_options import ArchiveOptions
 from terrasieve.archive.cubes.cube_archive import MemoryCubeArchive, cube_in
 from terrasieve.archive.in_memory import ArrayArchive, unnamed_sensor
 from terrasieve.archive.layouts.cube import CubeSpec, is_cube
-from terrasieve.archive.opening import scenes_spec_from_options
+from terrasieve.archive.layouts.pictures import PicturesSpec
 from terrasieve.archive.protocol import Archive, BaseArchive
 from terrasieve.archive.torch_dataset import DatasetArchive
 from terrasieve.band_names import sensor_with
@@ -42,9 +42,10 @@ def open_source(
             time, band, y and x, which is cut into tiles and read window by window; a map-style data set of torch's or
             torchgeo's; or an archive, which is given back.
         sensor: What the pixels are: the name of a sensor that is built in (``s2-l2a``), the path of a YAML file, or a
-            :class:`~terrasieve.sensors.Sensor`. Of a folder of scenes, the sensor of each subfolder: ``{"s2":
-            "s2-l2a", "s1": "s1"}``. Of a cube, its bands are matched by name; without one, the built-in sensor that
-            has them all is taken. Arrays without one get bands ``1``, ``2`` and so on, of no unit.
+            :class:`~terrasieve.sensors.Sensor`. Of a folder of pictures, the sensor of them all (``rgb8``). Of a
+            folder of scenes, the sensor of each subfolder: ``{"s2": "s2-l2a", "s1": "s1"}``. Of a cube, its bands are
+            matched by name; without one, the built-in sensor that has them all is taken. Arrays without one get bands
+            ``1``, ``2`` and so on, of no unit.
         bands: Of an array or data set: the sensor's bands that it holds, in its order; all of them when None. Without a
             sensor, names for the bands, of which the one built-in sensor that has them all is taken.
         key: Of an array, cube or data set, what the sensor is called in the archive; the first part of its name, such
@@ -95,15 +96,11 @@ def open_source(
 def _open_path(
     path: str, sensor: str | Sensor | Mapping[str, str] | None, layout: str | None, tile: int | None
 ) -> Archive:
-    if sensor is None:
-        return ArchiveOptions(tile=tile, layout=layout).open(path)
-    if not isinstance(sensor, Mapping):
-        raise ConfigError(
-            f"Of which subfolder of {path} is sensor={_said(sensor)}? Write sensor={{'s2': 's2-l2a'}} for scenes in "
-            "the subfolder s2, or {'s2': 's2-l2a:.'} for scenes in the folder itself."
-        )
-    named = [f"{key}={one}" for key, one in sensor.items()]
-    return scenes_spec_from_options(Path(path), named, tile or _TILE).open()
+    if isinstance(sensor, Sensor):
+        _refuse(layout=layout)
+        return PicturesSpec(root=Path(path), sensor=sensor, tile=tile).open()
+    named = [sensor] if isinstance(sensor, str) else [f"{key}={one}" for key, one in (sensor or {}).items()]
+    return ArchiveOptions(tuple(named), tile=tile, layout=layout).open(path)
 
 
 def _named_sensor(sensor: str | Sensor | Mapping[str, str] | None, bands: Sequence[str] | None) -> Sensor | None:
@@ -112,10 +109,6 @@ def _named_sensor(sensor: str | Sensor | Mapping[str, str] | None, bands: Sequen
         whole = sensor if isinstance(sensor, Sensor) else load_sensor(str(sensor))
         return whole if bands is None else whole.select(*bands)
     return None if bands is None else sensor_with(bands, SENSORS.values())
-
-
-def _said(sensor: str | Sensor) -> str:
-    return repr(sensor if isinstance(sensor, str) else sensor.name)
 
 
 def _refuse(**given: object) -> None:

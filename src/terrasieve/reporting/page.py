@@ -16,7 +16,8 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 import terrasieve
-from terrasieve.reporting.answer import Answer, Caution, answer, cautions
+from terrasieve.reporting.answer import Answer, answer
+from terrasieve.reporting.cautions import Caution, cautions
 from terrasieve.reporting.charts import Chart
 from terrasieve.reporting.run import Run, read_runs
 from terrasieve.reporting.sections.comparison import comparison, tested
@@ -146,7 +147,7 @@ def _part(key: str, run: Run) -> Part:
         name=run.name,
         kind=_kind(run),
         dates=_dates(run),
-        answer=answer(run),
+        answer=answer(run, key),
         cautions=cautions(run),
         sections=tuple((section, content) for section, content in built if content is not None),
     )

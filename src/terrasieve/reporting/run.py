@@ -96,6 +96,14 @@ class Run:
         """The probe rows side by side; empty where the run was not probed."""
         return groups_of(self.rows, self.predictions)
 
+    @cached_property
+    def classes(self) -> tuple[str, ...]:
+        """Every class that a file names, in alphabetical order: the place of one decides its colour on the page."""
+        named = {name for row in self.rows for name in row.classes}
+        found = self.explanation.projection if self.explanation else None
+        named |= {point.sample.label for point in found.points if point.sample.label} if found else set()
+        return tuple(sorted(named))
+
     def series(self, column: str) -> tuple[list[float], list[float]]:
         """Steps at which a column of the log was filled, and its values there."""
         filled = [row for row in self.log if column in row]

@@ -93,7 +93,8 @@ class PicturesArchive(PatchesArchive):
         if calibrated:
             raise ConfigError(
                 f"Pictures have no unit, {sensor.name} is in {', '.join(sorted(calibrated))}. For a folder of scenes "
-                f"with that sensor write --sensor {sensor.key}={sensor.name}:."
+                f"with that sensor write --sensor {sensor.key}={sensor.name}:., or in Python "
+                f"sensor={{'{sensor.key}': '{sensor.name}:.'}}; a subfolder is named after the colon."
             )
         if not spec.root.is_dir():
             raise ArchiveError(f"{spec.root} is no folder of pictures; name one.")

@@ -17,13 +17,15 @@ from numpy.typing import NDArray
 from terrasieve.archive.footprints import centres
 from terrasieve.errors import ArchiveError
 from terrasieve.local_paths import local_path
-from terrasieve.reporting.charts import ACCENT, FAINT, Chart, Trace, axis, class_marker, finite, plain
+from terrasieve.reporting.charts import DROPPED, KEPT, Chart, Trace, axis, class_marker, finite, plain
 from terrasieve.reporting.run import Run
 from terrasieve.streams import Stream, generator
 
 MOST_POINTS = 5000
 _SEED = 0
 _MOST_CLASSES = 20
+_NO_LABEL = "no label"
+_REST = "other classes"
 
 
 @dataclass(frozen=True)
@@ -74,8 +76,12 @@ def places(key: str, run: Run, most: int = MOST_POINTS) -> Places | None:
         what = f"by what round {run.rounds[-1].round} of curation did with them"
     else:
         groups, what = _labels(table, shown), "by label"
+    # Labels of another archive than the probes' come after theirs.
+    classes = (*run.classes, *sorted(set(groups) - {*run.classes, _NO_LABEL, _REST}))
     points = _Points(middles[shown, 0], middles[shown, 1], ids, groups)
-    return Places(_chart(f"{key}-map", points, bool(known)), _caption(len(shown), len(located), len(table), what))
+    return Places(
+        _chart(f"{key}-map", points, bool(known), classes), _caption(len(shown), len(located), len(table), what)
+    )
 
 
 def _read(path: Path, wanted: Sequence[str]) -> pa.Table:
@@ -98,9 +104,9 @@ def _kept(run: Run) -> set[str]:
 def _labels(table: pa.Table, shown: NDArray[np.int64]) -> tuple[str, ...]:
     if "label" not in table.column_names:
         return ("sample",) * len(shown)
-    labels = ["no label" if label is None else str(label) for label in table["label"].take(pa.array(shown)).to_pylist()]
+    labels = [_NO_LABEL if label is None else str(label) for label in table["label"].take(pa.array(shown)).to_pylist()]
     frequent = {label for label, _ in Counter(labels).most_common(_MOST_CLASSES)}
-    return tuple(label if label in frequent else "other classes" for label in labels)
+    return tuple(label if label in frequent else _REST for label in labels)
 
 
 def _caption(drawn: int, located: int, total: int, what: str) -> str:
@@ -114,10 +120,10 @@ def _caption(drawn: int, located: int, total: int, what: str) -> str:
     return f"{part}{without}. Coloured {what}. {shape}"
 
 
-def _chart(name: str, points: _Points, curated: bool) -> Chart:
+def _chart(name: str, points: _Points, curated: bool, classes: Sequence[str]) -> Chart:
     counts = Counter(points.groups)
     order = ["dropped", "kept"] if curated else [label for label, _ in counts.most_common()]
-    traces = tuple(_trace(points, group, i, curated) for i, group in enumerate(order) if counts[group])
+    traces = tuple(_trace(points, group, classes, curated) for group in order if counts[group])
     middle = math.radians(float(np.mean([points.latitude.min(), points.latitude.max()])))
     # A degree of longitude shrinks with the cosine of the latitude; at a pole it would vanish.
     stretch = 1 / max(0.1, math.cos(middle))
@@ -132,12 +138,12 @@ def _chart(name: str, points: _Points, curated: bool) -> Chart:
     return Chart(name, "Where the samples lie", alt, traces, layout, 480)
 
 
-def _trace(points: _Points, group: str, position: int, curated: bool) -> Trace:
+def _trace(points: _Points, group: str, classes: Sequence[str], curated: bool) -> Trace:
     rows = [i for i, one in enumerate(points.groups) if one == group]
     marker = (
-        {"color": ACCENT if group == "kept" else FAINT, "size": 6 if group == "kept" else 4}
+        {"color": KEPT if group == "kept" else DROPPED, "size": 6 if group == "kept" else 4}
         if curated
-        else class_marker(position, 5)
+        else class_marker(group, classes, 5)
     )
     return {
         "type": "scatter",

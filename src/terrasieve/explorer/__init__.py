@@ -1,0 +1,1 @@
+"""A page that shows an embedded archive: its vectors, where its samples lie, and what is alike."""

@@ -1,0 +1,49 @@
+"""The system's Chromium, which draws WebGL in software, and pages that say what went wrong in them."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import pytest
+
+sync_api = pytest.importorskip("playwright.sync_api", reason="the browser tests need playwright")
+CHROMIUM = shutil.which("chromium")
+PATIENCE = 90_000
+"""Milliseconds; deck.gl is two megabytes of script, and the machine may have other things to do."""
+
+
+class Visit(NamedTuple):
+    page: Any
+    troubles: list[str]
+    requests: list[str]
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    if CHROMIUM is None:
+        pytest.skip("the browser tests need chromium on the PATH")
+    with sync_api.sync_playwright() as driver:
+        arguments = ["--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
+        running = driver.chromium.launch(executable_path=CHROMIUM, args=arguments)
+        yield running
+        running.close()
+
+
+@pytest.fixture(scope="session")
+def visit(browser: Any) -> Callable[..., Visit]:
+    """Open an address on a screen of a width, and keep what the console and the network saw."""
+
+    def opened(address: str, width: int = 1400, scheme: str = "light") -> Visit:
+        page = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme).new_page()
+        page.set_default_timeout(PATIENCE)
+        troubles: list[str] = []
+        requests: list[str] = []
+        page.on("console", lambda message: troubles.append(message.text) if message.type == "error" else None)
+        page.on("pageerror", lambda error: troubles.append(str(error)))
+        page.on("request", lambda request: requests.append(request.url))
+        page.goto(address, timeout=PATIENCE)
+        return Visit(page, troubles, requests)
+
+    return opened

@@ -1,0 +1,267 @@
+"""The explorer in a real browser: nothing is asked of any network, and one selection is seen everywhere."""
+
+from __future__ import annotations
+
+import csv
+import io
+import threading
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import shapely
+
+from terrasieve.archive.in_memory import ArrayArchive
+from terrasieve.archive.protocol import Archive
+from terrasieve.archive.selection import read_selection
+from terrasieve.embeddings import EmbeddingTable, EncoderInput
+from terrasieve.explorer.page import write_explorer
+from terrasieve.explorer.server import Explorer
+from terrasieve.explorer.subject import Round, Subject, rows_named
+from terrasieve.sensors import SENSORS
+
+pytestmark = pytest.mark.slow
+
+COUNT, UNPLACED = 60, 7
+HOSTILE = '</script><img src="x" onerror="document.title=1">'
+"""What a label, or an id, of somebody else's archive may be."""
+
+
+@pytest.fixture(scope="module")
+def subject() -> Subject:
+    """Three groups far apart in the plane, of which each lies in a place of its own; one sample has no place."""
+    rng = np.random.default_rng(0)
+    group = np.arange(COUNT) % 3
+    vectors = (np.eye(3)[group] @ rng.normal(size=(3, 16)) * 4 + rng.normal(size=(COUNT, 16)) * 0.3).astype(np.float32)
+    ids = np.array([f"tile-{row:03d}" if row != 1 else f"{HOSTILE}-001" for row in range(COUNT)])
+    corners = np.stack([20 * group + rng.uniform(0, 15, COUNT), 10 * group + rng.uniform(0, 8, COUNT)], axis=1)
+    outlines = [shapely.to_wkb(shapely.box(x, y, x + 0.1, y + 0.1)) for x, y in corners]
+    start = datetime(2020, 1, 1, tzinfo=UTC)
+    columns = pa.table(
+        {
+            "geometry": pa.array([None if row == UNPLACED else one for row, one in enumerate(outlines)], pa.binary()),
+            "time": pa.array([start + timedelta(days=row) for row in range(COUNT)], pa.timestamp("us", "UTC")),
+            "label": pa.array([["wood", HOSTILE, None][one] for one in group], pa.string()),
+        }
+    )
+    table = EmbeddingTable(ids, vectors[:, None], (EncoderInput.parse("s2:B04"),), columns, {})
+    return Subject("made", table, (Round(1, group == 0), Round(2, group == 1)))
+
+
+@pytest.fixture(scope="module")
+def archive(subject: Subject) -> Archive:
+    """Pixels by which the sample at a position can be told: each is of one brightness."""
+    levels = np.arange(COUNT, dtype=np.uint16)[::-1, None, None, None] * 10 + 100
+    pixels = np.broadcast_to(levels, (COUNT, 1, 8, 8)).copy()
+    return ArrayArchive({"s2": pixels}, {"s2": SENSORS["s2-l2a"].select("B04")}, subject.table.ids[::-1])
+
+
+@pytest.fixture(scope="module")
+def page_file(subject: Subject, archive: Archive, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_explorer(tmp_path_factory.mktemp("explorer") / "page", subject, archive, clusters=3)
+
+
+@pytest.fixture(scope="module")
+def desk(visit: Callable[..., Any], page_file: Path) -> Any:
+    return visit(page_file.as_uri())
+
+
+@pytest.fixture
+def page(desk: Any) -> Iterator[Any]:
+    """The page on a desk as it was when it was opened."""
+    desk.page.locator("#clear").click()
+    if desk.page.locator("#box").get_attribute("aria-pressed") == "true":
+        desk.page.locator("#box").click()
+    yield desk.page
+    assert desk.troubles == []
+
+
+def selected(page: Any) -> list[int]:
+    return page.evaluate("[...TERRASIEVE.state.selected.keys()].filter((row) => TERRASIEVE.state.selected[row])")
+
+
+def on_screen(page: Any, panel: str, rows: list[int]) -> np.ndarray:
+    """Where samples are drawn, in pixels of the page."""
+    script = """([panel, rows]) => {
+        const view = TERRASIEVE.decks[panel].getViewports()[0];
+        const layer = TERRASIEVE.decks[panel].props.layers.find((one) => ["points", "places"].includes(one.id));
+        const all = layer.props.data.attributes.getPosition.value;
+        const at = (row) => (panel === "map" ? located.indexOf(row) : row);
+        return rows.map((row) => view.project([all[2 * at(row)], all[2 * at(row) + 1]]).slice(0, 2));
+    }"""
+    box = page.locator(f"#{panel}").bounding_box()
+    return np.array(page.evaluate(script, [panel, rows])) + np.array([box["x"], box["y"]])
+
+
+def drag_around(page: Any, places: np.ndarray) -> None:
+    (left, top), (right, bottom) = places.min(axis=0) - 6, places.max(axis=0) + 6
+    page.mouse.move(left, top)
+    page.mouse.down()
+    page.mouse.move(right, bottom, steps=4)
+    page.mouse.up()
+
+
+def brightness(page: Any, panel: str, places: np.ndarray) -> float:
+    """Mean difference from the panel's background of what is drawn at places, of 255."""
+    from PIL import Image
+
+    image = np.asarray(Image.open(io.BytesIO(page.screenshot())).convert("RGB"), dtype=np.float64)
+    box = page.locator(f"#{panel}").bounding_box()
+    background = image[int(box["y"]) + 40, int(box["x"]) + 6]
+    found = [image[int(y) - 1 : int(y) + 2, int(x) - 1 : int(x) + 2] for x, y in places]
+    return float(np.abs(np.array(found) - background).mean())
+
+
+@pytest.mark.parametrize("width", [1400, 800, 390])
+def test_nothing_fails_nothing_is_fetched_and_everything_fits(
+    width: int, visit: Callable[..., Any], page_file: Path, request: pytest.FixtureRequest
+) -> None:
+    is_desk = width == 1400
+    page, troubles, requests = request.getfixturevalue("desk") if is_desk else visit(page_file.as_uri(), width)
+    assert page.inner_text("#status") == "60 samples"
+    page.wait_for_function("() => Object.values(TERRASIEVE.decks).every((one) => one.isInitialized)")
+    backgrounds = []
+    for scheme in ("dark", "light"):
+        page.emulate_media(color_scheme=scheme)
+        page.wait_for_timeout(300)
+        for panel in ("map", "plane"):
+            page.locator(f"#{panel}").scroll_into_view_if_needed()
+            # Points are drawn, in colours that stand out.
+            assert brightness(page, panel, on_screen(page, panel, [0, 3, 4])) > 20
+        backgrounds.append(page.evaluate("getComputedStyle(document.body).backgroundColor"))
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert backgrounds == ["rgb(20, 24, 26)", "rgb(251, 251, 249)"]
+    page.locator("#search").fill("tile-00")
+    page.wait_for_function("() => TERRASIEVE.state.count > 0")
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert troubles == []
+    assert [url for url in requests if not url.startswith(("file:", "data:", "blob:"))] == []
+    if not is_desk:
+        page.context.close()
+
+
+def test_a_box_in_either_panel_selects_in_both(page: Any) -> None:
+    group = [row for row in range(COUNT) if row % 3 == 1]
+    placed = [row for row in group if row != UNPLACED]
+    before = brightness(page, "map", on_screen(page, "map", [0, 3, 6]))
+    page.locator("#box").click()
+    drag_around(page, on_screen(page, "map", placed))
+    assert selected(page) == placed
+    assert page.locator("#strip button").count() == len(placed)
+
+    drag_around(page, on_screen(page, "plane", group))
+    assert selected(page) == group, "one without a place is in the plane"
+    page.wait_for_timeout(300)
+    # On the map, too, the rest is dimmed and these are not.
+    assert brightness(page, "map", on_screen(page, "map", [0, 3, 6])) < before / 2
+    assert brightness(page, "map", on_screen(page, "map", placed[:3])) > before / 2
+    page.locator("#clear").click()
+    assert selected(page) == []
+    page.locator("#box").click()
+    page.keyboard.down("Shift")
+    drag_around(page, on_screen(page, "plane", [0, 3, 6]))
+    page.keyboard.up("Shift")
+    assert {0, 3, 6} <= set(selected(page)) <= set(range(0, COUNT, 3))
+
+
+def test_a_sample_is_found_by_its_id_and_those_like_it_by_its_vector(page: Any, subject: Subject) -> None:
+    page.locator("#search").fill("TILE-01")
+    page.wait_for_function("() => TERRASIEVE.state.count === 10")
+    assert selected(page) == list(range(10, 20))
+    page.locator("#search").fill("tile-012")
+    page.locator("#search").press("Enter")
+    assert page.locator("#focus strong").inner_text() == "tile-012"
+    said = dict(
+        zip(page.locator("#focus dt").all_inner_texts(), page.locator("#focus dd").all_inner_texts(), strict=True)
+    )
+    assert said["label"] == "wood"
+    assert said["time"] == "2020-01-13"
+    assert said["curation"] == "kept earlier, dropped since"
+    assert said["last kept in round"] == "1"
+    page.locator("#like").click()
+    names = page.locator("#strip button > span:not(.thumb)").all_inner_texts()
+    assert names[0] == "tile-012"
+    exact = subject.table.nearest(12, 20)
+    # Bytes may exchange what is almost equally near.
+    assert len(set(names[1:]) & set(exact["id"])) >= 18
+    first = page.locator("#strip button small").nth(1).inner_text()
+    assert float(first.removeprefix("cosine ")) == pytest.approx(exact["similarity"][0], abs=0.01)
+
+
+def test_names_of_others_are_text_and_nothing_else(page: Any) -> None:
+    page.locator("#search").fill("</script>")
+    page.locator("#search").press("Enter")
+    assert page.locator("#focus strong").inner_text() == f"{HOSTILE}-001"
+    assert HOSTILE in page.locator("#legend").inner_text()
+    assert page.locator("img").count() == 0
+    assert page.title() == "Explorer: made"
+
+
+def test_colours_follow_the_choice_and_the_legend_selects(page: Any) -> None:
+    assert page.locator("#colour option").all_inner_texts() == [
+        "label", "cluster", "curation", "rounds that kept it", "last kept in round", "time",
+    ]  # fmt: skip
+    page.locator("#legend button", has_text="wood").click()
+    assert selected(page) == list(range(0, COUNT, 3))
+    page.locator("#legend button", has_text="unknown").click()
+    assert selected(page) == list(range(2, COUNT, 3))
+    page.locator("#colour").select_option(label="curation")
+    page.locator("#legend button", has_text="kept by round 2").click()
+    assert selected(page) == list(range(1, COUNT, 3))
+    page.locator("#colour").select_option(label="time")
+    assert page.locator("#legend small").all_inner_texts() == ["2020-01-01", "2020-02-29"]
+    page.locator("#colour").select_option(label="label")
+
+
+def test_a_click_shows_the_sample_and_its_own_picture(page: Any) -> None:
+    (place,) = on_screen(page, "plane", [30])
+    page.mouse.click(*place)
+    page.locator("#focus strong").wait_for()
+    name = page.locator("#focus strong").inner_text()
+    row = int(name.removeprefix("tile-"))
+    assert row % 3 == 0, "the groups are far apart"
+    # The archive is in another order than the embeddings, and every sample has a brightness of its own.
+    shade = page.evaluate(
+        """async (row) => {
+            const sheet = new Image(); sheet.src = "data/atlas-0.jpg"; await sheet.decode();
+            return [sheet.width, getComputedStyle(document.querySelector("#focus .thumb")).backgroundPosition];
+        }""",
+        row,
+    )
+    assert shade == [32 * 48, f"-{row % 32 * 96}px -{row // 32 * 96}px".replace("-0px", "0px")]
+
+
+def test_an_exported_list_becomes_a_selection(page: Any, subject: Subject, tmp_path: Path) -> None:
+    assert page.locator("#save").is_disabled()
+    page.locator("#legend button", has_text=HOSTILE).click()
+    with page.expect_download() as download:
+        page.locator("#save").click()
+    download.value.save_as(tmp_path / "ids.csv")
+    with (tmp_path / "ids.csv").open(newline="") as file:
+        assert [row["id"] for row in csv.DictReader(file)] == subject.table.ids[1::3].tolist()
+    assert rows_named(tmp_path / "ids.csv", subject.table).tolist() == list(range(1, COUNT, 3))
+
+
+def test_a_served_page_exports_parquet(
+    visit: Callable[..., Any], subject: Subject, archive: Archive, tmp_path: Path
+) -> None:
+    folder = write_explorer(tmp_path / "page", subject, clusters=0, served=True).parent
+    with Explorer(folder, subject.table) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        page, troubles, requests = visit(server.address)
+        page.locator("#legend button", has_text="wood").click()
+        with page.expect_download() as download:
+            page.locator("#save").click()
+        download.value.save_as(tmp_path / "chosen.parquet")
+        page.context.close()
+        server.shutdown()
+    chosen = pq.read_table(tmp_path / "chosen.parquet")
+    assert chosen["id"].to_pylist() == subject.table.ids[::3].tolist()
+    assert read_selection(tmp_path / "chosen.parquet", archive).tolist() == list(range(2, COUNT, 3))
+    assert troubles == []
+    assert [url for url in requests if not url.startswith((server.address, "data:", "blob:"))] == []
