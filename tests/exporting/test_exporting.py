@@ -20,7 +20,7 @@ from terrasieve.exports import programs
 from terrasieve.exports.exporting import export_encoder
 from terrasieve.exports.model_item import model_item
 from terrasieve.exports.prepared import prepare_encoder
-from terrasieve.models.backbone import BackboneSpec
+from terrasieve.models.backbone import BackboneSpec, build_encoder
 from terrasieve.views.render import Normaliser
 
 Make = Callable[..., Path]
@@ -44,6 +44,17 @@ def test_the_preprocessing_inside_is_that_of_embedding(size: int) -> None:
         found = prepared(pixels)
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
     assert torch.equal(pixels.nan_to_num(), before.nan_to_num())
+
+
+@pytest.mark.parametrize("name", ["test_vit", "swin_tiny_patch4_window7_224", "test_efficientnet"])
+@pytest.mark.parametrize("size", [64, 128])
+def test_a_network_prepared_for_a_size_computes_what_it_did(name: str, size: int) -> None:
+    spec = BackboneSpec(name=name, channels=3)
+    encoder = build_encoder(spec, seed=0).eval()
+    prepared = prepare_encoder(encoder, card_of(spec), RGB, size)
+    pixels = prepared.example(2)
+    with torch.inference_mode():
+        torch.testing.assert_close(prepared(pixels), encoder(prepared.standardised(pixels)), rtol=1e-4, atol=1e-5)
 
 
 def test_the_first_bands_that_fit_are_shown_when_nobody_says() -> None:

@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from small_encoders import VIT, card_of
 from terrasieve.errors import ConfigError, RemoteError
 from terrasieve.exports.pushing import prepare_upload
+from terrasieve.library.pretrained import load_pretrained
 from terrasieve.reporting.card import write_card
 
 pytest.importorskip("huggingface_hub", reason="huggingface_hub is not installed")
@@ -51,6 +53,23 @@ def test_card_and_encoder_go_in_one_commit(private: bool, asked: bool | None, ma
         assert files[name] == (run / "encoder" / name).read_bytes()
     assert files["README.md"].startswith(b"---\nlicense: other")
     assert json.loads(files["item.json"])["assets"]["model"]["href"] == "./encoder.safetensors"
+
+
+def test_what_was_pushed_loads_by_its_name_with_its_card(
+    make_run: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upload = prepare_upload(make_run(), "somebody/first")
+    hub = tmp_path / "hub"
+    hub.mkdir()
+    for name, content in upload.files.items():
+        (hub / name).write_bytes(content)
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", lambda repository, file: str(hub / file))
+    loaded, own = load_pretrained("somebody/first"), load_pretrained(tmp_path / "run")
+    assert loaded.own
+    assert loaded.card.statistics == own.card.statistics
+    pixels = torch.rand(2, 3, 32, 32) * 3000
+    with torch.inference_mode():
+        assert torch.equal(loaded(loaded.preprocess(pixels, "s2:rgb")), own(own.preprocess(pixels, "s2:rgb")))
 
 
 def test_no_folder_of_this_machine_is_told(make_run: Make) -> None:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import copy
 from typing import Any, Literal, cast
 
+import terrasieve._torchvision  # noqa: F401  (must come first: timm imports torchvision)
+
+from timm.models.vision_transformer import VisionTransformer  # isort: skip
 import torch
 from pydantic import Field
 from torch import Tensor, nn
@@ -191,7 +194,8 @@ def prepare_encoder(
     network: Any = copy.deepcopy(encoder.model).cpu().eval().requires_grad_(False)
     # How it computes depends on the size of its input in a way that cannot be recorded.
     replace_modules(network, {PixelConv2d: nn.Conv2d})
-    if hasattr(network, "set_input_size"):
+    # Lays the position embedding out as the network does in every pass. Others, such as Swin, would get other windows.
+    if isinstance(network, VisionTransformer):
         network.set_input_size(img_size=(size, size))
     channels = tuple((resolved.sensor, band) for band in resolved.bands)
     parameters = Normaliser(card.sensors, card.statistics).parameters(channels, torch.device("cpu"))

@@ -37,7 +37,7 @@ from terrasieve.models.backbone import BackboneSpec, Encoder
 from terrasieve.models.export import EncoderCard, load_encoder
 from terrasieve.probes.models import Candidate, showing
 from terrasieve.probes.results import default_inputs, distinct_members
-from terrasieve.runs import Provenance, RunFolder
+from terrasieve.runs import CARD, WEIGHTS, Provenance, RunFolder
 from terrasieve.sensors import SENSORS
 from terrasieve.views.render import Normaliser
 
@@ -279,7 +279,8 @@ def load_pretrained(source: str | os.PathLike[str]) -> PretrainedEncoder:
         source: The folder of a run or of an exported encoder; or what ``--baseline`` takes, such as
             ``imagenet:resnet50``, ``torchgeo:ResNet50_Weights.SENTINEL2_ALL_MOCO``, ``hub:<owner>/<name>`` or
             ``random:resnet18:1``; or a repository ``<owner>/<name>`` of Hugging Face's hub, or a folder of its files.
-            Weights that are not on this machine are downloaded.
+            From one that ``terrasieve push`` made the encoder comes with its card, as from the run. Weights that are
+            not on this machine are downloaded.
 
     Raises:
         CheckpointError: There is none, or a file is damaged, foreign or of another network.
@@ -291,12 +292,31 @@ def load_pretrained(source: str | os.PathLike[str]) -> PretrainedEncoder:
         return PretrainedEncoder(encoder, card, card.recipe).eval()
     if text.partition(":")[0] in FORMS:
         return _of_others(load_baseline(text))
-    if Path(text).is_dir() or (text.count("/") == 1 and not Path(text).exists()):
+    named = text.count("/") == 1 and not Path(text).exists()
+    if named and (folder := _pushed(text)) is not None:
+        encoder, card = load_encoder(folder)
+        return PretrainedEncoder(encoder, card, card.recipe).eval()
+    if named or Path(text).is_dir():
         return _of_others(load_baseline(f"hub:{text}"))
     raise ConfigError(
         f"{text} is no encoder: neither a run folder nor a repository on Hugging Face's hub. Write one of: "
         f"the folder of a run; {'; '.join(FORMS.values())}."
     )
+
+
+def _pushed(repository: str) -> Path | None:
+    """The downloaded files of an encoder that ``terrasieve push`` uploaded; None of any other repository."""
+    # A dependency of timm, and slow to import.
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError
+
+    try:
+        card = Path(hf_hub_download(repository, CARD))
+        hf_hub_download(repository, WEIGHTS)
+    except (EntryNotFoundError, OSError, ValueError):
+        # Where it is the hub that fails, loading the model of others says so.
+        return None
+    return card.parent
 
 
 def _of_others(baseline: Baseline) -> PretrainedEncoder:

@@ -185,7 +185,11 @@ def _loading(run: Run, card: EncoderCard) -> str:
         f'model.load_state_dict(safetensors.torch.load_file("{WEIGHTS}"))',
         f"features = model.eval()(pixels)  # (n, {backbone.channels}, height, width), normalised as below",
     ]
-    lines = ["## How to load it", "", "```python", *code, "```"]
+    by_name = (
+        'timm 1.0.16 or later also loads this folder by its name, `timm.create_model("local-dir:FOLDER", '
+        'pretrained=True)`, and any version a repository of it on Hugging Face\'s hub, as `"hf-hub:OWNER/NAME"`.'
+    )
+    lines = ["## How to load it", "", "```python", *code, "```", "", by_name]
     table = statistics_table(run)
     if table:
         lines += ["", "Each band is normalised as `(pixel - mean) / std`, in its own unit:", ""]
