@@ -40,7 +40,7 @@ def check(section: Any) -> None:
 def run_of(**parts: Any) -> Run:
     """A run of which only these parts were found."""
     empty: dict[str, Any] = {field.name: () for field in fields(Run)}
-    missing = {"folder": Path("nowhere"), "name": "k", "config": {}, "card": None, "explanation": None}
+    missing = {"folder": Path("nowhere"), "name": "k", "config": {}, "card": None, "explanation": None, "views": None}
     return Run(**(empty | missing | {"quarantined": {}, "predictions": Predictions(), "digests": {}} | parts))
 
 
