@@ -263,7 +263,8 @@ def test_the_map_tells_kept_from_dropped_samples(whole_run: Path) -> None:
     section = places("k", read_runs([whole_run])[0])
     check(section)
     assert section is not None
-    dropped, kept = section.chart.traces
+    coast, dropped, kept = section.chart.traces
+    assert coast["name"] == "coast"
     assert (len(dropped["x"]), len(kept["x"])) == (90, 10)
     assert kept["text"] == [f"s{i}" for i in range(5, 15)]
     assert kept["x"] == pytest.approx([0.1 * i + 0.01 for i in range(5, 15)])
