@@ -179,6 +179,11 @@ class RunFolder:
         return self.path / "mlflow.txt"
 
     @property
+    def views(self) -> Path:
+        """Samples that the run learns from and views of them, as JSON."""
+        return self.path / "views.json"
+
+    @property
     def checkpoints(self) -> Path:
         """Folder of the checkpoints that a run is resumed from."""
         return self.path / "checkpoints"
@@ -293,7 +298,7 @@ class RunFolder:
         """All files of the run that a report rests on and that are there, in a fixed order."""
         rounds = sorted(self.curation.glob(f"{_ROUND}*.json"))
         selections = sorted(self.curation.glob(f"{_ROUND}*.parquet"))
-        fixed = (self.config, self.log, self.encoder / CARD, self.probe, self.explanation, self.embeddings)
+        fixed = (self.config, self.log, self.encoder / CARD, self.probe, self.explanation, self.embeddings, self.views)
         beside = (self.encoder / WEIGHTS, self.path / CARD, self.path / WEIGHTS, self.predictions, self.comparisons)
         return tuple(path for path in (*fixed, *rounds, *beside, *selections) if path.is_file())
 

@@ -40,7 +40,7 @@ def check(section: Any) -> None:
 def run_of(**parts: Any) -> Run:
     """A run of which only these parts were found."""
     empty: dict[str, Any] = {field.name: () for field in fields(Run)}
-    missing = {"folder": Path("nowhere"), "name": "k", "config": {}, "card": None, "explanation": None}
+    missing = {"folder": Path("nowhere"), "name": "k", "config": {}, "card": None, "explanation": None, "views": None}
     return Run(**(empty | missing | {"quarantined": {}, "predictions": Predictions(), "digests": {}} | parts))
 
 
@@ -263,7 +263,8 @@ def test_the_map_tells_kept_from_dropped_samples(whole_run: Path) -> None:
     section = places("k", read_runs([whole_run])[0])
     check(section)
     assert section is not None
-    dropped, kept = section.chart.traces
+    coast, dropped, kept = section.chart.traces
+    assert coast["name"] == "coast"
     assert (len(dropped["x"]), len(kept["x"])) == (90, 10)
     assert kept["text"] == [f"s{i}" for i in range(5, 15)]
     assert kept["x"] == pytest.approx([0.1 * i + 0.01 for i in range(5, 15)])

@@ -18,7 +18,7 @@ from terrasieve.console import console
 from terrasieve.demo.samples import Samples, real_samples, simulated_ocean_samples, simulated_samples
 from terrasieve.device import pick_device
 from terrasieve.embeddings import EncoderInput
-from terrasieve.embeddings.embedding_file import write_table
+from terrasieve.embeddings.embedding_file import write_embeddings, write_table
 from terrasieve.errors import ConfigError
 from terrasieve.models.export import load_encoder
 from terrasieve.parallel import spare_cores
@@ -29,6 +29,7 @@ from terrasieve.reporting.page import write_report
 from terrasieve.reporting.sections.curation import rounds_table
 from terrasieve.runs import RunFolder
 from terrasieve.training.loop import make_fabric
+from terrasieve.views.render import Normaliser
 
 MethodName = Literal["lejepa", "byol", "dino"]
 
@@ -137,9 +138,13 @@ def _run(demo: Samples, config: RunConfig, out: Path, device: str, began: float)
     inputs = tuple(EncoderInput.parse(text) for text in demo.inputs)
     plan = ProbePlan(inputs=inputs, targets=tuple(demo.targets), seed=config.train.seed)
     setup = set_up(encoder, card, demo.labelled, plan)
-    # One pass over the labelled samples serves the file of vectors, the probes and the explanation.
+    # One pass over the labelled samples serves the probes, the explanation and mostly the file of vectors.
     embedded = embed_encoder(setup)
-    write_table(run.embeddings, embedding_table(setup, embedded))
+    if demo.mapped:
+        normaliser = Normaliser(packed.sensors, card.statistics)
+        write_embeddings(run.embeddings, encoder, card, packed, setup.inputs[-1:], normaliser)
+    else:
+        write_table(run.embeddings, embedding_table(setup, embedded))
 
     console.rule("4/4 probe")
     rows = measure_run(setup, embedded, out)

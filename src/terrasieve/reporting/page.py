@@ -26,6 +26,7 @@ from terrasieve.reporting.sections.explained import bands, neighbours, projectio
 from terrasieve.reporting.sections.places import places
 from terrasieve.reporting.sections.ran import ran
 from terrasieve.reporting.sections.scores import scores
+from terrasieve.reporting.sections.shown import shown
 from terrasieve.reporting.sections.training import training
 from terrasieve.reporting.wording import day, listed
 from terrasieve.tables import break_after_joints
@@ -50,6 +51,7 @@ class Section:
 SECTIONS = (
     Section("scores", "Scores", scores),
     Section("tested", "Comparisons", tested),
+    Section("shown", "Data and views", shown),
     Section("training", "Training", training),
     Section("curation", "Curation", curation),
     Section("places", "Map", places),

@@ -16,6 +16,7 @@ import yaml
 from terrasieve.console import track
 from terrasieve.errors import ArchiveError
 from terrasieve.explain.record import Explanation, read_explanation
+from terrasieve.explain.training_views import TrainingViews, read_training_views
 from terrasieve.models.export import EncoderCard, read_card
 from terrasieve.probes.results import ProbeRow
 from terrasieve.probes.row_tables import read_json
@@ -45,6 +46,7 @@ class Run:
         card: The card of the exported encoder.
         rows: Results of the probes; the first row's model is the trained one.
         explanation: Projection, saliency maps, neighbours and bands.
+        views: Samples that the run learns from, and views of them.
         rounds: Records of the rounds of curation, the first first.
         quarantined: Number of rejected samples by the name of the quarantine file, in the folder or beside it.
         predictions: What the probes said of each test sample, right or wrong.
@@ -59,6 +61,7 @@ class Run:
     card: EncoderCard | None
     rows: tuple[ProbeRow, ...]
     explanation: Explanation | None
+    views: TrainingViews | None
     rounds: tuple[RoundRecord, ...]
     quarantined: Mapping[str, int]
     predictions: Predictions
@@ -150,6 +153,7 @@ def _read(folder: Path, name: str) -> Run:
         card=read_card(exported / CARD) if exported else None,
         rows=tuple(read_json(run.probe)) if run.probe.is_file() else (),
         explanation=read_explanation(folder),
+        views=read_training_views(folder),
         rounds=run.rounds(),
         quarantined=_quarantined(folder),
         predictions=read_predictions(run.predictions),

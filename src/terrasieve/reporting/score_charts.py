@@ -27,7 +27,7 @@ from terrasieve.reporting.grouping import Group, value_text
 from terrasieve.reporting.wording import percent
 
 _FLOOR_SYMBOLS = ("diamond-open", "square-open")
-_LEGEND = {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0}
+LEGEND = {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0}
 _OTHER_SYMBOLS = ("triangle-up", "triangle-down", "x", "star", "pentagon")
 
 
@@ -52,8 +52,8 @@ def headline_chart(name: str, group: Group) -> Chart | None:
         "xaxis": axis(metric_axis_title(metric)) | {"range": _range(only, metric, level)},
         "yaxis": axis() | {"categoryorder": "array", "categoryarray": [plain(one) for one in shown_models[::-1]]},
         "showlegend": level is not None,
-        "legend": _LEGEND,
-        "shapes": _chance_line(level),
+        "legend": LEGEND,
+        "shapes": chance_line(level),
     }
     told = ", ".join(f"{model} {value_text(line.rows[model], metric)}" for model in shown_models)
     heading = f"{group.title} {METRIC_INFO[metric].title} on {line.name}, with 95\u00a0% intervals"
@@ -78,8 +78,8 @@ def dot_chart(name: str, group: Group, metric: str) -> Chart:
         "yaxis": axis() | {"categoryorder": "array", "categoryarray": lines, "autorange": "reversed"},
         "scattermode": "group",
         "scattergap": 0.35,
-        "legend": _LEGEND,
-        "shapes": _chance_line(level),
+        "legend": LEGEND,
+        "shapes": chance_line(level),
     }
     heading = f"{group.title}, {METRIC_INFO[metric].title}"
     at_chance = "" if level is None else f"; chance is {percent(level, 1)}"
@@ -101,7 +101,8 @@ def chance(group: Group, metric: str) -> float | None:
     return float(counts.max() / counts.sum() if metric == "accuracy" else 1 / np.count_nonzero(counts))
 
 
-def _chance_line(level: float | None) -> list[dict[str, Any]]:
+def chance_line(level: float | None) -> list[dict[str, Any]]:
+    """The mark of chance on a horizontal axis in per cent; nothing where there is no chance."""
     if level is None:
         return []
     return [chance_mark(100 * level, f"chance, {percent(level, 1)}", upright=True)]

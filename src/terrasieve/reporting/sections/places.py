@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib import resources
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,8 @@ from terrasieve.streams import Stream, generator
 MOST_POINTS = 5000
 _SEED = 0
 _MOST_CLASSES = 20
+_COARSE = 2.0
+"""Degrees that samples have to span for a coast of 1:110 million, which is wrong by tenths of a degree."""
 _NO_LABEL = "no label"
 _REST = "other classes"
 
@@ -123,7 +126,8 @@ def _caption(drawn: int, located: int, total: int, what: str) -> str:
 def _chart(name: str, points: _Points, curated: bool, classes: Sequence[str]) -> Chart:
     counts = Counter(points.groups)
     order = ["dropped", "kept"] if curated else [label for label, _ in counts.most_common()]
-    traces = tuple(_trace(points, group, classes, curated) for group in order if counts[group])
+    traces = _coast(points)
+    traces += tuple(_trace(points, group, classes, curated) for group in order if counts[group])
     middle = math.radians(float(np.mean([points.latitude.min(), points.latitude.max()])))
     # A degree of longitude shrinks with the cosine of the latitude; at a pole it would vanish.
     stretch = 1 / max(0.1, math.cos(middle))
@@ -136,6 +140,38 @@ def _chart(name: str, points: _Points, curated: bool, classes: Sequence[str]) ->
     }
     alt = "Map of samples: " + ", ".join(f"{counts[group]:,} {group}" for group in order if counts[group])
     return Chart(name, "Where the samples lie", alt, traces, layout, 480)
+
+
+def _coast(points: _Points) -> tuple[Trace, ...]:
+    """Coastlines around the samples; none where they lie so close together that the outline would be wrong by more."""
+    west, east = float(points.longitude.min()), float(points.longitude.max())
+    south, north = float(points.latitude.min()), float(points.latitude.max())
+    size = max(east - west, north - south)
+    if size < _COARSE:
+        return ()
+    around = size / 4
+    land = resources.files("terrasieve") / "explorer" / "static" / "land-110m.geojson"
+    outlines = shapely.from_geojson(land.read_text(encoding="utf-8")).boundary
+    seen = shapely.clip_by_rect(
+        outlines, max(west - around, -180), max(south - around, -90), min(east + around, 180), min(north + around, 90)
+    )
+    longitudes: list[float | None] = []
+    latitudes: list[float | None] = []
+    for line in shapely.get_parts(seen):
+        longitude, latitude = shapely.get_coordinates(line).T
+        longitudes += [*finite(longitude), None]
+        latitudes += [*finite(latitude), None]
+    coast: Trace = {
+        "type": "scatter",
+        "mode": "lines",
+        "name": "coast",
+        "x": longitudes,
+        "y": latitudes,
+        "line": {"color": "var(--guide)", "width": 1},
+        "hoverinfo": "skip",
+        "showlegend": False,
+    }
+    return (coast,) if longitudes else ()
 
 
 def _trace(points: _Points, group: str, classes: Sequence[str], curated: bool) -> Trace:
