@@ -7,7 +7,7 @@ const number = new Intl.NumberFormat("en");
 const MOST_SHOWN = 120; // entries of the strip; more would only slow the page down
 const MOST_NAMED = 40; // classes in the legend; beyond those with a colour of their own, all are grey
 const DIMMED = 26, FULL = 215; // opacity of what is not selected, and of all else, of 255
-const RADIUS = COUNT < 2000 ? 4 : COUNT < 20000 ? 3 : COUNT < 200000 ? 2 : 1.2; // pixels
+const RADIUS = COUNT < 2000 ? 4 : COUNT < 20000 ? 3 : COUNT < 60000 ? 2 : 1.25; // pixels
 // Cividis (Nuñez et al. 2018), which reads alike with every kind of colour vision.
 const RAMP = [[0, 34, 78], [18, 53, 112], [59, 73, 108], [87, 93, 109], [112, 113, 115], [138, 134, 120], [165, 156, 116],
   [195, 179, 105], [225, 204, 85], [254, 232, 56]];
@@ -71,8 +71,8 @@ function paint() {
 // ------------------------------------------------------------------- panels
 
 function points(id, positions, colours, rows) {
-  return new deck.ScatterplotLayer({
-    id, pickable: true, radiusUnits: "pixels", getRadius: RADIUS, stroked: false,
+  return new DotsLayer({
+    id, pickable: true, radius: RADIUS,
     data: { length: positions.length / 2, attributes: {
       getPosition: { value: positions, size: 2 }, getFillColor: { value: colours, size: 4, normalized: true } } },
     onClick: ({ index }) => focus(rows ? rows[index] : index),
@@ -138,7 +138,7 @@ function makeDeck(name, view, initialViewState, rows) {
   const panel = element(name);
   const made = new deck.Deck({ parent: panel.querySelector(".stage"), views: [view], initialViewState, layers: [],
     controller: { dragRotate: false, touchRotate: false, doubleClickZoom: true, keyboard: true }, pickingRadius: 4,
-    getTooltip: tooltip(rows) });
+    deviceProps: { webgl: { antialias: false } }, getTooltip: tooltip(rows) });
   drawBoxes(panel, made, rows ? places : plane, rows);
   return made;
 }
@@ -204,18 +204,18 @@ function search(text) {
 }
 
 function cosines(query) {
-  const weights = Float32Array.from({ length: DIMS }, (_, d) => codes[query * DIMS + d] * FACTS.scales[d] ** 2);
-  const squares = FACTS.scales.map((one) => one * one), found = new Float32Array(COUNT);
+  const { scales, offsets } = FACTS, found = new Float32Array(COUNT);
+  const asked = Float32Array.from(scales, (scale, d) => offsets[d] + scale * codes[query * DIMS + d]);
   for (let i = 0, at = 0; i < COUNT; i++) {
-    let dot = 0, length = 0;
+    let dot = 0, squares = 0;
     for (let d = 0; d < DIMS; d++, at++) {
-      dot += weights[d] * codes[at];
-      length += squares[d] * codes[at] * codes[at];
+      const value = offsets[d] + scales[d] * codes[at];
+      dot += asked[d] * value;
+      squares += value * value;
     }
-    found[i] = dot / (Math.sqrt(length) || 1);
+    found[i] = dot / (Math.sqrt(squares) || 1);
   }
-  const own = found[query] || 1;
-  return found.map((one) => one / own);
+  return found.map((one) => one / (found[query] || 1)); // its own is the length of its vector
 }
 
 function mostLike(query, k = 20) {
