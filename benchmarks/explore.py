@@ -4,8 +4,10 @@ A made table of 100,000 vectors in clusters, each sample with a place, becomes a
 without a screen and draws in software (SwiftShader), so that the figure needs no graphics card. Rounds alternate
 between the two pages, since other work on the machine comes and goes; of each the median counts.
 
-* ``explore_frames``: frames that deck.gl drew in a second while the plane was moved a little for every frame.
-* ``map_frames``: the same of the map.
+* ``explore_frames``: frames that deck.gl drew in a second while the plane was dragged to and fro.
+* ``moving_points``: points that were drawn by the end of a drag: all where the machine is fast enough, else as many as
+  it can draw without stuttering. At rest all are drawn.
+* ``map_frames``, ``moving_map_points``: the same of the map.
 * ``empty_frames``: frames of an empty page in a second.
 * ``frames_vs_empty``: the first over the third.
 * ``select_ms``: time from a selection of half of the samples to both panels being told of it, in milliseconds.
@@ -23,6 +25,7 @@ import shutil
 import statistics
 import tempfile
 import time
+from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -38,28 +41,15 @@ from terrasieve.explorer.subject import Subject
 
 SEED = 0
 FEATURES, GROUPS = 64, 12
-SECONDS = 3
+SECONDS = 4
+PANELS = (("plane", "explore_frames", "moving_points"), ("map", "map_frames", "moving_map_points"))
 ARGUMENTS = ("--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader")
 PATIENCE = 300_000
 
-MOVE = """([name, seconds]) => new Promise((done) => {
-  const moved = TERRASIEVE.decks[name], view = moved.getViewports()[0];
-  const start = name === "map" ? { longitude: view.longitude, latitude: view.latitude, zoom: view.zoom }
-    : { target: [0, 0, 0], zoom: view.zoom };
-  let drawn = 0, step = 0;
-  moved.setProps({ onAfterRender: () => { drawn++; } });
-  const begin = performance.now();
-  const next = () => {
-    const passed = (performance.now() - begin) / 1000;
-    if (passed >= seconds) { moved.setProps({ onAfterRender: () => {} }); done(drawn / passed); return; }
-    const shift = 0.05 * Math.sin(step++ / 10);
-    moved.setProps({ initialViewState: name === "map" ? { ...start, longitude: start.longitude + shift }
-      : { ...start, target: [shift, 0, 0] } });
-    requestAnimationFrame(next);
-  };
-  requestAnimationFrame(next);
-})"""
-"""Moves a panel for every frame; gives frames that were drawn in a second."""
+COUNT = """(name) => {
+  TERRASIEVE.drawn = 0;
+  TERRASIEVE.decks[name].setProps({ onAfterRender: () => { TERRASIEVE.drawn++; } });
+}"""
 
 IDLE = """(seconds) => new Promise((done) => {
   let drawn = 0;
@@ -100,6 +90,22 @@ def make_subject(samples: int) -> Subject:
     return Subject("made", EmbeddingTable(ids, vectors[:, None], (EncoderInput.parse("s2:B04"),), columns, {}))
 
 
+def drag(page: Any, name: str) -> tuple[float, float]:
+    """Frames a second while a panel is dragged to and fro, and the points that were drawn at last."""
+    box = page.locator(f"#{name}").bounding_box()
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    page.mouse.move(x, y)
+    page.mouse.down()
+    page.evaluate(COUNT, name)
+    begin, step = time.perf_counter(), 0
+    while (passed := time.perf_counter() - begin) < SECONDS:
+        page.mouse.move(x + 60 * np.sin(step / 10), y)
+        step += 1
+    drawn, most = page.evaluate(f"[TERRASIEVE.drawn, Math.min(panels.{name}.motion.most, panels.{name}.rows.length)]")
+    page.mouse.up()
+    return drawn / passed, most
+
+
 def measure(page_file: Path, rounds: int) -> dict[str, float]:
     """The figures, from one browser."""
     with sync_playwright() as driver:
@@ -111,13 +117,15 @@ def measure(page_file: Path, rounds: int) -> dict[str, float]:
         page.goto(page_file.as_uri(), timeout=PATIENCE)
         page.wait_for_function("() => Object.values(TERRASIEVE.decks).every((one) => one.isInitialized)")
         ready = time.perf_counter() - begin
-        found: dict[str, list[float]] = {"explore_frames": [], "map_frames": [], "empty_frames": [], "select_ms": []}
+        found: defaultdict[str, list[float]] = defaultdict(list)
         for _ in range(rounds):
             empty.bring_to_front()
             found["empty_frames"].append(empty.evaluate(IDLE, SECONDS))
             page.bring_to_front()
-            found["explore_frames"].append(page.evaluate(MOVE, ["plane", SECONDS]))
-            found["map_frames"].append(page.evaluate(MOVE, ["map", SECONDS]))
+            for panel, frames, points in PANELS:
+                rate, most = drag(page, panel)
+                found[frames].append(rate)
+                found[points].append(most)
             found["select_ms"].append(page.evaluate(SELECT))
         browser.close()
     medians = {name: statistics.median(values) for name, values in found.items()}

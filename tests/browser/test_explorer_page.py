@@ -88,11 +88,9 @@ def selected(page: Any) -> list[int]:
 def on_screen(page: Any, panel: str, rows: list[int]) -> np.ndarray:
     """Where samples are drawn, in pixels of the page."""
     script = """([panel, rows]) => {
-        const view = TERRASIEVE.decks[panel].getViewports()[0];
-        const layer = TERRASIEVE.decks[panel].props.layers.find((one) => ["points", "places"].includes(one.id));
-        const all = layer.props.data.attributes.getPosition.value;
-        const at = (row) => (panel === "map" ? located.indexOf(row) : row);
-        return rows.map((row) => view.project([all[2 * at(row)], all[2 * at(row) + 1]]).slice(0, 2));
+        const { rows: order, positions, deck } = panels[panel], view = deck.getViewports()[0];
+        const at = (row) => 2 * order.indexOf(row);
+        return rows.map((row) => view.project([positions[at(row)], positions[at(row) + 1]]).slice(0, 2));
     }"""
     box = page.locator(f"#{panel}").bounding_box()
     return np.array(page.evaluate(script, [panel, rows])) + np.array([box["x"], box["y"]])
@@ -265,3 +263,23 @@ def test_a_served_page_exports_parquet(
     assert read_selection(tmp_path / "chosen.parquet", archive).tolist() == list(range(2, COUNT, 3))
     assert troubles == []
     assert [url for url in requests if not url.startswith((server.address, "data:", "blob:"))] == []
+
+
+def test_while_the_view_moves_slowly_fewer_points_are_drawn(page: Any) -> None:
+    # Times are given, so that nothing depends on how fast this machine is.
+    found = page.evaluate(
+        """async () => {
+            const drawn = [], motion = new Motion(() => drawn.push(String(motion.most)), 100000);
+            for (let frame = 0; frame < 20; frame++) motion.moved(1e6 + 16 * frame);
+            const quick = [...drawn];
+            for (let frame = 0; frame < 7; frame++) motion.moved(2e6 + 60 * frame);
+            const slow = [...drawn];
+            while (drawn.length === slow.length) await new Promise((done) => setTimeout(done, 20));
+            return [quick, slow, drawn.slice(slow.length)];
+        }"""
+    )
+    assert found == [[], ["50000", "25000", "12500", "8000"], ["Infinity"]]
+    order = page.evaluate("[...spreadOrder(1000)]")
+    assert sorted(order) == list(range(1000))
+    # The first tenth leaves no gap of more than twice its mean.
+    assert np.diff(sorted(order[:100])).max() <= 20

@@ -34,11 +34,13 @@ void main(void) {
 }
 `;
 
-// Takes `getPosition`, `getFillColor`, both best as binary attributes, and `radius` in pixels, which stays as it is.
+// Takes `getPosition`, `getFillColor`, both best as binary attributes, `radius` in pixels, which stays as it is, and `most`:
+// how many are drawn, the first of the data.
 class DotsLayer extends deck.Layer {
   static layerName = "DotsLayer";
   static defaultProps = {
     radius: 3,
+    most: Infinity,
     getPosition: { type: "accessor", value: (one) => one.position },
     getFillColor: { type: "accessor", value: [0, 0, 0, 255] },
   };
@@ -68,7 +70,51 @@ class DotsLayer extends deck.Layer {
   }
 
   draw() {
-    this.state.model.setVertexCount(this.getNumInstances());
+    this.state.model.setVertexCount(Math.min(this.getNumInstances(), this.props.most));
     this.state.model.draw(this.context.renderPass);
+  }
+}
+
+// An order of so many rows of which the first, however many, are spread evenly over all: their bits from right to left.
+function spreadOrder(count) {
+  const bits = Math.max(1, Math.ceil(Math.log2(count))), order = new Int32Array(count);
+  for (let i = 0, at = 0; i < 2 ** bits; i++) {
+    let row = 0;
+    for (let bit = 0; bit < bits; bit++) row |= ((i >> bit) & 1) << (bits - 1 - bit);
+    if (row < count) order[at++] = row;
+  }
+  return order;
+}
+
+// Values of some rows, so many each.
+function gathered(values, rows, width) {
+  const found = new values.constructor(rows.length * width);
+  rows.forEach((row, i) => { for (let k = 0; k < width; k++) found[i * width + k] = values[row * width + k]; });
+  return found;
+}
+
+// How many dots a panel draws: all of them at rest; while its view moves, fewer wherever frames have been slow.
+class Motion {
+  static SLOW = 45; // milliseconds between frames
+  static PAUSE = 250; // milliseconds without a move that are rest
+  static LEAST = 8000;
+
+  constructor(show, count) {
+    Object.assign(this, { show, count, most: Infinity, last: 0, timer: 0 });
+  }
+
+  moved(now = performance.now()) {
+    const gap = now - this.last;
+    this.last = now;
+    clearTimeout(this.timer);
+    this.timer = setTimeout(() => this.draw(Infinity), Motion.PAUSE);
+    if (gap < Motion.SLOW || gap > 8 * Motion.PAUSE || this.count < Motion.LEAST) return;
+    this.draw(Math.max(Motion.LEAST, Math.round(Math.min(this.most, this.count) / 2)));
+  }
+
+  draw(most) {
+    if (most === this.most) return;
+    this.most = most;
+    this.show();
   }
 }
