@@ -30,6 +30,7 @@ FOLDERS = {
     "pack": ["pack", "absent", "--out"],
     "export": ["export", "absent", "--out"],
     "wv ingest": ["wv", "ingest", "absent", "--out"],
+    "explore": ["explore", "absent", "--out"],
     "demo": ["demo", "--out"],
     "bench": ["bench", "rs-byol", "--data", "absent", "--out"],
     "pretrain": ["pretrain", "dino-small", "--data", "simulated:0:8", "--set", "train.steps=1", "--out"],

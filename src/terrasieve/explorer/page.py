@@ -29,7 +29,7 @@ from terrasieve.writing import write_whole
 PAGE = "index.html"
 THUMBNAILS = 4096
 """Samples that are shown as pictures, where nobody says how many."""
-_SHIPPED = ("deck.min.js", "deck.LICENSE.txt", "NOTICE.md", "explore.css", "explore.js")
+_SHIPPED = ("deck.min.js", "deck.LICENSE.txt", "NOTICE.md", "dots.js", "explore.css", "explore.js")
 _DATA = "data"
 _FACTS = f"{_DATA}/facts.js"
 """What every such folder holds, and hardly any other."""
@@ -80,7 +80,7 @@ def write_explorer(
             (partial / _DATA / f"{name}.js").write_text(text, encoding="ascii")
         if atlas is not None:
             atlas.write(partial / _DATA)
-        loaded = ["deck.min.js", *(f"{_DATA}/{name}.js" for name in scripts), "explore.js"]
+        loaded = ["deck.min.js", *(f"{_DATA}/{name}.js" for name in scripts), "dots.js", "explore.js"]
         environment = Environment(
             loader=PackageLoader("terrasieve.explorer", "static"), autoescape=True, undefined=StrictUndefined
         )
@@ -136,6 +136,7 @@ def _data(
         "colours": COLOURS,
         "located": len(located) > 0,
         "scales": vectors.scales.tolist(),
+        "offsets": vectors.offsets.tolist(),
         "atlas": None if atlas is None else {"across": ACROSS, "page": ACROSS**2},
         "served": served,
     }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,14 +38,21 @@ class Codes:
     """Vectors of unit length as bytes, so that a page can compare them.
 
     Attributes:
-        codes: Int8, shape ``(n, dims)``: coordinates along principal directions over ``scales``.
+        codes: Int8, shape ``(n, dims)``; a coordinate along a principal direction is ``offset + scale * code``.
         scales: Float32, shape ``(dims,)``.
+        offsets: Float32, shape ``(dims,)``.
         agreement: Share of the 20 nearest neighbours of some samples that are found by the codes, too; 0 to 1.
     """
 
     codes: NDArray[np.int8]
     scales: NDArray[np.float32]
+    offsets: NDArray[np.float32]
     agreement: float
+
+    @property
+    def decoded(self) -> NDArray[np.float32]:
+        """The coordinates that the bytes stand for, float32, shape ``(n, dims)``."""
+        return self.offsets + self.scales * self.codes
 
 
 def lay_out(vectors: NDArray[np.float32], seed: int) -> Plane:
@@ -79,16 +86,18 @@ def encode(vectors: NDArray[np.float32], dims: int) -> Codes:
     """
     axes = _directions(vectors, dims, np.zeros(vectors.shape[1], dtype=np.float32))
     flat = _project(vectors, axes, np.zeros(vectors.shape[1], dtype=np.float32))
-    # Not the mean of the vectors is taken away: the cosine is that of the vectors as they are.
-    scales = np.maximum(np.abs(flat).max(axis=0) / _BYTES, np.finfo(np.float32).tiny).astype(np.float32)
-    codes = np.rint(flat / scales).astype(np.int8)
-    return Codes(codes, scales, _agreement(vectors, codes, scales))
+    # What all vectors have in common takes no bytes, and stays part of every cosine.
+    low, high = flat.min(axis=0), flat.max(axis=0)
+    offsets = (low + high) / 2
+    scales = np.maximum((high - low) / (2 * _BYTES), np.finfo(np.float32).tiny)
+    codes = np.rint((flat - offsets) / scales).clip(-_BYTES, _BYTES).astype(np.int8)
+    made = Codes(codes, scales, offsets, 0.0)
+    return replace(made, agreement=_agreement(vectors, made.decoded))
 
 
-def _agreement(vectors: NDArray[np.float32], codes: NDArray[np.int8], scales: NDArray[np.float32]) -> float:
+def _agreement(vectors: NDArray[np.float32], decoded: NDArray[np.float32]) -> float:
     asked = np.unique(np.linspace(0, len(vectors) - 1, min(_ASKED, len(vectors))).astype(np.int64))
     near = min(_NEAR + 1, len(vectors))
-    decoded = codes * scales
     exact = nearest_neighbours(vectors, vectors[asked], near).indices
     found = nearest_neighbours(decoded, decoded[asked], near).indices
     # The sample itself is left out of both.

@@ -7,7 +7,7 @@ const number = new Intl.NumberFormat("en");
 const MOST_SHOWN = 120; // entries of the strip; more would only slow the page down
 const MOST_NAMED = 40; // classes in the legend; beyond those with a colour of their own, all are grey
 const DIMMED = 26, FULL = 215; // opacity of what is not selected, and of all else, of 255
-const RADIUS = COUNT < 2000 ? 4 : COUNT < 20000 ? 3 : COUNT < 200000 ? 2 : 1.2; // pixels
+const RADIUS = COUNT < 2000 ? 4 : COUNT < 20000 ? 3 : COUNT < 60000 ? 2 : 1.25; // pixels
 // Cividis (Nuñez et al. 2018), which reads alike with every kind of colour vision.
 const RAMP = [[0, 34, 78], [18, 53, 112], [59, 73, 108], [87, 93, 109], [112, 113, 115], [138, 134, 120], [165, 156, 116],
   [195, 179, 105], [225, 204, 85], [254, 232, 56]];
@@ -21,9 +21,14 @@ function column(name, Type) {
   return new Type(bytes.buffer);
 }
 
-const plane = column("plane", Float32Array); // x and y of each sample
-const located = FACTS.located ? column("located", Int32Array) : new Int32Array(0); // samples that have a place
-const places = FACTS.located ? column("places", Float32Array) : new Float32Array(0); // their longitude and latitude
+// Each panel has rows of its own in an order of its own, the first of them spread over all; and their positions.
+const panels = { plane: { rows: spreadOrder(COUNT) } };
+panels.plane.positions = gathered(column("plane", Float32Array), panels.plane.rows, 2);
+if (FACTS.located) {
+  const located = column("located", Int32Array), order = spreadOrder(located.length);
+  const positions = gathered(column("places", Float32Array), order, 2); // longitude and latitude
+  panels.map = { rows: gathered(located, order, 1), positions };
+}
 const codes = column("codes", Int8Array);
 const thumbs = FACTS.atlas ? column("thumbs", Int32Array) : null;
 const columns = FACTS.columns.map((one) => ({
@@ -70,35 +75,29 @@ function paint() {
 
 // ------------------------------------------------------------------- panels
 
-function points(id, positions, colours, rows) {
+function ring(position) {
   return new deck.ScatterplotLayer({
-    id, pickable: true, radiusUnits: "pixels", getRadius: RADIUS, stroked: false,
-    data: { length: positions.length / 2, attributes: {
-      getPosition: { value: positions, size: 2 }, getFillColor: { value: colours, size: 4, normalized: true } } },
-    onClick: ({ index }) => focus(rows ? rows[index] : index),
+    id: "ring", data: position ? [position] : [], getPosition: (one) => one, filled: false, stroked: true,
+    lineWidthUnits: "pixels", getLineWidth: 2.5, radiusUnits: "pixels", getRadius: RADIUS + 5, getLineColor: variable("--ink"),
   });
 }
-
-function ring(id, position) {
-  return new deck.ScatterplotLayer({
-    id, data: position ? [position] : [], getPosition: (one) => one, filled: false, stroked: true, lineWidthUnits: "pixels",
-    getLineWidth: 2.5, radiusUnits: "pixels", getRadius: RADIUS + 5, getLineColor: variable("--ink"),
-  });
-}
-
-const at = (positions, row) => (row < 0 ? null : [positions[2 * row], positions[2 * row + 1]]);
 
 function draw() {
   const colours = paint();
-  T.decks.plane.setProps({ layers: [
-    points("points", plane, colours), ring("ring", at(plane, state.focus))] });
-  if (!T.decks.map) return;
-  const there = new Uint8Array(4 * located.length);
-  located.forEach((row, at) => there.set(colours.subarray(4 * row, 4 * row + 4), 4 * at));
-  T.decks.map.setProps({ layers: [
-    new deck.GeoJsonLayer({ id: "land", data: T.land, stroked: false, getFillColor: variable("--land"),
-      updateTriggers: { getFillColor: dark.matches } }),
-    points("places", places, there, located), ring("ring", at(places, located.indexOf(state.focus)))] });
+  for (const panel of Object.values(panels)) {
+    panel.data = { length: panel.rows.length, attributes: { getPosition: { value: panel.positions, size: 2 },
+      getFillColor: { value: gathered(colours, panel.rows, 4), size: 4, normalized: true } } };
+    show(panel);
+  }
+}
+
+function show({ rows, positions, data, motion, deck: shown }) {
+  const at = rows.indexOf(state.focus);
+  const land = shown === panels.map?.deck && new deck.GeoJsonLayer({ id: "land", data: T.land, stroked: false,
+    getFillColor: variable("--land"), updateTriggers: { getFillColor: dark.matches } });
+  const dots = new DotsLayer({ id: "dots", data, pickable: true, radius: RADIUS, most: motion.most,
+    onClick: ({ index }) => focus(rows[index]) });
+  shown.setProps({ layers: [land, dots, ring(at < 0 ? null : [positions[2 * at], positions[2 * at + 1]])] });
 }
 
 function bounds(positions) {
@@ -112,14 +111,14 @@ function bounds(positions) {
 
 function planeView() {
   const { clientWidth: width, clientHeight: height } = element("plane");
-  const [west, south, east, north] = bounds(plane);
+  const [west, south, east, north] = bounds(panels.plane.positions);
   const zoom = Math.log2(0.9 * Math.min(width / (east - west || 1), height / (north - south || 1)));
   return { target: [(west + east) / 2, (south + north) / 2, 0], zoom, minZoom: zoom - 3, maxZoom: zoom + 12 };
 }
 
 function mapView() {
   const { clientWidth: width, clientHeight: height } = element("map");
-  const [west, south, east, north] = bounds(places);
+  const [west, south, east, north] = bounds(panels.map.positions);
   const least = 0.01; // degrees: the samples of one scene
   const fitted = new deck.WebMercatorViewport({ width, height }).fitBounds(
     [[west - least, Math.max(-85, south - least)], [east + least, Math.min(85, north + least)]], { padding: 24 });
@@ -129,18 +128,20 @@ function mapView() {
 function tooltip(rows) {
   return ({ index, layer }) => {
     if (index < 0 || !layer || layer.id === "ring") return null;
-    const row = rows ? rows[index] : index, one = columns[state.colour];
+    const row = rows[index], one = columns[state.colour];
     return { text: one ? `${IDS[row]}\n${one.name}: ${said(one, row)}` : IDS[row] }; // as text, never as markup
   };
 }
 
-function makeDeck(name, view, initialViewState, rows) {
-  const panel = element(name);
-  const made = new deck.Deck({ parent: panel.querySelector(".stage"), views: [view], initialViewState, layers: [],
+function makeDeck(name, view, initialViewState) {
+  const box = element(name), panel = panels[name];
+  panel.motion = new Motion(() => show(panel), panel.rows.length);
+  panel.deck = new deck.Deck({ parent: box.querySelector(".stage"), views: [view], initialViewState, layers: [],
     controller: { dragRotate: false, touchRotate: false, doubleClickZoom: true, keyboard: true }, pickingRadius: 4,
-    getTooltip: tooltip(rows) });
-  drawBoxes(panel, made, rows ? places : plane, rows);
-  return made;
+    deviceProps: { webgl: { antialias: false } }, getTooltip: tooltip(panel.rows),
+    onViewStateChange: () => panel.motion.moved() });
+  drawBoxes(box, panel);
+  return panel.deck;
 }
 
 // ---------------------------------------------------------------- selecting
@@ -153,7 +154,7 @@ function select(rows, ranked = null) {
   refresh();
 }
 
-function drawBoxes(panel, made, positions, rows) {
+function drawBoxes(panel, { deck: made, positions, rows }) {
   const rectangle = panel.querySelector(".rectangle");
   let from = null;
   const at = (event) => {
@@ -191,9 +192,9 @@ function inside([a, b], positions, rows) {
   const [[west, east], [south, north]] = [0, 1].map((i) => [Math.min(a[i], b[i]), Math.max(a[i], b[i])]), found = [];
   for (let i = 0; i < positions.length / 2; i++) {
     const x = positions[2 * i], y = positions[2 * i + 1];
-    if (x >= west && x <= east && y >= south && y <= north) found.push(rows ? rows[i] : i);
+    if (x >= west && x <= east && y >= south && y <= north) found.push(rows[i]);
   }
-  return found;
+  return found.sort((one, other) => one - other);
 }
 
 function search(text) {
@@ -204,18 +205,18 @@ function search(text) {
 }
 
 function cosines(query) {
-  const weights = Float32Array.from({ length: DIMS }, (_, d) => codes[query * DIMS + d] * FACTS.scales[d] ** 2);
-  const squares = FACTS.scales.map((one) => one * one), found = new Float32Array(COUNT);
+  const { scales, offsets } = FACTS, found = new Float32Array(COUNT);
+  const asked = Float32Array.from(scales, (scale, d) => offsets[d] + scale * codes[query * DIMS + d]);
   for (let i = 0, at = 0; i < COUNT; i++) {
-    let dot = 0, length = 0;
+    let dot = 0, squares = 0;
     for (let d = 0; d < DIMS; d++, at++) {
-      dot += weights[d] * codes[at];
-      length += squares[d] * codes[at] * codes[at];
+      const value = offsets[d] + scales[d] * codes[at];
+      dot += asked[d] * value;
+      squares += value * value;
     }
-    found[i] = dot / (Math.sqrt(length) || 1);
+    found[i] = dot / (Math.sqrt(squares) || 1);
   }
-  const own = found[query] || 1;
-  return found.map((one) => one / own);
+  return found.map((one) => one / (found[query] || 1)); // its own is the length of its vector
 }
 
 function mostLike(query, k = 20) {
@@ -247,7 +248,7 @@ function said(one, row) {
 function made(tag, text = "", name = "") {
   const one = document.createElement(tag);
   one.textContent = text;
-  if (name) one.className = name;
+  one.className = name;
   return one;
 }
 
@@ -357,8 +358,7 @@ async function save() {
   const headers = { "Content-Type": "application/json" };
   const answer = await fetch("selection", { method: "POST", headers, body: JSON.stringify(rows) });
   if (answer.ok) return download(await answer.blob(), "selection.parquet");
-  element("status").textContent = `Not exported: ${await answer.text()}`;
-  return undefined;
+  return void (element("status").textContent = `Not exported: ${await answer.text()}`);
 }
 
 function download(blob, name) {
@@ -371,8 +371,8 @@ function download(blob, name) {
 // -------------------------------------------------------------------- begin
 
 T.state = state;
-T.decks = { plane: makeDeck("plane", new deck.OrthographicView({ id: "plane", flipY: false }), planeView(), null) };
-if (FACTS.located) T.decks.map = makeDeck("map", new deck.MapView({ id: "map" }), mapView(), located);
+T.decks = { plane: makeDeck("plane", new deck.OrthographicView({ id: "plane", flipY: false }), planeView()) };
+if (FACTS.located) T.decks.map = makeDeck("map", new deck.MapView({ id: "map" }), mapView());
 columns.forEach((one, i) => element("colour").append(new Option(one.name, i)));
 element("colour").disabled = !columns.length;
 element("colour").addEventListener("change", (event) => { state.colour = Number(event.target.value); legend(); refresh(); });
