@@ -36,8 +36,8 @@ from playwright.sync_api import sync_playwright
 
 from machine import describe
 from terrasieve.embeddings import EmbeddingTable, EncoderInput
-from terrasieve.explorer.page import write_explorer
-from terrasieve.explorer.subject import Subject
+from terrasieve.explorer.explorer_page import write_explorer
+from terrasieve.explorer.explored import Explored
 
 SEED = 0
 FEATURES, GROUPS = 64, 12
@@ -70,7 +70,7 @@ SELECT = """() => {
 }"""
 
 
-def make_subject(samples: int) -> Subject:
+def make_subject(samples: int) -> Explored:
     """Vectors in clusters, over a continent."""
     rng = np.random.default_rng(SEED)
     group = rng.integers(GROUPS, size=samples)
@@ -87,7 +87,7 @@ def make_subject(samples: int) -> Subject:
         }
     )
     ids = np.array([f"sample-{row:07d}" for row in range(samples)])
-    return Subject("made", EmbeddingTable(ids, vectors[:, None], (EncoderInput.parse("s2:B04"),), columns, {}))
+    return Explored("made", EmbeddingTable(ids, vectors[:, None], (EncoderInput.parse("s2:B04"),), columns, {}))
 
 
 def drag(page: Any, name: str) -> tuple[float, float]:

@@ -20,9 +20,9 @@ from terrasieve.archive.in_memory import ArrayArchive
 from terrasieve.archive.protocol import Archive
 from terrasieve.archive.selection import read_selection
 from terrasieve.embeddings import EmbeddingTable, EncoderInput
-from terrasieve.explorer.page import write_explorer
+from terrasieve.explorer.explorer_page import write_explorer
 from terrasieve.explorer.server import Explorer
-from terrasieve.explorer.subject import Round, Subject, rows_named
+from terrasieve.explorer.explored import Round, Explored, rows_named
 from terrasieve.sensors import SENSORS
 
 pytestmark = pytest.mark.slow
@@ -33,7 +33,7 @@ HOSTILE = '</script><img src="x" onerror="document.title=1">'
 
 
 @pytest.fixture(scope="module")
-def subject() -> Subject:
+def subject() -> Explored:
     """Three groups far apart in the plane, of which each lies in a place of its own; one sample has no place."""
     rng = np.random.default_rng(0)
     group = np.arange(COUNT) % 3
@@ -50,11 +50,11 @@ def subject() -> Subject:
         }
     )
     table = EmbeddingTable(ids, vectors[:, None], (EncoderInput.parse("s2:B04"),), columns, {})
-    return Subject("made", table, (Round(1, group == 0), Round(2, group == 1)))
+    return Explored("made", table, (Round(1, group == 0), Round(2, group == 1)))
 
 
 @pytest.fixture(scope="module")
-def archive(subject: Subject) -> Archive:
+def archive(subject: Explored) -> Archive:
     """Pixels by which the sample at a position can be told: each is of one brightness."""
     levels = np.arange(COUNT, dtype=np.uint16)[::-1, None, None, None] * 10 + 100
     pixels = np.broadcast_to(levels, (COUNT, 1, 8, 8)).copy()
@@ -62,7 +62,7 @@ def archive(subject: Subject) -> Archive:
 
 
 @pytest.fixture(scope="module")
-def page_file(subject: Subject, archive: Archive, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def page_file(subject: Explored, archive: Archive, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_explorer(tmp_path_factory.mktemp("explorer") / "page", subject, archive, clusters=3)
 
 
@@ -169,7 +169,7 @@ def test_a_box_in_either_panel_selects_in_both(page: Any) -> None:
     assert {0, 3, 6} <= set(selected(page)) <= set(range(0, COUNT, 3))
 
 
-def test_a_sample_is_found_by_its_id_and_those_like_it_by_its_vector(page: Any, subject: Subject) -> None:
+def test_a_sample_is_found_by_its_id_and_those_like_it_by_its_vector(page: Any, subject: Explored) -> None:
     page.locator("#search").fill("TILE-01")
     page.wait_for_function("() => TERRASIEVE.state.count === 10")
     assert selected(page) == list(range(10, 20))
@@ -236,7 +236,7 @@ def test_a_click_shows_the_sample_and_its_own_picture(page: Any) -> None:
     assert shade == [32 * 48, f"-{row % 32 * 96}px -{row // 32 * 96}px".replace("-0px", "0px")]
 
 
-def test_an_exported_list_becomes_a_selection(page: Any, subject: Subject, tmp_path: Path) -> None:
+def test_an_exported_list_becomes_a_selection(page: Any, subject: Explored, tmp_path: Path) -> None:
     assert page.locator("#save").is_disabled()
     page.locator("#legend button", has_text=HOSTILE).click()
     with page.expect_download() as download:
@@ -248,7 +248,7 @@ def test_an_exported_list_becomes_a_selection(page: Any, subject: Subject, tmp_p
 
 
 def test_a_served_page_exports_parquet(
-    visit: Callable[..., Any], subject: Subject, archive: Archive, tmp_path: Path
+    visit: Callable[..., Any], subject: Explored, archive: Archive, tmp_path: Path
 ) -> None:
     folder = write_explorer(tmp_path / "page", subject, clusters=0, served=True).parent
     with Explorer(folder, subject.table) as server:

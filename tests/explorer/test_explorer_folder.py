@@ -23,11 +23,11 @@ from terrasieve.embeddings.embedding_file import write_table
 from terrasieve.errors import ArchiveError, CurationError, WriteError
 from terrasieve.explorer.atlas import ACROSS, SIZE, draw_atlas
 from terrasieve.explorer.columns import category, columns_of
-from terrasieve.explorer.land import land_around
-from terrasieve.explorer.page import check_folder, write_explorer
+from terrasieve.explorer.coasts import land_around
+from terrasieve.explorer.explorer_page import check_folder, write_explorer
 from terrasieve.explorer.plane import TSNE_ROWS, encode, lay_out
 from terrasieve.explorer.server import Explorer
-from terrasieve.explorer.subject import Subject, open_subject, rows_named
+from terrasieve.explorer.explored import Explored, open_explored, rows_named
 from terrasieve.sensors import SENSORS
 
 
@@ -45,7 +45,9 @@ def values_of(script: Path) -> Any:
 
 
 def test_names_stand_in_scripts_as_json_and_never_in_the_page(tmp_path: Path) -> None:
-    page = write_explorer(tmp_path / "page", Subject("<b>", make_table(label=pa.array(["</script>"] * 12))), clusters=0)
+    page = write_explorer(
+        tmp_path / "page", Explored("<b>", make_table(label=pa.array(["</script>"] * 12))), clusters=0
+    )
     text = page.read_text("utf-8")
     assert "<h1>Explorer: &lt;b&gt;</h1>" in text
     assert text.count("</script>") == text.count("<script")
@@ -64,17 +66,17 @@ def test_names_stand_in_scripts_as_json_and_never_in_the_page(tmp_path: Path) ->
 def test_a_folder_with_something_else_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "letters").mkdir()
     (tmp_path / "letters/index.html").write_text("mine")
-    subject = Subject("made", make_table())
+    subject = Explored("made", make_table())
     with pytest.raises(WriteError, match="no page of terrasieve explore"):
         write_explorer(tmp_path / "letters", subject)
     assert (tmp_path / "letters/index.html").read_text() == "mine"
     write_explorer(tmp_path / "page", subject, clusters=0)
     with pytest.raises(WriteError, match="already there"):
         check_folder(tmp_path / "page", overwrite=False)
-    write_explorer(tmp_path / "page", Subject("again", make_table()), clusters=0)
+    write_explorer(tmp_path / "page", Explored("again", make_table()), clusters=0)
     assert "Explorer: again" in (tmp_path / "page/index.html").read_text()
     with pytest.raises(ArchiveError, match="no sample"):
-        write_explorer(tmp_path / "none", Subject("made", make_table(0)))
+        write_explorer(tmp_path / "none", Explored("made", make_table(0)))
 
 
 def test_codes_keep_cosines_and_find_neighbours() -> None:
@@ -112,7 +114,7 @@ def test_categories_are_ordered_by_their_number_and_unknown_ones_are_told() -> N
     assert (len(many.names), many.cut, (many.values < 0).sum()) == (1000, True, 500)
     known = {"label": [None, *["x", "y"] * 5, "x"], "swh": [np.nan, *np.arange(11.0)], "name": list("abcdefghijkl")}
     table = make_table(12, **{name: pa.array(values) for name, values in known.items()})
-    found = {one.name: one for one in columns_of(Subject("made", table), 2, 0)}
+    found = {one.name: one for one in columns_of(Explored("made", table), 2, 0)}
     assert list(found) == ["label", "cluster", "swh"], "a column of names has no colours, nor one without values"
     assert found["swh"].described("k")["high"] == 10
 
@@ -145,11 +147,11 @@ def test_land_is_fine_where_samples_are_and_covers_the_earth() -> None:
 
 def test_a_run_is_explored_with_its_rounds(tmp_path: Path) -> None:
     with pytest.raises(ArchiveError, match="terrasieve embed"):
-        open_subject(tmp_path)
+        open_explored(tmp_path)
     table = make_table()
     write_table(tmp_path / "embeddings.parquet", table)
-    assert open_subject(tmp_path).rounds == ()
-    assert open_subject(tmp_path / "embeddings.parquet").name == "embeddings"
+    assert open_explored(tmp_path).rounds == ()
+    assert open_explored(tmp_path / "embeddings.parquet").name == "embeddings"
     (tmp_path / "ids.csv").write_text('id\r\n"</script>3"\r\n</script>1\r\n')
     assert rows_named(tmp_path / "ids.csv", table).tolist() == [1, 3]
     for text, said in (("name\na\n", "no column 'id'"), ("id\nabsent\n", "'absent'")):
@@ -162,7 +164,7 @@ def test_a_run_is_explored_with_its_rounds(tmp_path: Path) -> None:
 def ask(tmp_path: Path) -> Iterator[Callable[..., tuple[int, bytes]]]:
     """Ask a server of a page for something."""
     table = make_table()
-    folder = write_explorer(tmp_path / "page", Subject("made", table), clusters=0, served=True).parent
+    folder = write_explorer(tmp_path / "page", Explored("made", table), clusters=0, served=True).parent
     with Explorer(folder, table) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
 
@@ -191,14 +193,14 @@ def test_the_server_answers_its_own_page_alone(ask: Callable[..., tuple[int, byt
 
 
 def test_curation_is_told_by_what_rounds_kept(tmp_path: Path) -> None:
-    from terrasieve.explorer.subject import Round, _kept
+    from terrasieve.explorer.explored import Round, _kept
 
     table = make_table()
     write_selection(tmp_path / "r.parquet", np.array([2, 5]), table.ids[[2, 5]], np.zeros(2, dtype=np.int64), {"n": 12})
     kept = _kept(tmp_path / "r.parquet", table)
     assert np.flatnonzero(kept).tolist() == [2, 5]
     rounds = (Round(1, ~kept), Round(4, kept))
-    found = {one.name: one for one in columns_of(Subject("made", table, rounds), 0, 0)}
+    found = {one.name: one for one in columns_of(Explored("made", table, rounds), 0, 0)}
     states = [found["curation"].names[code] for code in found["curation"].values]
     assert states[2] == "kept by round 4"
     assert states[0] == "kept earlier, dropped since"

@@ -14,7 +14,7 @@ from terrasieve.console import console
 
 if TYPE_CHECKING:
     from terrasieve.archive.archive_options import ArchiveOptions
-    from terrasieve.explorer.subject import Subject
+    from terrasieve.explorer.explored import Explored
 
 Embeddings = Annotated[Path, typer.Argument(help="What `terrasieve embed` wrote (GeoParquet).")]
 
@@ -118,8 +118,8 @@ def explore(
     import tempfile
 
     from terrasieve.errors import ConfigError
-    from terrasieve.explorer.page import check_folder, write_explorer
-    from terrasieve.explorer.subject import open_subject
+    from terrasieve.explorer.explorer_page import check_folder, write_explorer
+    from terrasieve.explorer.explored import open_explored
     from terrasieve.outputs import hold_folder
 
     if [out is not None, serve, select is not None].count(True) != 1 or (select is None) != (to is None):
@@ -128,20 +128,20 @@ def explore(
         _write_selection(source, select, to, overwrite)
         return
 
-    def write(folder: Path, subject: Subject) -> Path:
+    def write(folder: Path, subject: Explored) -> Path:
         archive = options.open(data) if data else None
         return write_explorer(folder, subject, archive, clusters, thumbnails, seed, serve)
 
     if out is not None:
         with hold_folder(out):
             check_folder(out, overwrite)
-            page = write(out, open_subject(source))
+            page = write(out, open_explored(source))
         console.print(f"Explorer: {page}", highlight=False)
         return
     from terrasieve.explorer.server import Explorer
 
     with tempfile.TemporaryDirectory() as scratch:
-        subject = open_subject(source)
+        subject = open_explored(source)
         folder = write(Path(scratch) / "page", subject).parent
         with Explorer(folder, subject.table, port) as server:
             console.print(f"Explorer: {server.address} (Ctrl-C ends it)", highlight=False)
@@ -153,11 +153,11 @@ def explore(
 
 def _write_selection(source: Path, ids: Path, to: Path, overwrite: bool) -> None:
     from terrasieve.embeddings.chosen import write_chosen
-    from terrasieve.explorer.subject import open_subject, rows_named
+    from terrasieve.explorer.explored import open_explored, rows_named
     from terrasieve.outputs import hold_file
 
     with hold_file(to, (".parquet",), overwrite):
-        table = open_subject(source).table
+        table = open_explored(source).table
         rows = rows_named(ids, table)
         write_chosen(to, table, rows, {"chosen_by": "explore"})
     console.print(f"Selection: {to} ({len(rows):,} of {len(table):,} samples)", highlight=False)

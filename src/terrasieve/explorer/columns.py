@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from terrasieve.explorer.subject import Round, Subject
+from terrasieve.explorer.explored import Round, Explored
 
 COLOURS = 8
 """Classes that have a colour of their own on the page."""
@@ -59,7 +59,7 @@ class Column:
         return f"{datetime.fromtimestamp(value * _SECONDS_OF_A_DAY, UTC):%Y-%m-%d}"
 
 
-def columns_of(subject: Subject, clusters: int, seed: int) -> list[Column]:
+def columns_of(subject: Explored, clusters: int, seed: int) -> list[Column]:
     """Everything that the samples can be coloured by; label first, where there is any.
 
     Args:

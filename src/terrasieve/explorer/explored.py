@@ -32,7 +32,7 @@ class Round:
 
 
 @dataclass(frozen=True)
-class Subject:
+class Explored:
     """An embedded archive, ready to be looked at.
 
     Attributes:
@@ -46,7 +46,7 @@ class Subject:
     rounds: tuple[Round, ...] = ()
 
 
-def open_subject(path: Path) -> Subject:
+def open_explored(path: Path) -> Explored:
     """Read what is to be explored.
 
     Args:
@@ -56,7 +56,7 @@ def open_subject(path: Path) -> Subject:
         ArchiveError: There are no embeddings, they are damaged, or a round's selection is.
     """
     if not path.is_dir():
-        return Subject(path.stem, read_embeddings(path))
+        return Explored(path.stem, read_embeddings(path))
     run = RunFolder(path)
     if not run.embeddings.is_file():
         raise ArchiveError(
@@ -66,7 +66,7 @@ def open_subject(path: Path) -> Subject:
     table = read_embeddings(run.embeddings)
     numbers = [record.round for record in run.rounds()]
     rounds = (Round(number, _kept(run.round_selection(number), table)) for number in numbers)
-    return Subject(path.resolve().name, table, tuple(one for one in rounds if one.kept.any()))
+    return Explored(path.resolve().name, table, tuple(one for one in rounds if one.kept.any()))
 
 
 def rows_named(path: Path, table: EmbeddingTable) -> NDArray[np.int64]:

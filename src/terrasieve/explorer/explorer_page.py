@@ -21,9 +21,9 @@ from terrasieve.embeddings.similar import rows_in
 from terrasieve.errors import ArchiveError, WriteError
 from terrasieve.explorer.atlas import ACROSS, Atlas, draw_atlas
 from terrasieve.explorer.columns import COLOURS, columns_of
-from terrasieve.explorer.land import land_around
+from terrasieve.explorer.coasts import land_around
 from terrasieve.explorer.plane import encode, lay_out
-from terrasieve.explorer.subject import Subject
+from terrasieve.explorer.explored import Explored
 from terrasieve.writing import write_whole
 
 PAGE = "index.html"
@@ -40,7 +40,7 @@ _FEWEST_DIMS = 16
 
 def write_explorer(
     folder: Path,
-    subject: Subject,
+    subject: Explored,
     archive: Archive | None = None,
     clusters: int = 8,
     thumbnails: int = THUMBNAILS,
@@ -108,13 +108,13 @@ def check_folder(folder: Path, overwrite: bool = True) -> None:
         raise WriteError(f"{folder} is already there. Replace it with --overwrite, or choose another name.")
 
 
-def _pictures(subject: Subject, archive: Archive, most: int) -> Atlas:
+def _pictures(subject: Explored, archive: Archive, most: int) -> Atlas:
     table = subject.table
     return draw_atlas(archive, rows_in(archive, table.ids), table.inputs[0].sensor, most)
 
 
 def _data(
-    subject: Subject, atlas: Atlas | None, clusters: int, seed: int, served: bool
+    subject: Explored, atlas: Atlas | None, clusters: int, seed: int, served: bool
 ) -> tuple[dict[str, str], list[str], bool]:
     """Scripts by name, what the page says beneath, and whether any sample has a place."""
     table = subject.table
@@ -155,7 +155,7 @@ def _data(
     return scripts, lines, len(located) > 0
 
 
-def _about(subject: Subject, atlas: Atlas | None, located: int, clusters: int) -> Iterator[str]:
+def _about(subject: Explored, atlas: Atlas | None, located: int, clusters: int) -> Iterator[str]:
     count = len(subject.table)
     if subject.table.provenance.get("emb:source-data", {}).get("simulated"):
         yield "SIMULATED: no pixel of this archive was measured by a satellite."
