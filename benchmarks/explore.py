@@ -36,8 +36,8 @@ from playwright.sync_api import sync_playwright
 
 from machine import describe
 from terrasieve.embeddings import EmbeddingTable, EncoderInput
-from terrasieve.explorer.explorer_page import write_explorer
 from terrasieve.explorer.explored import Explored
+from terrasieve.explorer.explorer_page import write_explorer
 
 SEED = 0
 FEATURES, GROUPS = 64, 12

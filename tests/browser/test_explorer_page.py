@@ -20,9 +20,9 @@ from terrasieve.archive.in_memory import ArrayArchive
 from terrasieve.archive.protocol import Archive
 from terrasieve.archive.selection import read_selection
 from terrasieve.embeddings import EmbeddingTable, EncoderInput
+from terrasieve.explorer.explored import Explored, Round, rows_named
 from terrasieve.explorer.explorer_page import write_explorer
 from terrasieve.explorer.server import Explorer
-from terrasieve.explorer.explored import Round, Explored, rows_named
 from terrasieve.sensors import SENSORS
 
 pytestmark = pytest.mark.slow

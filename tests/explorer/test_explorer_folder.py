@@ -22,12 +22,12 @@ from terrasieve.embeddings import EmbeddingTable, EncoderInput
 from terrasieve.embeddings.embedding_file import write_table
 from terrasieve.errors import ArchiveError, CurationError, WriteError
 from terrasieve.explorer.atlas import ACROSS, SIZE, draw_atlas
-from terrasieve.explorer.columns import category, columns_of
 from terrasieve.explorer.coasts import land_around
+from terrasieve.explorer.columns import category, columns_of
+from terrasieve.explorer.explored import Explored, open_explored, rows_named
 from terrasieve.explorer.explorer_page import check_folder, write_explorer
 from terrasieve.explorer.plane import TSNE_ROWS, encode, lay_out
 from terrasieve.explorer.server import Explorer
-from terrasieve.explorer.explored import Explored, open_explored, rows_named
 from terrasieve.sensors import SENSORS
 
 

@@ -118,8 +118,8 @@ def explore(
     import tempfile
 
     from terrasieve.errors import ConfigError
-    from terrasieve.explorer.explorer_page import check_folder, write_explorer
     from terrasieve.explorer.explored import open_explored
+    from terrasieve.explorer.explorer_page import check_folder, write_explorer
     from terrasieve.outputs import hold_folder
 
     if [out is not None, serve, select is not None].count(True) != 1 or (select is None) != (to is None):

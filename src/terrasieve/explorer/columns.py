@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from terrasieve.explorer.explored import Round, Explored
+from terrasieve.explorer.explored import Explored, Round
 
 COLOURS = 8
 """Classes that have a colour of their own on the page."""

@@ -20,10 +20,10 @@ from terrasieve.archive.protocol import Archive
 from terrasieve.embeddings.similar import rows_in
 from terrasieve.errors import ArchiveError, WriteError
 from terrasieve.explorer.atlas import ACROSS, Atlas, draw_atlas
-from terrasieve.explorer.columns import COLOURS, columns_of
 from terrasieve.explorer.coasts import land_around
-from terrasieve.explorer.plane import encode, lay_out
+from terrasieve.explorer.columns import COLOURS, columns_of
 from terrasieve.explorer.explored import Explored
+from terrasieve.explorer.plane import encode, lay_out
 from terrasieve.writing import write_whole
 
 PAGE = "index.html"
