@@ -68,9 +68,9 @@ def test_html_says_what_is_best_what_is_dim_and_what_is_a_hash() -> None:
     cells = row_of("a_b", Cell("1", "0-2", "*", best=True), Cell("2", dim=True), digest)
     html = Table("t", ("", "x", "y", "z"), (cells,)).to_html()
     assert '<th scope="row">a_<wbr>b</th>' in html
-    assert '<td class="best"><span>1</span>* <span class="small">0-2</span></td>' in html
-    assert '<td class="dim"><span>2</span></td>' in html
-    assert f'<td class="hash"><span>{digest}</span></td>' in html
+    assert '<td class="best" data-label="x"><span>1</span>* <span class="small">0-2</span></td>' in html
+    assert '<td class="dim" data-label="y"><span>2</span></td>' in html
+    assert f'<td class="hash" data-label="z"><span>{digest}</span></td>' in html
 
 
 # ---------------------------------------------------------------- Markdown

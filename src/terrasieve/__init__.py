@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Any
 from terrasieve import former_names
 
 if TYPE_CHECKING:
+    from terrasieve.embeddings.scene_maps.map_reading import DenseMap as DenseMap
+    from terrasieve.embeddings.scene_maps.map_reading import open_maps as open_maps
     from terrasieve.embeddings.table import EmbeddingTable as EmbeddingTable
     from terrasieve.embeddings.table import read_embeddings as read_embeddings
     from terrasieve.library.pretrained import PretrainedEncoder as PretrainedEncoder
@@ -35,6 +37,7 @@ __version__ = "0.1.0"
 
 _OFFERED = {
     "Band": ("terrasieve.sensors", "Band"),
+    "DenseMap": ("terrasieve.embeddings.scene_maps.map_reading", "DenseMap"),
     "EmbeddingTable": ("terrasieve.embeddings.table", "EmbeddingTable"),
     "PretrainedEncoder": ("terrasieve.library.pretrained", "PretrainedEncoder"),
     "Run": ("terrasieve.library.trained_run", "TrainedRun"),
@@ -42,6 +45,7 @@ _OFFERED = {
     "curate": ("terrasieve.library.tasks", "curate"),
     "load_encoder": ("terrasieve.library.pretrained", "load_pretrained"),
     "open": ("terrasieve.library.sources", "open_source"),
+    "open_maps": ("terrasieve.embeddings.scene_maps.map_reading", "open_maps"),
     "pretrain": ("terrasieve.library.tasks", "pretrain"),
     "probe": ("terrasieve.library.tasks", "probe"),
     "read_embeddings": ("terrasieve.embeddings.table", "read_embeddings"),
@@ -51,6 +55,7 @@ _OFFERED = {
 
 __all__ = [
     "Band",
+    "DenseMap",
     "EmbeddingTable",
     "PretrainedEncoder",
     "Run",
@@ -59,6 +64,7 @@ __all__ = [
     "curate",
     "load_encoder",
     "open",
+    "open_maps",
     "pretrain",
     "probe",
     "read_embeddings",

@@ -29,6 +29,10 @@ TrainingPrecision = Annotated[Literal["auto", "32", "bf16", "16"], BeforeValidat
 """As :data:`Precision`, and ``16`` is float16, whose gradients have to be scaled; weights are float32 in each."""
 
 
+PRECISION_NAMES = {"32": "float32", "bf16": "bfloat16", "16": "float16"}
+"""What people call each precision that a device can be asked for."""
+
+
 def resolve_precision(precision: TrainingPrecision, device: torch.device) -> Literal["32", "bf16", "16"]:
     """What a precision means on a device: itself, but for ``auto``.
 

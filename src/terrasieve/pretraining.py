@@ -21,11 +21,12 @@ from terrasieve.archive.statistics import statistics_of
 from terrasieve.baselines.starting import start_from
 from terrasieve.config import RunConfig, to_yaml
 from terrasieve.console import console
-from terrasieve.device import describe_device
+from terrasieve.device import describe_device, resolve_precision
 from terrasieve.distinct import distinct
 from terrasieve.embeddings.inputs import EncoderInput, resolve_inputs, views_as_inputs
 from terrasieve.embeddings.stream import device_of
-from terrasieve.errors import ConfigError
+from terrasieve.errors import ConfigError, SampleError
+from terrasieve.explain.training_views import make_training_views, write_training_views
 from terrasieve.models.backbone import Encoder, build_encoder, check_sizes, checkpoint_activations
 from terrasieve.models.calibration import CALIBRATION_BATCH, CALIBRATION_SAMPLES, batch_norms, calibrated
 from terrasieve.models.export import EncoderCard, save_encoder
@@ -78,8 +79,8 @@ def pretrain(
 ) -> TrainingResult:
     """Train an encoder on an archive.
 
-    The run folder receives ``config.yaml`` (every resolved parameter), ``log.csv``, ``checkpoints/`` and
-    ``encoder/`` (weights that plain timm loads, and a card that says what they are).
+    The run folder receives ``config.yaml`` (every resolved parameter), ``log.csv``, ``views.json`` (samples and views
+    as pictures), ``checkpoints/`` and ``encoder/`` (weights that plain timm loads, and a card that says what they are).
 
     Args:
         config: The recipe with every parameter resolved.
@@ -111,7 +112,17 @@ def pretrain(
                 console.print(f"[yellow]Warning:[/] {warning}", highlight=False)
             if job.start is not None:
                 console.print(str(job.start), highlight=False)
+            if not RunFolder(folder).views.is_file():
+                _show_views(job)
         return train(job, fabric, resume)
+
+
+def _show_views(job: TrainingJob) -> None:
+    """Draw what the run learns from; a sample that cannot be read is for training to tell of."""
+    try:
+        write_training_views(make_training_views(job), job.folder)
+    except SampleError as error:
+        console.print(f"[yellow]Warning:[/] The report will show no views. {error}", highlight=False)
 
 
 def make_job(
@@ -151,8 +162,14 @@ def make_job(
     def export(trained: Encoder, step: int) -> None:
         crops = _training_crops(archive, pool, planner, normaliser, places, device_of(trained))
         measured = calibrated(trained, crops)
-        hardware = describe_device(device_of(trained))
-        done = {"step": step, "samples": len(pool), "hardware": hardware, "start": start}
+        device = device_of(trained)
+        done = {
+            "step": step,
+            "samples": len(pool),
+            "hardware": describe_device(device),
+            "precision": resolve_precision(config.train.precision, device),
+            "start": start,
+        }
         written = {
             "teacher_memory": None if memory is None else float(memory[step]),
             "provenance": card.provenance.model_copy(update=done),

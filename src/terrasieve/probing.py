@@ -275,11 +275,9 @@ def _fine_tuned(setup: ProbeSetup, task: ProbeTask) -> list[Measured]:
 
 def _explain(setup: ProbeSetup, embedded: Embedded, folder: Path) -> None:
     task, shown = setup.tasks[0][0], embedded.shown[-1]
-    # Pictures pass the first member's encoder alone: of several members, only their vectors are looked at.
-    encoder = embedded.models[shown.row.members[0]]
-    assert isinstance(encoder, Encoder), "the encoder in question is shown"
+    encoders = [model for one in shown.row.members if isinstance(model := embedded.models[one], Encoder)]
     explanation = explain(
-        encoder,
+        encoders[0],
         setup.card.recipe,
         task.archive,
         shown.row,
@@ -290,5 +288,6 @@ def _explain(setup: ProbeSetup, embedded: Embedded, folder: Path) -> None:
         embedded.vectors(shown),
         target=task.splits.target.column,
         seed=task.seed,
+        encoders=encoders,
     )
     write_explanation(explanation, folder)

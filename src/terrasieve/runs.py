@@ -120,6 +120,7 @@ class Provenance(Record):
         step: Optimiser steps done when it was exported.
         samples: Samples that it could learn from.
         hardware: What it was trained on, in words.
+        precision: What training multiplied in, ``32``, ``bf16`` or ``16``: never ``auto``, but what that meant there.
         start: The pretrained weights that training started from; null where they were random.
     """
 
@@ -132,6 +133,7 @@ class Provenance(Record):
     step: int | None = None
     samples: int | None = None
     hardware: str = ""
+    precision: str = ""
     start: StartingWeights | None = None
 
     @model_serializer(mode="wrap")
@@ -175,6 +177,11 @@ class RunFolder:
     def mlflow_id(self) -> Path:
         """Identifier of the run at MLflow, as text."""
         return self.path / "mlflow.txt"
+
+    @property
+    def views(self) -> Path:
+        """Samples that the run learns from and views of them, as JSON."""
+        return self.path / "views.json"
 
     @property
     def checkpoints(self) -> Path:
@@ -291,7 +298,7 @@ class RunFolder:
         """All files of the run that a report rests on and that are there, in a fixed order."""
         rounds = sorted(self.curation.glob(f"{_ROUND}*.json"))
         selections = sorted(self.curation.glob(f"{_ROUND}*.parquet"))
-        fixed = (self.config, self.log, self.encoder / CARD, self.probe, self.explanation, self.embeddings)
+        fixed = (self.config, self.log, self.encoder / CARD, self.probe, self.explanation, self.embeddings, self.views)
         beside = (self.encoder / WEIGHTS, self.path / CARD, self.path / WEIGHTS, self.predictions, self.comparisons)
         return tuple(path for path in (*fixed, *rounds, *beside, *selections) if path.is_file())
 

@@ -167,7 +167,8 @@ class Table:
         """The table as a ``table`` element whose title is its caption; the notes are left to the page around it."""
         header = "".join(f'<th scope="col">{html.escape(heading)}</th>' for heading in self.columns)
         lines = (
-            f'<tr><th scope="row">{break_after_joints(str(name))}</th>{"".join(map(_html_cell, values))}</tr>'
+            f'<tr><th scope="row">{break_after_joints(str(name))}</th>'
+            f"{''.join(map(_html_cell, values, self.columns[1:]))}</tr>"
             for name, *values in self.rows
         )
         return "\n".join(
@@ -226,11 +227,13 @@ def _marked_up(cell: Cell, escape: Callable[[str], str], bold: tuple[str, str]) 
     return str(Cell(strong, escape(cell.note), escape(cell.mark)))
 
 
-def _html_cell(cell: Cell) -> str:
+def _html_cell(cell: Cell, heading: str) -> str:
     names = {"best": cell.best, "dim": cell.dim, "hash": len(cell.text) == _DIGEST_LENGTH and " " not in cell.text}
     small = f' <span class="small">{html.escape(cell.note)}</span>' if cell.note else ""
     classes = " ".join(name for name, holds in names.items() if holds)
-    return f'<td class="{classes}"><span>{html.escape(cell.text)}</span>{html.escape(cell.mark)}{small}</td>'
+    # A narrow screen shows the heading beside each cell.
+    label = f'data-label="{html.escape(heading)}"'
+    return f'<td class="{classes}" {label}><span>{html.escape(cell.text)}</span>{html.escape(cell.mark)}{small}</td>'
 
 
 def _harmless(text: str) -> str:

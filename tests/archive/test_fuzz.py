@@ -27,9 +27,12 @@ from hypothesis import strategies as st
 from PIL import Image
 from rasterio.transform import Affine
 
+from small_archives.geobench2 import as_tif, stated
+from small_archives.geobench2 import write as write_tortilla
 from terrasieve.archive.catalogue import index_archive
 from terrasieve.archive.layouts.bigearthnet import BigEarthNetSpec
 from terrasieve.archive.layouts.eurosat import CLASSES, EuroSatSpec
+from terrasieve.archive.layouts.geobench2 import GeoBench2Spec
 from terrasieve.archive.layouts.plain_table import PlainTableSpec
 from terrasieve.archive.opening import open_archive, scenes_spec_from_options
 from terrasieve.archive.protocol import Archive
@@ -102,6 +105,11 @@ def _make_bigearthnet(root: Path, rng: np.random.Generator) -> None:
     pq.write_table(pa.Table.from_pylist(rows), root / "metadata.parquet")
 
 
+def _make_geobench2(root: Path, rng: np.random.Generator) -> None:
+    rasters = [{"s1": as_tif(_radar(rng, 2, 16)), "s2": as_tif(_optical(rng, 12, 16))} for _ in range(4)]
+    write_tortilla(root / "geobench_benv2.tortilla", rasters, [stated(16, labels=["Pastures"])] * 4)
+
+
 def _make_table(root: Path, rng: np.random.Generator, suffix: str) -> None:
     names = [f"files/{i}.tif" for i in range(4)]
     for name in names:
@@ -140,6 +148,7 @@ CASES = {
     "eurosat-rgb": Case(_make_eurosat_rgb, lambda root: EuroSatSpec(root=root)),
     "eurosat-ms": Case(_make_eurosat_ms, lambda root: EuroSatSpec(root=root, product="ms")),
     "bigearthnet": Case(_make_bigearthnet, lambda root: BigEarthNetSpec(root=root)),
+    "geobench2": Case(_make_geobench2, lambda root: GeoBench2Spec(root=root)),
     "csv": Case(
         lambda root, rng: _make_table(root, rng, ".csv"),
         lambda root: PlainTableSpec(root=root / "table.csv", sensors={"s1": "s1"}),
@@ -313,7 +322,7 @@ def test_damaged_files_are_named_and_no_sample_gets_lost(
         root = _copy(sound[layout], folder)
         struck = {_damage(root, pick, damage).suffix for pick, damage in blows}
         # A damaged table may list other samples, or call them otherwise; of files of pixels each has to be found.
-        listing = struck & {".csv", ".parquet"}
+        listing = struck & {".csv", ".parquet", ".tortilla"}
         keep_promises(root, case, set() if listing else _names(sound[layout], case))
 
 

@@ -7,8 +7,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 from collections import namedtuple
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -18,6 +16,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from apart import run_apart
 from terrasieve import parallel as workers
 from terrasieve.archive.derived.subset import SubsetArchive
 from terrasieve.archive.packed import packing, store, store_writer
@@ -155,8 +154,8 @@ store_writer.publish = lambda out, manifest: os.kill(os.getpid(), signal.SIGKILL
 archive = SimulatedArchive(SimulatedSpec.model_validate({SPEC.model_dump()}))
 packing.pack(archive, packing.Path({str(tmp_path / "out")!r}), compress={compress})
 """
-    killed = subprocess.run([sys.executable, "-c", script], capture_output=True, timeout=600)
-    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    killed = run_apart(script)
+    assert killed.code == -signal.SIGKILL, killed.errors
     _damage_unrecorded_chunk(tmp_path / "out")
     with pytest.raises(ArchiveError, match=r"packing was not finished; run the same command again|not a packed store"):
         PackedArchive(tmp_path / "out")

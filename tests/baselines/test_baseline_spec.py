@@ -22,6 +22,8 @@ from terrasieve.models.backbone import BackboneSpec, build_encoder
         ("imagenet:resnet50:/a/b.pth", BaselineSpec(source="imagenet", name="resnet50", file=Path("/a/b.pth"))),
         ("seco:/a/b:c.ckpt", BaselineSpec(source="seco", file=Path("/a/b:c.ckpt"))),
         ("torchgeo:A_Weights.B", BaselineSpec(source="torchgeo", name="A_Weights.B")),
+        ("torchgeo:A.B@s1:/a.pth", BaselineSpec(source="torchgeo", name="A.B", file=Path("/a.pth"), bands="s1")),
+        ("torchgeo:A.B@B04,B03", BaselineSpec(source="torchgeo", name="A.B", bands="B04,B03")),
         ("timm:vit:/a.pth#teacher", BaselineSpec(source="timm", name="vit", file=Path("/a.pth"), entry="teacher")),
         ("random:resnet18", BaselineSpec(source="random", name="resnet18", channels=3)),
         ("random:resnet18:1", BaselineSpec(source="random", name="resnet18", channels=1)),

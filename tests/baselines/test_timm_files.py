@@ -9,8 +9,13 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+import terrasieve._torchvision  # noqa: F401  (must come first: timm imports torchvision)
+
+import timm  # isort: skip
+
 from terrasieve.baselines.baseline import Baseline
 from terrasieve.baselines.loading import load_baseline
+from terrasieve.baselines.timm_files import published_weights
 from terrasieve.baselines.weights import find_entry, own_keys
 from terrasieve.errors import CheckpointError
 from terrasieve.models.backbone import BackboneSpec, Encoder, build_encoder
@@ -124,3 +129,28 @@ def test_what_stands_beside_a_prefix_must_be_a_head(others: dict[str, Tensor], m
 def test_a_head_that_is_the_networks_own_stays() -> None:
     own = {**OWN, "head.weight": torch.ones(1)}
     assert own_keys(own, own) == (own, ())
+
+
+def test_dinov3_is_timms_and_its_tag_says_how_it_was_trained(tmp_path: Path) -> None:
+    """A small network of the family, whose keys are those of the large one for satellite images."""
+    name = "vit_small_patch16_dinov3"
+    theirs = timm.create_model(name, num_classes=0, img_size=64).eval()
+    with torch.no_grad():
+        for parameter in theirs.parameters():
+            parameter += 0.02 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(2))
+    save_file(theirs.state_dict(), tmp_path / "dinov3.safetensors")
+    pixels = torch.randn((2, 3, 64, 64), generator=torch.Generator().manual_seed(1))
+    baseline = load_baseline(f"timm:{name}:{tmp_path / 'dinov3.safetensors'}")
+    with torch.no_grad():
+        torch.testing.assert_close(baseline.encoder(pixels), theirs(pixels), rtol=0, atol=1e-6)
+    published = published_weights("vit_large_patch16_dinov3.sat493m")
+    large, small = (timm.create_model(one, num_classes=0, depth=1) for one in ("vit_large_patch16_dinov3", name))
+    assert large.state_dict().keys() == small.state_dict().keys()
+    assert published.training.startswith("DINOv3 on SAT-493M")
+    assert (
+        published.scaling
+        == "mean (0.43, 0.411, 0.296) and standard deviation (0.213, 0.156, 0.143) of values from 0 to 1"
+    )
+    assert (published.repository, published.licence) == ("timm/vit_large_patch16_dinov3.sat493m", "dinov3-license")
+    assert published_weights("resnet50.tv_in1k").training == "supervised on ImageNet"
+    assert published_weights("vit_small_patch14_dinov2.lvd142m").training == "as timm's tag lvd142m says"

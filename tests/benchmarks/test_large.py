@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from pathlib import Path
 
@@ -59,9 +58,19 @@ def test_growth_counts_what_was_let_go_again() -> None:
 
 
 @pytest.mark.slow
-def test_a_run_ends_in_one_line_of_figures(tmp_path: Path) -> None:
-    command = [sys.executable, large.__file__, "--rows", "500", "--folder", tmp_path]
-    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=True)
-    found = json.loads(done.stdout.splitlines()[-1])
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is what Linux says of a process")
+def test_a_step_is_measured_in_a_process_of_its_own(folder: Path) -> None:
+    assert large.measure_apart("open", folder)["s"] > 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is what Linux says of a process")
+def test_a_run_ends_in_one_line_of_figures(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # Every process of its own would import torch anew.
+    monkeypatch.setattr(large, "measure_apart", lambda step, folder: large.measure(large.STEPS[step](folder)))
+    monkeypatch.setattr(sys, "argv", ["large.py", "--rows", "500", "--folder", str(tmp_path)])
+    large.main()
+    found = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert found.keys() == {f"{step}_{unit}" for step in large.STEPS for unit in ("s", "gib")} | {"peak_gib"}
     assert found["open_s"] > 0

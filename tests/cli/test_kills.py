@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from apart import run_apart
 from small_archives.making import write_tif
 from small_archives.wave_mode import WV1, WV2, write_product
 
@@ -41,8 +40,8 @@ PUBLISHED = "terrasieve.archive.packed.store_writer:publish:after"
 
 
 def kill(moment: str, *command: object) -> None:
-    process = subprocess.run([sys.executable, "-c", KILLED, moment, *map(str, command)], capture_output=True)
-    assert process.returncode == -signal.SIGKILL, process.stderr.decode()
+    ended = run_apart(KILLED, moment, *command)
+    assert ended.code == -signal.SIGKILL, ended.errors
 
 
 def damage(scene: Path) -> None:

@@ -24,9 +24,11 @@ FILES = {
     "similar": (["similar", "absent", "--to", "absent", "--out"], "s.parquet"),
     "report": (["report", "absent", "--out"], "r.html"),
     "card": (["card", "absent", "--out"], "r.md"),
+    "export": (["export", "absent", "--format", "torch", "--out"], "m.pt2"),
 }
 FOLDERS = {
     "pack": ["pack", "absent", "--out"],
+    "export": ["export", "absent", "--out"],
     "wv ingest": ["wv", "ingest", "absent", "--out"],
     "explore": ["explore", "absent", "--out"],
     "demo": ["demo", "--out"],

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+
+from apart import run_apart
 
 FOLDER = Path(__file__).resolve().parents[2] / "docs" / "notebooks"
 
@@ -35,16 +34,8 @@ for cell in json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))["cells"]:
 @pytest.mark.slow
 @pytest.mark.parametrize("notebook", sorted(FOLDER.glob("*.ipynb")), ids=lambda path: path.stem)
 def test_a_notebook_runs_and_shows_its_values(notebook: Path, tmp_path: Path) -> None:
-    surroundings = {name: value for name, value in os.environ.items() if name != "TERRASIEVE_DATA"}
-    done = subprocess.run(
-        [sys.executable, "-c", SHOW, str(notebook)],
-        cwd=tmp_path,
-        env=surroundings,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+    ended = run_apart(SHOW, notebook, folder=tmp_path)
+    assert ended.code == 0, ended.errors[-3000:]
 
 
 def test_there_are_four_without_outputs_of_some_machine() -> None:

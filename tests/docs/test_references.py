@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import re
 import shlex
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -15,20 +15,24 @@ from typer.core import TyperGroup
 from typer.main import get_command
 
 import terrasieve
+from doc_pages import FENCE, ROOT, shell_lines
 from terrasieve.cli import app
 from terrasieve.config import recipe_names
 from terrasieve.runs import RunFolder
 
 pytestmark = pytest.mark.slow
 
-ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "src" / "terrasieve"
 BASES = (ROOT, PACKAGE, ROOT / "docs")
-FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 ELSEWHERE = {
     "LogisticRegression": "scikit-learn's",
     "FeatureCollection": "GeoJSON's",
     "timm.list_models": "timm's",
+    "timm.create_model": "timm's",
+    "AutoModel": "transformers'",
+    "AutoModel.from_pretrained": "transformers'",
+    "torch.export.load": "torch's",
+    "onnxruntime.InferenceSession": "ONNX Runtime's",
     "Path": "pathlib's",
     "Path.rename": "pathlib's",
     "StringDType": "numpy's",
@@ -61,10 +65,6 @@ def pages() -> dict[str, str]:
 
 
 PAGES = pages()
-
-
-def fences(text: str, *languages: str) -> Iterator[str]:
-    return (body for language, body in FENCE.findall(text) if language in languages)
 
 
 def spans(text: str) -> list[str]:
@@ -255,15 +255,6 @@ def broken_commands(page: str, text: str) -> list[str]:
     known = all_options(get_command(app)) | set(re.findall(r'"(--[\w-]+)"', sources()))
     named = [option for span in spans(text) if span.startswith("--") for option in options_in(span.split())]
     return broken + [option for option in named if option not in known]
-
-
-def shell_lines(text: str) -> Iterator[str]:
-    joined = re.sub(r"\\\n\s*", " ", text)
-    for body in fences(joined, "bash"):
-        yield from body.splitlines()
-    for body in fences(joined, "console"):
-        yield from (line.removeprefix("$ ") for line in body.splitlines() if line.startswith("$ "))
-    yield from re.findall(r"^    (terrasieve .*)$", text, re.MULTILINE)
 
 
 def command_is_there(line: str) -> bool:

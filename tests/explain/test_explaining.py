@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 import torch
 
 from terrasieve.embeddings import EmbedSettings, EncoderInput
+from terrasieve.embeddings.inputs import join
 from terrasieve.embeddings.stream import embed_vectors
 from terrasieve.errors import ConfigError
 from terrasieve.explain.attribution import attribute_bands
@@ -55,7 +57,8 @@ def test_bands_shown_together(archive: Any, normaliser: Any, tmp_path: Path, sna
     before = snapshot(encoder)
     found = explained(encoder, TOGETHER, archive, normaliser)
     unchanged(encoder, before)
-    assert found.notes == ()
+    (note,) = found.notes
+    assert "for images of 32x32 its map is 2x2, which shows the network's stride" in note
     assert (found.model, found.data) == ("toy", "SIMULATED data")
     _check_projection(found, archive)
     _check_neighbours(found, encoder, archive, normaliser)
@@ -63,10 +66,9 @@ def test_bands_shown_together(archive: Any, normaliser: Any, tmp_path: Path, sna
     assert found.saliency.inputs == "s2:B04,B03,B02"
     assert {one.sample.label for one in found.saliency.items} == {"class-0", "class-1", "class-2"}
     for one in found.saliency.items:
-        assert [each.method for each in one.maps] == ["FullGrad", "Grad-CAM"]
+        assert [each.method for each in one.maps] == ["FullGrad"]
         assert one.maps[0].completeness_error is not None
         assert one.maps[0].completeness_error < 1e-2
-        assert one.maps[1].completeness_error is None
     _check_bands(found, "pixels")
     path = write_explanation(found, tmp_path)
     assert read_explanation(tmp_path) == found
@@ -79,12 +81,15 @@ def test_bands_shown_together(archive: Any, normaliser: Any, tmp_path: Path, sna
 
 def test_bands_shown_one_by_one(archive: Any, normaliser: Any) -> None:
     found = explained(build("test_resnet", 1), ONE_BY_ONE, archive, normaliser)
-    assert found.notes == ()
+    assert [note.partition(":")[0] for note in found.notes] == ["Grad-CAM was left out"]
     assert found.projection is not None
     assert found.projection.inputs == "s2:B04+B03+B02"
     assert found.saliency is not None
-    assert found.saliency.inputs == "s2:B04"
-    assert "maps of s2:B04 alone, with a probe of its own." in found.saliency.method
+    assert found.saliency.inputs == "s2:B04+B03+B02"
+    assert "the maps are of all bands together" in found.saliency.method
+    # The terms of all bands sum to the score of the probe that the tables are of.
+    assert all(one.maps[0].completeness_error < 1e-2 for one in found.saliency.items)
+    assert all([each.method for each in one.maps] == ["FullGrad"] for one in found.saliency.items)
     _check_bands(found, "joined vectors")
 
 
@@ -121,6 +126,30 @@ def _check_bands(found: Explanation, what: str) -> None:
     shares = np.array(found.bands.shares)
     assert shares[:, 0].mean() > 0.4
     assert (np.abs(shares[:, 1:]) < 0.25).all()
+
+
+def test_maps_of_several_bands_are_of_the_class_that_their_joined_vectors_are_given(
+    archive: Any, normaliser: Any
+) -> None:
+    about = subject(build("test_resnet", 1), ONE_BY_ONE, archive, normaliser)
+    found = make_saliency(about, 2, [])
+    told = about.probe.predict(join(about.test))
+    classes = {str(archive.ids[i]): f"class-{code}" for i, code in zip(about.splits.test, told, strict=True)}
+    assert {one.sample.id: one.predicted for one in found.items} == {
+        one.sample.id: classes[one.sample.id] for one in found.items
+    }
+
+
+def test_larger_images_have_a_map_of_grad_cam(archive: Any, normaliser: Any) -> None:
+    about = subject(build("test_resnet", 3), TOGETHER, archive, normaliser)
+    notes: list[str] = []
+    found = make_saliency(replace(about, settings=FLOAT32.model_copy(update={"size": 128})), 1, notes)
+    assert notes == []
+    for one in found.items:
+        assert [(each.method, each.completeness_error is None) for each in one.maps] == [
+            ("FullGrad", False),
+            ("Grad-CAM", True),
+        ]
 
 
 def test_a_vit_gives_attention_and_says_why_not_fullgrad(archive: Any, normaliser: Any) -> None:

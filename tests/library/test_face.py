@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -73,6 +74,26 @@ def test_vectors_are_those_of_the_parts_underneath(run: ts.Run, archive: Archive
     wanted = embed(encoder, card, archive, inputs, normaliser_for("encoder", card, archive, inputs), EmbedSettings())
     assert np.array_equal(found.vectors, wanted.vectors)
     assert found.ids.tolist() == archive.ids.tolist()
+
+
+def test_a_scene_becomes_a_map_however_its_archive_is_cut(
+    run: ts.Run, tmp_path: Path, write_tif: Callable[..., NDArray[np.uint16]]
+) -> None:
+    names = ts.open("simulated:0:8").sensors["s2"].names
+    pixels = np.random.default_rng(0).integers(1, 5000, (len(names), 70, 100)).astype(np.uint16)
+    write_tif(tmp_path / "s2" / "a.tif", pixels, names=names)
+    for tile in (16, 64):
+        archive = ts.open(tmp_path, sensor={"s2": "s2-l2a"}, tile=tile)
+        out = tmp_path / f"{tile}.zarr"
+        path = run.encoder.embed_dense(archive, out, "s2:B04,B03", stride=8, tile=32, device="cpu", progress=False)
+        assert path == out
+    found, again = (ts.open_maps(tmp_path / f"{tile}.zarr")["a"] for tile in (16, 64))
+    assert found.shape == (9, 13, 2 * run.encoder.features)
+    np.testing.assert_array_equal(found.read(), again.read())
+    with pytest.raises(ConfigError, match="whose samples are cut already"):
+        run.encoder.embed_dense("simulated:0:8", tmp_path / "b.zarr", "s2:B04", device="cpu", progress=False)
+    with pytest.raises(ConfigError, match=r"let it end in \.zarr or \.tif"):
+        run.encoder.embed_dense(archive, tmp_path / "b.npy", "s2:B04")
 
 
 def test_an_array_is_embedded_as_the_archive_that_it_came_from(run: ts.Run, archive: Archive) -> None:

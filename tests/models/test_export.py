@@ -70,6 +70,42 @@ def test_plain_timm_gives_the_same_features(spec: BackboneSpec, tmp_path: Path) 
         torch.testing.assert_close(plain.eval()(pixels), encoder.eval()(pixels), rtol=1e-4, atol=1e-5)
 
 
+WIDE = BackboneSpec(name="test_resnet", channels=13)
+OWN_SIZE = BackboneSpec(name="test_vit", channels=2)
+
+
+@pytest.mark.parametrize("spec", [WIDE, OWN_SIZE, REGISTERS], ids=["13 bands", "timm's size", "registers"])
+def test_timm_loads_the_folder_by_name(spec: BackboneSpec, tmp_path: Path) -> None:
+    encoder = _trained(spec)
+    save_encoder(tmp_path, encoder, _card(spec))
+    loaded = timm.create_model(f"local-dir:{tmp_path}", pretrained=True).eval()
+    # Another size than that of the weights' position embedding, too.
+    for size in (32, 64):
+        pixels = torch.randn(3, spec.channels, size, size)
+        with torch.no_grad():
+            torch.testing.assert_close(loaded(pixels), encoder.eval()(pixels), rtol=1e-4, atol=1e-5)
+    with_head = timm.create_model(f"local-dir:{tmp_path}", pretrained=True, num_classes=7)
+    assert with_head(pixels).shape == (3, 7)
+    assert torch.equal(next(with_head.parameters()), next(loaded.parameters()))
+
+
+def test_timm_finds_the_weights_of_a_repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    encoder = _trained(OWN_SIZE)
+    save_encoder(tmp_path, encoder, _card(OWN_SIZE))
+    asked = []
+
+    def download(repo_id: str, filename: str, **_: Any) -> str:
+        asked.append((repo_id, filename))
+        return str(tmp_path / filename)
+
+    monkeypatch.setattr(timm.models._hub, "hf_hub_download", download)
+    loaded = timm.create_model("hf-hub:somebody/first", pretrained=True).eval()
+    assert asked == [("somebody/first", "config.json"), ("somebody/first", "encoder.safetensors")]
+    pixels = torch.randn(2, 2, 32, 32)
+    with torch.no_grad():
+        torch.testing.assert_close(loaded(pixels), encoder.eval()(pixels), rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("inside_run", [False, True], ids=["encoder folder", "run folder"])
 def test_round_trip(inside_run: bool, tmp_path: Path) -> None:
     encoder = _trained(VIT)
@@ -166,7 +202,7 @@ def test_a_failed_write_leaves_the_old_export(tmp_path: Path, monkeypatch: pytes
         with pytest.raises(WriteError, match="No space left"):
             save_encoder(tmp_path, build_encoder(VIT, seed=9), _card(VIT, recipe="other"))
     assert load_encoder(tmp_path)[1].recipe == "rs-byol-1"
-    assert sorted(os.listdir(tmp_path)) == ["encoder.json", "encoder.safetensors"]
+    assert sorted(os.listdir(tmp_path)) == ["config.json", "encoder.json", "encoder.safetensors"]
 
 
 def test_the_card_takes_its_place_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -180,4 +216,4 @@ def test_the_card_takes_its_place_last(tmp_path: Path, monkeypatch: pytest.Monke
 
     monkeypatch.setattr(os, "replace", record)
     save_encoder(tmp_path, _trained(VIT), _card(VIT))
-    assert placed == ["encoder.safetensors", "encoder.json"]
+    assert placed == ["encoder.safetensors", "config.json", "encoder.json"]

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 import torch
 
+from apart import run_apart
 from terrasieve.archive.packed import store_writer
 from terrasieve.archive.packed.progress import WrittenChunk
 from terrasieve.embeddings import stream
@@ -244,12 +245,8 @@ main()
 def test_a_killed_worker_costs_its_part_alone(name: str, command: Command, call: Call, tmp_path: Path) -> None:
     one, many = tmp_path / "one" / NAMES[name], tmp_path / "many" / NAMES[name]
     words = [str(word) for word in command(name)]
-    killed = subprocess.run(
-        [sys.executable, "-c", KILLED, "4", *words, str(many), "--claim", "--parts", "4"],
-        capture_output=True,
-        check=False,
-    )
-    assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
+    killed = run_apart(KILLED, "4", *words, many, "--claim", "--parts", "4")
+    assert killed.code == -signal.SIGKILL, killed.errors
     shared = parts_folder(many)
     done = {path.name: path.stat().st_ino for path in shared.glob("part-*")}
     assert len(done) == 2, "the plan and two parts were to be written before"

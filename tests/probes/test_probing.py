@@ -12,7 +12,7 @@ import pytest
 import shapely
 import torch
 
-from terrasieve import probing
+from terrasieve import device, probing
 from terrasieve.archive.derived.subset import SubsetArchive
 from terrasieve.archive.layouts.eurosat import EuroSatArchive, EuroSatSpec
 from terrasieve.archive.wrapper import WrapperArchive
@@ -77,6 +77,23 @@ def test_every_row_stands_beside_its_floors(encoder: Encoder, card: EncoderCard,
     assert {row.bands for row in rows if row.inputs == inputs[3]} == {("B04", "B03", "B02")}
     statistics = [row for row in rows if row.model == "image statistics" and row.probe == "kNN"]
     assert all(row.metrics["accuracy"] > 0.9 for row in statistics)
+
+
+@pytest.mark.parametrize(("fast", "used"), [(True, "bfloat16"), (False, "float32")])
+def test_every_protocol_names_the_precision_that_was_used(
+    encoder: Encoder,
+    card: EncoderCard,
+    make_labelled: MakeLabelled,
+    monkeypatch: pytest.MonkeyPatch,
+    fast: bool,
+    used: str,
+) -> None:
+    monkeypatch.setattr(device, "bf16_is_fast", lambda _: fast)
+    rows = probe(
+        encoder, card, make_labelled(), ProbePlan(GREEN, probes=("kNN",), settings=EmbedSettings(batch_size=32))
+    )
+    assert len(rows) == 3
+    assert all(row.protocol.endswith(f", vectors in {used}") for row in rows)
 
 
 @pytest.mark.slow

@@ -32,6 +32,7 @@ from terrasieve.explain.record import (
     Thumbnail,
     write_explanation,
 )
+from terrasieve.explain.training_views import ShownPicture, ShownSample, TrainingViews, write_training_views
 from terrasieve.models.backbone import BackboneSpec
 from terrasieve.models.export import EncoderCard
 from terrasieve.probes.metrics import bootstrap_intervals, classification_metrics, confusion_matrix
@@ -237,11 +238,28 @@ def write_round(folder: Path, number: int, ids: Sequence[str], classes: bool = T
     pq.write_table(pa.table({"index": range(len(ids)), "id": list(ids)}), stem.with_suffix(".parquet"))
 
 
-def write_embeddings(folder: Path, ids: Sequence[str], placed: int | None = None) -> None:
+def write_views(folder: Path) -> None:
+    """Two samples that two sensors saw, one of them with two views."""
+    seen = tuple(
+        ShownPicture(name=key, bands=(f"{key}:{band}",), picture=picture())
+        for key, band in (("s2", "B04"), ("s1", "VV"))
+    )
+    views = (
+        ShownPicture(name="optical", bands=("s2:B03",), picture=picture(60)),
+        ShownPicture(name="radar", bands=("s1:VH",), picture=picture(70)),
+    )
+    sheet = tuple(ShownSample(id=f"tile-{i}", sensors=seen) for i in (0, 1))
+    viewed = (ShownSample(id="tile-0", sensors=seen, views=views),)
+    write_training_views(TrainingViews(samples=1600, sheet=sheet, viewed=viewed), folder)
+
+
+def write_embeddings(
+    folder: Path, ids: Sequence[str], placed: int | None = None, labels: Sequence[str] | None = None
+) -> None:
     """Samples along the 48th parallel; those from ``placed`` on have no place."""
     shapes = [shapely.box(0.1 * i, 48, 0.1 * i + 0.02, 48.02).wkb for i in range(len(ids))]
     geometry = [shape if placed is None or i < placed else None for i, shape in enumerate(shapes)]
-    labels = [CLASSES[i % len(CLASSES)] for i in range(len(ids))]
+    labels = labels or [CLASSES[i % len(CLASSES)] for i in range(len(ids))]
     table = pa.table({"id": list(ids), "geometry": pa.array(geometry, pa.binary()), "label": labels})
     pq.write_table(table, folder / "embeddings.parquet")
 
@@ -282,6 +300,7 @@ def write_run(folder: Path, trained: float = 0.85) -> Path:
     write_json([*comparison_rows(trained), *regression_rows()], folder / "probe.json")
     write_explanation(explanation(), folder)
     write_comparisons([paired()], RunFolder(folder).comparisons)
+    write_views(folder)
     write_round(folder, 1, ids[:10])
     write_round(folder, 2, ids[5:15])
     write_embeddings(folder, ids)

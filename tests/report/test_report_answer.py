@@ -8,10 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from terrasieve.probes.row_tables import write_json
-from terrasieve.reporting.answer import answer
-from terrasieve.reporting.grouping import groups_of, read_predictions
+from terrasieve.probes.row_tables import shown, write_json
+from terrasieve.probes.significance import Difference
+from terrasieve.reporting.answer import answer, standing
+from terrasieve.reporting.charts import finite
+from terrasieve.reporting.grouping import Verdict, groups_of, read_predictions, value_text
 from terrasieve.reporting.run import read_runs
+from terrasieve.reporting.wording import number, percent
 
 NBSP = "\u00a0"
 
@@ -28,38 +31,92 @@ def test_the_lead_holds_the_rows_own_numbers(tmp_path: Path, made: Any) -> None:
         next(r for r in rows if (r.model, r.inputs) == (m, "s2:B04+B03+B02")) for m in ("rs-byol-1", "random init")
     )
     gain = 100 * (ours.metrics["accuracy"] - floor.metrics["accuracy"])
-    lead = told(tmp_path).lead
-    assert lead.startswith(f"rs-byol-1 is above random init by {gain:.1f} points (intervals do not overlap)")
-    assert f"kNN accuracy {100 * ours.metrics['accuracy']:.1f}{NBSP}%" in lead
-    assert f"against {100 * floor.metrics['accuracy']:.1f}{NBSP}%" in lead
-    assert "on s2:B04+B03+B02" in lead
-    assert "better than both floors on 2 of 2 inputs, on 2 of them beyond" in lead
+    found = told(tmp_path)
+    assert found.asked == (
+        "Is rs-byol-1 better than random init and image statistics under kNN on s2:B04+B03+B02, 300 test samples of "
+        "eurosat?"
+    )
+    assert found.word == "Yes"
+    expected = (
+        f"kNN accuracy {value_text(ours, 'accuracy')}: above random init by {gain:.1f} points and image statistics by "
+    )
+    assert found.lead.startswith(expected)
+    assert f"random init reaches {value_text(floor, 'accuracy')} (intervals do not overlap)" in found.more[0]
+    assert found.more[1] == "It is better than both floors on 2 of 2 inputs, beyond the 95\u00a0% intervals."
 
 
-def test_overlapping_intervals_are_said_to_overlap(tmp_path: Path, made: Any) -> None:
+def test_the_chart_of_the_answer_shows_every_model_its_interval_and_chance(tmp_path: Path, made: Any) -> None:
+    rows = made.comparison_rows()
+    write_json(rows, tmp_path / "probe.json")
+    chart = told(tmp_path).chart
+    main = {row.model: row for row in rows if row.inputs == "s2:B04+B03+B02"}
+    assert [trace["name"] for trace in chart.traces] == list(main)
+    for trace in chart.traces:
+        row = main[trace["name"]]
+        low, high = row.ci95["accuracy"]
+        assert trace["x"] == [pytest.approx(100 * row.metrics["accuracy"])]
+        assert trace["error_x"]["array"] == [pytest.approx(100 * (high - row.metrics["accuracy"]), abs=1e-4)]
+        assert trace["error_x"]["arrayminus"] == [pytest.approx(100 * (row.metrics["accuracy"] - low), abs=1e-4)]
+    # Three classes of a hundred test samples each.
+    assert [(mark["x0"], mark["name"]) for mark in chart.layout["shapes"]] == [
+        (pytest.approx(100 / 3), f"chance, 33.3{NBSP}%")
+    ]
+    low, high = chart.layout["xaxis"]["range"]
+    assert low < 100 / 3 < high
+
+
+def test_errors_have_no_chance(tmp_path: Path, made: Any) -> None:
+    write_json(made.regression_rows(), tmp_path / "probe.json")
+    assert told(tmp_path).chart.layout["shapes"] == []
+
+
+@pytest.mark.parametrize("trained", [0.85, 0.3], ids=["ahead", "behind"])
+def test_overlapping_intervals_do_not_tell_models_apart(tmp_path: Path, made: Any, trained: float) -> None:
     rows = [
         row.model_copy(update={"ci95": {"accuracy": (0.1, 0.95), "macro_f1": (0.1, 0.95)}})
-        for row in made.comparison_rows()
+        for row in made.comparison_rows(trained)
     ]
     write_json(rows, tmp_path / "probe.json")
-    lead = told(tmp_path).lead
-    assert "intervals overlap" in lead
-    assert "do not overlap" not in lead
-    assert "on 0 of them beyond" in lead
+    found = told(tmp_path)
+    assert found.word == "Not told apart"
+    assert found.lead.endswith(": not told apart from random init and image statistics.")
+    assert "(intervals overlap)" in found.more[0]
+    assert "on 0 of 2 inputs" in found.more[1]
+    assert "not told apart from a floor on 2" in found.more[1]
+    assert not [text for text in (found.lead, *found.more) if "above" in text or "below" in text or "worse" in text]
+
+
+def test_a_paired_interval_that_holds_zero_is_not_below() -> None:
+    verdict = Verdict("s2:B04", "random init", "accuracy", -0.0033, False, Difference(-0.0033, -0.02, 0.014))
+    assert verdict.standing == "not told apart"
+    assert standing(verdict) == (
+        f"not told apart from random init (worse by 0.3 points, paired 95{NBSP}% interval -1.4 to 2.0)"
+    )
+    assert verdict.evidence == f"paired 95{NBSP}% interval -1.4 to 2.0"
 
 
 def test_a_model_below_its_floor_is_said_to_be_below(tmp_path: Path, made: Any) -> None:
     write_json(made.comparison_rows(trained=0.3), tmp_path / "probe.json")
-    lead = told(tmp_path).lead
-    assert lead.startswith("rs-byol-1 is below random init by ")
-    assert "better than both floors on 0 of 2 inputs" in lead
+    found = told(tmp_path)
+    assert found.word == "No"
+    assert ": below random init by " in found.lead
+    assert "on 0 of 2 inputs, beyond the 95\u00a0% intervals, worse than a floor on 2." in found.more[1]
 
 
 def test_a_smaller_error_is_better(tmp_path: Path, made: Any) -> None:
     write_json(made.regression_rows(), tmp_path / "probe.json")
-    lead = told(tmp_path).lead
-    assert lead.startswith("rs-byol-1 is better than random init by 0.12")
-    assert "ridge of swh RMSE 0.62 (0.57\u20130.67), against 0.74" in lead
+    found = told(tmp_path)
+    assert found.lead == "ridge of swh RMSE 0.62 (0.57\u20130.67): better than random init by 0.12."
+    assert "random init reaches 0.74" in found.more[0]
+
+
+@pytest.mark.parametrize("value", [-0.0, -1e-9])
+def test_no_zero_has_a_sign(value: float) -> None:
+    assert shown("accuracy", value) == "0.0"
+    assert percent(value, 1) == f"0.0{NBSP}%"
+    assert number(-0.0) == "0"
+    assert Verdict("s2:B04", "x", "accuracy", 0.0, False, Difference(0.0, value, 0.01)).evidence.endswith(" 0.0 to 1.0")
+    assert str(finite([value * 0.0])) == "[0.0]"
 
 
 def test_best_and_worst_class_come_from_the_confusion_matrix(tmp_path: Path, made: Any) -> None:
@@ -92,7 +149,7 @@ def test_the_paired_interval_is_of_the_same_samples(tmp_path: Path, made: Any) -
     assert verdict.paired is not None
     assert verdict.paired.difference == pytest.approx(ours.mean() - theirs.mean())
     assert verdict.paired.low < verdict.paired.difference < verdict.paired.high
-    assert f"paired 95{NBSP}% interval {100 * verdict.paired.low:.1f} to" in told(tmp_path).lead
+    assert f"paired 95{NBSP}% interval {100 * verdict.paired.low:.1f} to" in told(tmp_path).more[0]
 
 
 def test_predictions_that_do_not_give_the_rows_accuracy_are_not_used(tmp_path: Path, made: Any) -> None:

@@ -120,7 +120,8 @@ def test_the_rows_own_numbers_are_on_the_page(desk: Visit, made: Any) -> None:
 def test_links_theme_details_choices_and_filters_work(desk: Visit) -> None:
     page, troubles, _ = desk
     for link in page.locator(".links a").all():
-        link.click()
+        # By the keyboard: the strip of links moves with what is in sight, maybe from under the pointer.
+        link.press("Enter")
         target = link.get_attribute("href")
         page.wait_for_function(
             f"() => location.hash === '{target}'"
@@ -147,6 +148,8 @@ def test_links_theme_details_choices_and_filters_work(desk: Visit) -> None:
     assert "on s2:B04:" in str(page.locator("#run-1-confusion .plot").get_attribute("aria-label"))
 
     strips = page.locator("#run-1-saliency .strip:visible")
+    assert strips.count() == 0
+    page.locator("#run-1-saliency summary").click()
     assert strips.count() == 3
     page.locator("#run-1-saliency [data-filter]").select_option(label="River")
     assert strips.count() == 1
@@ -198,6 +201,34 @@ def test_tabs_show_one_run_at_a_time(phone: Visit) -> None:
     assert page.locator("#run-1").is_visible()
     page.evaluate("location.hash = '#run-2-bands'")
     page.locator("#run-2-bands").wait_for()
+    assert troubles == []
+
+
+def test_no_column_is_cut_off_on_a_phone_and_what_scrolls_says_so(phone: Visit) -> None:
+    page, troubles, _ = phone
+    page.get_by_role("tab", name="first").click()
+    draw_everything(page)
+    open_details(page, True)
+    cut = "[...document.querySelectorAll('table')].filter((t) => t.checkVisibility() && (t.scrollWidth > t.clientWidth"
+    cut += " || t.getBoundingClientRect().right > innerWidth)).map((t) => t.caption.textContent)"
+    assert page.locator("table:visible").count() > 5
+    assert page.evaluate(cut) == []
+    # Each cell of a card stands beneath its heading.
+    card = page.locator("#run-1-curation .stack td").nth(1)
+    assert card.evaluate("(cell) => getComputedStyle(cell, '::before').content") == '"pool"'
+
+    matrix = page.locator("#run-1-bands .scroll")
+    cue = page.locator("#run-1-bands .cue")
+    fits = "(box) => box.scrollWidth <= box.clientWidth + 1"
+    assert matrix.evaluate(fits) == cue.is_hidden()
+    links = page.locator(".links:visible")
+    assert "rest-right" in str(links.get_attribute("class"))
+    links.evaluate("(box) => { box.scrollLeft = box.scrollWidth; }")
+    page.wait_for_function(
+        "() => { const found = [...document.querySelectorAll('.links')].find((one) => one.checkVisibility());"
+        " return found.matches('.rest-left:not(.rest-right)'); }"
+    )
+    open_details(page, False)
     assert troubles == []
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from terrasieve.probes.row_tables import write_json
-from terrasieve.reporting.answer import LEVELS, cautions
+from terrasieve.reporting.cautions import LEVELS, cautions
 from terrasieve.reporting.run import read_runs
 
 
@@ -80,6 +80,12 @@ def shrinking(folder: Path, made: Any) -> None:
     made.write_log(folder, made.log_rows(effective_rank=15.2, learning_rate=0.001))
 
 
+def forgetful(folder: Path, made: Any) -> None:
+    rows = made.log_rows(learning_rate=0.001, knn_accuracy=0.5, knn_samples=400)
+    rows[4] |= {"knn_samples": 400}
+    made.write_log(folder, rows)
+
+
 def young(folder: Path, made: Any) -> None:
     made.write_log(folder, made.log_rows(teacher_memory=0.22, learning_rate=0.001))
 
@@ -122,8 +128,12 @@ def incomplete(folder: Path, made: Any) -> None:
 
 CASES: list[tuple[Callable[[Path, Any], None], str, str]] = [
     (simulated, "serious", "SIMULATED data"),
-    (behind, "serious", "is not better than random init on 2 of 2 inputs"),
-    (overlapping, "caution", "overlap on 2 of 2 inputs (s2:B04 and s2:B04+B03+B02)"),
+    (behind, "serious", "is worse than random init on 2 of 2 inputs"),
+    (
+        overlapping,
+        "caution",
+        "are not told apart on 2 of 2 inputs (s2:B04 and s2:B04+B03+B02), where their 95\u00a0% intervals overlap",
+    ),
     (lonely, "caution", "no floor was scored beside rs-byol-1"),
     (small, "caution", "holds 120 samples, fewer than 200"),
     (rare, "caution", "1 of 3 classes have fewer than 10 test samples (River)"),
@@ -132,6 +142,11 @@ CASES: list[tuple[Callable[[Path, Any], None], str, str]] = [
     (constant, "serious", "feature std ended at 0.004, below the limit of 0.02"),
     (flat, "serious", "effective rank ended at 1.4, below the limit of 2"),
     (shrinking, "caution", "effective rank fell from 79 to 15.2"),
+    (
+        forgetful,
+        "caution",
+        "fell from 56.1\u00a0% at step 50 to 50.0\u00a0% at step 100, where one standard error is 2.5 points",
+    ),
     (young, "caution", "The teacher holds 22.0\u00a0% of its initial weights at the last step"),
     (hot, "caution", "ended at 0.164 (step 100), 91\u00a0% of its highest value"),
     (restarted, "caution", "Restarts fall at epoch 310 or 630"),
@@ -149,6 +164,22 @@ def test_a_cause_gives_its_warning(
 ) -> None:
     cause(healthy, made)
     assert [one for one in found(healthy) if one[0] == level and words in one[1]], found(healthy)
+
+
+def test_a_kNN_that_falls_by_less_than_a_standard_error_is_not_told(healthy: Path, made: Any) -> None:
+    rows = made.log_rows(learning_rate=0.001, knn_accuracy=0.53, knn_samples=100)
+    rows[4] |= {"knn_samples": 100}
+    made.write_log(healthy, rows)
+    assert not [text for _, text in found(healthy) if "online kNN" in text]
+
+
+def test_a_model_behind_within_the_interval_is_not_called_worse(healthy: Path, made: Any) -> None:
+    wide = {"accuracy": (0.1, 0.99), "macro_f1": (0.1, 0.99)}
+    rows = [row.model_copy(update={"ci95": wide}) for row in made.comparison_rows(trained=0.3)]
+    write_json(rows, healthy / "probe.json")
+    told = found(healthy)
+    assert not [text for level, text in told if level == "serious"]
+    assert len([text for _, text in told if "not told apart" in text]) == 2
 
 
 NEW_FIELDS = {"sensor", "bands", "is_floor", "data_set", "simulated"}
@@ -175,7 +206,7 @@ def test_segmentation_below_the_pixels_themselves_is_warned_of(tmp_path: Path, m
     if old:
         values = json.loads(path.read_text())
         path.write_text(json.dumps([{name: one[name] for name in one if name not in NEW_FIELDS} for one in values]))
-    words = "of rs-byol-1 is not better than per-pixel on 1 of 1 inputs (s2:B04, the first by 20.0 points)"
+    words = "of rs-byol-1 is worse than per-pixel on 1 of 1 inputs (s2:B04, the first by 20.0 points)"
     assert [text for level, text in found(tmp_path) if level == "serious" and words in text], found(tmp_path)
 
 

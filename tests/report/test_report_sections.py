@@ -40,7 +40,7 @@ def check(section: Any) -> None:
 def run_of(**parts: Any) -> Run:
     """A run of which only these parts were found."""
     empty: dict[str, Any] = {field.name: () for field in fields(Run)}
-    missing = {"folder": Path("nowhere"), "name": "k", "config": {}, "card": None, "explanation": None}
+    missing = {"folder": Path("nowhere"), "name": "k", "config": {}, "card": None, "explanation": None, "views": None}
     return Run(**(empty | missing | {"quarantined": {}, "predictions": Predictions(), "digests": {}} | parts))
 
 
@@ -263,7 +263,8 @@ def test_the_map_tells_kept_from_dropped_samples(whole_run: Path) -> None:
     section = places("k", read_runs([whole_run])[0])
     check(section)
     assert section is not None
-    dropped, kept = section.chart.traces
+    coast, dropped, kept = section.chart.traces
+    assert coast["name"] == "coast"
     assert (len(dropped["x"]), len(kept["x"])) == (90, 10)
     assert kept["text"] == [f"s{i}" for i in range(5, 15)]
     assert kept["x"] == pytest.approx([0.1 * i + 0.01 for i in range(5, 15)])
@@ -337,12 +338,24 @@ def test_what_ran_comes_from_card_config_and_files(whole_run: Path) -> None:
     assert facts["trained on"] == "eurosat /somewhere/eurosat_rgb"
     assert facts["data fingerprint"] == "66c2"
     assert facts["seed"] == "7"
+    assert facts["precision of training"] == "float32"
     assert "collapse_std: 0.02" in section.config
     files = {name.text: cells for name, *cells in section.files.rows}
     assert {"probe.json", "log.csv", "encoder/encoder.json", "curation/round-00001.json"} <= set(files)
     assert len(files["probe.json"][2].text) == 64
     assert section.statistics.rows[0][0].text == "s2:B04"
     assert [cell.text for cell in section.statistics.rows[0][2:]] == ["1234.5", "321.25"]
+
+
+@pytest.mark.parametrize(("recorded", "shown"), [("bf16", "bfloat16"), ("", "not recorded")])
+def test_the_precision_that_was_used_is_shown_and_never_auto(
+    tmp_path: Path, made: Any, recorded: str, shown: str
+) -> None:
+    made.write_encoder(tmp_path, made.encoder_card(precision=recorded))
+    (tmp_path / "config.yaml").write_text("name: rs-byol-1\ntrain:\n  precision: auto\n", encoding="utf-8")
+    facts = dict(ran("k", read_runs([tmp_path])[0]).facts)
+    assert facts["precision of training"] == shown
+    assert "auto" not in facts.values()
 
 
 def test_runs_stand_beside_each_other_on_what_they_share(tmp_path: Path, made: Any) -> None:

@@ -98,6 +98,7 @@ def test_every_model_stands_beside_its_floors(single_band: Encoder, card: Encode
         assert "0 (ignored)" in row.data
         assert "only 3" in row.data
         assert row.protocol.startswith(f"{row.probe} v1: ")
+        assert row.protocol.endswith(", feature maps in float32")
     assert single_band.training
     assert all(torch.equal(tensor, before[name]) for name, tensor in single_band.state_dict().items())
     tables = score_tables(rows)

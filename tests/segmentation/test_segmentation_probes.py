@@ -13,9 +13,9 @@ from torchvision.models.segmentation.deeplabv3 import DeepLabHead
 from terrasieve.embeddings.inputs import join
 from terrasieve.errors import ConfigError
 from terrasieve.models.backbone import Encoder
-from terrasieve.models.dense import dense_encoder
+from terrasieve.models.dense import cell_places, dense_encoder
 from terrasieve.probes.segmentation.deeplab import DeepLabProbe, build_head
-from terrasieve.probes.segmentation.map_probe import EncoderMaps, FeatureMaps, LabelledImages, PixelValues, label_places
+from terrasieve.probes.segmentation.map_probe import EncoderMaps, FeatureMaps, LabelledImages, PixelValues
 from terrasieve.probes.segmentation.patch import PatchLinear
 from terrasieve.probes.segmentation.pixel_metrics import IGNORE, METRICS, pixel_confusion
 
@@ -114,7 +114,7 @@ def test_patch_linear_reduces_before_it_interpolates_and_predicts_the_same() -> 
     train.pixels.add_(0.3 * torch.randn(train.pixels.shape, generator=torch.Generator().manual_seed(3)))
     probe = PatchLinear(pixels=1500, components=2).fit(maps, train)
     assert probe.reduction_ is not None
-    values = maps.at(maps(train.pixels), label_places((32, 32), (32, 32)))
+    values = maps.at(maps(train.pixels), cell_places((32, 32), (32, 32)))
     vectors = values.permute(0, 2, 3, 1).reshape(-1, 40).numpy()
     expected = probe.probe_.predict(probe.reduction_.transform(vectors)).reshape(6, 32, 32)
     assert (probe.predict(maps, train.pixels, (32, 32)) == expected).mean() > 0.999
@@ -155,11 +155,11 @@ def test_joined_maps_are_joined_vectors_cell_by_cell(single_band: Encoder) -> No
 def test_pixel_values_at_the_labels_are_the_pixels() -> None:
     pixels = torch.randn(2, 3, 1, 6, 9)
     maps = PixelValues()
-    found = maps.at(maps(pixels), label_places((6, 9), (6, 9)))
+    found = maps.at(maps(pixels), cell_places((6, 9), (6, 9)))
     torch.testing.assert_close(found, pixels.flatten(1, 2), atol=1e-5, rtol=1e-5)
 
 
 def test_places_of_a_coarser_label_map_are_the_centres_of_its_pixels() -> None:
-    places = label_places((2, 3), (4, 12))
+    places = cell_places((2, 3), (4, 12))
     assert places[0, :, 0, 0].tolist() == [0.5, 2.5]
     assert places[0, 0, :, 1].tolist() == [1.5, 5.5, 9.5]

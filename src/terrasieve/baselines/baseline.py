@@ -13,8 +13,15 @@ from torch import Tensor, nn
 from terrasieve.errors import BandError, ConfigError, nearest
 from terrasieve.models.backbone import Encoder
 from terrasieve.schema import Spec
+from terrasieve.sensors import SENSORS, Band
 
 RGB = ("red", "green", "blue")
+
+KNOWN_BANDS: Mapping[str, Band] = {
+    **{str(band.common_name): band for band in SENSORS["rgb8"].bands},
+    **{band.name: band for sensor in ("s2-l1c", "s1") for band in SENSORS[sensor].bands},
+}
+"""Bands by the names that :attr:`Facts.bands` gives them."""
 
 
 @dataclass(frozen=True)
@@ -26,12 +33,14 @@ class Facts:
         training: How it was trained, in one line.
         citation: The source to cite.
         licence: SPDX identifier of the weights' licence, None where none is known.
+        scaling: What became of pixels before it was shown them in training; nothing where nobody says.
     """
 
     bands: tuple[str, ...] | None
     training: str
     citation: str
     licence: str | None = None
+    scaling: str = ""
 
 
 @dataclass(frozen=True)
@@ -69,6 +78,7 @@ class Baseline:
             self.name,
             f"  trained   {self.facts.training}",
             f"  input     {self.channels} channel(s): {bands}",
+            f"  scaling   {self.facts.scaling or 'unknown'}",
             f"  output    {self.encoder.features} features",
             f"  source    {self.facts.citation}",
             f"  licence   {self.facts.licence or 'unknown'}",
@@ -88,7 +98,8 @@ FORMS: Mapping[Source, str] = {
     "imagenet": "imagenet:<timm name>, which downloads, or imagenet:<timm name>:<file>",
     "byol-imagenet": "byol-imagenet:<file>",
     "seco": "seco:<file>",
-    "torchgeo": "torchgeo:<weights>, which downloads, or torchgeo:<weights>:<file>",
+    "torchgeo": "torchgeo:<weights>, which downloads, or torchgeo:<weights>:<file>; torchgeo:<weights>@<bands> where "
+    "the network takes any",
     "coco-deeplabv3": "coco-deeplabv3:<file>",
     "oceansar-1": "oceansar-1:<folder>",
     "timm": "timm:<timm name>:<file> or timm:<timm name>:<file>#<entry>",
@@ -96,6 +107,12 @@ FORMS: Mapping[Source, str] = {
     "random": "random:<timm name> or random:<timm name>:<channels>",
 }
 """How each is written."""
+
+ABSENT: Mapping[str, str] = {
+    "olmoearth": "OlmoEarth is a class of olmoearth_pretrain",
+    "terramind": "TerraMind is a class of terratorch",
+}
+"""What is asked for by name and cannot be loaded, and where its network is."""
 
 _NAMED = ("imagenet", "torchgeo", "timm", "hub", "random")
 
@@ -110,6 +127,8 @@ class BaselineSpec(Spec):
             hub, for example ``timm/resnet18.a1_in1k``, or a folder with its files. Null for the other sources.
         file: The weights, or a folder of Hugging Face's. Null downloads for ``imagenet`` and ``torchgeo``.
         entry: For ``timm``: the entry of the file that holds the state dict, for example ``teacher``.
+        bands: For ``torchgeo``: the bands that a network which takes any is loaded for: a sensor's name such as
+            ``s2-l2a``, ``rgb``, or names with commas between them.
         channels: For ``random``: bands that it takes.
         seed: For ``random``: decides the weights.
     """
@@ -118,6 +137,7 @@ class BaselineSpec(Spec):
     name: str | None = None
     file: Path | None = None
     entry: str | None = None
+    bands: str | None = None
     channels: int = Field(default=3, ge=1)
     seed: int = 0
 
@@ -153,6 +173,11 @@ def parse_baseline(text: str) -> BaselineSpec:
     """
     said, _, rest = text.partition(":")
     source = next((known for known in FORMS if known == said), None)
+    if said in ABSENT:
+        raise ConfigError(
+            f"{ABSENT[said]} and of none of timm, torchgeo and transformers, so it cannot be loaded here. Embed with "
+            "that package, and give the vectors to the commands that take embeddings."
+        )
     if source is None:
         raise ConfigError(f"There is no baseline {said!r}.{nearest(said, FORMS)} Write, for example, seco:<file>.")
     if not rest:
@@ -167,6 +192,9 @@ def parse_baseline(text: str) -> BaselineSpec:
     if source == "timm":
         file, _, entry = last.partition("#")
         return BaselineSpec(source=source, name=name, file=Path(file) if file else None, entry=entry or None)
+    if source == "torchgeo":
+        name, _, bands = name.partition("@")
+        return BaselineSpec(source=source, name=name, file=Path(last) if last else None, bands=bands or None)
     return BaselineSpec(source=source, name=name, file=Path(last) if last else None)
 
 

@@ -18,9 +18,10 @@ from terrasieve.baselines import state_dicts as keys
 from terrasieve.baselines.baseline import RGB, Baseline, BaselineSpec, Facts, Source, parse_baseline
 from terrasieve.baselines.hugging_face import CONFIG, WEIGHTS, build_resnet, find_weights, read_config, timm_network
 from terrasieve.baselines.timm_files import load_timm_file, published_weights
-from terrasieve.baselines.torchgeo_weights import known_weights, listed_weights
+from terrasieve.baselines.torchgeo_networks import NETWORKS, load_network
+from terrasieve.baselines.torchgeo_weights import known_weights, listed_file, listed_weights
 from terrasieve.baselines.weights import fill, find_entry, naming, read_weights
-from terrasieve.errors import CheckpointError
+from terrasieve.errors import CheckpointError, ConfigError
 from terrasieve.models.backbone import BackboneSpec, Encoder, build_encoder
 from terrasieve.models.layers import spare_padding
 
@@ -75,7 +76,8 @@ def _imagenet(spec: BaselineSpec) -> Baseline:
     path = path or _fetch(str(found.repository), WEIGHTS[0], f"imagenet:{found.name}:<file>")
     loaded = load_timm_file(found.network, path, None)
     # A file of one's own may hold other weights than those that timm states a licence of.
-    facts = Facts(RGB, "supervised on ImageNet", found.citation, found.licence if spec.file is None else None)
+    licence = found.licence if spec.file is None else None
+    facts = Facts(RGB, found.training, found.citation, licence, found.scaling)
     return Baseline(f"imagenet {found.name}", loaded.encoder, facts, loaded.sha256, loaded.notes)
 
 
@@ -101,6 +103,11 @@ def _timm(spec: BaselineSpec) -> Baseline:
 
 def _torchgeo(spec: BaselineSpec) -> Baseline:
     name = spec.need_name()
+    if name in NETWORKS:
+        made = load_network(name, spec.file or listed_file(name), spec.bands)
+        return Baseline(f"torchgeo {name}", made.encoder, made.facts, made.sha256, made.notes)
+    if spec.bands is not None:
+        raise ConfigError(f"Which bands {name} takes is fixed: leave out @{spec.bands}.")
     if spec.file is None:
         (network, facts), path = listed_weights(name)
     else:
@@ -177,7 +184,7 @@ def _hub(spec: BaselineSpec) -> Baseline:
     network, facts = timm_network(folder), Facts(None, "unknown: a model of others", citation)
     if tag is not None:
         found = published_weights(tag)
-        facts = Facts(RGB, f"as timm's tag {tag} says", found.citation, found.licence)
+        facts = Facts(RGB, found.training, found.citation, found.licence, found.scaling)
     if network is None:
         return _hugging_face_resnet(folder, f"hub {name}", facts)
     loaded = load_timm_file(network, find_weights(folder), None)

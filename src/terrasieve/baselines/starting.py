@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from terrasieve.baselines.baseline import FORMS, BaselineSpec, parse_baseline
+from terrasieve.baselines.baseline import FORMS, KNOWN_BANDS, BaselineSpec, parse_baseline
 from terrasieve.baselines.loading import load_baseline
 from terrasieve.baselines.timm_files import POSITIONS
 from terrasieve.baselines.weights import fill
@@ -26,15 +25,9 @@ from terrasieve.models.first_layer import (
     move_kernels,
 )
 from terrasieve.runs import RunFolder, StartingWeights
-from terrasieve.sensors import SENSORS, Band
+from terrasieve.sensors import Band
 from terrasieve.views.plan import ViewPlanner
 from terrasieve.views.recipe import ViewRecipe
-
-_KNOWN_BANDS: Mapping[str, Band] = {
-    **{str(band.common_name): band for band in SENSORS["rgb8"].bands},
-    **{band.name: band for sensor in ("s2-l1c", "s1") for band in SENSORS[sensor].bands},
-}
-"""Bands by the names that :attr:`terrasieve.baselines.baseline.Facts.bands` gives them."""
 
 _LOOKS = 64
 """Samples whose views are looked at; that two bands change places and do so in none of them is beyond chance."""
@@ -143,7 +136,7 @@ def _foreign(init: str, spec: BaselineSpec) -> _Source:
         sha256=baseline.sha256 or "",
         notes=baseline.notes,
     )
-    bands = tuple(_KNOWN_BANDS[name] for name in facts.bands or () if name in _KNOWN_BANDS)
+    bands = tuple(KNOWN_BANDS[name] for name in facts.bands or () if name in KNOWN_BANDS)
     return _Source(baseline.encoder, weights, bands if len(bands) == baseline.channels else None)
 
 
@@ -152,6 +145,11 @@ def _foreign(init: str, spec: BaselineSpec) -> _Source:
 
 def _check_network(init: str, old: Any, new: Any) -> None:
     """Say which setting is wrong, where :func:`terrasieve.baselines.weights.fill` could only say which keys are."""
+    if not hasattr(old, "pretrained_cfg"):
+        raise ConfigError(
+            f"model.init={init} is no network of timm's, and a run trains these alone. It can be measured beside a run "
+            f"by --baseline {init}."
+        )
     found, wanted = (model.pretrained_cfg["architecture"] for model in (old, new))
     shapes = [{key: tensor.shape for key, tensor in model.state_dict().items()} for model in (old, new)]
     differing = {key for key in shapes[0] | shapes[1] if shapes[0].get(key) != shapes[1].get(key)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from math import isqrt
 from pathlib import Path
@@ -42,6 +43,8 @@ class PublishedWeights(NamedTuple):
         repository: Name of the repository on Hugging Face's hub; None where there are no weights.
         citation: Papers and addresses that timm names as their origin.
         licence: SPDX identifier of the weights' licence, None where timm names none.
+        training: How they were trained, in one line.
+        scaling: What became of pixels before the network was shown them.
     """
 
     name: str
@@ -49,6 +52,15 @@ class PublishedWeights(NamedTuple):
     repository: str | None
     citation: str
     licence: str | None
+    training: str = "supervised on ImageNet"
+    scaling: str = ""
+
+
+_TRAININGS = {
+    "sat493m": "DINOv3 on SAT-493M, satellite images in red, green and blue at 0.6 m",
+    "lvd1689m": "DINOv3 on LVD-1689M, images from the web",
+}
+"""By the tag, where it is none of ImageNet's."""
 
 
 def published_weights(name: str) -> PublishedWeights:
@@ -70,7 +82,13 @@ def published_weights(name: str) -> PublishedWeights:
     if found is None or not found.tag:
         return PublishedWeights(name, network, None, "timm", None)
     citation = ", ".join(str(part) for part in ("timm", found.paper_ids, found.origin_url) if part)
-    return PublishedWeights(f"{network}.{found.tag}", network, found.hf_hub_id, citation, found.license)
+    training = _TRAININGS.get(found.tag, f"as timm's tag {found.tag} says")
+    if re.search(r"in\d+k", found.tag):
+        training = "supervised on ImageNet"
+    mean, std = (", ".join(f"{value:g}" for value in values) for values in (found.mean, found.std))
+    scaling = f"mean ({mean}) and standard deviation ({std}) of values from 0 to 1"
+    name = f"{network}.{found.tag}"
+    return PublishedWeights(name, network, found.hf_hub_id, citation, found.license, training, scaling)
 
 
 def load_timm_file(network: str, path: Path, entry: str | None) -> LoadedFile:

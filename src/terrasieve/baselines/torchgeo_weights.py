@@ -100,10 +100,39 @@ def listed_weights(name: str) -> tuple[TorchgeoWeights, Path]:
     """
     listed = _look_up(name)
     network, facts = _described(name, listed.meta)
-    path = Path(torch.hub.get_dir()) / "checkpoints" / str(listed.url).rpartition("/")[2]
-    if not path.exists():
-        _download(str(listed.url), path)
-    return TorchgeoWeights(network, facts), path
+    return TorchgeoWeights(network, facts), _local(listed)
+
+
+def listed_file(name: str) -> Path:
+    """The file of weights, which the installed torchgeo knows, downloaded into torch.hub's folder if absent.
+
+    Args:
+        name: torchgeo's name, for example ``DOFABase16_Weights.DOFA_MAE``.
+
+    Raises:
+        ConfigError: torchgeo is not installed, or knows no such weights.
+        CheckpointError: The download failed.
+    """
+    return _local(_look_up(name))
+
+
+def torchgeo_models(name: str, otherwise: str) -> Any:
+    """The module of the installed torchgeo that has its networks.
+
+    Args:
+        name: Name of the weights that are wanted, for the message.
+        otherwise: What else can be done where it is not installed, as the end of a sentence; nothing where nothing can.
+
+    Raises:
+        ConfigError: torchgeo is not installed.
+    """
+    # torchgeo is no dependency: it is asked only where somebody has it.
+    try:
+        return importlib.import_module("torchgeo.models")
+    except ImportError as error:
+        raise ConfigError(
+            f"torchgeo is not installed, so {name} cannot be looked up. Install torchgeo{otherwise}."
+        ) from error
 
 
 def band_name(name: str) -> str:
@@ -112,14 +141,7 @@ def band_name(name: str) -> str:
 
 
 def _look_up(name: str) -> Any:
-    # torchgeo is no dependency: it is asked only where somebody has it.
-    try:
-        models = importlib.import_module("torchgeo.models")
-    except ImportError as error:
-        raise ConfigError(
-            f"torchgeo is not installed, so {name} cannot be looked up. Install torchgeo, or download the file and "
-            f"name it: torchgeo:{name}:<file>."
-        ) from error
+    models = torchgeo_models(name, f", or download the file and name it: torchgeo:{name}:<file>")
     try:
         return models.get_weight(name)
     except (KeyError, ValueError) as error:
@@ -135,6 +157,13 @@ def _described(name: str, meta: Mapping[str, Any]) -> TorchgeoWeights:
     bands = tuple(band_name(band) for band in meta["bands"]) if "bands" in meta else None
     training = f"{meta.get('ssl_method', 'unknown method')} on {meta.get('dataset', 'unknown data')}"
     return TorchgeoWeights(_NETWORKS[group], Facts(bands, training, str(meta.get("publication", "torchgeo"))))
+
+
+def _local(listed: Any) -> Path:
+    path = Path(torch.hub.get_dir()) / "checkpoints" / str(listed.url).rpartition("/")[2]
+    if not path.exists():
+        _download(str(listed.url), path)
+    return path
 
 
 def _download(url: str, path: Path) -> None:

@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
-from terrasieve.cli import archives, benches, costs, exploring, measuring, parts, submitting, training, wave_mode
+from terrasieve.cli import (
+    archives,
+    benches,
+    costs,
+    exploring,
+    measuring,
+    parts,
+    sharing_models,
+    submitting,
+    training,
+    wave_mode,
+)
 from terrasieve.cli.app import app, main
 
 __all__ = [
@@ -14,6 +25,7 @@ __all__ = [
     "main",
     "measuring",
     "parts",
+    "sharing_models",
     "submitting",
     "training",
     "wave_mode",

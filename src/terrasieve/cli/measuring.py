@@ -33,7 +33,12 @@ def embed(
     context: typer.Context,
     run: RunPath,
     data: Annotated[str, typer.Option(help="The archive to embed.")],
-    out: Annotated[str, typer.Option(help="The file to write (GeoParquet), or its address `s3://BUCKET/NAME`.")],
+    out: Annotated[
+        str,
+        typer.Option(
+            help="The file to write (GeoParquet), or its address `s3://BUCKET/NAME`; with --dense a `.zarr` or `.tif`."
+        ),
+    ],
     options: ArchiveOptions,
     inputs: Annotated[
         list[str] | None,
@@ -49,7 +54,26 @@ def embed(
         ),
     ] = "encoder",
     size: Size = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Samples per forward pass.")] = 256,
+    batch_size: Annotated[
+        int | None,
+        typer.Option(min=1, help="Samples, or tiles of a dense map, per forward pass; 256, of a map 8."),
+    ] = None,
+    dense: Annotated[
+        bool,
+        typer.Option(
+            "--dense",
+            help="Embed every place of whole scenes: a vector every --stride pixels (8), from overlapping tiles of "
+            "--tile, into a `.zarr` or, of one scene, a `.tif` (COG).",
+        ),
+    ] = False,
+    quantise: Annotated[
+        Literal["int8"] | None,
+        typer.Option(help="Store vectors in 8 bits a number, with a scale for each dimension; float32."),
+    ] = None,
+    picture: Annotated[
+        bool,
+        typer.Option("--picture", help="With --dense: the three main components as colours instead, as a `.tif`."),
+    ] = False,
     cache: Cache = None,
     cache_size: CacheSize = "20GB",
     overwrite: Overwrite = False,
@@ -70,40 +94,53 @@ def embed(
     terrasieve embed runs/first --data EuroSAT_RGB --input s2:rgb --statistics archive --out rgb.parquet
     terrasieve embed runs/first --data s3://bucket/pairs.zarr --input s2:B03 --out s3://bucket/green.parquet
     terrasieve embed runs/first --data pairs.zarr --input s2:B03 --out green.parquet --part 3/64
+    terrasieve embed runs/first --data scene.SAFE --input s2:rgb --out map.zarr --dense --stride 8 --quantise int8
+    terrasieve embed runs/first --data scene.SAFE --input s2:rgb --out map.tif --dense --stride 16 --picture
     ```
     """
     import numpy as np
 
     from terrasieve.cli.app import cache_in, resumable
+    from terrasieve.cli.dense_maps import MapRequest
     from terrasieve.cli.parts import WHOLE_AT_ADDRESS
     from terrasieve.delivery import hold_output
     from terrasieve.device import pick_device
-    from terrasieve.embeddings import EmbedSettings, EncoderInput, normaliser_for, write_embeddings
+    from terrasieve.embeddings import EmbedSettings, normaliser_for, write_embeddings
     from terrasieve.embeddings.embedding_file import write_collection, write_job
     from terrasieve.embeddings.embedding_parts import EmbedJob
     from terrasieve.embeddings.stream import calibrated_encoders
+    from terrasieve.errors import ConfigError
     from terrasieve.models.export import load_encoder
     from terrasieve.object_store import is_address
-    from terrasieve.probes.results import default_rows, input_row
+    from terrasieve.probes.results import members_named
 
     divided = division(context, part, claim, parts, on)
+    if picture and not dense:
+        raise ConfigError("--picture is of a dense map: add --dense, or leave it out.")
+    if dense:
+        if divided.share is not None or divided.merges:
+            raise ConfigError("A dense map is made by one process: leave --part, --claim, --parts and --on out.")
+        if size is not None or cache is not None:
+            raise ConfigError("--size and --cache are not for whole scenes: leave them out.")
+        MapRequest(
+            run, data, out, options, tuple(inputs or ()), statistics, quantise, picture, batch_size, overwrite, device
+        ).write()
+        return
     if is_address(out):
         divided.refuse(WHOLE_AT_ADDRESS)
     with nullcontext(Path(out)) if divided.share else hold_output(out, (".parquet",), overwrite) as made:
         encoder, card = load_encoder(run)
         archive = options.open(data, cache_in(cache, cache_size))
-        rows = [input_row(EncoderInput.parse(one), archive.sensors, encoder.channels) for one in inputs or []]
-        rows = rows or [default_rows(archive.sensors, encoder.channels)[0]]
-        members = list(dict.fromkeys(member for row in rows for member in row.members))
+        members = members_named(inputs or (), archive.sensors, encoder.channels)
         console.print(
             f"Inputs: {', '.join(map(str, members))}; standardised by the {statistics}'s statistics", highlight=False
         )
         encoder = encoder.to(pick_device(device))
-        settings = EmbedSettings(size=size, batch_size=batch_size)
+        settings = EmbedSettings(size=size, batch_size=batch_size or 256)
         if divided.merges:
             # That of the workers' devices, which may not be this machine's.
             precision = divided.planned(made).facts.get("precision", "auto")
-            settings = EmbedSettings(size=size, batch_size=batch_size, precision=precision)
+            settings = settings.model_copy(update={"precision": precision})
         if statistics == "archive" and archive.statistics is None:
             divided.refuse("--statistics archive reads the whole archive first: pack it, which keeps its statistics.")
         normaliser = normaliser_for(statistics, card, archive, members)
@@ -120,9 +157,9 @@ def embed(
         with divided.merging(job, made) as planned:
             with resumable():
                 written = (
-                    write_embeddings(made, encoders, card, *shown)
+                    write_embeddings(made, encoders, card, *shown, quantise=quantise)
                     if planned is None
-                    else write_job(made, job, planned=planned)
+                    else write_job(made, job, planned=planned, quantise=quantise)
                 )
             beside = write_collection(written).name
     console.print(f"Embeddings: {out}  STAC: {out.removesuffix(made.name)}{beside}", highlight=False)

@@ -18,7 +18,7 @@ from terrasieve.console import console
 from terrasieve.demo.samples import Samples, real_samples, simulated_ocean_samples, simulated_samples
 from terrasieve.device import pick_device
 from terrasieve.embeddings import EncoderInput
-from terrasieve.embeddings.embedding_file import write_table
+from terrasieve.embeddings.embedding_file import write_embeddings, write_table
 from terrasieve.errors import ConfigError
 from terrasieve.models.export import load_encoder
 from terrasieve.parallel import spare_cores
@@ -29,25 +29,26 @@ from terrasieve.reporting.page import write_report
 from terrasieve.reporting.sections.curation import rounds_table
 from terrasieve.runs import RunFolder
 from terrasieve.training.loop import make_fabric
+from terrasieve.views.render import Normaliser
 
 MethodName = Literal["lejepa", "byol", "dino"]
 
 _SIMULATED = 3200
 _RECIPES: Mapping[MethodName, str] = {"lejepa": "rs-lejepa-1-small", "byol": "rs-byol-1-small", "dino": "dino-small"}
 _SETTINGS = {
-    "lejepa": ("train.steps=1000", "train.evaluate_steps=500"),
-    "byol": ("train.epochs=4", "train.evaluate_every=2"),
+    "lejepa": ("train.steps=1000", "train.evaluate_steps=200"),
+    "byol": ("train.epochs=4", "train.evaluate_every=1"),
     # A run of a pass or two: a warm-up in passes, or targets that soften, would leave no time to learn.
     "dino": (
         "train.steps=120",
-        "train.evaluate_steps=60",
+        "train.evaluate_steps=30",
         "train.schedule.warmup_steps=15",
         "method.teacher_temperature=0.04",
     ),
 }
 _OCEAN = 3200
 _OCEAN_RECIPE = "oceansar-lejepa-small"
-_OCEAN_SETTINGS = ("train.steps=2500", "train.evaluate_steps=1250")
+_OCEAN_SETTINGS = ("train.steps=2500", "train.evaluate_steps=500")
 _ROUNDS = ("curation.warmup=0.5", "curation.every=1")
 """A shorter rhythm than a long run would have, so that there is more than one round to see."""
 _OCEAN_ROUNDS = ("curation.warmup=20", "curation.every=20")
@@ -137,9 +138,13 @@ def _run(demo: Samples, config: RunConfig, out: Path, device: str, began: float)
     inputs = tuple(EncoderInput.parse(text) for text in demo.inputs)
     plan = ProbePlan(inputs=inputs, targets=tuple(demo.targets), seed=config.train.seed)
     setup = set_up(encoder, card, demo.labelled, plan)
-    # One pass over the labelled samples serves the file of vectors, the probes and the explanation.
+    # One pass over the labelled samples serves the probes, the explanation and mostly the file of vectors.
     embedded = embed_encoder(setup)
-    write_table(run.embeddings, embedding_table(setup, embedded))
+    if demo.mapped:
+        normaliser = Normaliser(packed.sensors, card.statistics)
+        write_embeddings(run.embeddings, encoder, card, packed, setup.inputs[-1:], normaliser)
+    else:
+        write_table(run.embeddings, embedding_table(setup, embedded))
 
     console.rule("4/4 probe")
     rows = measure_run(setup, embedded, out)

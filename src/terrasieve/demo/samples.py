@@ -35,6 +35,8 @@ class Samples:
         inputs: What the probes show the encoder, in text form; the last is what is embedded and explained.
         description: One sentence that says what the data are, and that they are simulated if they are.
         targets: Columns of the labelled archive's table that the probes predict.
+        mapped: Whether ``embeddings.parquet`` is of the samples to learn from, so that the map shows which were kept;
+            else it is of the labelled ones, whose vectors are there anyway. It is quick for one band.
     """
 
     unlabelled: Archive
@@ -42,6 +44,7 @@ class Samples:
     inputs: Sequence[str]
     description: str
     targets: Sequence[str] = ("label",)
+    mapped: bool = False
 
 
 def real_samples(data: Path, seed: int) -> Samples:
@@ -102,6 +105,7 @@ def simulated_ocean_samples(seed: int, count: int, store: Path) -> Samples:
         (f"{SENSOR_KEY}:VV",),
         "SIMULATED Sentinel-1 Wave Mode vignettes: the figures say nothing about the real ocean",
         ("label", "swh", "wind_speed"),
+        mapped=True,
     )
 
 

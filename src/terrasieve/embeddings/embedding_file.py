@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -26,6 +26,7 @@ from terrasieve.archive.stac.publishing import collection_of
 from terrasieve.console import console, track
 from terrasieve.embeddings.embedding_parts import EmbedJob, hilbert_order
 from terrasieve.embeddings.inputs import EncoderInput
+from terrasieve.embeddings.quantising import QUANTISED, Int8Scales, Quantise, describe_error
 from terrasieve.embeddings.stream import EmbedSettings
 from terrasieve.embeddings.table import EmbeddingTable
 from terrasieve.errors import ArchiveError, ConfigError
@@ -53,6 +54,7 @@ def write_embeddings(
     settings: EmbedSettings | None = None,
     indices: NDArray[np.int64] | None = None,
     rows_per_part: int = ROWS_PER_PART,
+    quantise: Quantise | None = None,
 ) -> Path:
     """Embed samples into a GeoParquet 1.1 file; pixels and vectors in memory do not grow with the archive.
 
@@ -74,6 +76,7 @@ def write_embeddings(
         settings: Size, batch size and precision; the defaults when None.
         indices: Samples to embed; all when None.
         rows_per_part: About how many samples are written at once.
+        quantise: ``int8`` stores 8 bits a number and what a step of each is worth; float32 when None.
 
     Raises:
         ArchiveError: There is no sample to embed.
@@ -82,11 +85,16 @@ def write_embeddings(
         SampleError: A sample cannot be read, or samples differ in size and no size is set.
         WriteError: The file or a part cannot be written.
     """
-    return write_job(path, EmbedJob(encoder, card, archive, inputs, normaliser, settings, indices), rows_per_part)
+    job = EmbedJob(encoder, card, archive, inputs, normaliser, settings, indices)
+    return write_job(path, job, rows_per_part, quantise=quantise)
 
 
 def write_job(
-    path: str | Path, job: EmbedJob, rows_per_part: int = ROWS_PER_PART, planned: Planned | None = None
+    path: str | Path,
+    job: EmbedJob,
+    rows_per_part: int = ROWS_PER_PART,
+    planned: Planned | None = None,
+    quantise: Quantise | None = None,
 ) -> Path:
     """As :func:`write_embeddings`, of a job, or of the parts that it was done in.
 
@@ -95,6 +103,7 @@ def write_job(
         job: What to embed, and how.
         rows_per_part: About how many samples are written at once.
         planned: The parts that hold the vectors; the job is done where None.
+        quantise: As for :func:`write_embeddings`.
 
     Raises:
         PartsError: A part is damaged.
@@ -111,10 +120,7 @@ def write_job(
     while group := list(islice(batches, per_part)):
         rows = np.concatenate([rows for rows, _ in group])
         parts.append(samples.take(pa.array(rows)), np.concatenate([vectors for _, vectors in group]))
-    schema = pq.read_schema(local_path(parts.paths()[0]))
-    dimensions = schema.field("embedding").type.list_size
-    described = {"emb": {**job.facts, "emb:dimensions": dimensions}}
-    parts.merge(with_metadata(schema, described, kinds_of(samples["geometry"])))
+    parts.merge(job.facts, kinds_of(samples["geometry"]), quantise)
     return parts.target
 
 
@@ -131,7 +137,9 @@ def write_table(path: str | Path, table: EmbeddingTable) -> Path:
     samples = table.columns.add_column(0, "id", pa.array(table.ids.tolist(), pa.string()))
     order = hilbert_order(samples, np.arange(len(samples)))
     rows = _rows(samples.take(pa.array(order)), table.vectors[order])
-    schema = with_metadata(rows.schema, {"emb": dict(table.provenance)}, kinds_of(samples["geometry"]))
+    # In memory vectors are float32, whatever they were read from.
+    facts = {name: value for name, value in table.provenance.items() if name != QUANTISED}
+    schema = with_metadata(rows.schema, {"emb": facts}, kinds_of(samples["geometry"]))
     with write_whole(Path(path)) as partial:
         pq.write_table(
             rows.cast(schema), partial, row_group_size=ROWS_PER_PART, compression="zstd", use_dictionary=False
@@ -144,6 +152,11 @@ def _rows(samples: pa.Table, vectors: NDArray[np.float32]) -> pa.Table:
     flat = vectors.reshape(len(vectors), -1)
     embedding = pa.FixedSizeListArray.from_arrays(pa.array(flat.ravel()), flat.shape[1])
     return with_bbox(samples).append_column("embedding", embedding).replace_schema_metadata(None)
+
+
+def _flat(column: pa.ChunkedArray) -> NDArray[np.float32]:
+    values: NDArray[np.float32] = column.combine_chunks().flatten().to_numpy()
+    return values.reshape(len(column), -1)
 
 
 # ----------------------------------------------------------------------- parts
@@ -225,19 +238,45 @@ class Parts:
             # Vectors hardly repeat: a dictionary of their values would be as long as they are.
             pq.write_table(rows, partial, compression="zstd", use_dictionary=False)
 
-    def merge(self, schema: pa.Schema) -> None:
-        """Make the parts one file of this schema, one part in memory at a time, and remove them.
+    def merge(self, facts: Mapping[str, Any], kinds: Sequence[str], quantise: Quantise | None = None) -> None:
+        """Make the parts one file, one part in memory at a time, and remove them.
+
+        Args:
+            facts: What made the vectors; their length is added, and the scales where they are quantised.
+            kinds: Types of geometry in the file.
+            quantise: As for :func:`write_embeddings`.
 
         Raises:
             WriteError: The file cannot be written; the parts stay.
         """
+        schema = pq.read_schema(local_path(self.paths()[0]))
+        place, dimensions = schema.get_field_index("embedding"), schema.field("embedding").type.list_size
+        described = {**facts, "emb:dimensions": dimensions}
+        scales = Int8Scales.measured(self._vectors()) if quantise else None
+        if scales is not None:
+            error = scales.error(self._vectors())
+            console.print(describe_error(error), highlight=False)
+            described[QUANTISED] = scales.facts(error)
+            schema = schema.set(place, schema.field(place).with_type(pa.list_(pa.int8(), dimensions)))
+        schema = with_metadata(schema, {"emb": described}, kinds)
         with (
             write_whole(self.target) as partial,
             pq.ParquetWriter(partial, schema, compression="zstd", use_dictionary=False) as writer,
         ):
             for path in track(self.paths(), "merge parts", total=len(self.paths())):
-                writer.write_table(pq.read_table(local_path(path)).cast(schema))
+                rows = pq.read_table(local_path(path))
+                if scales is not None:
+                    codes = pa.array(scales.encode(_flat(rows["embedding"])).ravel())
+                    rows = rows.set_column(
+                        place, schema.field(place), pa.FixedSizeListArray.from_arrays(codes, dimensions)
+                    )
+                writer.write_table(rows.cast(schema))
         shutil.rmtree(self.folder)
+
+    def _vectors(self) -> Iterator[NDArray[np.float32]]:
+        """The vectors of each part, ``(n, features)``."""
+        for path in self.paths():
+            yield _flat(pq.read_table(local_path(path), columns=["embedding"])["embedding"])
 
     def _path(self, number: int) -> Path:
         return self.folder / f"part-{number:05d}.parquet"
@@ -277,7 +316,9 @@ def embedding_collection(path: Path, licence: str = "other") -> dict[str, Any]:
         "description": f"{len(table)} embeddings of {source_name(source)}",
         "emb:type": facts["emb:type"],
         "emb:dimensions": facts["emb:dimensions"],
-        "data_type": {"float": "float32", "halffloat": "float16", "double": "float64"}[str(vectors.value_type)],
+        "data_type": {"float": "float32", "halffloat": "float16", "double": "float64", "int8": "int8"}[
+            str(vectors.value_type)
+        ],
         "links": [
             # The extension wants links, and neither a model nor an archive need have an address: names stand for them.
             {

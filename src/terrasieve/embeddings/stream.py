@@ -80,7 +80,10 @@ def inference_copy(encoder: nn.Module, precision: Precision) -> nn.Module:
         precision: ``bf16``, ``32``, or ``auto`` for what the device is fast at.
     """
     frozen = copy.deepcopy(encoder).eval().requires_grad_(False)
-    frozen.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch types no such overload
+    for tensor in (*frozen.parameters(), *frozen.buffers()):
+        # Not by the module's own method, which stops at kernels of three dimensions.
+        if tensor.dim() == 4:
+            tensor.data = tensor.data.contiguous(memory_format=torch.channels_last)
     if resolve_precision(precision, device_of(frozen)) == "bf16":
         for module in frozen.modules():
             if isinstance(module, (nn.Conv2d, nn.Linear)):
@@ -231,7 +234,8 @@ def embed_batch(
     """Vectors ``(n, inputs, features)`` of samples that were read for these inputs.
 
     Args:
-        frozen: For each input an encoder as :func:`inference_copies` gives them.
+        frozen: For each input an encoder as :func:`inference_copies` gives them. What it gives beside features, such as
+            rows and columns, comes after them.
         batch: Samples as :func:`read_batches` gives them.
         inputs: Resolved inputs; each fills the encoder's channels.
         normaliser: Standardises each band by its statistics before the encoder sees it.

@@ -24,13 +24,14 @@ from terrasieve.curation.kmeans import KMeans
 from terrasieve.embeddings.faiss_index import EXACT_ROWS, FaissIndex, is_installed
 from terrasieve.embeddings.inputs import EncoderInput, join, resolve_inputs
 from terrasieve.embeddings.neighbours import nearest_neighbours
+from terrasieve.embeddings.quantising import QUANTISED, Int8Scales
 from terrasieve.embeddings.stream import EmbedSettings, device_of, embed_vectors
 from terrasieve.errors import ArchiveError, ConfigError, nearest
 from terrasieve.local_paths import local_path
 from terrasieve.models.backbone import Encoder
 from terrasieve.models.export import EncoderCard
 from terrasieve.pictures import Picture
-from terrasieve.schema import parse_json
+from terrasieve.schema import Spec, parse_json
 from terrasieve.views.render import Normaliser
 
 if TYPE_CHECKING:
@@ -265,7 +266,7 @@ def with_columns(
 
 
 def read_embeddings(path: str | Path) -> EmbeddingTable:
-    """Read a file of :func:`terrasieve.embeddings.write_embeddings` into memory.
+    """Read a file of :func:`terrasieve.embeddings.write_embeddings` into memory, vectors of 8 bits as float32.
 
     Args:
         path: Path of the GeoParquet file.
@@ -280,16 +281,17 @@ def read_embeddings(path: str | Path) -> EmbeddingTable:
     metadata = table.schema.metadata or {}
     if b"emb" not in metadata or "embedding" not in table.column_names:
         raise ArchiveError(f"{path} has no embeddings with metadata 'emb'. Write it with `terrasieve embed`.")
+    # The vectors of several inputs stand side by side in one list, those of the first input first.
+    rows = table["embedding"].combine_chunks().flatten().to_numpy().reshape(len(table), -1)
     try:
         facts = parse_json(metadata[b"emb"])
         inputs = tuple(EncoderInput.parse(text) for text in facts["inputs"])
+        vectors = rows if rows.dtype != np.int8 else Int8Scales.parse(facts[QUANTISED], rows.shape[1]).decode(rows)
     except (ValueError, TypeError, LookupError, AttributeError) as error:
         raise ArchiveError(f"{path} has damaged metadata: {error!r}. Write it with `terrasieve embed`.") from error
-    # The vectors of several inputs stand side by side in one list, those of the first input first.
-    flat = table["embedding"].combine_chunks().flatten().to_numpy()
     ids = np.array(table["id"].to_pylist(), dtype=np.str_)
     columns = table.drop_columns(["id", "embedding", "bbox"]).replace_schema_metadata(None)
-    return EmbeddingTable(ids, flat.reshape(len(table), len(inputs), -1), inputs, columns, facts)
+    return EmbeddingTable(ids, vectors.reshape(len(table), len(inputs), -1), inputs, columns, facts)
 
 
 def sample_columns(table: pa.Table) -> pa.Table:
@@ -308,7 +310,7 @@ def provenance(
     archive: Archive,
     inputs: Sequence[EncoderInput],
     normaliser: Normaliser,
-    settings: EmbedSettings,
+    settings: Spec,
 ) -> dict[str, Any]:
     """What made an embedding, as the JSON object of the file metadata key ``emb``.
 

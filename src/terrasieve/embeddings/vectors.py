@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from terrasieve.console import track
 from terrasieve.embeddings.inputs import join
+from terrasieve.embeddings.quantising import QUANTISED, Int8Scales
 from terrasieve.errors import CurationError
 from terrasieve.local_paths import local_path
 from terrasieve.schema import parse_json
@@ -108,6 +109,8 @@ def _unroll(path: Path, file: pq.ParquetFile, column: str, scratch: Path) -> NDA
     done = 0
     for batch in _batches(file, column):
         block = _table(path, batch[column], done)
+        if block.dtype == np.int8:
+            block = _scales(path, metadata, block.shape[1]).decode(block)
         if parts > 1:
             # Lengths of parts are not to be added up in half precision.
             block = join(block.astype(np.float32).reshape(len(block), parts, -1))
@@ -132,6 +135,17 @@ def _parts(path: Path, metadata: bytes) -> int:
         raise CurationError(f"{path} has damaged metadata: {error!r}. Write it with `terrasieve embed`.") from error
 
 
+def _scales(path: Path, metadata: Mapping[bytes, bytes], dimensions: int) -> Int8Scales:
+    """What a step of each number of 8 bits is worth."""
+    try:
+        return Int8Scales.parse(parse_json(metadata[b"emb"])[QUANTISED], dimensions)
+    except (ValueError, TypeError, LookupError) as error:
+        raise CurationError(
+            f"{path} has vectors of 8 bits and does not say what a step is worth: {error!r}. Write it with "
+            "`terrasieve embed --quantise int8`."
+        ) from error
+
+
 def _texts(file: pq.ParquetFile, column: str | None) -> NDArray[np.str_] | None:
     values = file.read([column])[column] if column else None
     return None if values is None or values.null_count else np.array(values.to_pylist(), dtype=np.str_)
@@ -144,7 +158,7 @@ def _batches(file: pq.ParquetFile, column: str) -> Iterator[pa.RecordBatch]:
 
 
 def _table(path: Path, column: pa.Array, row: int) -> NDArray[Any]:
-    """The vectors of a batch of rows, which are lists of one length, in single or half precision."""
+    """The vectors of a batch of rows, which are lists of one length, in single or half precision, or of 8 bits."""
     lengths = pc.unique(pc.fill_null(pc.list_value_length(column), 0)).to_pylist()
     if len(lengths) != 1 or 0 in lengths:
         raise CurationError(
@@ -152,5 +166,5 @@ def _table(path: Path, column: pa.Array, row: int) -> NDArray[Any]:
         )
     # flatten, unlike .values, leaves out rows before a slice's beginning.
     flat = column.flatten().to_numpy(zero_copy_only=False)
-    stored = np.float16 if flat.dtype == np.float16 else np.float32
+    stored = flat.dtype if flat.dtype in (np.float16, np.int8) else np.float32
     return np.asarray(flat, dtype=stored).reshape(len(column), -1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import numpy as np
@@ -51,6 +51,7 @@ def explain(
     seed: int = 0,
     per_class: int = 2,
     points: int = 1500,
+    encoders: Sequence[Encoder] = (),
 ) -> Explanation:
     """Project, look for neighbours, draw saliency and attribute classes to bands, all on the test split.
 
@@ -71,12 +72,13 @@ def explain(
         seed: Seed of every draw: samples, t-SNE and shuffles.
         per_class: Test samples of each class in the galleries; saliency shows as many mistaken ones as well.
         points: About how many test samples are projected at most.
+        encoders: What each member of ``row`` was shown to; ``encoder`` for all when empty.
 
     Raises:
         ConfigError: The target is not one of classes.
         SampleError: A sample cannot be read, or samples differ in size and no size is set.
     """
-    subject = make_subject(encoder, archive, row, splits, normaliser, settings, seed, vectors)
+    subject = make_subject(encoder, archive, row, splits, normaliser, settings, seed, vectors, encoders)
     notes: list[str] = []
     return Explanation(
         model=name,

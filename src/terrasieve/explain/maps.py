@@ -352,6 +352,21 @@ def grad_cam(network: nn.Module, pixels: Tensor, classes: NDArray[np.int64]) -> 
     return as_array(upsample(maps, (pixels.shape[2], pixels.shape[3])))
 
 
+def grad_cam_grid(network: nn.Module, pixels: Tensor) -> tuple[int, int]:
+    """Height and width of the feature map that :func:`grad_cam` would look at.
+
+    Args:
+        network: Maps ``(n, channels, height, width)`` to scores ``(n, classes)``; stays as it is.
+        pixels: ``(n, channels, height, width)``, on the device of the network.
+
+    Raises:
+        ConfigError: The network has no feature map of more than one pixel.
+    """
+    with torch.no_grad():
+        features = _last_map(inference_copy(network, "32"), pixels)[1]
+    return features.shape[2], features.shape[3]
+
+
 def _last_map(network: nn.Module, pixels: Tensor) -> tuple[Tensor, Tensor]:
     """Scores, and the last output of any layer that is a map of more than one pixel."""
     last: list[Tensor] = []

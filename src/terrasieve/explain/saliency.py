@@ -15,16 +15,16 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from terrasieve.console import track
+from terrasieve.embeddings.inputs import join
 from terrasieve.embeddings.stream import device_of
 from terrasieve.errors import ConfigError
-from terrasieve.explain.maps import as_array, attention_layers, attention_maps, full_gradient, grad_cam
+from terrasieve.explain.maps import as_array, attention_layers, attention_maps, full_gradient, grad_cam, grad_cam_grid
 from terrasieve.explain.record import Saliency, SaliencyGallery, SaliencyMap
 from terrasieve.explain.subject import (
     GALLERY_PIXELS,
     Album,
     Subject,
     data_uri,
-    fit_probe,
     overlay,
     read_album,
     read_pixels,
@@ -35,6 +35,10 @@ from terrasieve.probes.linear.logistic import LogisticProbe
 
 AT_ONCE = 8
 """Samples whose activations and gradients are in memory together."""
+_LEAST_GRID = 3
+"""Pixels of a feature map along its longer side, below which Grad-CAM says nothing about where."""
+_TINY = 1e-12
+"""Length from which on a vector is taken for one; a vector of zeros stays zeros."""
 
 
 class _Maps(NamedTuple):
@@ -53,15 +57,34 @@ class _Chosen(NamedTuple):
     probability: NDArray[np.float64]
 
 
-_Method = Callable[[Encoder, nn.Linear, Sequence[Tensor], Sequence[NDArray[np.int64]]], list[_Maps]]
-"""Draws maps of batches of pixels, for one class a sample, of an encoder with a head."""
+_Method = Callable[[Sequence[Encoder], nn.Linear, Sequence[Tensor], Sequence[NDArray[np.int64]]], list[_Maps]]
+"""Draws maps of batches of pixels, for one class a sample, of the encoders of the members with a head."""
+
+
+class _Joined(nn.Module):
+    """A head on the vectors of several members, whose pixels stand one behind the other as channels."""
+
+    def __init__(self, encoders: Sequence[Encoder], head: nn.Linear) -> None:
+        super().__init__()
+        self.encoders, self.head = nn.ModuleList(encoders), head
+        self.channels = [encoder.channels for encoder in encoders]
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Scores ``(n, classes)``."""
+        parts = zip(self.encoders, torch.split(pixels, self.channels, dim=1), strict=True)
+        vectors = [encoder(part) for encoder, part in parts]
+        # Joining divides by the length; as a number of its own it leaves the score piecewise linear.
+        lengths = [vector.detach().norm(dim=1, keepdim=True).clamp_min(_TINY) for vector in vectors]
+        joined = torch.cat([vector / length for vector, length in zip(vectors, lengths, strict=True)], dim=1)
+        scores: Tensor = self.head(joined)
+        return scores
 
 
 def make_saliency(subject: Subject, per_class: int, notes: list[str], target: str = "label") -> SaliencyGallery:
     """Maps of a few test samples of each class, of the score of the class that a logistic probe gives them.
 
-    Scaling vectors to unit length, which joined inputs need, is not piecewise linear. Where the bands are shown one
-    by one, the maps are those of the first, with a probe of its own.
+    Where the bands are shown one by one, the maps are of all of them together, under the probe of their joined vectors:
+    the length of each vector, by which joining divides, is held as it is, so that the score stays piecewise linear.
 
     Args:
         subject: The encoder with its samples, classes and vectors.
@@ -73,35 +96,39 @@ def make_saliency(subject: Subject, per_class: int, notes: list[str], target: st
         ConfigError: The probe cannot be fitted, or no method fits the network.
         SampleError: A sample cannot be read.
     """
-    shown = subject.row.members[0]
-    alone = len(subject.row.members) == 1
-    head = affine_head(subject.probe if alone else fit_probe(subject, subject.train[:, 0], subject.val[:, 0]))
+    shown = subject.row.members
+    head = affine_head(subject.probe)
     chosen = _choose(subject, head, per_class)
     device = device_of(subject.encoder)
-    pixels = list(read_pixels(subject, shown, chosen.indices, AT_ONCE))
+    parts = (read_pixels(subject, one, chosen.indices, AT_ONCE) for one in shown)
+    pixels = [torch.cat(batches, dim=1) for batches in zip(*parts, strict=True)]
     classes = np.split(chosen.predicted, range(AT_ONCE, len(chosen.predicted), AT_ONCE))
-    drawn = _draw_all(subject.encoder, head.to(device), pixels, classes, notes)
-    album = read_album(subject.archive, shown.sensor, chosen.indices, subject.splits, GALLERY_PIXELS)
+    drawn = _draw_all(subject.encoders, head.to(device), pixels, classes, notes)
+    album = read_album(subject.archive, shown[0].sensor, chosen.indices, subject.splits, GALLERY_PIXELS)
     items = tuple(_item(position, chosen, drawn, album) for position in range(len(chosen.indices)))
-    return SaliencyGallery(method=_describe(subject, per_class, target), inputs=str(shown), items=items)
+    return SaliencyGallery(method=_describe(subject, per_class, target), inputs=subject.row.name, items=items)
 
 
 def _choose(subject: Subject, head: nn.Linear, per_class: int) -> _Chosen:
-    shares = probabilities(head, subject.test[:, 0])
+    shares = probabilities(head, join(subject.test))
     predicted = shares.argmax(axis=1).astype(np.int64)
     positions = right_and_wrong(subject.labels, predicted, shares.max(axis=1), per_class, subject.seed)
     return _Chosen(subject.splits.test[positions], predicted[positions], shares.max(axis=1)[positions])
 
 
 def _draw_all(
-    encoder: Encoder, head: nn.Linear, pixels: Sequence[Tensor], classes: Sequence[NDArray[np.int64]], notes: list[str]
+    encoders: Sequence[Encoder],
+    head: nn.Linear,
+    pixels: Sequence[Tensor],
+    classes: Sequence[NDArray[np.int64]],
+    notes: list[str],
 ) -> list[_Maps]:
-    second: _Method = _draw_attention if attention_layers(encoder) else _draw_grad_cam
+    second: _Method = _draw_attention if attention_layers(encoders[0]) else _draw_grad_cam
     drawn: list[_Maps] = []
     reasons = []
     for method in (_draw_fullgrad, second):
         try:
-            drawn += method(encoder, head, pixels, classes)
+            drawn += method(encoders, head, pixels, classes)
         except ConfigError as error:
             reasons.append(str(error))
     if not drawn:
@@ -111,9 +138,9 @@ def _draw_all(
 
 
 def _draw_fullgrad(
-    encoder: Encoder, head: nn.Linear, pixels: Sequence[Tensor], classes: Sequence[NDArray[np.int64]]
+    encoders: Sequence[Encoder], head: nn.Linear, pixels: Sequence[Tensor], classes: Sequence[NDArray[np.int64]]
 ) -> list[_Maps]:
-    network = nn.Sequential(encoder, head)
+    network = nn.Sequential(encoders[0], head) if len(encoders) == 1 else _Joined(encoders, head)
     pairs = track(zip(pixels, classes, strict=True), "FullGrad (batches)", total=len(pixels))
     found = [full_gradient(network, batch, codes) for batch, codes in pairs]
     maps = [one for batch in found for one in batch.saliency]
@@ -121,21 +148,33 @@ def _draw_fullgrad(
 
 
 def _draw_grad_cam(
-    encoder: Encoder, head: nn.Linear, pixels: Sequence[Tensor], classes: Sequence[NDArray[np.int64]]
+    encoders: Sequence[Encoder], head: nn.Linear, pixels: Sequence[Tensor], classes: Sequence[NDArray[np.int64]]
 ) -> list[_Maps]:
-    network = nn.Sequential(encoder, head)
+    if len(encoders) > 1:
+        raise ConfigError("Grad-CAM was left out: it is of one feature map, and the bands pass the encoder one by one.")
+    network = nn.Sequential(encoders[0], head)
+    rows, columns = grad_cam_grid(network, pixels[0][:1])
+    if max(rows, columns) < _LEAST_GRID:
+        size = f"{pixels[0].shape[2]}x{pixels[0].shape[3]}"
+        raise ConfigError(
+            f"Grad-CAM was left out: for images of {size} its map is {rows}x{columns}, which shows the "
+            "network's stride and no place in the image; explain larger images."
+        )
     pairs = track(zip(pixels, classes, strict=True), "Grad-CAM (batches)", total=len(pixels))
     return [_Maps("Grad-CAM", [one for batch, codes in pairs for one in grad_cam(network, batch, codes)])]
 
 
 def _draw_attention(
-    encoder: Encoder, head: nn.Linear, pixels: Sequence[Tensor], classes: Sequence[NDArray[np.int64]]
+    encoders: Sequence[Encoder], head: nn.Linear, pixels: Sequence[Tensor], classes: Sequence[NDArray[np.int64]]
 ) -> list[_Maps]:
-    found = [attention_maps(encoder, batch) for batch in track(pixels, "attention (batches)", total=len(pixels))]
-    return [
-        _Maps("attention", [one for batch in found for one in batch.mean]),
-        _Maps("attention rollout", [one for batch in found for one in batch.rollout]),
-    ]
+    channels = [encoder.channels for encoder in encoders]
+    mean: list[NDArray[np.float64]] = []
+    rolled: list[NDArray[np.float64]] = []
+    for batch in track(pixels, "attention (batches)", total=len(pixels)):
+        found = [attention_maps(*one) for one in zip(encoders, torch.split(batch, channels, dim=1), strict=True)]
+        mean += list(np.mean([one.mean for one in found], axis=0))
+        rolled += list(np.mean([one.rollout for one in found], axis=0))
+    return [_Maps("attention", mean), _Maps("attention rollout", rolled)]
 
 
 def _item(position: int, chosen: _Chosen, drawn: Sequence[_Maps], album: Album) -> Saliency:
@@ -165,8 +204,8 @@ def _describe(subject: Subject, per_class: int, target: str) -> str:
         sentences.append("On small images the grid of the network's strides shows in FullGrad.")
     if len(subject.row.members) > 1:
         sentences.append(
-            f"The encoder sees one band at a time: these are the maps of {subject.row.members[0]} alone, with a probe "
-            "of its own."
+            "The encoder sees one band at a time: the maps are of all bands together, with the length of each band's "
+            "vector held as it is."
         )
     return " ".join(sentences)
 

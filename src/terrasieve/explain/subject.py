@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -46,6 +46,7 @@ class Subject:
         train: Vectors of the train split, shape ``(n_train, members, features)``.
         val: Vectors of the validation split, shape ``(n_val, members, features)``.
         test: Vectors of the test split, shape ``(n_test, members, features)``.
+        encoders: What each member is shown to: ``encoder``, or it with batch norms measured for that input.
     """
 
     encoder: Encoder
@@ -58,6 +59,7 @@ class Subject:
     train: NDArray[np.float32]
     val: NDArray[np.float32]
     test: NDArray[np.float32]
+    encoders: tuple[Encoder, ...]
 
     @property
     def labels(self) -> NDArray[np.int64]:
@@ -66,8 +68,14 @@ class Subject:
 
     @cached_property
     def probe(self) -> LogisticProbe:
-        """A logistic probe of the members' joined vectors; see :func:`fit_probe`."""
-        return fit_probe(self, join(self.train), join(self.val))
+        """A logistic probe of the members' joined vectors.
+
+        Raises:
+            ConfigError: They cannot be fitted, for example because there is one class only.
+        """
+        splits = self.splits
+        held = Labelled(join(self.val), splits.labels[splits.val]) if len(self.val) else None
+        return LogisticProbe(seed=self.seed).fit(join(self.train), splits.labels[splits.train], held)
 
 
 def make_subject(
@@ -79,6 +87,7 @@ def make_subject(
     settings: EmbedSettings,
     seed: int,
     vectors: NDArray[np.float32],
+    encoders: Sequence[Encoder] = (),
 ) -> Subject:
     """Take the vectors of a labelled archive apart.
 
@@ -92,6 +101,7 @@ def make_subject(
         seed: Seed of every draw, and of the probe.
         vectors: What the encoder says of the train, validation and test samples, in that order, shape
             ``(n, members, features)``.
+        encoders: What each member was shown to; ``encoder`` for all when empty.
 
     Raises:
         ConfigError: The target is not one of classes.
@@ -100,19 +110,9 @@ def make_subject(
         raise ConfigError(
             "Explanations are of classes that exclude each other, and the target has none; choose one that does."
         )
-    parts = np.split(vectors, np.cumsum([len(splits.train), len(splits.val)]))
-    return Subject(encoder, archive, row, splits, normaliser, settings, seed, *parts)
-
-
-def fit_probe(subject: Subject, train: NDArray[np.float32], val: NDArray[np.float32]) -> LogisticProbe:
-    """A logistic probe of vectors ``(n, features)`` of the train and the validation split.
-
-    Raises:
-        ConfigError: They cannot be fitted, for example because there is one class only.
-    """
-    splits = subject.splits
-    held = Labelled(val, splits.labels[splits.val]) if len(val) else None
-    return LogisticProbe(seed=subject.seed).fit(train, splits.labels[splits.train], held)
+    train, val, test = np.split(vectors, np.cumsum([len(splits.train), len(splits.val)]))
+    shown_to = tuple(encoders) or (encoder,) * len(row.members)
+    return Subject(encoder, archive, row, splits, normaliser, settings, seed, train, val, test, shown_to)
 
 
 def read_pixels(subject: Subject, shown: EncoderInput, indices: NDArray[np.int64], batch_size: int) -> Iterator[Tensor]:

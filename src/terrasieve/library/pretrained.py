@@ -12,13 +12,18 @@ from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
 from terrasieve.archive.cubes.cube_archive import cube_in, names_in
-from terrasieve.archive.protocol import Archive
+from terrasieve.archive.layout import ArchiveSpec
+from terrasieve.archive.protocol import Archive, source_place
+from terrasieve.archive.scenes.whole_scene import whole_scenes
 from terrasieve.band_names import match_names, sensor_with
 from terrasieve.baselines.baseline import FORMS, Baseline, Repeated
 from terrasieve.baselines.loading import load_baseline
 from terrasieve.console import progress_shown
 from terrasieve.device import pick_device
 from terrasieve.embeddings.inputs import EncoderInput
+from terrasieve.embeddings.quantising import Quantise
+from terrasieve.embeddings.scene_maps.dense_cells import DenseSettings
+from terrasieve.embeddings.scene_maps.making import check_output, dense_job, write_maps
 from terrasieve.embeddings.stream import (
     EmbedSettings,
     StatisticsOf,
@@ -31,8 +36,8 @@ from terrasieve.library.sources import open_source
 from terrasieve.models.backbone import BackboneSpec, Encoder
 from terrasieve.models.export import EncoderCard, load_encoder
 from terrasieve.probes.models import Candidate, showing
-from terrasieve.probes.results import default_inputs
-from terrasieve.runs import Provenance, RunFolder
+from terrasieve.probes.results import default_inputs, distinct_members
+from terrasieve.runs import CARD, WEIGHTS, Provenance, RunFolder
 from terrasieve.sensors import SENSORS
 from terrasieve.views.render import Normaliser
 
@@ -117,9 +122,7 @@ class PretrainedEncoder(nn.Module):
         """
         with progress_shown(progress):
             archive = self._opened(data, bands)
-            candidate = Candidate(self.name, self.network.to(pick_device(device)), self.channels, self.bands)
-            shown = [showing(candidate, one, archive.sensors) for one in self._wanted(archive, bands)]
-            members = tuple(dict.fromkeys(member for one in shown for member in one.row.members))
+            model, members = self._shown(archive, bands, device)
             origin = statistics or ("encoder" if self.own else "archive")
             normaliser = normaliser_for(origin, self.card, archive, members)
             settings = EmbedSettings(size=size, batch_size=batch_size)
@@ -127,9 +130,63 @@ class PretrainedEncoder(nn.Module):
                 samples = np.arange(len(archive))
                 measured = calibrated_encoders(self.network, archive, members, normaliser, settings, samples, 0)
                 return embed(measured, self.card, archive, members, normaliser, settings)
-            model = shown[0].model
-            assert isinstance(model, (Encoder, Repeated)), "what is shown is this network, or copies of a band to it"
             return embed(model, self.card, archive, members, normaliser, settings)
+
+    def embed_dense(
+        self,
+        data: object,
+        out: str | os.PathLike[str],
+        bands: Bands = None,
+        *,
+        stride: int = 8,
+        tile: int | None = None,
+        quantise: Quantise | None = None,
+        picture: bool = False,
+        statistics: StatisticsOf | None = None,
+        batch_size: int = 8,
+        device: str = "auto",
+        progress: bool = True,
+    ) -> Path:
+        """Write a map of vectors of every place of whole scenes; :func:`terrasieve.open_maps` reads it.
+
+        Args:
+            data: Scenes, as a path or as the archive that :func:`terrasieve.open` makes of them, however it cuts them.
+            out: ``.zarr`` for a store of all scenes; ``.tif`` for a cloud-optimised GeoTIFF of the one scene. One that
+                is there is replaced.
+            bands: As for :meth:`embed`.
+            stride: Pixels from one vector to the next.
+            tile: Height and width in pixels of what the encoder is shown at a time. When None, about 256 for a ResNet,
+                for a ViT that of its training.
+            quantise: ``int8`` stores 8 bits a number, with a scale for each dimension; float32 when None.
+            picture: Whether the three main components are written as colours, instead of the vectors.
+            statistics: As for :meth:`embed`.
+            batch_size: Tiles in one forward pass.
+            device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
+            progress: Whether a bar shows how far it is.
+
+        Returns:
+            ``out``.
+
+        Raises:
+            ArchiveError: ``data`` is nothing that an archive can be made of.
+            BandError: The bands are not there, or are not those that the encoder was trained on.
+            ConfigError: ``data`` holds ready-cut samples, the network gives no feature maps, the tile does not fit it,
+                or the output cannot hold what is asked for.
+            SampleError: Pixels cannot be read.
+            WriteError: The output cannot be written.
+        """
+        place = Path(out)
+        check_output(place, quantise, picture)
+        with progress_shown(progress):
+            opened = self._opened(data, bands)
+            spec = opened.spec
+            assert isinstance(spec, ArchiveSpec), "what opens an archive is one"
+            archive, scenes = whole_scenes(spec, source_place(opened.source))
+            model, members = self._shown(archive, bands, device)
+            origin = statistics or ("encoder" if self.own else "archive")
+            settings = DenseSettings(stride=stride, tile=tile, batch_size=batch_size)
+            job = dense_job(model, self.card, archive, scenes, members, origin, settings, calibrates=self.own)
+            return write_maps(place, job, quantise, picture)
 
     def __repr__(self) -> str:
         takes = "any bands" if self.bands is None else ", ".join(self.bands)
@@ -157,6 +214,16 @@ class PretrainedEncoder(nn.Module):
         # Statistics are found by the key that the sensor had in training.
         key = next(key for key, one in known.items() if one.name == found.name)
         return open_source(data, sensor=found, key=key)
+
+    def _shown(
+        self, archive: Archive, bands: Bands, device: str
+    ) -> tuple[Encoder | Repeated, tuple[EncoderInput, ...]]:
+        """The network, or copies of a band to it, on a device, and what it is shown."""
+        candidate = Candidate(self.name, self.network.to(pick_device(device)), self.channels, self.bands)
+        shown = [showing(candidate, one, archive.sensors) for one in self._wanted(archive, bands)]
+        model = shown[0].model
+        assert isinstance(model, (Encoder, Repeated)), "what is shown is this network, or copies of a band to it"
+        return model, distinct_members(one.row for one in shown)
 
     def _wanted(self, archive: Archive, bands: Bands) -> list[EncoderInput]:
         if bands is None:
@@ -212,7 +279,8 @@ def load_pretrained(source: str | os.PathLike[str]) -> PretrainedEncoder:
         source: The folder of a run or of an exported encoder; or what ``--baseline`` takes, such as
             ``imagenet:resnet50``, ``torchgeo:ResNet50_Weights.SENTINEL2_ALL_MOCO``, ``hub:<owner>/<name>`` or
             ``random:resnet18:1``; or a repository ``<owner>/<name>`` of Hugging Face's hub, or a folder of its files.
-            Weights that are not on this machine are downloaded.
+            From one that ``terrasieve push`` made the encoder comes with its card, as from the run. Weights that are
+            not on this machine are downloaded.
 
     Raises:
         CheckpointError: There is none, or a file is damaged, foreign or of another network.
@@ -224,12 +292,31 @@ def load_pretrained(source: str | os.PathLike[str]) -> PretrainedEncoder:
         return PretrainedEncoder(encoder, card, card.recipe).eval()
     if text.partition(":")[0] in FORMS:
         return _of_others(load_baseline(text))
-    if Path(text).is_dir() or (text.count("/") == 1 and not Path(text).exists()):
+    named = text.count("/") == 1 and not Path(text).exists()
+    if named and (folder := _pushed(text)) is not None:
+        encoder, card = load_encoder(folder)
+        return PretrainedEncoder(encoder, card, card.recipe).eval()
+    if named or Path(text).is_dir():
         return _of_others(load_baseline(f"hub:{text}"))
     raise ConfigError(
         f"{text} is no encoder: neither a run folder nor a repository on Hugging Face's hub. Write one of: "
         f"the folder of a run; {'; '.join(FORMS.values())}."
     )
+
+
+def _pushed(repository: str) -> Path | None:
+    """The downloaded files of an encoder that ``terrasieve push`` uploaded; None of any other repository."""
+    # A dependency of timm, and slow to import.
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError
+
+    try:
+        card = Path(hf_hub_download(repository, CARD))
+        hf_hub_download(repository, WEIGHTS)
+    except (EntryNotFoundError, OSError, ValueError):
+        # Where it is the hub that fails, loading the model of others says so.
+        return None
+    return card.parent
 
 
 def _of_others(baseline: Baseline) -> PretrainedEncoder:

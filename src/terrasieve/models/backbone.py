@@ -180,6 +180,12 @@ def checkpoint_activations(encoder: Encoder) -> None:
     able(True)
 
 
+def patch_size_of(model: nn.Module) -> tuple[int, int] | None:
+    """Height and width in pixels of the patches that a ViT cuts images into; None for other networks."""
+    patch: tuple[int, int] | None = getattr(getattr(model, "patch_embed", None), "patch_size", None)
+    return patch
+
+
 def check_sizes(encoder: Encoder, sizes: Mapping[str, int]) -> None:
     """Refuse views that a ViT cannot cut into whole patches.
 
@@ -190,7 +196,7 @@ def check_sizes(encoder: Encoder, sizes: Mapping[str, int]) -> None:
     Raises:
         ConfigError: A size is no multiple of the patch size.
     """
-    patch: tuple[int, int] | None = getattr(getattr(encoder.model, "patch_embed", None), "patch_size", None)
+    patch = patch_size_of(encoder.model)
     if patch is None:
         return
     for name, size in sizes.items():

@@ -44,6 +44,11 @@ class DenseEncoder(nn.Module):
         self.first = first
         self.requires_grad_(False).eval()
 
+    @property
+    def has_tokens(self) -> bool:
+        """Whether the maps are a ViT's tokens, whose positions are laid out for images of one size."""
+        return isinstance(self.model, VisionTransformer)
+
     @torch.no_grad()
     def forward(self, pixels: Tensor) -> Tensor:
         """Feature maps ``(n, features, rows, columns)`` of normalised pixels ``(n, channels, height, width)``.
@@ -99,6 +104,54 @@ def dense_encoder(encoder: Encoder, stride: int = OUTPUT_STRIDE) -> DenseEncoder
         raise ConfigError(f"A ResNet cannot be dilated to a stride of {stride}; choose one of {STRIDES}.")
     # Every kernel of a ResNet is odd and padded evenly, so the first cell is centred on the first pixel.
     return DenseEncoder(_dilated(encoder, stride), encoder.channels, encoder.features, stride, first=0.0)
+
+
+class CellVectors(nn.Module):
+    """Vectors of the cells of a regular grid over square images: feature maps, bilinear at the cells' centres.
+
+    Args:
+        encoder: A timm ResNet or ViT; it is left as it is.
+        stride: Height and width of a cell, in pixels of the image. Maps of a ResNet are dilated to the coarsest of
+            :data:`STRIDES` that is no coarser, those of a ViT are its tokens.
+        size: Height and width of an image in pixels, a multiple of ``stride``.
+        copies: How often a single band is shown side by side, for an encoder of as many channels.
+
+    Raises:
+        ConfigError: The encoder gives no feature maps.
+    """
+
+    places: Tensor
+
+    def __init__(self, encoder: Encoder, stride: int, size: int, copies: int = 1) -> None:
+        super().__init__()
+        self.dense = dense_encoder(encoder, dilation(stride))
+        self.copies = copies
+        self.register_buffer("places", cell_places((size // stride,) * 2, (size, size)), persistent=False)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Vectors ``(n, features, rows, columns)`` of normalised images ``(n, channels, size, size)``.
+
+        Raises:
+            BandError: The images have another number of bands than the network.
+        """
+        maps = self.dense(pixels.repeat(1, self.copies, 1, 1))
+        return sample_maps(maps.float(), self.places, self.dense.stride, self.dense.first)
+
+
+def dilation(stride: int) -> int:
+    """The coarsest of :data:`STRIDES` that is no coarser than cells of so many pixels; the finest below that."""
+    return max((one for one in STRIDES if one <= stride), default=STRIDES[0])
+
+
+def cell_places(cells: tuple[int, int], image: tuple[int, int]) -> Tensor:
+    """Centres of equal cells that cover an image, in pixels of it, shape ``(1, rows, columns, 2)``.
+
+    Args:
+        cells: Rows and columns of cells.
+        image: Height and width of the image.
+    """
+    sides = [(torch.arange(count) + 0.5) * (size / count) - 0.5 for count, size in zip(cells, image, strict=True)]
+    return torch.stack(torch.meshgrid(*sides, indexing="ij"), dim=-1)[None]
 
 
 def sample_maps(maps: Tensor, places: Tensor, stride: int, first: float) -> Tensor:

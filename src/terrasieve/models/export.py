@@ -1,5 +1,9 @@
 """Encoders on disk: weights that plain timm loads, and a card that says what they are.
 
+``config.json`` is timm's own description, by which it loads the folder; see :mod:`terrasieve.models.hub_config`::
+
+    model = timm.create_model("local-dir:FOLDER", pretrained=True)
+
 ``encoder.safetensors`` holds the network under timm's own names::
 
     model = timm.create_model(name, in_chans=channels, num_classes=0, img_size=image_size)
@@ -23,6 +27,7 @@ from torch import Tensor
 
 from terrasieve.errors import CheckpointError
 from terrasieve.models.backbone import BackboneSpec, Encoder, build_encoder
+from terrasieve.models.hub_config import CONFIG, hub_config
 from terrasieve.runs import CARD, WEIGHTS, Provenance, RunFolder
 from terrasieve.schema import Spec
 from terrasieve.sensors import BandStatistics, Sensor
@@ -62,10 +67,10 @@ class EncoderCard(Spec):
 
 
 def save_encoder(folder: Path, encoder: Encoder, card: EncoderCard) -> EncoderCard:
-    """Write weights and card, each under a temporary name that is then renamed; the card last.
+    """Write weights, timm's description and card, each under a temporary name that is then renamed; the card last.
 
     Args:
-        folder: Where ``encoder.safetensors`` and ``encoder.json`` go; made if absent.
+        folder: Where ``encoder.safetensors``, ``config.json`` and ``encoder.json`` go; made if absent.
         encoder: The network to write, which stays as it is, on its device.
         card: What it is; the card that is written says the hash of the weights too.
 
@@ -78,7 +83,9 @@ def save_encoder(folder: Path, encoder: Encoder, card: EncoderCard) -> EncoderCa
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in encoder.model.state_dict().items()}
     weights = save(tensors, metadata={"format": "pt"})
     card = card.model_copy(update={"weights_sha256": hashlib.sha256(weights).hexdigest()})
-    write_together({folder / WEIGHTS: weights, folder / CARD: card.model_dump_json(indent=1).encode()})
+    described = hub_config(encoder, card.backbone, card.image_size)
+    written = {WEIGHTS: weights, CONFIG: described, CARD: card.model_dump_json(indent=1).encode()}
+    write_together({folder / name: content for name, content in written.items()})
     return card
 
 
@@ -104,6 +111,22 @@ def load_encoder(folder: Path) -> tuple[Encoder, EncoderCard]:
             "Use the two files of one export together."
         ) from error
     return encoder.eval(), card
+
+
+def encoder_files(folder: Path) -> dict[str, bytes]:
+    """The content of an encoder's files by name, the weights first: what another folder or a repository needs.
+
+    Args:
+        folder: As for :func:`load_encoder`. Where an earlier version wrote it without ``config.json``, that is made.
+
+    Raises:
+        CheckpointError: There is no encoder, or a file is damaged, foreign or of another network.
+        ConfigError: The installed timm does not know the network.
+    """
+    encoder, card = load_encoder(folder)
+    found = _find(folder)
+    described = hub_config(encoder, card.backbone, card.image_size)
+    return {WEIGHTS: (found / WEIGHTS).read_bytes(), CONFIG: described, CARD: (found / CARD).read_bytes()}
 
 
 def _find(folder: Path) -> Path:

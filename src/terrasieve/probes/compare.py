@@ -14,7 +14,7 @@ from terrasieve.archive.statistics import measure
 from terrasieve.console import progress_bar
 from terrasieve.draws import stratified_subset
 from terrasieve.embeddings.inputs import EncoderInput, bands_by_sensor, join
-from terrasieve.embeddings.stream import EmbedSettings, calibrated_encoders, embed_vectors
+from terrasieve.embeddings.stream import EmbedSettings, calibrated_encoders, device_of, embed_vectors
 from terrasieve.errors import ConfigError
 from terrasieve.probes.metrics import BOOTSTRAP
 from terrasieve.probes.models import Candidate, Showing, check_names, showing
@@ -255,7 +255,9 @@ def measure_probe(
         kept = stratified_subset(splits.target.strata()[splits.train], share, task.seed)
         train = Labelled(train.features[kept], train.labels[kept])
     result = probe.fit(train.features, train.labels, val).score(test.features, test.labels)
-    row = result_row(candidate, shown, probe.name, result, task, len(train.labels), share)
+    used = task.settings.on(device_of(shown.model)).precision
+    told = replace(result, protocol=result.protocol.in_precision("vectors", used))
+    row = result_row(candidate, shown, probe.name, told, task, len(train.labels), share)
     return Measured(row, result.predicted)
 
 

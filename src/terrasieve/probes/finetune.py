@@ -60,7 +60,7 @@ class EndToEndSettings(Spec):
             VERSION,
             f"encoder and one linear layer trained together, {self.epochs} epochs of AdamW at {self.learning_rate:g} "
             f"falling along a cosine, weight decay {self.weight_decay:g}, batch {self.batch_size}, random flips and "
-            f"quarter turns, epoch chosen on validation, seed {seed}",
+            f"quarter turns, epoch chosen on validation, seed {seed}, in float32",
         )
 
 

@@ -67,7 +67,11 @@ class OnlineKnn:
         self._batches = [list(read_batches(archive, self.inputs, part, equal)) for part in chosen]
 
     def __call__(self, encoder: nn.Module) -> Mapping[str, float]:
-        """The accuracy as ``{"knn_accuracy": 0 to 1}``, computed on the device that the encoder is on."""
+        """``knn_accuracy``, computed on the device that the encoder is on, and what it has to be read beside.
+
+        That is ``knn_chance``, the accuracy of always naming the most frequent class, and ``knn_samples``, the number
+        of samples that both are measured on.
+        """
         calibrated = calibrated_on(encoder, self._batches[0], self.inputs, self._normaliser, self.settings)
         frozen = inference_copies(calibrated, self.settings.precision)
         train, test = (
@@ -77,4 +81,9 @@ class OnlineKnn:
             for part in self._batches
         )
         probe = KnnProbe().fit(train, self._labels[0])
-        return {"knn_accuracy": float(accuracy(confusion_matrix(self._labels[1], probe.predict(test))))}
+        truth = self._labels[1]
+        return {
+            "knn_accuracy": float(accuracy(confusion_matrix(truth, probe.predict(test)))),
+            "knn_chance": float(np.bincount(truth).max() / len(truth)),
+            "knn_samples": float(len(truth)),
+        }

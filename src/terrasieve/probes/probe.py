@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from terrasieve.device import PRECISION_NAMES
 from terrasieve.draws import stratified_holdout
 from terrasieve.errors import ConfigError, nearest
 from terrasieve.probes.metrics import Score, Task, score_predictions
@@ -42,6 +43,10 @@ class Protocol:
     name: str
     version: int
     settings: str
+
+    def in_precision(self, what: str, precision: str) -> Self:
+        """The same with what the network computed in, for example ``vectors`` in ``bf16``."""
+        return replace(self, settings=f"{self.settings}, {what} in {PRECISION_NAMES[precision]}")
 
     def __str__(self) -> str:
         return f"{self.name} v{self.version}: {self.settings}"

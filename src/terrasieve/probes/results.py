@@ -207,6 +207,22 @@ def distinct_members(rows: Iterable[InputRow]) -> tuple[EncoderInput, ...]:
     return tuple(dict.fromkeys(one for row in rows for one in row.members))
 
 
+def members_named(texts: Sequence[str], sensors: Mapping[str, Sensor], channels: int) -> tuple[EncoderInput, ...]:
+    """What an encoder is shown one after the other for inputs as users write them.
+
+    Args:
+        texts: Such as ``s2:B04`` or ``s2:rgb``; the first input that fits where empty.
+        sensors: The archive's sensors by key.
+        channels: Input channels of the encoder.
+
+    Raises:
+        BandError: An input does not exist in the archive or does not fit the encoder, or none is offered.
+        ConfigError: A text is no input.
+    """
+    rows = [input_row(EncoderInput.parse(one), sensors, channels) for one in texts]
+    return distinct_members(rows or default_rows(sensors, channels)[:1])
+
+
 # ----------------------------------------------------------------- predictions
 
 

@@ -41,7 +41,7 @@ class Line:
 
 def shown(metric: str, value: float) -> str:
     """A value as people read it: per cent with one digit, or three significant digits in the target's unit."""
-    return f"{100 * value:.1f}" if METRIC_INFO[metric].percent else f"{value:.3g}"
+    return f"{100 * value:z.1f}" if METRIC_INFO[metric].percent else f"{value:z.3g}"
 
 
 def title(metric: str) -> str:

@@ -108,8 +108,7 @@ def _decimals(size: float) -> int:
 
 
 def _number(value: float, decimals: int) -> str:
-    text = f"{value:.{decimals}f}"
-    return text if float(text) else text.removeprefix("-")
+    return f"{value:z.{decimals}f}"
 
 
 def _p_of(test: PairedTest, name: str) -> str:

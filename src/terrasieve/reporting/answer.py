@@ -1,66 +1,128 @@
-"""What a run learned, whether it is better, and what must be known before a number is believed.
+"""What was asked of a run and what it answers: whether the encoder is better than what it has to beat.
 
-All in sentences that hold no number but the files'. A caution also says what to do.
+All in sentences that hold no number but the files'. Two models that a 95 % interval leaves level are not told
+apart.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from terrasieve.methods.collapse import CollapseMonitor
-from terrasieve.models.teacher import MOST_MEMORY
 from terrasieve.probes.metrics import METRIC_INFO
+from terrasieve.reporting.charts import Chart
 from terrasieve.reporting.grouping import Group, Verdict, difference, value_text
 from terrasieve.reporting.run import Run
+from terrasieve.reporting.score_charts import headline_chart
 from terrasieve.reporting.wording import listed, number, percent
-from terrasieve.runs import CARD, WEIGHTS
-from terrasieve.training.schedules import off_boundary_warning
 
 
 @dataclass(frozen=True)
 class Answer:
-    """One paragraph, and what more there is to say."""
+    """What the page says first.
 
+    Attributes:
+        asked: The question, in a sentence; empty where nothing was measured.
+        word: The answer in a word or two, such as ``Yes`` or ``Not told apart``; empty where there is none.
+        lead: The answer in a sentence, which stands behind the question.
+        chart: The scores behind it with their intervals; None where there are none.
+        more: What else there is to say, in sentences.
+    """
+
+    asked: str
+    word: str
     lead: str
+    chart: Chart | None
     more: tuple[str, ...]
 
 
-def answer(run: Run) -> Answer:
-    """What the rows of a run say; without rows, what its log says, and that this is no result."""
+def answer(run: Run, key: str = "run") -> Answer:
+    """What the rows of a run say; without rows, what its log says, and that this is no result.
+
+    Args:
+        run: The run that the page is about.
+        key: Prefix of the chart's id, unique among the runs of the page.
+    """
     if not run.groups:
-        return Answer(_without_probes(run), ())
+        return Answer("", "", _without_probes(run), None, ())
     first, *others = run.groups
-    lead = f"{_lead(first)} {_tally(first)}".strip()
-    more = [_best_and_worst(first), *(_further(group) for group in others)]
-    return Answer(lead, tuple(text for text in more if text))
+    more = [_evidence(first), _tally(first), _best_and_worst(first), *(_further(group) for group in others)]
+    chart = headline_chart(f"{key}-answer", first)
+    return Answer(_asked(first), _word(first), _lead(first), chart, tuple(text for text in more if text))
 
 
 def standing(verdict: Verdict) -> str:
-    """How the trained model stands: ``above random init by 16.8 points (intervals do not overlap)``."""
-    if verdict.gain == 0:
-        return f"level with {verdict.other}"
-    rising = METRIC_INFO[verdict.metric].higher_is_better is not False
-    better, worse = ("above", "below") if rising else ("better than", "worse than")
-    side = better if verdict.gain > 0 else worse
-    return f"{side} {verdict.other} by {difference(verdict.metric, verdict.gain)} ({verdict.evidence})"
+    """How the trained model stands, with what the intervals say: ``above random init by 16.8 points (...)``."""
+    by = difference(verdict.metric, verdict.gain)
+    if verdict.standing != "not told apart":
+        return f"{_side(verdict)} {verdict.other} by {by} ({verdict.evidence})"
+    side = "better" if verdict.gain > 0 else "worse"
+    remark = f"{side} by {by}, {verdict.evidence}" if verdict.gain else verdict.evidence
+    return f"{_side(verdict)} {verdict.other} ({remark})"
+
+
+def _side(verdict: Verdict) -> str:
+    if verdict.standing == "not told apart":
+        return "not told apart from"
+    if METRIC_INFO[verdict.metric].higher_is_better is False:
+        return f"{verdict.standing} than"
+    return "above" if verdict.standing == "better" else "below"
+
+
+def _asked(group: Group) -> str:
+    if group.main is None:
+        return ""
+    row = group.main.rows[group.trained]
+    # The layout of a store says nothing of what is in it.
+    source = "" if row.data_set in ("packed", "unknown", "simulated") else f" of {row.data_set}"
+    kind = "simulated " if row.simulated else ""
+    where = f"{group.title} on {group.main.name}, {row.n_test:,} {kind}test samples{source}"
+    if not _on_main_line(group):
+        return f"How good is {group.trained} under {where}?"
+    others = [one.other for one in _on_main_line(group)]
+    return f"Is {group.trained} better than {listed(others)} under {where}?"
+
+
+def _word(group: Group) -> str:
+    """One word for all whom the trained model is compared with."""
+    found = [one.standing for one in _on_main_line(group)] if group.main else []
+    if not found:
+        return ""
+    if len(set(found)) > 1:
+        return "In part"
+    return {"better": "Yes", "worse": "No", "not told apart": "Not told apart"}[found[0]]
 
 
 def _lead(group: Group) -> str:
     if group.main is None:
         return f"{group.trained} was not scored by {group.title}."
     told = _on_main_line(group)
-    reached = f"{_reached(group)} on {group.main.name}"
     if not told:
-        return f"{group.trained} reaches {reached}; no other model was scored beside it."
-    theirs = [value_text(group.main.rows[one.other], group.headline) for one in told]
-    stands = listed([standing(one) for one in told])
-    return f"{group.trained} is {stands} on {group.main.name}: {_reached(group)}, against {listed(theirs)}."
+        return f"{_reached(group)}; no other model was scored beside it."
+    return f"{_reached(group)}: {listed(_stands(told))}."
+
+
+def _stands(told: Sequence[Verdict]) -> list[str]:
+    """How the trained model stands, with those together on whose side it is the same."""
+    sides: dict[str, list[str]] = {}
+    for one in told:
+        side = _side(one)
+        by = "" if one.standing == "not told apart" else f" by {difference(one.metric, one.gain)}"
+        sides.setdefault(side, []).append(f"{one.other}{by}")
+    return [f"{side} {listed(names)}" for side, names in sides.items()]
+
+
+def _evidence(group: Group) -> str:
+    """What the others reach on the main line, and what the intervals say."""
+    if group.main is None or not (told := _on_main_line(group)):
+        return ""
+    theirs = [
+        f"{one.other} reaches {value_text(group.main.rows[one.other], group.headline)} ({one.evidence})" for one in told
+    ]
+    return f"On {group.main.name}, {listed(theirs)}."
 
 
 def _further(group: Group) -> str:
@@ -82,18 +144,19 @@ def _on_main_line(group: Group) -> list[Verdict]:
 
 
 def _tally(group: Group) -> str:
-    """On how many inputs the trained model is above every floor, and how often beyond chance."""
+    """On how many inputs the trained model is above every floor beyond chance, and on how many that is open."""
     found = [one for floor in group.floors for one in group.against[floor]]
     lines = dict.fromkeys(one.line for one in found)
     if len(lines) < 2:
         return ""
-    better = [line for line in lines if all(one.gain > 0 for one in found if one.line == line)]
-    clear = [line for line in better if all(one.clear for one in found if one.line == line)]
+    stands = [{one.standing for one in found if one.line == line} for line in lines]
+    better, worse = sum(one == {"better"} for one in stands), sum("worse" in one for one in stands)
     floors = "both floors" if len(group.floors) > 1 else group.floors[0]
-    return (
-        f"It is better than {floors} on {len(better)} of {len(lines)} inputs, on {len(clear)} of them beyond the "
-        "95\u00a0% intervals."
-    )
+    parts = [f"It is better than {floors} on {better} of {len(lines)} inputs, beyond the 95\u00a0% intervals"]
+    parts += [f"worse than a floor on {worse}"] if worse else []
+    rest = len(lines) - better - worse
+    parts += [f"not told apart from a floor on {rest}"] if rest else []
+    return f"{', '.join(parts)}."
 
 
 def _best_and_worst(group: Group) -> str:
@@ -134,254 +197,3 @@ def _without_probes(run: Run) -> str:
         f"{told}, where the online kNN check read {percent(scores[-1], 1)} at step {at[-1]:,.0f}; "
         "that check has no interval and no floor."
     )
-
-
-# -------------------------------------------------------------------- cautions
-
-Level = Literal["serious", "caution", "note"]
-LEVELS: tuple[Level, ...] = ("serious", "caution", "note")
-FEW_TEST_SAMPLES = 200
-"""Below this, a 95 % interval of an accuracy near 0.5 is wider than 14 points."""
-FEW_OF_A_CLASS = 10
-"""Below this, one sample moves the recall of a class by more than 10 points."""
-ANNEALED = 0.1
-"""Share of the highest learning rate under which a run counts as annealed."""
-_FALLEN_RANK = 0.25
-"""Share of its highest value under which an effective rank has fallen."""
-_COMPLETE = 1e-3
-"""Largest part of a score that saliency maps may miss without a word."""
-
-
-@dataclass(frozen=True)
-class Caution:
-    """One sentence that says what is the matter and what to do."""
-
-    level: Level
-    text: str
-
-
-def cautions(run: Run) -> tuple[Caution, ...]:
-    """Everything to know about a run first, the most serious first."""
-    found = [*_data(run), *_scores(run), *_training(run), *_weights(run), *_explanation(run)]
-    return tuple(sorted(dict.fromkeys(found), key=lambda one: LEVELS.index(one.level)))
-
-
-# What the data say.
-
-
-def _data(run: Run) -> Iterator[Caution]:
-    if run.simulated:
-        yield Caution(
-            "serious",
-            "SIMULATED data: at least one file of this run says so, and nothing here shows how the encoder does on "
-            "real scenes; probe it on real imagery before use.",
-        )
-    for name, count in run.quarantined.items():
-        yield Caution(
-            "caution", f"{count:,} samples were set aside as unusable: read the reasons in {name} and mend the archive."
-        )
-
-
-# What the probes say.
-
-
-def _scores(run: Run) -> Iterator[Caution]:
-    for group in run.groups:
-        yield from _against_floors(group)
-    yield from _test_split(run)
-    for note in dict.fromkeys((row.model, row.note) for row in run.rows if row.note):
-        yield Caution("note", f"{note[0]}: {note[1]}.")
-
-
-def _against_floors(group: Group) -> Iterator[Caution]:
-    if not group.floors:
-        yield Caution(
-            "caution",
-            f"{group.title}: no floor was scored beside {group.trained}, so nothing shows what training added; "
-            "probe it together with random init and image statistics.",
-        )
-    for floor in group.floors:
-        yield from _not_above(group, floor, group.against[floor])
-        yield from _overlapping(group, floor, group.against[floor])
-
-
-def _not_above(group: Group, floor: str, found: Sequence[Verdict]) -> Iterator[Caution]:
-    behind = sorted((one for one in found if one.gain <= 0), key=lambda one: one.gain)
-    if behind:
-        worst = behind[0]
-        by = f", the first by {difference(worst.metric, worst.gain)}" if worst.gain < 0 else ""
-        yield Caution(
-            "serious",
-            f"{_subject(group)} of {group.trained} is not better than {floor} on {len(behind)} of {len(found)} inputs "
-            f"({listed([one.line for one in behind])}{by}): do not use it there, or train longer or on more data.",
-        )
-
-
-def _overlapping(group: Group, floor: str, found: Sequence[Verdict]) -> Iterator[Caution]:
-    unclear = [one for one in found if one.gain > 0 and one.apart is False and not one.clear]
-    if not unclear:
-        return
-    paired = all(one.paired is not None for one in unclear)
-    overlap = "and so do those of their paired differences with 0" if paired else "without a paired test"
-    yield Caution(
-        "caution",
-        f"{_subject(group)}: the intervals of {group.trained} and {floor} overlap on {len(unclear)} of {len(found)} "
-        f"inputs ({listed([one.line for one in unclear])}), {overlap}: call it no difference there, or test on more "
-        "samples.",
-    )
-
-
-def _subject(group: Group) -> str:
-    return f"{group.title} {METRIC_INFO[group.headline].title}"
-
-
-def _test_split(run: Run) -> Iterator[Caution]:
-    smallest = min((row.n_test for row in run.rows), default=FEW_TEST_SAMPLES)
-    if smallest < FEW_TEST_SAMPLES:
-        yield Caution(
-            "caution",
-            f"The test split holds {smallest} samples, fewer than {FEW_TEST_SAMPLES}: expect wide intervals, and score "
-            "on more labelled samples before ranking models.",
-        )
-    row = next((row for row in run.rows if row.confusion and row.task == "classification"), None)
-    if row is not None:
-        counts = [sum(line) for line in row.confusion]
-        few = [name for name, count in zip(row.classes, counts, strict=False) if count < FEW_OF_A_CLASS]
-        if few:
-            yield Caution(
-                "caution",
-                f"{len(few)} of {len(counts)} classes have fewer than {FEW_OF_A_CLASS} test samples "
-                f"({listed(few)}): read no per-class number of theirs.",
-            )
-
-
-# What the log and the weights say.
-
-
-def _training(run: Run) -> Iterator[Caution]:
-    yield from _loss(run)
-    yield from _memory(run)
-    yield from _collapse(run)
-    # A run that stands in the middle need not be annealed: one caution for one cause.
-    if not (stopped := list(_unfinished(run))):
-        yield from _annealing(run)
-    yield from stopped
-
-
-def _memory(run: Run) -> Iterator[Caution]:
-    """Whether the teacher was what it began as, in part, when it was used last."""
-    shares = run.series("teacher_memory")[1]
-    # Pretrained weights are nothing to forget.
-    if _part(run.config, "model").get("init") is None and shares and shares[-1] > MOST_MEMORY:
-        yield Caution(
-            "caution",
-            f"The teacher holds {percent(shares[-1], 1)} of its initial weights at the last step: train for more "
-            f"steps, or set method.teacher_memory={MOST_MEMORY:g}, which fits its momentum to the length of the run.",
-        )
-
-
-def _loss(run: Run) -> Iterator[Caution]:
-    steps, losses = run.series("loss")
-    bad = [step for step, loss in zip(steps, losses, strict=True) if not math.isfinite(loss)]
-    if bad:
-        yield Caution(
-            "serious",
-            f"The loss was not a number from step {bad[0]:,.0f} on ({len(bad)} of {len(losses)} logged steps): go back "
-            "to a checkpoint before it, and lower the learning rate or clip the gradient.",
-        )
-
-
-def _collapse(run: Run) -> Iterator[Caution]:
-    defaults = CollapseMonitor()
-    settings = _part(run.config, "train")
-    limits = {
-        "feature_std": ("feature std", float(settings.get("collapse_std", defaults.min_std))),
-        "effective_rank": ("effective rank", float(settings.get("collapse_rank", defaults.min_rank))),
-    }
-    for column, (name, limit) in limits.items():
-        values = run.series(column)[1]
-        if values and values[-1] < limit:
-            yield Caution(
-                "serious",
-                f"The embedding collapsed: {name} ended at {number(values[-1])}, below the limit of {limit:g}; train "
-                "anew with a lower learning rate, a slower teacher or larger batches.",
-            )
-    ranks = run.series("effective_rank")[1]
-    if ranks and limits["effective_rank"][1] <= ranks[-1] < _FALLEN_RANK * max(ranks):
-        yield Caution(
-            "caution",
-            f"The effective rank fell from {number(max(ranks))} to {number(ranks[-1])}: the embedding may be "
-            "collapsing; compare the kNN accuracy along the run before training on.",
-        )
-
-
-def _unfinished(run: Run) -> Iterator[Caution]:
-    planned = _part(run.config, "train").get("steps")
-    if run.log and isinstance(planned, int) and run.log[-1]["step"] < planned:
-        yield Caution(
-            "caution",
-            f"Training stands at step {run.log[-1]['step']:,.0f} of {planned:,}: go on with --resume, and report again "
-            "when it is done.",
-        )
-
-
-def _annealing(run: Run) -> Iterator[Caution]:
-    steps, rates = run.series("learning_rate")
-    if len(rates) < 2 or rates[-1] <= ANNEALED * max(rates):
-        return
-    train = _part(run.config, "train")
-    schedule = _part(train, "schedule")
-    advice = "train to the end of the schedule"
-    if schedule.get("name") == "warm-restarts" and train.get("epochs") and not train.get("steps"):
-        told = off_boundary_warning(
-            float(train["epochs"]), float(schedule["first_epochs"]), int(schedule["multiplier"])
-        )
-        advice = told.rstrip(".") if told else advice
-    yield Caution(
-        "caution",
-        f"The learning rate ended at {number(rates[-1])} (step {steps[-1]:,.0f}), {percent(rates[-1] / max(rates))} "
-        f"of its highest value, so the encoder was not annealed: {advice}.",
-    )
-
-
-def _part(config: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    part = config.get(name)
-    return part if isinstance(part, Mapping) else {}
-
-
-def _weights(run: Run) -> Iterator[Caution]:
-    path = next((path for path in run.files if path.name == WEIGHTS), None)
-    if path is None or run.card is None or run.card.weights_sha256 is None:
-        return
-    found = run.digests[path]
-    if found != run.card.weights_sha256:
-        yield Caution(
-            "serious",
-            f"The weights are not those of the card: {WEIGHTS} has the hash {found[:12]}…, {CARD} says "
-            f"{run.card.weights_sha256[:12]}…; copy both files again, or export the encoder anew.",
-        )
-
-
-# What the explanation says.
-
-
-def _explanation(run: Run) -> Iterator[Caution]:
-    if run.explanation is None:
-        return
-    if run.rows and run.rows[0].model != run.explanation.model:
-        yield Caution(
-            "caution",
-            f"{run.at.probe.name} is about {run.rows[0].model}, {run.at.explanation.name} about "
-            f"{run.explanation.model}: probe and explain the same encoder.",
-        )
-    saliency = run.explanation.saliency
-    maps = [one for item in saliency.items for one in item.maps] if saliency else []
-    errors = [one.completeness_error for one in maps if one.completeness_error is not None]
-    if errors and max(errors) > _COMPLETE:
-        yield Caution(
-            "caution",
-            f"Saliency maps miss part of the score they explain, at worst {percent(max(errors), 1)} of it: take their "
-            "details with care, or compute them in float64.",
-        )
-    for note in run.explanation.notes:
-        yield Caution("note", note)

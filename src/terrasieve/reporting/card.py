@@ -18,10 +18,11 @@ from terrasieve.models.export import EncoderCard
 from terrasieve.probes.metrics import METRIC_INFO
 from terrasieve.probes.results import ProbeRow
 from terrasieve.probes.row_tables import HEADLINES, notes_of, score_table
-from terrasieve.reporting.answer import answer, cautions
+from terrasieve.reporting.answer import answer
+from terrasieve.reporting.cautions import cautions
 from terrasieve.reporting.citations import citation_section
 from terrasieve.reporting.run import Run, read_runs
-from terrasieve.reporting.sections.ran import starting_facts, statistics_table
+from terrasieve.reporting.sections.ran import precision_text, starting_facts, statistics_table
 from terrasieve.reporting.wording import percent
 from terrasieve.runs import CARD, WEIGHTS
 from terrasieve.tables import MISSING, Table, escape_markdown, row_of
@@ -122,14 +123,15 @@ def _what(card: EncoderCard) -> str:
 
 
 def _limits(run: Run) -> str:
-    found = [f"- {escape_markdown(one.text)}" for one in cautions(run) if one.level != "note"]
-    said = escape_markdown(answer(run).lead)
+    warned = [f"- {escape_markdown(one.text)}" for one in cautions(run) if one.level != "note"]
+    found = answer(run)
+    said = escape_markdown(" ".join(filter(None, [found.asked, f"{found.word}." if found.word else "", found.lead])))
     heading = "## How good it is, and its limits\n\n"
     general = (
         "- It was measured on the inputs and data named below only; other sensors, bands, units, pixel sizes and "
         "regions are untested."
     )
-    return heading + "\n\n".join([said, "\n".join([*found, general])])
+    return heading + "\n\n".join([said, "\n".join([*warned, general])])
 
 
 def _training_data(card: EncoderCard) -> str:
@@ -142,6 +144,8 @@ def _training_data(card: EncoderCard) -> str:
         lines.append(f"- Samples: {card.provenance.samples:,}")
     if card.provenance.hardware:
         lines.append(f"- Hardware: {escape_markdown(card.provenance.hardware)}")
+    if card.provenance.precision:
+        lines.append(f"- Precision: {escape_markdown(precision_text(card))}")
     if data.get("fingerprint"):
         lines.append(f"- Fingerprint of the data: `{escape_markdown(str(data['fingerprint']))}`")
     if (start := card.provenance.start) is not None:
@@ -181,7 +185,11 @@ def _loading(run: Run, card: EncoderCard) -> str:
         f'model.load_state_dict(safetensors.torch.load_file("{WEIGHTS}"))',
         f"features = model.eval()(pixels)  # (n, {backbone.channels}, height, width), normalised as below",
     ]
-    lines = ["## How to load it", "", "```python", *code, "```"]
+    by_name = (
+        'timm 1.0.16 or later also loads this folder by its name, `timm.create_model("local-dir:FOLDER", '
+        'pretrained=True)`, and any version a repository of it on Hugging Face\'s hub, as `"hf-hub:OWNER/NAME"`.'
+    )
+    lines = ["## How to load it", "", "```python", *code, "```", "", by_name]
     table = statistics_table(run)
     if table:
         lines += ["", "Each band is normalised as `(pixel - mean) / std`, in its own unit:", ""]

@@ -20,6 +20,13 @@ FAINT: Colour = "var(--faint)"
 INK: Colour = "var(--ink)"
 HEAT = tuple([position / 4, f"var(--heat-{position})"] for position in range(5))
 CLASS_COLOURS = 10
+"""Colours that stand for classes of samples, and for nothing else."""
+OTHER_COLOURS = 5
+"""Colours that stand for models other than the trained one and its floors."""
+RUN_COLOURS = 6
+"""Colours that stand for runs that are drawn over one another."""
+KEPT: Colour = "var(--kept)"
+DROPPED: Colour = "var(--dropped)"
 _SYMBOLS = ("circle", "square", "diamond", "triangle-up", "x", "star", "triangle-down", "pentagon", "cross", "hexagon")
 _DIGITS = 6
 _STRONG = 0.72
@@ -80,11 +87,20 @@ def plain(text: str) -> str:
 
 def finite(values: Iterable[float | None]) -> list[float | None]:
     """Values fit for JSON, in as many digits as a screen can show; None where there is nothing to draw."""
-    return [None if value is None or not math.isfinite(value) else float(f"{value:.{_DIGITS}g}") for value in values]
+    return [None if value is None or not math.isfinite(value) else float(f"{value:z.{_DIGITS}g}") for value in values]
 
 
-def class_marker(position: int, size: int = 7) -> dict[str, Any]:
-    """Colour and symbol of the class at a position: two classes of one colour differ in symbol."""
+def class_marker(label: str, classes: Sequence[str], size: int = 7) -> dict[str, Any]:
+    """Colour and symbol of a class, the same in every chart of a run; two classes of one colour differ in symbol.
+
+    Args:
+        label: Name of the class; one that is not of the run's classes is grey.
+        classes: The run's classes in a fixed order.
+        size: Size of the marker in pixels.
+    """
+    if label not in classes:
+        return {"color": FAINT, "symbol": "circle", "size": size}
+    position = classes.index(label)
     turn = position // CLASS_COLOURS
     symbol = _SYMBOLS[(position + turn) % len(_SYMBOLS)]
     return {"color": f"var(--class-{position % CLASS_COLOURS})", "symbol": symbol, "size": size}
@@ -98,6 +114,29 @@ def axis(title: str = "") -> dict[str, Any]:
         "linecolor": "var(--line)",
         "zeroline": False,
         "automargin": True,
+    }
+
+
+def chance_mark(at: float, name: str, upright: bool) -> dict[str, Any]:
+    """A dotted line across the chart where chance would be, with its name in the legend.
+
+    Args:
+        at: Place of the line on its axis.
+        name: What the legend calls it.
+        upright: Whether it stands on the horizontal axis; else it lies at a height of the vertical one.
+    """
+    along, across = ("x", "y") if upright else ("y", "x")
+    return {
+        "type": "line",
+        f"{along}ref": along,
+        f"{across}ref": "paper",
+        f"{along}0": at,
+        f"{along}1": at,
+        f"{across}0": 0,
+        f"{across}1": 1,
+        "line": {"color": "var(--chance)", "width": 1.5, "dash": "dot"},
+        "name": name,
+        "showlegend": True,
     }
 
 

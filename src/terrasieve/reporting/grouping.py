@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -77,6 +77,9 @@ def _agrees(correct: NDArray[np.float64], row: ProbeRow) -> bool:
 # ---------------------------------------------------------------------- groups
 
 
+Standing = Literal["better", "worse", "not told apart"]
+
+
 @dataclass(frozen=True)
 class Verdict:
     """The trained model against another one on one line.
@@ -105,12 +108,19 @@ class Verdict:
         return self.apart is True
 
     @property
+    def standing(self) -> Standing:
+        """Whether the trained model is better, which nothing says where an interval leaves it open."""
+        if not self.clear and (self.paired is not None or self.apart is not None):
+            return "not told apart"
+        return "better" if self.gain > 0 else "worse" if self.gain < 0 else "not told apart"
+
+    @property
     def evidence(self) -> str:
-        """What the intervals say, in words."""
+        """What the intervals say, in words; that of the paired difference counts as :attr:`gain` without its sign."""
         if self.paired is None:
             return {True: "intervals do not overlap", False: "intervals overlap", None: "no intervals"}[self.apart]
         bounds = (self.paired.low, self.paired.high) if self.gain >= 0 else (-self.paired.high, -self.paired.low)
-        low, high = (f"{100 * bound:.1f}" for bound in bounds)
+        low, high = (f"{100 * bound:z.1f}" for bound in bounds)
         return f"paired 95\u00a0% interval {low} to {high}"
 
 

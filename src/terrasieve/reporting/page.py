@@ -16,7 +16,8 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 import terrasieve
-from terrasieve.reporting.answer import Answer, Caution, answer, cautions
+from terrasieve.reporting.answer import Answer, answer
+from terrasieve.reporting.cautions import Caution, cautions
 from terrasieve.reporting.charts import Chart
 from terrasieve.reporting.run import Run, read_runs
 from terrasieve.reporting.sections.comparison import comparison, tested
@@ -25,6 +26,7 @@ from terrasieve.reporting.sections.explained import bands, neighbours, projectio
 from terrasieve.reporting.sections.places import places
 from terrasieve.reporting.sections.ran import ran
 from terrasieve.reporting.sections.scores import scores
+from terrasieve.reporting.sections.shown import shown
 from terrasieve.reporting.sections.training import training
 from terrasieve.reporting.wording import day, listed
 from terrasieve.tables import break_after_joints
@@ -49,6 +51,7 @@ class Section:
 SECTIONS = (
     Section("scores", "Scores", scores),
     Section("tested", "Comparisons", tested),
+    Section("shown", "Data and views", shown),
     Section("training", "Training", training),
     Section("curation", "Curation", curation),
     Section("places", "Map", places),
@@ -146,7 +149,7 @@ def _part(key: str, run: Run) -> Part:
         name=run.name,
         kind=_kind(run),
         dates=_dates(run),
-        answer=answer(run),
+        answer=answer(run, key),
         cautions=cautions(run),
         sections=tuple((section, content) for section, content in built if content is not None),
     )

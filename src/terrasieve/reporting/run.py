@@ -16,6 +16,7 @@ import yaml
 from terrasieve.console import track
 from terrasieve.errors import ArchiveError
 from terrasieve.explain.record import Explanation, read_explanation
+from terrasieve.explain.training_views import TrainingViews, read_training_views
 from terrasieve.models.export import EncoderCard, read_card
 from terrasieve.probes.results import ProbeRow
 from terrasieve.probes.row_tables import read_json
@@ -45,6 +46,7 @@ class Run:
         card: The card of the exported encoder.
         rows: Results of the probes; the first row's model is the trained one.
         explanation: Projection, saliency maps, neighbours and bands.
+        views: Samples that the run learns from, and views of them.
         rounds: Records of the rounds of curation, the first first.
         quarantined: Number of rejected samples by the name of the quarantine file, in the folder or beside it.
         predictions: What the probes said of each test sample, right or wrong.
@@ -59,6 +61,7 @@ class Run:
     card: EncoderCard | None
     rows: tuple[ProbeRow, ...]
     explanation: Explanation | None
+    views: TrainingViews | None
     rounds: tuple[RoundRecord, ...]
     quarantined: Mapping[str, int]
     predictions: Predictions
@@ -95,6 +98,14 @@ class Run:
     def groups(self) -> tuple[Group, ...]:
         """The probe rows side by side; empty where the run was not probed."""
         return groups_of(self.rows, self.predictions)
+
+    @cached_property
+    def classes(self) -> tuple[str, ...]:
+        """Every class that a file names, in alphabetical order: the place of one decides its colour on the page."""
+        named = {name for row in self.rows for name in row.classes}
+        found = self.explanation.projection if self.explanation else None
+        named |= {point.sample.label for point in found.points if point.sample.label} if found else set()
+        return tuple(sorted(named))
 
     def series(self, column: str) -> tuple[list[float], list[float]]:
         """Steps at which a column of the log was filled, and its values there."""
@@ -142,6 +153,7 @@ def _read(folder: Path, name: str) -> Run:
         card=read_card(exported / CARD) if exported else None,
         rows=tuple(read_json(run.probe)) if run.probe.is_file() else (),
         explanation=read_explanation(folder),
+        views=read_training_views(folder),
         rounds=run.rounds(),
         quarantined=_quarantined(folder),
         predictions=read_predictions(run.predictions),

@@ -18,14 +18,14 @@ def listed(names: Sequence[str], most: int = _SHOWN_NAMES) -> str:
 
 def percent(share: float, digits: int = 0) -> str:
     """A share from 0 to 1 in per cent, which no line break parts from its sign."""
-    return f"{100 * share:.{digits}f}\u00a0%"
+    return f"{100 * share:z.{digits}f}\u00a0%"
 
 
 def number(value: float, digits: int = 4) -> str:
     """A measured value with so many significant digits; ``NaN`` in words."""
     if not math.isfinite(value):
         return "not a number"
-    return f"{value:,.0f}" if abs(value) >= 10 ** (digits - 1) else f"{value:.{digits}g}"
+    return f"{value:,.0f}" if abs(value) >= 10 ** (digits - 1) else f"{value:z.{digits}g}"
 
 
 def file_size(count: int) -> str:

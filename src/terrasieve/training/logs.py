@@ -31,6 +31,8 @@ COLUMNS = (
     "feature_std",
     "effective_rank",
     "knn_accuracy",
+    "knn_chance",
+    "knn_samples",
     "student_knn_accuracy",
     "teacher_knn_accuracy",
     "teacher_memory",

@@ -293,7 +293,7 @@ def make_fabric(spec: TrainSpec, device: str = "auto", devices: int | None = Non
         WorldError: What the launcher says is incomplete, or contradicts itself or ``devices``.
         ConfigError: The device is unknown, or there are not as many.
     """
-    # Fabric announces its precision on every run; it stands in config.yaml.
+    # Fabric announces its precision on every run; the card says which it was.
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
     world = read_world()

@@ -133,11 +133,23 @@ def _check_hdf5(path: Path) -> None:
                 _check_size(f"{path}, array {name!r},", array.shape or (), array.chunks, array.dtype)
 
 
-def _check_zarr(path: Path) -> None:
+def check_zarr_metadata(path: Path) -> None:
+    """Refuse a store that has links in it, or whose metadata name a codec that is not allowed, at any depth.
+
+    Args:
+        path: Root of the store.
+
+    Raises:
+        SampleError: It does.
+    """
     refuse_links(path)
     for folder, _, names in os.walk(path):
         for file in (Path(folder) / name for name in names if name in METADATA):
             check_codecs(parse_metadata(file.read_bytes(), file), file)
+
+
+def _check_zarr(path: Path) -> None:
+    check_zarr_metadata(path)
     for name, array in zarr.open_group(str(path), mode="r", use_consolidated=False).arrays():
         _check_size(f"{path}, array {name!r},", array.shape, array.shards or array.chunks, array.dtype)
 

@@ -19,12 +19,12 @@ from torchvision.models.segmentation.deeplabv3 import ASPP
 
 from terrasieve.embeddings.stream import device_of
 from terrasieve.errors import ConfigError
+from terrasieve.models.dense import cell_places
 from terrasieve.probes.segmentation.map_probe import (
     FeatureMaps,
     LabelledImages,
     Report,
     SegmentationProbe,
-    label_places,
     silent,
 )
 from terrasieve.probes.segmentation.pixel_metrics import IGNORE
@@ -92,7 +92,7 @@ class DeepLabProbe(SegmentationProbe):
     @torch.inference_mode()
     def predict(self, maps: FeatureMaps, pixels: Tensor, size: tuple[int, int]) -> NDArray[Any]:
         """See :meth:`SegmentationProbe.predict`."""
-        places = label_places(size, (pixels.shape[-2], pixels.shape[-1]))
+        places = cell_places(size, (pixels.shape[-2], pixels.shape[-1]))
         scores = (maps.at(self.head_(maps(batch)), places) for batch in torch.split(pixels, self.batch_size))
         return np.concatenate([part.argmax(dim=1).cpu().numpy() for part in scores])
 

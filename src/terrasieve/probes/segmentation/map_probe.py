@@ -22,7 +22,7 @@ from terrasieve.device import Precision
 from terrasieve.embeddings.stream import calibration_batch, device_of, inference_copy
 from terrasieve.models.backbone import Encoder
 from terrasieve.models.calibration import CALIBRATION_SAMPLES, batch_norms, calibrated_each
-from terrasieve.models.dense import dense_encoder, sample_maps
+from terrasieve.models.dense import cell_places, dense_encoder, sample_maps
 from terrasieve.probes.probe import StatesProtocol
 from terrasieve.probes.segmentation.pixel_metrics import IGNORE
 from terrasieve.streams import Stream, generator
@@ -141,17 +141,6 @@ def feature_maps(model: nn.Module, stride: int, precision: Precision) -> Feature
     return EncoderMaps(model, stride, precision)
 
 
-def label_places(labels: tuple[int, int], image: tuple[int, int]) -> Tensor:
-    """Centres of a label map's pixels in pixels of the image that it covers, shape ``(1, height, width, 2)``.
-
-    Args:
-        labels: Height and width of the label map.
-        image: Height and width of the image.
-    """
-    sides = [(torch.arange(count) + 0.5) * (size / count) - 0.5 for count, size in zip(labels, image, strict=True)]
-    return torch.stack(torch.meshgrid(*sides, indexing="ij"), dim=-1)[None]
-
-
 # ---------------------------------------------------------------------- probes
 # What is fitted on the maps.
 
@@ -183,9 +172,9 @@ class LabelledImages:
 
     @property
     def places(self) -> Tensor:
-        """Where the labels lie in the images; see :func:`label_places`."""
+        """Where the labels lie in the images; see :func:`cell_places`."""
         height, width = self.labels.shape[1:]
-        return label_places((height, width), (self.pixels.shape[-2], self.pixels.shape[-1]))
+        return cell_places((height, width), (self.pixels.shape[-2], self.pixels.shape[-1]))
 
 
 class SegmentationProbe(StatesProtocol):

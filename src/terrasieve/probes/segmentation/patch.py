@@ -11,6 +11,7 @@ from sklearn.decomposition import PCA
 from torch import Tensor
 
 from terrasieve.embeddings.stream import device_of
+from terrasieve.models.dense import cell_places
 from terrasieve.probes.linear.logistic import LogisticProbe
 from terrasieve.probes.probe import Labelled
 from terrasieve.probes.segmentation.map_probe import (
@@ -18,7 +19,6 @@ from terrasieve.probes.segmentation.map_probe import (
     LabelledImages,
     Report,
     SegmentationProbe,
-    label_places,
     silent,
 )
 from terrasieve.probes.segmentation.pixel_metrics import IGNORE
@@ -85,7 +85,7 @@ class PatchLinear(SegmentationProbe):
 
     def predict(self, maps: FeatureMaps, pixels: Tensor, size: tuple[int, int]) -> NDArray[Any]:
         """See :meth:`SegmentationProbe.predict`."""
-        places = label_places(size, (pixels.shape[-2], pixels.shape[-1]))
+        places = cell_places(size, (pixels.shape[-2], pixels.shape[-1]))
         return np.stack([self._predict_image(maps, image[None], places) for image in pixels])
 
     def _predict_image(self, maps: FeatureMaps, image: Tensor, places: Tensor) -> NDArray[Any]:

@@ -50,6 +50,7 @@ class _Cell:
     shown: Showing
     maps: FeatureMaps
     probe: SegmentationProbe
+    precision: Precision
 
 
 def evaluate_segmentation(
@@ -104,7 +105,7 @@ def _cells(candidates: Sequence[Candidate], inputs: Sequence[EncoderInput], task
         models = {type(one.model): one.model for one in shown}
         built = {kind: feature_maps(model, task.stride, precision) for kind, model in models.items()}
         cells += [
-            _Cell(candidate, one, built[type(one.model)], probe)
+            _Cell(candidate, one, built[type(one.model)], probe, precision)
             for one in shown
             for probe in task.probes
             if probe.on_pixels or not isinstance(candidate.model, PixelValues)
@@ -165,7 +166,7 @@ def _probe_row(cell: _Cell, tally: NDArray[np.int64], task: SegmentationTask) ->
         sensor=cell.shown.row.sensor,
         bands=cell.shown.row.bands,
         probe=cell.probe.name,
-        protocol=str(cell.probe.protocol),
+        protocol=str(cell.probe.protocol.in_precision("feature maps", cell.precision)),
         data=task.data,
         metrics=score.metrics,
         ci95=score.ci95,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from terrasieve.probes.results import ProbeRow
 from terrasieve.probes.row_tables import span
@@ -13,6 +14,7 @@ from terrasieve.reporting.charts import Chart
 from terrasieve.reporting.grouping import Group, groups_of
 from terrasieve.reporting.run import Run
 from terrasieve.reporting.sections.scores import metric_table
+from terrasieve.reporting.sections.seeds import Seeds, seeds
 from terrasieve.reporting.sections.training import curves
 from terrasieve.reporting.wording import listed, number
 from terrasieve.tables import MISSING, Cell, Table, row_of
@@ -24,11 +26,13 @@ class RunComparison:
 
     Attributes:
         cautions: Why numbers may not be comparable, one sentence each.
+        seeds: Runs that differ in nothing but their seed; None where no two do.
         tables: Name of the probe and a table with a column per run: its trained model, on what at least two runs share.
         charts: Curves of the runs drawn over one another.
     """
 
     cautions: tuple[str, ...]
+    seeds: Seeds | None
     tables: tuple[tuple[str, Table], ...]
     charts: tuple[Chart, ...]
 
@@ -37,11 +41,17 @@ def comparison(runs: Sequence[Run]) -> RunComparison | None:
     """The section; None for a single run."""
     if len(runs) < 2:
         return None
-    trained = ((run, row) for run in runs for row in run.rows if row.model == run.rows[0].model)
-    rows = _shared([row.model_copy(update={"model": run.name}) for run, row in trained])
+    rows = _shared([row for run in runs for row in _trained(run)])
     groups = groups_of(rows)
     tables = tuple((group.title, metric_table(group, group.metrics[0])) for group in groups)
-    return RunComparison(_doubts(groups), tables, curves("compared", runs))
+    return RunComparison(_doubts(groups), seeds(runs), tables, curves("compared", runs))
+
+
+def _trained(run: Run) -> list[ProbeRow]:
+    """Rows of the trained model under the run's name; the seed of a run of one seed is its own and no condition."""
+    rows = [row for row in run.rows if row.model == run.rows[0].model]
+    named: dict[str, Any] = {"model": run.name} | ({"seed": 0} if len({row.seed for row in rows}) == 1 else {})
+    return [row.model_copy(update=named) for row in rows]
 
 
 def _key(row: ProbeRow) -> tuple[str, str, float, str, int]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from terrasieve.reporting.charts import ACCENT, FAINT, MUTED, Chart, Choice, axis, finite, plain
+from terrasieve.reporting.charts import DROPPED, KEPT, Chart, Choice, axis, finite, plain
 from terrasieve.reporting.run import Run
 from terrasieve.reporting.wording import percent
 from terrasieve.runs import RoundRecord
@@ -86,7 +86,7 @@ def _occupancy(name: str, one: RoundRecord) -> Chart:
             "name": "candidates",
             "x": ranks,
             "y": finite(before),
-            "line": {"color": MUTED, "width": 2},
+            "line": {"color": DROPPED, "width": 3},
             "hovertemplate": "cluster %{x}: %{y:.3g} %",
         },
         {
@@ -95,7 +95,7 @@ def _occupancy(name: str, one: RoundRecord) -> Chart:
             "name": "pool",
             "x": ranks[: len(after)],
             "y": finite(after),
-            "marker": {"color": ACCENT, "size": 5, "opacity": 0.75},
+            "marker": {"color": KEPT, "size": 5, "opacity": 0.75},
             "hovertemplate": "cluster %{x}: %{y:.3g} %",
         },
     )
@@ -130,7 +130,7 @@ def _classes(name: str, one: RoundRecord) -> Chart:
             "marker": {"color": colour},
             "hovertemplate": "%{y}: %{x:,} " + what,
         }
-        for what, counts, colour in (("kept", kept, ACCENT), ("dropped", dropped, FAINT))
+        for what, counts, colour in (("kept", kept, KEPT), ("dropped", dropped, DROPPED))
     )
     layout = {
         "barmode": "stack",

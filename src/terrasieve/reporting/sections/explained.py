@@ -104,7 +104,7 @@ def projection(key: str, run: Run) -> Scatter | None:
         return None
     labels = [point.sample.label or UNLABELLED for point in found.points]
     order = [label for label, _ in sorted(Counter(labels).items(), key=lambda one: (one[0] == UNLABELLED, one[0]))]
-    traces = tuple(_class_trace(found, labels, label, i) for i, label in enumerate(order))
+    traces = tuple(_class_trace(found, labels, label, run.classes) for label in order)
     blank = axis() | {"showticklabels": False, "showgrid": False, "ticks": "", "mirror": True}
     layout = {
         "margin": {"t": 4},
@@ -123,9 +123,8 @@ def projection(key: str, run: Run) -> Scatter | None:
     return Scatter(chart, f"{found.method} Shown: {found.inputs}.")
 
 
-def _class_trace(found: Projection, labels: Sequence[str], label: str, position: int) -> Trace:
+def _class_trace(found: Projection, labels: Sequence[str], label: str, classes: Sequence[str]) -> Trace:
     rows = [i for i, one in enumerate(labels) if one == label]
-    marker = class_marker(position, 6)
     return {
         "type": "scatter",
         "mode": "markers",
@@ -134,7 +133,7 @@ def _class_trace(found: Projection, labels: Sequence[str], label: str, position:
         "y": finite(found.points[i].y for i in rows),
         "customdata": rows,
         "hoverinfo": "none",
-        "marker": (marker if label != UNLABELLED else marker | {"color": "var(--faint)"}) | {"opacity": 0.85},
+        "marker": class_marker(label, classes, 6) | {"opacity": 0.85},
     }
 
 
@@ -190,7 +189,7 @@ def neighbours(key: str, run: Run) -> Gallery | None:
 def _neighbour_tile(wanted: str | None, found: Neighbour) -> Tile:
     label = found.sample.label
     agrees = None if wanted is None or label is None else wanted == label
-    shown, cosine = label or UNLABELLED, f"cosine {found.similarity:.2f}"
+    shown, cosine = label or UNLABELLED, f"cosine {found.similarity:z.2f}"
     return Tile(found.sample.picture, f"Neighbour {found.sample.id}, {shown}, {cosine}", shown, (cosine,), agrees)
 
 
@@ -212,7 +211,7 @@ def bands(key: str, run: Run) -> Bands | None:
     found = run.explanation.bands if run.explanation else None
     if found is None or not found.bands or not found.classes:
         return None
-    texts = [[f"{share:.2f}" for share in row] for row in found.shares]
+    texts = [[f"{share:z.2f}" for share in row] for row in found.shares]
     hover = "%{y}, %{x}: %{z:.3f}<extra></extra>"
     largest = max(max(row) for row in found.shares)
     traces = heatmap(found.shares, found.bands, found.classes, texts, hover, max(largest, 1e-9))

@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib import resources
 from pathlib import Path
 
 import numpy as np
@@ -17,13 +18,17 @@ from numpy.typing import NDArray
 from terrasieve.archive.footprints import centres
 from terrasieve.errors import ArchiveError
 from terrasieve.local_paths import local_path
-from terrasieve.reporting.charts import ACCENT, FAINT, Chart, Trace, axis, class_marker, finite, plain
+from terrasieve.reporting.charts import DROPPED, KEPT, Chart, Trace, axis, class_marker, finite, plain
 from terrasieve.reporting.run import Run
 from terrasieve.streams import Stream, generator
 
 MOST_POINTS = 5000
 _SEED = 0
 _MOST_CLASSES = 20
+_COARSE = 2.0
+"""Degrees that samples have to span for a coast of 1:110 million, which is wrong by tenths of a degree."""
+_NO_LABEL = "no label"
+_REST = "other classes"
 
 
 @dataclass(frozen=True)
@@ -74,8 +79,12 @@ def places(key: str, run: Run, most: int = MOST_POINTS) -> Places | None:
         what = f"by what round {run.rounds[-1].round} of curation did with them"
     else:
         groups, what = _labels(table, shown), "by label"
+    # Labels of another archive than the probes' come after theirs.
+    classes = (*run.classes, *sorted(set(groups) - {*run.classes, _NO_LABEL, _REST}))
     points = _Points(middles[shown, 0], middles[shown, 1], ids, groups)
-    return Places(_chart(f"{key}-map", points, bool(known)), _caption(len(shown), len(located), len(table), what))
+    return Places(
+        _chart(f"{key}-map", points, bool(known), classes), _caption(len(shown), len(located), len(table), what)
+    )
 
 
 def _read(path: Path, wanted: Sequence[str]) -> pa.Table:
@@ -98,9 +107,9 @@ def _kept(run: Run) -> set[str]:
 def _labels(table: pa.Table, shown: NDArray[np.int64]) -> tuple[str, ...]:
     if "label" not in table.column_names:
         return ("sample",) * len(shown)
-    labels = ["no label" if label is None else str(label) for label in table["label"].take(pa.array(shown)).to_pylist()]
+    labels = [_NO_LABEL if label is None else str(label) for label in table["label"].take(pa.array(shown)).to_pylist()]
     frequent = {label for label, _ in Counter(labels).most_common(_MOST_CLASSES)}
-    return tuple(label if label in frequent else "other classes" for label in labels)
+    return tuple(label if label in frequent else _REST for label in labels)
 
 
 def _caption(drawn: int, located: int, total: int, what: str) -> str:
@@ -114,10 +123,11 @@ def _caption(drawn: int, located: int, total: int, what: str) -> str:
     return f"{part}{without}. Coloured {what}. {shape}"
 
 
-def _chart(name: str, points: _Points, curated: bool) -> Chart:
+def _chart(name: str, points: _Points, curated: bool, classes: Sequence[str]) -> Chart:
     counts = Counter(points.groups)
     order = ["dropped", "kept"] if curated else [label for label, _ in counts.most_common()]
-    traces = tuple(_trace(points, group, i, curated) for i, group in enumerate(order) if counts[group])
+    traces = _coast(points)
+    traces += tuple(_trace(points, group, classes, curated) for group in order if counts[group])
     middle = math.radians(float(np.mean([points.latitude.min(), points.latitude.max()])))
     # A degree of longitude shrinks with the cosine of the latitude; at a pole it would vanish.
     stretch = 1 / max(0.1, math.cos(middle))
@@ -132,12 +142,44 @@ def _chart(name: str, points: _Points, curated: bool) -> Chart:
     return Chart(name, "Where the samples lie", alt, traces, layout, 480)
 
 
-def _trace(points: _Points, group: str, position: int, curated: bool) -> Trace:
+def _coast(points: _Points) -> tuple[Trace, ...]:
+    """Coastlines around the samples; none where they lie so close together that the outline would be wrong by more."""
+    west, east = float(points.longitude.min()), float(points.longitude.max())
+    south, north = float(points.latitude.min()), float(points.latitude.max())
+    size = max(east - west, north - south)
+    if size < _COARSE:
+        return ()
+    around = size / 4
+    land = resources.files("terrasieve") / "explorer" / "static" / "land-110m.geojson"
+    outlines = shapely.from_geojson(land.read_text(encoding="utf-8")).boundary
+    seen = shapely.clip_by_rect(
+        outlines, max(west - around, -180), max(south - around, -90), min(east + around, 180), min(north + around, 90)
+    )
+    longitudes: list[float | None] = []
+    latitudes: list[float | None] = []
+    for line in shapely.get_parts(seen):
+        longitude, latitude = shapely.get_coordinates(line).T
+        longitudes += [*finite(longitude), None]
+        latitudes += [*finite(latitude), None]
+    coast: Trace = {
+        "type": "scatter",
+        "mode": "lines",
+        "name": "coast",
+        "x": longitudes,
+        "y": latitudes,
+        "line": {"color": "var(--guide)", "width": 1},
+        "hoverinfo": "skip",
+        "showlegend": False,
+    }
+    return (coast,) if longitudes else ()
+
+
+def _trace(points: _Points, group: str, classes: Sequence[str], curated: bool) -> Trace:
     rows = [i for i, one in enumerate(points.groups) if one == group]
     marker = (
-        {"color": ACCENT if group == "kept" else FAINT, "size": 6 if group == "kept" else 4}
+        {"color": KEPT if group == "kept" else DROPPED, "size": 6 if group == "kept" else 4}
         if curated
-        else class_marker(position, 5)
+        else class_marker(group, classes, 5)
     )
     return {
         "type": "scatter",

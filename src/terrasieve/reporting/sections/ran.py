@@ -8,6 +8,8 @@ from typing import Any
 
 import yaml
 
+from terrasieve.device import PRECISION_NAMES
+from terrasieve.models.export import EncoderCard
 from terrasieve.reporting.run import Run
 from terrasieve.reporting.wording import day, duration, file_size
 from terrasieve.runs import Provenance, StartingWeights
@@ -80,6 +82,18 @@ def starting_facts(start: StartingWeights) -> Iterator[tuple[str, str]]:
     yield from (("note on the weights it started from", note) for note in start.notes)
 
 
+def precision_text(card: EncoderCard | None) -> str:
+    """What training multiplied in, in words; empty where no card says."""
+    known = card.provenance.precision if card else ""
+    return PRECISION_NAMES.get(known, known)
+
+
+def _asked(train: Any) -> str:
+    """The precision that the settings ask for, where nothing says which was used."""
+    asked = str(train.get("precision", "")) if isinstance(train, Mapping) else ""
+    return PRECISION_NAMES.get(asked, "not recorded")
+
+
 def _facts(run: Run) -> Iterator[tuple[str, str]]:
     card = run.card
     if card is not None:
@@ -93,13 +107,14 @@ def _facts(run: Run) -> Iterator[tuple[str, str]]:
         yield from _source(card.provenance.data)
         if card.provenance.start is not None:
             yield from starting_facts(card.provenance.start)
-        said = card.provenance.model_dump(exclude={"data", "config", "start"})
+        said = card.provenance.model_dump(exclude={"data", "config", "start", "precision"})
         yield from ((name, str(value)) for name, value in said.items())
     if run.log and "seconds" in run.log[-1]:
         yield "training took", duration(run.log[-1]["seconds"])
     train = run.config.get("train")
     if isinstance(train, Mapping):
-        yield from ((name, str(train[name])) for name in ("seed", "precision", "batch_size") if name in train)
+        yield from ((name, str(train[name])) for name in ("seed", "batch_size") if name in train)
+    yield "precision of training", precision_text(card) or _asked(train)
     for row in run.rows[:1]:
         yield "probed on", row.data
 

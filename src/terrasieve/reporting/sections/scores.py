@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -11,15 +10,14 @@ from numpy.typing import NDArray
 
 from terrasieve.probes.metrics import METRIC_INFO
 from terrasieve.probes.results import ProbeRow
-from terrasieve.probes.row_tables import HEADLINES, interval_text, notes_of, score_table, shown
-from terrasieve.reporting.charts import ACCENT, FAINT, MUTED, Chart, Choice, Trace, axis, finite, heatmap, plain
+from terrasieve.probes.row_tables import HEADLINES, notes_of, score_table
+from terrasieve.reporting.charts import Chart, Choice, Trace, axis, finite, heatmap, plain
 from terrasieve.reporting.grouping import Group
 from terrasieve.reporting.run import Run
+from terrasieve.reporting.score_charts import dot_chart, metric_axis_title, model_style
 from terrasieve.tables import MISSING, Cell, Table, row_of
 
-_FLOOR_SYMBOLS = ("diamond-open", "square-open")
 _NARROW = 4
-_OTHER_SYMBOLS = ("triangle-up", "triangle-down", "x", "star", "pentagon")
 _READABLE_COUNT = 9_999
 _CELL_HEIGHT = 34
 _HOVER = "true %{y}<br>predicted %{x}<br>%{customdata:,} (%{z:.1f}\u00a0% of the true class)<extra></extra>"
@@ -72,7 +70,7 @@ def scores(key: str, run: Run) -> Scores | None:
     if not groups:
         return None
     charts = [
-        _dots(f"{key}-dots-{i}-{metric}", group, metric)
+        dot_chart(f"{key}-dots-{i}-{metric}", group, metric)
         for i, group in enumerate(groups)
         for metric in HEADLINES[group.task]
         if metric in group.metrics
@@ -91,7 +89,7 @@ def metric_table(group: Group, metric: str) -> Table:
     """One metric of every model on every line; the best of a line is marked, floors are dim."""
     rows = [row for line in group.lines for row in line.rows.values()]
     remarks = dict.fromkeys(f"* {row.model} on {row.inputs}: {row.note}" for row in rows if row.note)
-    title = f"{_axis_title(metric)} (95\u00a0% interval)"
+    title = f"{metric_axis_title(metric)} (95\u00a0% interval)"
     return replace(score_table(rows, metric, group.models), title=title, notes=tuple(remarks))
 
 
@@ -99,89 +97,6 @@ def _tables(group: Group) -> GroupTables:
     first, *others = (metric_table(group, metric) for metric in group.metrics)
     more = ", ".join(METRIC_INFO[metric].title for metric in group.metrics[1:])
     return GroupTables(group.title, first, tuple(others), more)
-
-
-# ---------------------------------------------------------------- charts
-
-
-def _dots(name: str, group: Group, metric: str) -> Chart:
-    traces = tuple(_dot_trace(group, position, metric) for position in range(len(group.models)))
-    lines = [plain(line.name) for line in group.lines]
-    layout = {
-        "xaxis": axis(_axis_title(metric)) | {"range": _range(group, metric)},
-        "yaxis": axis() | {"categoryorder": "array", "categoryarray": lines, "autorange": "reversed"},
-        "scattermode": "group",
-        "scattergap": 0.35,
-        "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
-    }
-    heading = f"{group.title}, {METRIC_INFO[metric].title}"
-    alt = f"{heading} of {', '.join(group.models)} on {len(lines)} inputs, with 95 % intervals; numbers in the tables"
-    height = 130 + len(lines) * max(28, 14 * len(group.models))
-    return Chart(name, heading, alt, traces, layout, height)
-
-
-def _range(group: Group, metric: str) -> list[float]:
-    """Ends of the axis: all intervals with a little room, since Plotly would start grouped points at 0."""
-    rows = [row for line in group.lines for row in line.rows.values() if metric in row.metrics]
-    scale = 100 if METRIC_INFO[metric].percent else 1
-    ends = [
-        scale * end for row in rows for end in (row.metrics[metric], *row.ci95.get(metric, ())) if math.isfinite(end)
-    ]
-    room = 0.04 * (max(ends, default=1) - min(ends, default=0)) or 1
-    return [min(ends, default=0) - room, max(ends, default=1) + room]
-
-
-def _dot_trace(group: Group, position: int, metric: str) -> Trace:
-    model = group.models[position]
-    found = [
-        (line.name, line.rows[model])
-        for line in group.lines
-        if model in line.rows and metric in line.rows[model].metrics
-    ]
-    scale = 100 if METRIC_INFO[metric].percent else 1
-    values = [scale * row.metrics[metric] for _, row in found]
-    bounds = [row.ci95.get(metric, (row.metrics[metric], row.metrics[metric])) for _, row in found]
-    colour, symbol = model_style(model, position, group.floors)
-    error = {
-        "type": "data",
-        "symmetric": False,
-        "array": finite(scale * high - value for value, (_, high) in zip(values, bounds, strict=True)),
-        "arrayminus": finite(value - scale * low for value, (low, _) in zip(values, bounds, strict=True)),
-        "thickness": 1.5,
-        "width": 0,
-        "color": colour,
-    }
-    return {
-        "type": "scatter",
-        "mode": "markers",
-        "orientation": "h",
-        "name": plain(model),
-        "x": finite(values),
-        "y": [plain(name) for name, _ in found],
-        "error_x": error,
-        "marker": {
-            "color": colour,
-            "symbol": symbol,
-            "size": 10 if position == 0 else 8,
-            "line": {"width": 1.5, "color": colour},
-        },
-        "text": [plain(f"{shown(metric, row.metrics[metric])} ({interval_text(row, metric)})") for _, row in found],
-        "hovertemplate": "%{y}<br>%{text}",
-    }
-
-
-def model_style(model: str, position: int, floors: Sequence[str]) -> tuple[str, str]:
-    """Colour and symbol of a model: the accent for the trained one, greys for floors."""
-    if position == 0:
-        return ACCENT, "circle"
-    if model in floors:
-        return (MUTED, FAINT)[floors.index(model) % 2], _FLOOR_SYMBOLS[floors.index(model) % 2]
-    return f"var(--class-{position % 10})", _OTHER_SYMBOLS[position % len(_OTHER_SYMBOLS)]
-
-
-def _axis_title(metric: str) -> str:
-    info = METRIC_INFO[metric]
-    return f"{info.title},\u00a0%" if info.percent else info.title
 
 
 def _curves(key: str, rows: Sequence[ProbeRow]) -> Choice | None:
@@ -207,7 +122,7 @@ def _curve(name: str, rows: Sequence[ProbeRow]) -> Chart:
     )
     layout = {
         "xaxis": axis("share of the train split, %") | {"type": "log"},
-        "yaxis": axis(_axis_title(metric)),
+        "yaxis": axis(metric_axis_title(metric)),
         "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
     }
     heading = f"{rows[0].probe}, {METRIC_INFO[metric].title} on {widest.shown_bands} by share of train"

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from terrasieve.reporting.charts import ACCENT, Chart, Trace, axis, finite, plain
+from terrasieve.reporting.charts import ACCENT, RUN_COLOURS, Chart, Colour, Trace, axis, chance_mark, finite, plain
 from terrasieve.reporting.run import Run
 from terrasieve.reporting.wording import duration, number, percent
 
@@ -23,7 +25,18 @@ _BESIDE = {
     "knn_accuracy": {"student_knn_accuracy": "student, not exported", "teacher_knn_accuracy": "teacher, not exported"}
 }
 """Columns that are drawn into the chart of another one, with the names of their lines, on the page of a single run."""
-_NOT_CURVES = {"step", "epoch", "seconds", "curation_seconds", "turnover", "effective_clusters", "data_wait", *TITLES}
+_NOT_CURVES = {
+    "step",
+    "epoch",
+    "seconds",
+    "curation_seconds",
+    "turnover",
+    "effective_clusters",
+    "data_wait",
+    "knn_chance",
+    "knn_samples",
+}
+_NOT_CURVES |= {*TITLES}
 _NOT_CURVES |= {column for columns in _BESIDE.values() for column in columns}
 _MOST_POINTS = 1500
 
@@ -76,34 +89,50 @@ def curves(key: str, runs: Sequence[Run], titles: dict[str, str] | None = None) 
             # A pool that never changed is a fact of its own section, not a curve.
             filled = [run for run in filled if len(set(run.series(column)[1])) > 1]
         if filled:
-            charts.append(_curve(f"{key}-{column}", column, title, filled, len(runs)))
+            charts.append(_curve(f"{key}-{column}", column, title, filled, runs))
     return tuple(charts)
 
 
-def _curve(name: str, column: str, title: str, runs: Sequence[Run], among: int) -> Chart:
-    traces = tuple(_line(run, column, i if among > 1 else None, run.name) for i, run in enumerate(runs))
-    if among == 1 and (beside := [one for one in _BESIDE.get(column, {}).items() if runs[0].series(one[0])[1]]):
-        traces = (_line(runs[0], column, None, "exported encoder"),)
-        traces += tuple(_line(runs[0], other, i, name) for i, (other, name) in enumerate(beside, 1))
-    line = {"color": "var(--faint)", "width": 1, "dash": "dot"}
+def _curve(name: str, column: str, title: str, runs: Sequence[Run], among: Sequence[Run]) -> Chart:
+    alone = len(among) == 1
+    # By its place among all, so that a run has one colour in every chart.
+    styles = [(ACCENT, "solid") if alone else run_style(among.index(run)) for run in runs]
+    traces = tuple(_line(run, column, run.name, *style) for run, style in zip(runs, styles, strict=True))
+    if alone and (beside := [one for one in _BESIDE.get(column, {}).items() if runs[0].series(one[0])[1]]):
+        # Student and teacher are one encoder at two ages: one colour, told apart by the stroke.
+        traces = (_line(runs[0], column, "exported encoder", ACCENT, "solid"),)
+        traces += tuple(_line(runs[0], other, name, ACCENT, "dot") for other, name in beside)
+    line = {"color": "var(--guide)", "width": 1, "dash": "dot"}
     mark = {"type": "line", "xref": "x", "yref": "paper", "y0": 0, "y1": 1, "line": line}
     ends = "; ".join(f"{run.name} ends at {number(run.series(column)[1][-1])}" for run in runs)
+    shapes = _chance(runs) if column == "knn_accuracy" else []
     layout = {
         "xaxis": axis("step"),
         "yaxis": axis() | ({"tickformat": ".1%"} if column == "knn_accuracy" else {}),
-        "showlegend": len(traces) > 1,
+        "showlegend": len(traces) > 1 or bool(shapes),
         "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
         "margin": {"t": 12},
-        "shapes": [] if among > 1 else [mark | {"x0": one.step, "x1": one.step} for one in runs[0].rounds],
+        "shapes": [*shapes, *(mark | {"x0": one.step, "x1": one.step} for one in (runs[0].rounds if alone else ()))],
     }
-    return Chart(name, title, f"{title} by step: {ends}", traces, layout, 210 if among == 1 else 260)
+    return Chart(name, title, f"{title} by step: {ends}", traces, layout, 210 if alone else 260)
 
 
-def _line(run: Run, column: str, position: int | None, name: str) -> Trace:
+def _chance(runs: Sequence[Run]) -> list[dict[str, Any]]:
+    """Where the online kNN would be by chance, where the runs say so and agree."""
+    levels = {value for run in runs for value in run.series("knn_chance")[1]}
+    if len(levels) != 1 or not math.isfinite(level := levels.pop()):
+        return []
+    return [chance_mark(level, f"chance, {percent(level, 1)}", upright=False)]
+
+
+def run_style(position: int) -> tuple[Colour, str]:
+    """Colour and stroke of a run among several."""
+    return f"var(--run-{position % RUN_COLOURS})", ("solid", "dash", "dot", "dashdot")[position // RUN_COLOURS % 4]
+
+
+def _line(run: Run, column: str, name: str, colour: Colour, dash: str) -> Trace:
     steps, values = run.series(column)
     stride = -(-len(steps) // _MOST_POINTS)
-    colour = ACCENT if position is None else f"var(--class-{position % 10})"
-    dash = "solid" if position is None else ("solid", "dash", "dot", "dashdot")[position % 4]
     sparse = len(steps) <= 12
     return {
         "type": "scatter",

@@ -202,6 +202,24 @@
     filter(select);
   });
 
+  // ---- what goes on beyond an edge: fades there, and a chart says so
+
+  function edges(box) {
+    const rest = box.scrollWidth - box.clientWidth;
+    box.classList.toggle("rest-left", rest > 1 && box.scrollLeft > 1);
+    box.classList.toggle("rest-right", rest > 1 && box.scrollLeft < rest - 1);
+    const cue = box.nextElementSibling;
+    if (cue && cue.classList.contains("cue")) cue.hidden = rest <= 1;
+  }
+  const resized = new ResizeObserver((entries) => entries.forEach(({ target }) => {
+    edges(target.matches(".scroll, .links, .tabs") ? target : target.parentElement);
+  }));
+  all(".scroll, .links, .tabs").forEach((box) => {
+    box.addEventListener("scroll", () => edges(box), { passive: true });
+    resized.observe(box);
+    all(":scope > *", box).forEach((one) => resized.observe(one));
+  });
+
   // ---- paper: light, everything open and drawn to the width of a sheet
 
   let before = null;
