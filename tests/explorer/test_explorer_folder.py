@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import shapely
+from shapely.geometry import shape
 
 from terrasieve.archive.in_memory import ArrayArchive
 from terrasieve.archive.selection import write_selection
@@ -138,7 +139,7 @@ def test_pictures_are_those_of_the_samples(tmp_path: Path) -> None:
 
 
 def test_land_is_fine_where_samples_are_and_covers_the_earth() -> None:
-    land = shapely.from_geojson(land_around(np.array([[-118.4, 33.9], [-118.2, 34.1]])))
+    land = shape(land_around(np.array([[-118.4, 33.9], [-118.2, 34.1]])))
     inland, ocean, far = shapely.Point(-117.9, 34.05), shapely.Point(-119.5, 33.0), shapely.Point(10, 50)
     assert [bool(land.contains(one)) for one in (inland, ocean, far)] == [True, False, True]
     # Santa Catalina is an island of the finer of the two coastlines alone.

@@ -83,7 +83,7 @@ def inference_copy(encoder: nn.Module, precision: Precision) -> nn.Module:
     for tensor in (*frozen.parameters(), *frozen.buffers()):
         # Not by the module's own method, which stops at kernels of three dimensions.
         if tensor.dim() == 4:
-            tensor.data = tensor.data.contiguous(memory_format=torch.channels_last)
+            tensor.data = tensor.data.to(memory_format=torch.channels_last)
     if resolve_precision(precision, device_of(frozen)) == "bf16":
         for module in frozen.modules():
             if isinstance(module, (nn.Conv2d, nn.Linear)):

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from importlib.resources import files
+from typing import Any
 
 import numpy as np
 import shapely
 from numpy.typing import NDArray
+from shapely.geometry import mapping
 
 _SHARE, _LEAST = 0.5, 5.0
 """How far around the samples land is drawn finely: in their extent, and in degrees at least."""
 _DECIMALS = 2
 
 
-def land_around(places: NDArray[np.floating]) -> str:
-    """The land of the Earth as GeoJSON in one line: Natural Earth's at 1:50 million around samples, else 1:110 million.
+def land_around(places: NDArray[np.floating]) -> dict[str, Any]:
+    """Land as the geometry of GeoJSON: Natural Earth's at 1:50 million around samples, elsewhere at 1:110 million.
 
     A browser without a graphics card takes long for the whole Earth in the finer one.
 
@@ -32,7 +34,8 @@ def land_around(places: NDArray[np.floating]) -> str:
         for polygon in shapely.get_parts(part)
         if isinstance(polygon, shapely.Polygon)
     ]
-    return str(shapely.to_geojson(shapely.set_precision(shapely.multipolygons(parts), 10.0**-_DECIMALS, "pointwise")))
+    land: dict[str, Any] = mapping(shapely.set_precision(shapely.multipolygons(parts), 10.0**-_DECIMALS, "pointwise"))
+    return land
 
 
 def _land(scale: str) -> shapely.Geometry:

@@ -142,7 +142,7 @@ def _data(
     }
     scripts = {"facts": _assigned("facts", facts), "ids": _assigned("ids", table.ids.tolist())}
     if len(located):
-        scripts["land"] = _assigned("land", json.loads(land_around(middles[located])))
+        scripts["land"] = _assigned("land", land_around(middles[located]))
     scripts |= {name: _assigned(name, base64.b64encode(array.tobytes()).decode()) for name, array in arrays.items()}
     lines = [
         f"{len(table):,} samples; vectors of {', '.join(map(str, table.inputs))}. Plane: {plane.method}.",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from typing import Any, Literal, cast
 
 import terrasieve._torchvision  # noqa: F401  (must come first: timm imports torchvision)
@@ -117,8 +118,8 @@ class PreparedEncoder(nn.Module):
 
     def example(self, samples: int) -> Tensor:
         """Made-up pixels in the unit of the bands, some of them missing, the same in every call."""
-        draws = torch.Generator().manual_seed(0)
-        noise = torch.randn(samples, self.channels, self.size, self.size, generator=draws)
+        shape = (samples, self.channels, self.size, self.size)
+        noise = torch.arange(math.prod(shape), dtype=torch.float32).mul_(12.9898).sin_().mul_(2).view(shape)
         parameters = cast(Tensor, self.parameters_of_bands)
         pixels = parameters[:, 0] + noise / parameters[:, 1]
         pixels[:, :, 0, 0] = torch.nan

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from terrasieve.probes.metrics import METRIC_INFO
 from terrasieve.probes.results import ProbeRow
@@ -64,10 +63,9 @@ def seeds(runs: Sequence[Run]) -> Seeds | None:
 
 def _but_seed(run: Run) -> str:
     """What a run was asked to do, without its seed."""
-    config: dict[str, Any] = json.loads(json.dumps(run.config, default=str))
-    if isinstance(config.get("train"), dict):
-        config["train"].pop("seed", None)
-    return json.dumps([run.model, config], sort_keys=True)
+    train = run.config.get("train")
+    seedless = {name: value for name, value in train.items() if name != "seed"} if isinstance(train, Mapping) else train
+    return json.dumps([run.model, {**run.config, "train": seedless}], sort_keys=True, default=str)
 
 
 def _of(group: Group, rows: Sequence[ProbeRow]) -> list[ProbeRow]:
