@@ -58,6 +58,10 @@ SIZE = (
 )
 
 
+REST = 2.0
+"""Seconds before each turn, in which workers of a peer read ahead what else they would read in the next one's turn."""
+
+
 class InMemory:
     """The bare step, on views that were read and rendered before the clock starts."""
 
@@ -99,8 +103,10 @@ class Turns:
         # Each of the others begins every second turn, so that none always runs in the wake of the same one.
         order = list(self.others.items())
         for name, step in order if len(self.times["end to end"]) % 2 else reversed(order):
+            time.sleep(REST)
             self.times[name].append(seconds(step, self.steps))
         console.print(f"turn {len(self.times['end to end'])}")
+        time.sleep(REST)
         self.began = time.perf_counter()
         return {}
 
