@@ -11,7 +11,7 @@ import pytest
 sync_api = pytest.importorskip("playwright.sync_api", reason="the browser tests need playwright")
 CHROMIUM = shutil.which("chromium")
 PATIENCE = 90_000
-"""Milliseconds; deck.gl is two megabytes of script, and the machine may have other things to do."""
+"""Milliseconds; a page is megabytes of script, and the machine may have other things to do."""
 
 
 class Visit(NamedTuple):
@@ -20,7 +20,8 @@ class Visit(NamedTuple):
     requests: list[str]
 
 
-@pytest.fixture(scope="session")
+# A browser a file: while Playwright is driven, its event loop runs in this thread, and a later file's own could not.
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     if CHROMIUM is None:
         pytest.skip("the browser tests need chromium on the PATH")
@@ -31,12 +32,15 @@ def browser() -> Iterator[Any]:
         running.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def visit(browser: Any) -> Callable[..., Visit]:
-    """Open an address on a screen of a width, and keep what the console and the network saw."""
+    """Open an address on a screen of a size, and keep what the console and the network saw."""
 
-    def opened(address: str, width: int = 1400, scheme: str = "light") -> Visit:
-        page = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme).new_page()
+    def opened(address: str, width: int = 1400, height: int = 900) -> Visit:
+        # A jump that is animated can be cut short by the next one, and then ends nowhere.
+        page = browser.new_context(
+            viewport={"width": width, "height": height}, color_scheme="light", reduced_motion="reduce"
+        ).new_page()
         page.set_default_timeout(PATIENCE)
         troubles: list[str] = []
         requests: list[str] = []

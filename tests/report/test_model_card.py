@@ -10,6 +10,7 @@ import pytest
 import torch
 import yaml
 
+import made_runs as made
 from terrasieve.errors import ArchiveError, ConfigError
 from terrasieve.models.backbone import BackboneSpec, build_encoder
 from terrasieve.models.export import save_encoder
@@ -25,7 +26,7 @@ def front_of(path: Path) -> dict[str, Any]:
     return front
 
 
-def test_front_matter_holds_licence_library_and_results(whole_run: Path, made: Any) -> None:
+def test_front_matter_holds_licence_library_and_results(whole_run: Path) -> None:
     path = write_card(whole_run)
     assert path == whole_run / "encoder" / "README.md"
     front = front_of(path)
@@ -54,7 +55,7 @@ def test_front_matter_holds_licence_library_and_results(whole_run: Path, made: A
     assert [metric["type"] for metric in results[1]["metrics"]] == ["rmse", "bias", "scatter_index"]
 
 
-def test_the_body_says_what_the_files_say(whole_run: Path, made: Any) -> None:
+def test_the_body_says_what_the_files_say(whole_run: Path) -> None:
     text = write_card(whole_run).read_text(encoding="utf-8")
     row = made.comparison_rows()[0]
     assert f"{100 * row.metrics['accuracy']:.1f}" in text
@@ -70,7 +71,7 @@ def test_the_body_says_what_the_files_say(whole_run: Path, made: Any) -> None:
     assert "Caron" not in text
 
 
-def test_dino_cites_its_own_papers(tmp_path: Path, made: Any) -> None:
+def test_dino_cites_its_own_papers(tmp_path: Path) -> None:
     made.write_encoder(tmp_path, made.encoder_card().model_copy(update={"method": "dino"}))
     text = write_card(tmp_path).read_text(encoding="utf-8")
     assert "Kerdreux" in text
@@ -78,7 +79,7 @@ def test_dino_cites_its_own_papers(tmp_path: Path, made: Any) -> None:
     assert "Pallavi" not in text
 
 
-def test_the_teachers_memory_and_the_differences_from_the_source_are_told(tmp_path: Path, made: Any) -> None:
+def test_the_teachers_memory_and_the_differences_from_the_source_are_told(tmp_path: Path) -> None:
     config = {"differs": ["The paper *rotates* views; here they turn.", "The paper blurs."]}
     card = made.encoder_card(config=config).model_copy(update={"teacher_memory": 0.0123})
     made.write_encoder(tmp_path, card)
@@ -87,7 +88,7 @@ def test_the_teachers_memory_and_the_differences_from_the_source_are_told(tmp_pa
     assert "- The paper \\*rotates\\* views; here they turn.\n- The paper blurs." in text
 
 
-def test_what_no_file_says_is_not_said(tmp_path: Path, made: Any) -> None:
+def test_what_no_file_says_is_not_said(tmp_path: Path) -> None:
     card = made.encoder_card().model_copy(update={"provenance": Provenance(), "weights_sha256": None, "method": "own"})
     made.write_encoder(tmp_path, card)
     path = write_card(tmp_path, tmp_path / "CARD.md", license="mit")
@@ -100,7 +101,7 @@ def test_what_no_file_says_is_not_said(tmp_path: Path, made: Any) -> None:
     assert "Citation" not in text
 
 
-def test_a_packed_archive_is_traced_to_its_source(tmp_path: Path, made: Any) -> None:
+def test_a_packed_archive_is_traced_to_its_source(tmp_path: Path) -> None:
     source = {"layout": "packed", "root": "/a/b.zarr", "packed_from": {"layout": "eurosat", "root": "/a/eurosat"}}
     made.write_encoder(tmp_path, made.encoder_card(data=source))
     path = write_card(tmp_path)
@@ -108,7 +109,7 @@ def test_a_packed_archive_is_traced_to_its_source(tmp_path: Path, made: Any) -> 
     assert "Source: packed b.zarr, made from eurosat eurosat" in path.read_text(encoding="utf-8")
 
 
-def test_simulated_data_are_named_and_no_dataset_is_claimed(tmp_path: Path, made: Any) -> None:
+def test_simulated_data_are_named_and_no_dataset_is_claimed(tmp_path: Path) -> None:
     made.write_encoder(tmp_path, made.encoder_card(data={"layout": "simulated", "simulated": True}))
     path = write_card(tmp_path)
     assert "datasets" not in front_of(path)
@@ -120,9 +121,7 @@ def test_simulated_data_are_named_and_no_dataset_is_claimed(tmp_path: Path, made
     [BackboneSpec(name="resnet18"), BackboneSpec(name="test_vit", image_size=32, patch_size=8, registers=4)],
     ids=["resnet", "vit"],
 )
-def test_the_snippet_loads_the_weights(
-    spec: BackboneSpec, tmp_path: Path, made: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_snippet_loads_the_weights(spec: BackboneSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     encoder = build_encoder(spec, seed=3).eval()
     save_encoder(tmp_path / "encoder", encoder, made.encoder_card().model_copy(update={"backbone": spec}))
     text = write_card(tmp_path).read_text(encoding="utf-8")
@@ -136,7 +135,7 @@ def test_the_snippet_loads_the_weights(
         assert torch.allclose(names["features"], encoder(pixels), atol=1e-6)
 
 
-def test_hostile_text_does_not_become_markup(tmp_path: Path, made: Any) -> None:
+def test_hostile_text_does_not_become_markup(tmp_path: Path) -> None:
     hostile = "<img src=x>|`a`\n# big"
     card = made.encoder_card().model_copy(update={"recipe": hostile})
     made.write_encoder(tmp_path, card)
@@ -147,7 +146,7 @@ def test_hostile_text_does_not_become_markup(tmp_path: Path, made: Any) -> None:
     assert front_of(tmp_path / "encoder" / "README.md")["model-index"][0]["name"] == hostile
 
 
-def test_without_an_encoder_there_is_no_card(tmp_path: Path, made: Any) -> None:
+def test_without_an_encoder_there_is_no_card(tmp_path: Path) -> None:
     write_json(made.comparison_rows(), tmp_path / "probe.json")
     with pytest.raises(ArchiveError, match=r"encoder/encoder\.json"):
         write_card(tmp_path)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import made_runs as made
 from terrasieve.probes.row_tables import shown, write_json
 from terrasieve.probes.significance import Difference
 from terrasieve.reporting.answer import answer, standing
@@ -24,7 +25,7 @@ def told(folder: Path) -> Any:
     return answer(run)
 
 
-def test_the_lead_holds_the_rows_own_numbers(tmp_path: Path, made: Any) -> None:
+def test_the_lead_holds_the_rows_own_numbers(tmp_path: Path) -> None:
     rows = made.comparison_rows()
     write_json(rows, tmp_path / "probe.json")
     ours, floor = (
@@ -45,7 +46,7 @@ def test_the_lead_holds_the_rows_own_numbers(tmp_path: Path, made: Any) -> None:
     assert found.more[1] == "It is better than both floors on 2 of 2 inputs, beyond the 95\u00a0% intervals."
 
 
-def test_the_chart_of_the_answer_shows_every_model_its_interval_and_chance(tmp_path: Path, made: Any) -> None:
+def test_the_chart_of_the_answer_shows_every_model_its_interval_and_chance(tmp_path: Path) -> None:
     rows = made.comparison_rows()
     write_json(rows, tmp_path / "probe.json")
     chart = told(tmp_path).chart
@@ -65,13 +66,13 @@ def test_the_chart_of_the_answer_shows_every_model_its_interval_and_chance(tmp_p
     assert low < 100 / 3 < high
 
 
-def test_errors_have_no_chance(tmp_path: Path, made: Any) -> None:
+def test_errors_have_no_chance(tmp_path: Path) -> None:
     write_json(made.regression_rows(), tmp_path / "probe.json")
     assert told(tmp_path).chart.layout["shapes"] == []
 
 
 @pytest.mark.parametrize("trained", [0.85, 0.3], ids=["ahead", "behind"])
-def test_overlapping_intervals_do_not_tell_models_apart(tmp_path: Path, made: Any, trained: float) -> None:
+def test_overlapping_intervals_do_not_tell_models_apart(tmp_path: Path, trained: float) -> None:
     rows = [
         row.model_copy(update={"ci95": {"accuracy": (0.1, 0.95), "macro_f1": (0.1, 0.95)}})
         for row in made.comparison_rows(trained)
@@ -95,7 +96,7 @@ def test_a_paired_interval_that_holds_zero_is_not_below() -> None:
     assert verdict.evidence == f"paired 95{NBSP}% interval -1.4 to 2.0"
 
 
-def test_a_model_below_its_floor_is_said_to_be_below(tmp_path: Path, made: Any) -> None:
+def test_a_model_below_its_floor_is_said_to_be_below(tmp_path: Path) -> None:
     write_json(made.comparison_rows(trained=0.3), tmp_path / "probe.json")
     found = told(tmp_path)
     assert found.word == "No"
@@ -103,7 +104,7 @@ def test_a_model_below_its_floor_is_said_to_be_below(tmp_path: Path, made: Any) 
     assert "on 0 of 2 inputs, beyond the 95\u00a0% intervals, worse than a floor on 2." in found.more[1]
 
 
-def test_a_smaller_error_is_better(tmp_path: Path, made: Any) -> None:
+def test_a_smaller_error_is_better(tmp_path: Path) -> None:
     write_json(made.regression_rows(), tmp_path / "probe.json")
     found = told(tmp_path)
     assert found.lead == "ridge of swh RMSE 0.62 (0.57\u20130.67): better than random init by 0.12."
@@ -119,7 +120,7 @@ def test_no_zero_has_a_sign(value: float) -> None:
     assert str(finite([value * 0.0])) == "[0.0]"
 
 
-def test_best_and_worst_class_come_from_the_confusion_matrix(tmp_path: Path, made: Any) -> None:
+def test_best_and_worst_class_come_from_the_confusion_matrix(tmp_path: Path) -> None:
     confusion = ((99, 1, 0), (10, 50, 40), (5, 5, 90))
     row = made.comparison_rows()[1].model_copy(update={"confusion": confusion})
     write_json([row], tmp_path / "probe.json")
@@ -128,7 +129,7 @@ def test_best_and_worst_class_come_from_the_confusion_matrix(tmp_path: Path, mad
     assert f"taken for SeaLake, 40{NBSP}%" in said
 
 
-def test_without_probes_nothing_is_claimed(tmp_path: Path, made: Any) -> None:
+def test_without_probes_nothing_is_claimed(tmp_path: Path) -> None:
     made.write_log(tmp_path, made.log_rows())
     lead = told(tmp_path).lead
     assert "nothing yet says whether it is better" in lead
@@ -136,7 +137,7 @@ def test_without_probes_nothing_is_claimed(tmp_path: Path, made: Any) -> None:
     assert f"58.6{NBSP}% at step 100" in lead
 
 
-def test_the_paired_interval_is_of_the_same_samples(tmp_path: Path, made: Any) -> None:
+def test_the_paired_interval_is_of_the_same_samples(tmp_path: Path) -> None:
     rows = made.comparison_rows()
     write_json(rows, tmp_path / "probe.json")
     made.write_predictions(tmp_path, rows)
@@ -152,7 +153,7 @@ def test_the_paired_interval_is_of_the_same_samples(tmp_path: Path, made: Any) -
     assert f"paired 95{NBSP}% interval {100 * verdict.paired.low:.1f} to" in told(tmp_path).more[0]
 
 
-def test_predictions_that_do_not_give_the_rows_accuracy_are_not_used(tmp_path: Path, made: Any) -> None:
+def test_predictions_that_do_not_give_the_rows_accuracy_are_not_used(tmp_path: Path) -> None:
     rows = made.comparison_rows()
     made.write_predictions(tmp_path, rows)
     wrong = [row.model_copy(update={"metrics": {**row.metrics, "accuracy": 0.99}}) for row in rows]
@@ -160,7 +161,7 @@ def test_predictions_that_do_not_give_the_rows_accuracy_are_not_used(tmp_path: P
     assert group.against["random init"][0].paired is None
 
 
-def test_a_paired_interval_settles_what_overlap_leaves_open(tmp_path: Path, made: Any) -> None:
+def test_a_paired_interval_settles_what_overlap_leaves_open(tmp_path: Path) -> None:
     wide = {"accuracy": (0.1, 0.95), "macro_f1": (0.1, 0.95)}
     rows = [row.model_copy(update={"ci95": wide}) for row in made.comparison_rows()]
     made.write_predictions(tmp_path, rows)
@@ -170,20 +171,26 @@ def test_a_paired_interval_settles_what_overlap_leaves_open(tmp_path: Path, made
     assert with_pairs.clear
 
 
-def test_the_best_baseline_is_named_beside_the_floors(made: Any) -> None:
+def test_the_best_baseline_is_named_beside_the_floors() -> None:
     rows = made.comparison_rows()
-    rows += [made.probe_row("ImageNet", "s2:B04+B03+B02", 0.9)[0], made.probe_row("SeCo", "s2:B04+B03+B02", 0.5)[0]]
+    rows += [
+        made.probe_row("ImageNet", "s2:B04+B03+B02", 0.9)[0],
+        made.probe_row("SeCo", "s2:B04+B03+B02", 0.5)[0],
+    ]
     assert groups_of(rows)[0].rivals == ("random init", "image statistics", "ImageNet")
 
 
-def test_bands_shown_together_stand_on_the_line_of_bands_shown_one_by_one(made: Any) -> None:
-    rows = [made.probe_row("rs-byol-1", "s2:B04+B03+B02", 0.8)[0], made.probe_row("ImageNet", "s2:B04,B03,B02", 0.7)[0]]
+def test_bands_shown_together_stand_on_the_line_of_bands_shown_one_by_one() -> None:
+    rows = [
+        made.probe_row("rs-byol-1", "s2:B04+B03+B02", 0.8)[0],
+        made.probe_row("ImageNet", "s2:B04,B03,B02", 0.7)[0],
+    ]
     lines = groups_of(rows)[0].lines
     assert [line.name for line in lines] == ["s2:B04+B03+B02"]
     assert set(lines[0].rows) == {"rs-byol-1", "ImageNet"}
 
 
-def test_a_probe_that_the_trained_model_was_not_scored_by_is_judged_by_nobody_else(made: Any) -> None:
+def test_a_probe_that_the_trained_model_was_not_scored_by_is_judged_by_nobody_else() -> None:
     floors = [
         row.model_copy(update={"probe": "logistic"}) for row in made.comparison_rows() if row.model != "rs-byol-1"
     ]

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import made_runs as made
 from terrasieve.probes.row_tables import write_json
 from terrasieve.reporting.page import SECTIONS, charts_in
 from terrasieve.reporting.run import read_runs
@@ -15,7 +16,7 @@ from terrasieve.reporting.sections.places import places
 from terrasieve.reporting.sections.training import training
 
 
-def test_a_class_has_one_colour_in_the_map_and_in_the_projection(tmp_path: Path, made: Any) -> None:
+def test_a_class_has_one_colour_in_the_map_and_in_the_projection(tmp_path: Path) -> None:
     made.write_explanation(made.explanation(), tmp_path)
     # More rivers than forests, so that the map lists them first; and a class that the projection does not know.
     labels = ["River"] * 4 + ["Forest"] * 2 + ["Desert"]
@@ -28,8 +29,11 @@ def test_a_class_has_one_colour_in_the_map_and_in_the_projection(tmp_path: Path,
     assert styles[1]["Desert"] not in styles[0].values()
 
 
-def test_no_colour_of_a_class_stands_for_anything_else(whole_run: Path, tmp_path: Path, made: Any) -> None:
-    rows = [*made.comparison_rows(), *(made.probe_row(f"other {i}", made.INPUTS[1], 0.5)[0] for i in range(3))]
+def test_no_colour_of_a_class_stands_for_anything_else(whole_run: Path, tmp_path: Path) -> None:
+    rows = [
+        *made.comparison_rows(),
+        *(made.probe_row(f"other {i}", made.INPUTS[1], 0.5)[0] for i in range(3)),
+    ]
     write_json(rows, whole_run / "probe.json")
     rows = [made.probe_row("rs-byol-1", made.INPUTS[0], 0.7, train_share=share)[0] for share in (0.1, 1.0)]
     second = made.write_run(tmp_path / "second")
@@ -49,7 +53,7 @@ def _style(trace: Any) -> tuple[str, str]:
     return trace["marker"]["color"], trace["marker"]["symbol"]
 
 
-def test_the_online_kNN_is_drawn_beside_chance(tmp_path: Path, made: Any) -> None:
+def test_the_online_kNN_is_drawn_beside_chance(tmp_path: Path) -> None:
     made.write_log(tmp_path, made.log_rows(knn_chance=0.125, knn_samples=400, student_knn_accuracy=0.5))
     charts = {chart.title: chart for chart in training("k", read_runs([tmp_path])[0]).charts}
     chart = charts["kNN accuracy on held-out samples"]
@@ -60,7 +64,7 @@ def test_the_online_kNN_is_drawn_beside_chance(tmp_path: Path, made: Any) -> Non
     assert not [title for title in charts if "chance" in title or "samples" in title.replace("held-out samples", "")]
 
 
-def test_a_run_has_one_colour_in_every_chart(tmp_path: Path, made: Any) -> None:
+def test_a_run_has_one_colour_in_every_chart(tmp_path: Path) -> None:
     for name in ("a", "b"):
         made.write_log(tmp_path / name, made.log_rows())
     rows = [{"step": 1, "loss": 3.0, "seconds": 1.0}, {"step": 2, "loss": 2.0, "seconds": 2.0}]

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+import made_runs as made
 from terrasieve.errors import ArchiveError, TerrasieveError, WriteError
 from terrasieve.probes.row_tables import write_json
 from terrasieve.reporting.page import write_report
@@ -71,31 +72,31 @@ def test_a_whole_run_has_every_section_and_a_link_to_each(whole_run: Path) -> No
     assert len(page.ids()) == len(set(page.ids()))
 
 
-def log_only(folder: Path, made: Any) -> None:
+def log_only(folder: Path) -> None:
     made.write_log(folder, made.log_rows())
 
 
-def probe_only(folder: Path, made: Any) -> None:
+def probe_only(folder: Path) -> None:
     write_json(made.comparison_rows(), folder / "probe.json")
 
 
-def config_only(folder: Path, made: Any) -> None:
+def config_only(folder: Path) -> None:
     (folder / "config.yaml").write_text("name: x", encoding="utf-8")
 
 
-def card_only(folder: Path, made: Any) -> None:
+def card_only(folder: Path) -> None:
     made.write_encoder(folder, made.encoder_card())
 
 
-def round_only(folder: Path, made: Any) -> None:
+def round_only(folder: Path) -> None:
     made.write_round(folder, 1, ["a"])
 
 
-def map_only(folder: Path, made: Any) -> None:
+def map_only(folder: Path) -> None:
     made.write_embeddings(folder, ["a", "b"])
 
 
-def explanation_only(folder: Path, made: Any) -> None:
+def explanation_only(folder: Path) -> None:
     made.write_explanation(made.explanation(saliency=None, bands=None), folder)
 
 
@@ -111,12 +112,10 @@ def explanation_only(folder: Path, made: Any) -> None:
         (explanation_only, {"scatter", "neighbours"}),
     ],
 )
-def test_one_part_alone_makes_a_page(
-    tmp_path: Path, made: Any, part: Callable[[Path, Any], None], sections: set[str]
-) -> None:
+def test_one_part_alone_makes_a_page(tmp_path: Path, part: Callable[[Path], None], sections: set[str]) -> None:
     folder = tmp_path / "run"
     folder.mkdir()
-    part(folder, made)
+    part(folder)
     ids = set(page_of(folder).ids())
     assert {name for name in SECTIONS if f"run-1-{name}" in ids} == {*sections, "ran"}
 
@@ -177,7 +176,7 @@ def test_a_page_that_is_not_whole_does_not_take_the_place_of_another(
 
 
 @pytest.fixture
-def hostile_page(tmp_path: Path, made: Any) -> str:
+def hostile_page(tmp_path: Path) -> str:
     """A page of a run in which every text that a file may hold is an attack."""
     folder = tmp_path / "run"
     folder.mkdir()
@@ -248,7 +247,7 @@ def test_a_page_without_charts_carries_no_plotly(tmp_path: Path) -> None:
     assert write_report([tmp_path], tmp_path / "report.html").stat().st_size < 60_000
 
 
-def test_several_runs_have_their_own_ids_and_a_tab_each(tmp_path: Path, made: Any) -> None:
+def test_several_runs_have_their_own_ids_and_a_tab_each(tmp_path: Path) -> None:
     page = page_of(*(made.write_run(tmp_path / name) for name in ("a", "b")))
     assert {"run-1-scores", "run-2-scores", "comparison"} <= set(page.ids())
     assert len(page.ids()) == len(set(page.ids()))

@@ -12,6 +12,7 @@ import numpy as np
 import plotly.graph_objects as go
 import pytest
 
+import made_runs as made
 from terrasieve.errors import ArchiveError
 from terrasieve.explain.record import Explanation
 from terrasieve.probes.significance import compare_paired
@@ -53,7 +54,7 @@ def scored(rows: list[Any]) -> Any:
 # ---------------------------------------------------------------- comparisons
 
 
-def test_every_test_of_a_comparison_is_shown_with_its_interval_in_words_and_numbers(made: Any) -> None:
+def test_every_test_of_a_comparison_is_shown_with_its_interval_in_words_and_numbers() -> None:
     one = made.paired()
     section = paired_tests("k", run_of(comparisons=[one]))
     assert section is not None
@@ -83,7 +84,7 @@ def test_models_that_cannot_be_told_apart_are_not_marked() -> None:
 
 
 @pytest.mark.slow
-def test_a_table_holds_each_value_with_its_interval_and_marks_the_best(made: Any) -> None:
+def test_a_table_holds_each_value_with_its_interval_and_marks_the_best() -> None:
     rows = made.comparison_rows()
     table = scored(rows).groups[0].first
     assert table.columns == ("input", "rs-byol-1", "random init", "image statistics")
@@ -96,7 +97,7 @@ def test_a_table_holds_each_value_with_its_interval_and_marks_the_best(made: Any
     assert [cell.dim for cell in cells] == [False, True, True]
 
 
-def test_of_an_error_the_smallest_is_best_and_a_negative_bound_is_no_range(made: Any) -> None:
+def test_of_an_error_the_smallest_is_best_and_a_negative_bound_is_no_range() -> None:
     group = scored(made.regression_rows()).groups[0]
     assert group.title == "ridge of swh"
     assert [cell.text for cell in group.first.rows[0][1:]] == ["0.62", "0.74"]
@@ -107,7 +108,7 @@ def test_of_an_error_the_smallest_is_best_and_a_negative_bound_is_no_range(made:
     assert index.rows[0][1].text == "15.3"
 
 
-def test_a_note_becomes_a_mark_and_a_footnote(made: Any) -> None:
+def test_a_note_becomes_a_mark_and_a_footnote() -> None:
     rows = made.comparison_rows()
     rows[-1] = rows[-1].model_copy(update={"note": "band copied 3 times"})
     table = scored(rows).groups[0].first
@@ -115,12 +116,12 @@ def test_a_note_becomes_a_mark_and_a_footnote(made: Any) -> None:
     assert table.notes == ("* image statistics on s2:B04+B03+B02: band copied 3 times",)
 
 
-def test_a_model_without_an_input_leaves_its_cell_empty(made: Any) -> None:
+def test_a_model_without_an_input_leaves_its_cell_empty() -> None:
     rows = [row for row in made.comparison_rows() if (row.model, row.inputs) != ("random init", "s2:B04")]
     assert scored(rows).groups[0].first.rows[0][2].text == "\u2013"
 
 
-def test_whiskers_reach_to_the_interval(made: Any) -> None:
+def test_whiskers_reach_to_the_interval() -> None:
     rows = made.comparison_rows()
     trace = scored(rows).chart.charts[0].traces[0]
     low, high = rows[0].ci95["accuracy"]
@@ -128,7 +129,7 @@ def test_whiskers_reach_to_the_interval(made: Any) -> None:
     assert trace["x"][0] + trace["error_x"]["array"][0] == pytest.approx(100 * high, abs=1e-3)
 
 
-def test_the_first_confusion_matrix_is_of_the_main_input_and_holds_its_counts(made: Any) -> None:
+def test_the_first_confusion_matrix_is_of_the_main_input_and_holds_its_counts() -> None:
     rows = made.comparison_rows()
     choice = scored(rows).confusion
     assert [chart.title for chart in choice.charts] == ["s2:B04+B03+B02", "s2:B04"]
@@ -137,7 +138,7 @@ def test_the_first_confusion_matrix_is_of_the_main_input_and_holds_its_counts(ma
     assert sum(cells["z"][0]) == pytest.approx(100, abs=1e-3)
 
 
-def test_scores_per_class_of_a_segmentation_are_iou(made: Any) -> None:
+def test_scores_per_class_of_a_segmentation_are_iou() -> None:
     confusion = ((50, 0, 0), (10, 30, 10), (0, 20, 30))
     metrics = {"miou": 0.55, "average_accuracy": 0.7, "overall_accuracy": 0.73}
     ci95 = {name: (value - 0.1, value + 0.1) for name, value in metrics.items()}
@@ -150,7 +151,7 @@ def test_scores_per_class_of_a_segmentation_are_iou(made: Any) -> None:
     assert [cells[1].text for cells in table.rows] == ["50", "50", "50"]
 
 
-def test_shares_of_the_train_split_make_a_curve_with_the_spread_of_seeds(made: Any) -> None:
+def test_shares_of_the_train_split_make_a_curve_with_the_spread_of_seeds() -> None:
     full = made.probe_row("rs-byol-1", "s2:B04", 0.9)[0]
     few = [
         full.model_copy(update={"train_share": 0.1, "seed": seed, "metrics": {"accuracy": value}})
@@ -183,7 +184,7 @@ def test_training_reads_the_log(whole_run: Path) -> None:
     assert [chart.title for chart in section.more] == ["teacher entropy"]
 
 
-def test_student_and_teacher_share_a_chart_on_the_page_of_one_run(tmp_path: Path, made: Any) -> None:
+def test_student_and_teacher_share_a_chart_on_the_page_of_one_run(tmp_path: Path) -> None:
     rows = made.log_rows(student_knn_accuracy=0.51, teacher_memory=0.0134)
     rows[4]["student_knn_accuracy"] = 0.5
     made.write_log(tmp_path / "dino", rows)
@@ -204,7 +205,7 @@ def test_student_and_teacher_share_a_chart_on_the_page_of_one_run(tmp_path: Path
     assert [trace["name"] for trace in compared.traces] == [run.name, other.name]
 
 
-def test_a_loss_that_is_no_number_leaves_a_gap(tmp_path: Path, made: Any) -> None:
+def test_a_loss_that_is_no_number_leaves_a_gap(tmp_path: Path) -> None:
     made.write_log(tmp_path, made.log_rows(loss="nan"))
     section = training("k", read_runs([tmp_path])[0])
     check(section)
@@ -213,7 +214,7 @@ def test_a_loss_that_is_no_number_leaves_a_gap(tmp_path: Path, made: Any) -> Non
     assert dict(section.facts)["last loss"] == "not a number"
 
 
-def test_long_curves_keep_their_last_value(tmp_path: Path, made: Any) -> None:
+def test_long_curves_keep_their_last_value(tmp_path: Path) -> None:
     made.write_log(tmp_path, [{"step": step, "loss": 1 / step} for step in range(1, 4002)])
     line = curves("k", read_runs([tmp_path]))[0].traces[0]
     assert line["x"][-1] == 4001
@@ -241,14 +242,14 @@ def test_curation_shows_each_round_and_the_fullest_cluster_first(whole_run: Path
     assert (kept["x"], dropped["x"]) == ([6, 4], [74, 16])
 
 
-def test_a_round_without_labels_has_no_classes(tmp_path: Path, made: Any) -> None:
+def test_a_round_without_labels_has_no_classes(tmp_path: Path) -> None:
     made.write_round(tmp_path, 1, ["a"], classes=False)
     section = curation("k", read_runs([tmp_path])[0])
     assert section is not None
     assert section.classes is None
 
 
-def test_a_damaged_round_names_its_file(tmp_path: Path, made: Any) -> None:
+def test_a_damaged_round_names_its_file(tmp_path: Path) -> None:
     made.write_round(tmp_path, 1, ["a"])
     path = tmp_path / "curation" / "round-00001.json"
     path.write_text('{"round": 1}', encoding="utf-8")
@@ -271,7 +272,7 @@ def test_the_map_tells_kept_from_dropped_samples(whole_run: Path) -> None:
     assert section.chart.layout["yaxis"]["scaleratio"] == pytest.approx(1 / np.cos(np.radians(48.01)), rel=1e-4)
 
 
-def test_without_rounds_the_map_shows_labels_and_says_what_it_left_out(tmp_path: Path, made: Any) -> None:
+def test_without_rounds_the_map_shows_labels_and_says_what_it_left_out(tmp_path: Path) -> None:
     made.write_embeddings(tmp_path, [f"s{i}" for i in range(60)], placed=45)
     section = places("k", run_of(folder=tmp_path), most=30)
     check(section)
@@ -282,7 +283,7 @@ def test_without_rounds_the_map_shows_labels_and_says_what_it_left_out(tmp_path:
     assert section == places("k", run_of(folder=tmp_path), most=30)
 
 
-def test_samples_without_a_place_make_no_map(tmp_path: Path, made: Any) -> None:
+def test_samples_without_a_place_make_no_map(tmp_path: Path) -> None:
     made.write_embeddings(tmp_path, ["a", "b"], placed=0)
     assert places("k", run_of(folder=tmp_path)) is None
     assert places("k", run_of(folder=tmp_path / "nowhere")) is None
@@ -291,7 +292,7 @@ def test_samples_without_a_place_make_no_map(tmp_path: Path, made: Any) -> None:
 # ---------------------------------------------------------------- explanation
 
 
-def test_every_point_of_the_projection_leads_to_its_own_sample(made: Any) -> None:
+def test_every_point_of_the_projection_leads_to_its_own_sample() -> None:
     found: Explanation = made.explanation()
     section = projection("k", run_of(explanation=found))
     check(section)
@@ -305,7 +306,7 @@ def test_every_point_of_the_projection_leads_to_its_own_sample(made: Any) -> Non
         assert section.chart.samples[row] == (point.sample.id, point.sample.label, point.sample.picture)
 
 
-def test_saliency_tells_right_from_wrong(made: Any) -> None:
+def test_saliency_tells_right_from_wrong() -> None:
     section = saliency("k", run_of(explanation=made.explanation()))
     assert section is not None
     assert [strip.tiles[0].agrees for strip in section.strips] == [True, False, False]
@@ -313,7 +314,7 @@ def test_saliency_tells_right_from_wrong(made: Any) -> None:
     assert section.strips[0].tiles[1].lines == ("completeness error 3.0e-07",)
 
 
-def test_neighbours_of_another_class_are_marked(made: Any) -> None:
+def test_neighbours_of_another_class_are_marked() -> None:
     section = neighbours("k", run_of(explanation=made.explanation()))
     assert section is not None
     assert section.strips[0].text == "Forest, 1 of 3 neighbours alike"
@@ -321,7 +322,7 @@ def test_neighbours_of_another_class_are_marked(made: Any) -> None:
     assert section.labels == ("Forest", "River")
 
 
-def test_bands_hold_the_shares(made: Any) -> None:
+def test_bands_hold_the_shares() -> None:
     section = bands("k", run_of(explanation=made.explanation()))
     check(section)
     assert section is not None
@@ -348,9 +349,7 @@ def test_what_ran_comes_from_card_config_and_files(whole_run: Path) -> None:
 
 
 @pytest.mark.parametrize(("recorded", "shown"), [("bf16", "bfloat16"), ("", "not recorded")])
-def test_the_precision_that_was_used_is_shown_and_never_auto(
-    tmp_path: Path, made: Any, recorded: str, shown: str
-) -> None:
+def test_the_precision_that_was_used_is_shown_and_never_auto(tmp_path: Path, recorded: str, shown: str) -> None:
     made.write_encoder(tmp_path, made.encoder_card(precision=recorded))
     (tmp_path / "config.yaml").write_text("name: rs-byol-1\ntrain:\n  precision: auto\n", encoding="utf-8")
     facts = dict(ran("k", read_runs([tmp_path])[0]).facts)
@@ -358,7 +357,7 @@ def test_the_precision_that_was_used_is_shown_and_never_auto(
     assert "auto" not in facts.values()
 
 
-def test_runs_stand_beside_each_other_on_what_they_share(tmp_path: Path, made: Any) -> None:
+def test_runs_stand_beside_each_other_on_what_they_share(tmp_path: Path) -> None:
     folders = [made.write_run(tmp_path / name, share) for name, share in (("a", 0.85), ("b", 0.8))]
     section = comparison(read_runs(folders))
     check(section)
@@ -371,7 +370,7 @@ def test_runs_stand_beside_each_other_on_what_they_share(tmp_path: Path, made: A
     assert section.cautions == ()
 
 
-def test_an_input_of_one_run_alone_is_not_compared(tmp_path: Path, made: Any) -> None:
+def test_an_input_of_one_run_alone_is_not_compared(tmp_path: Path) -> None:
     folders = [made.write_run(tmp_path / name) for name in ("a", "b")]
     rows = [*made.comparison_rows(), made.probe_row("rs-byol-1", "s2:B08", 0.8)[0]]
     made.write_json(rows, folders[1] / "probe.json")
@@ -381,7 +380,7 @@ def test_an_input_of_one_run_alone_is_not_compared(tmp_path: Path, made: Any) ->
     assert [name.text for name, *_ in section.tables[0][1].rows] == ["s2:B04", "s2:B04+B03+B02"]
 
 
-def test_runs_scored_on_different_data_are_not_to_be_compared(tmp_path: Path, made: Any) -> None:
+def test_runs_scored_on_different_data_are_not_to_be_compared(tmp_path: Path) -> None:
     folders = [made.write_run(tmp_path / name) for name in ("a", "b")]
     made.write_json(made.comparison_rows(data="data: elsewhere", protocol="kNN v2"), folders[1] / "probe.json")
     section = comparison(read_runs(folders))

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+import made_runs as made
 from terrasieve.probes.row_tables import write_json
 from terrasieve.reporting.page import write_report
 from terrasieve.reporting.run import read_runs
@@ -15,16 +15,16 @@ from terrasieve.reporting.sections.comparison import comparison
 CONFIG = "name: rs-byol-1\ntrain: {{steps: 100, seed: {seed}, batch_size: {batch}}}\n"
 
 
-def _run(folder: Path, made: Any, seed: int, share: float, batch: int = 32) -> Path:
+def _run(folder: Path, seed: int, share: float, batch: int = 32) -> Path:
     folder.mkdir()
     (folder / "config.yaml").write_text(CONFIG.format(seed=seed, batch=batch), encoding="utf-8")
     write_json(made.comparison_rows(share, seed=seed), folder / "probe.json")
     return folder
 
 
-def test_each_seed_is_a_point_and_a_bar_stands_at_the_mean(tmp_path: Path, made: Any) -> None:
+def test_each_seed_is_a_point_and_a_bar_stands_at_the_mean(tmp_path: Path) -> None:
     shares = {1: 0.85, 2: 0.75, 5: 0.8}
-    folders = [_run(tmp_path / f"seed-{seed}", made, seed, share) for seed, share in shares.items()]
+    folders = [_run(tmp_path / f"seed-{seed}", seed, share) for seed, share in shares.items()]
     runs = read_runs(folders)
     found = comparison(runs)
     assert found is not None
@@ -58,8 +58,8 @@ def test_each_seed_is_a_point_and_a_bar_stands_at_the_mean(tmp_path: Path, made:
     assert found.seeds.sentences[0] in page
 
 
-def test_runs_that_differ_in_more_than_the_seed_are_no_series(tmp_path: Path, made: Any) -> None:
-    folders = [_run(tmp_path / f"run-{batch}", made, batch, 0.8, batch) for batch in (16, 32)]
+def test_runs_that_differ_in_more_than_the_seed_are_no_series(tmp_path: Path) -> None:
+    folders = [_run(tmp_path / f"run-{batch}", batch, 0.8, batch) for batch in (16, 32)]
     found = comparison(read_runs(folders))
     assert found is not None
     assert found.seeds is None

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
+import made_runs as made
 from terrasieve.reporting.page import write_report
 from terrasieve.reporting.run import read_runs
 from terrasieve.reporting.sections.shown import shown
 
 
-def test_samples_stand_before_their_views_with_the_bands_that_were_drawn(tmp_path: Path, made: Any) -> None:
+def test_samples_stand_before_their_views_with_the_bands_that_were_drawn(tmp_path: Path) -> None:
     made.write_views(tmp_path)
     made.write_log(tmp_path, made.log_rows())
     section = shown("k", read_runs([tmp_path])[0])
@@ -28,6 +28,6 @@ def test_samples_stand_before_their_views_with_the_bands_that_were_drawn(tmp_pat
     assert "Contact sheet, 4 pictures" in page
 
 
-def test_a_run_without_pictures_has_no_such_section(tmp_path: Path, made: Any) -> None:
+def test_a_run_without_pictures_has_no_such_section(tmp_path: Path) -> None:
     made.write_log(tmp_path, made.log_rows())
     assert shown("k", read_runs([tmp_path])[0]) is None

@@ -2,71 +2,33 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 
+import made_runs as made
 from terrasieve.reporting.page import write_report
 
-sync_api = pytest.importorskip("playwright.sync_api", reason="the browser test needs playwright")
-CHROMIUM = shutil.which("chromium")
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(CHROMIUM is None, reason="the browser test needs chromium on the PATH"),
-]
-
-PATIENCE = 90_000
-"""Milliseconds; Plotly is four megabytes of script, and the machine may have other things to do."""
-
-
-class Visit(NamedTuple):
-    page: Any
-    troubles: list[str]
-    requests: list[str]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with sync_api.sync_playwright() as driver:
-        running = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
-        yield running
-        running.close()
-
-
-def visit(browser: Any, path: Path, width: int, height: int) -> Visit:
-    # A jump that is animated can be cut short by the next one, and then ends nowhere.
-    page = browser.new_context(
-        viewport={"width": width, "height": height}, color_scheme="light", reduced_motion="reduce"
-    ).new_page()
-    page.set_default_timeout(PATIENCE)
-    troubles: list[str] = []
-    requests: list[str] = []
-    page.on("console", lambda message: troubles.append(message.text) if message.type == "error" else None)
-    page.on("pageerror", lambda error: troubles.append(str(error)))
-    page.on("request", lambda request: requests.append(request.url))
-    page.goto(path.as_uri(), timeout=PATIENCE)
-    return Visit(page, troubles, requests)
+pytestmark = pytest.mark.slow
 
 
 # Reading four megabytes of script is what takes time: each page is opened once, and a test leaves it as it was.
 
 
 @pytest.fixture(scope="module")
-def desk(browser: Any, tmp_path_factory: pytest.TempPathFactory, made: Any) -> Visit:
+def desk(visit: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> Any:
     """One run on a screen of 1280 pixels."""
     folder = tmp_path_factory.mktemp("desk")
-    return visit(browser, write_report([made.write_run(folder / "first")], folder / "one.html"), 1280, 900)
+    return visit(write_report([made.write_run(folder / "first")], folder / "one.html").as_uri(), 1280)
 
 
 @pytest.fixture(scope="module")
-def phone(browser: Any, tmp_path_factory: pytest.TempPathFactory, made: Any) -> Visit:
+def phone(visit: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> Any:
     """Two runs on a screen of 390 pixels."""
     folder = tmp_path_factory.mktemp("phone")
     runs = [made.write_run(folder / "first"), made.write_run(folder / "second", 0.7)]
-    return visit(browser, write_report(runs, folder / "two.html"), 390, 844)
+    return visit(write_report(runs, folder / "two.html").as_uri(), 390, 844)
 
 
 def draw_everything(page: Any) -> None:
@@ -106,7 +68,7 @@ def test_nothing_fails_nothing_is_fetched_and_nothing_is_wider_than_the_screen(
     assert [url for url in requests if not url.startswith(("file:", "data:", "blob:"))] == []
 
 
-def test_the_rows_own_numbers_are_on_the_page(desk: Visit, made: Any) -> None:
+def test_the_rows_own_numbers_are_on_the_page(desk: Any) -> None:
     page, _, _ = desk
     text = page.inner_text("body")
     for row in made.comparison_rows():
@@ -117,7 +79,7 @@ def test_the_rows_own_numbers_are_on_the_page(desk: Visit, made: Any) -> None:
     assert "No attention maps: resnet18 has no attention." in text
 
 
-def test_links_theme_details_choices_and_filters_work(desk: Visit) -> None:
+def test_links_theme_details_choices_and_filters_work(desk: Any) -> None:
     page, troubles, _ = desk
     for link in page.locator(".links a").all():
         # By the keyboard: the strip of links moves with what is in sight, maybe from under the pointer.
@@ -158,7 +120,7 @@ def test_links_theme_details_choices_and_filters_work(desk: Visit) -> None:
     assert troubles == []
 
 
-def test_pointing_at_a_sample_shows_it(desk: Visit, made: Any) -> None:
+def test_pointing_at_a_sample_shows_it(desk: Any) -> None:
     page, troubles, _ = desk
     page.locator("#run-1-scatter").scroll_into_view_if_needed()
     points = page.locator("#run-1-scatter .point")
@@ -185,7 +147,7 @@ def test_pointing_at_a_sample_shows_it(desk: Visit, made: Any) -> None:
     assert troubles == []
 
 
-def test_tabs_show_one_run_at_a_time(phone: Visit) -> None:
+def test_tabs_show_one_run_at_a_time(phone: Any) -> None:
     page, troubles, _ = phone
     page.get_by_role("tab", name="first").click()
     assert page.locator("#run-1").is_visible()
@@ -204,7 +166,7 @@ def test_tabs_show_one_run_at_a_time(phone: Visit) -> None:
     assert troubles == []
 
 
-def test_no_column_is_cut_off_on_a_phone_and_what_scrolls_says_so(phone: Visit) -> None:
+def test_no_column_is_cut_off_on_a_phone_and_what_scrolls_says_so(phone: Any) -> None:
     page, troubles, _ = phone
     page.get_by_role("tab", name="first").click()
     draw_everything(page)
@@ -232,7 +194,7 @@ def test_no_column_is_cut_off_on_a_phone_and_what_scrolls_says_so(phone: Visit) 
     assert troubles == []
 
 
-def test_paper_is_light_and_shows_everything(phone: Visit) -> None:
+def test_paper_is_light_and_shows_everything(phone: Any) -> None:
     page, troubles, _ = phone
     page.get_by_role("tab", name="first").click()
     page.locator(".toggle").click()
