@@ -7,6 +7,9 @@ the parts. Every command is given what the one machine's earlier commands made, 
 byte. Workers are forked from a process that has imported everything: starting Python and importing torch, some seconds
 for each worker, count on neither side.
 
+The one machine's seconds are those of as many copies of the command, at the same time, as there are workers: what two
+processes take from each other (caches, memory, the halves of one core) is no cost of parts, and stands on both sides.
+
     python benchmarks/parts.py --workers 2 --kill 8
 
 The last line is JSON: ``equal``, whether every file that a command left is the one machine's; ``kills``;
@@ -62,7 +65,7 @@ class Spent:
     """Processor seconds, by what they went into.
 
     Attributes:
-        one: One machine's.
+        one: One machine's, the mean of as many copies at the same time as there are workers.
         parts: Of workers and of merging, all together.
         lost: Those of ``parts`` that kills made worthless.
         kills: Number of workers that were killed.
@@ -160,9 +163,10 @@ class Bench:
         for (name, words), share in zip(self.commands().items(), shares.tolist(), strict=True):
             spent = self.spent[name] = Spent()
             one, many = self.root / "one", self.root / name
-            spent.one = self.alone([*words, one / RESULTS[name]])
+            copies = [one, *(self.root / f"{name}-{number}" for number in range(1, self.workers))]
+            spent.one = float(np.mean(self.together([[*words, copy / RESULTS[name]] for copy in copies])))
             self.by_processes([*words, many / RESULTS[name], "--claim"], many / RESULTS[name], share, spent)
-            spent.parts += self.alone(["merge", many / RESULTS[name]])
+            spent.parts += self.together([["merge", many / RESULTS[name]]])[0]
             spent.equal = _equal(many, one)
             if parts_on_ray.MISSING is None:
                 on_ray, notes = self.root / f"{name}-on-ray", self.root / f"{name}-notes"
@@ -181,17 +185,20 @@ class Bench:
                 if ended.code:
                     raise RuntimeError(f"{name} fails.") from ended
 
-    def alone(self, arguments: Sequence[object]) -> float:
-        """Seconds of a command by itself.
+    def together(self, commands: Sequence[Sequence[object]]) -> list[float]:
+        """Seconds of each of some commands that run at the same time.
 
         Raises:
-            RuntimeError: It fails.
+            RuntimeError: One of them fails.
         """
-        ended = Worker.start(arguments, self._logs).wait()
-        assert ended is not None
-        if ended[0]:
-            raise RuntimeError(f"{arguments[0]} fails: {self._last_words()}")
-        return ended[1]
+        spent = []
+        for worker in [Worker.start(words, self._logs) for words in commands]:
+            ended = worker.wait()
+            assert ended is not None
+            if ended[0]:
+                raise RuntimeError(f"{commands[0][0]} fails: {self._last_words()}")
+            spent.append(ended[1])
+        return spent
 
     def by_processes(self, arguments: Sequence[object], out: Path, kills: int, spent: Spent) -> None:
         """Do all parts by plain processes; one that is killed is started anew."""
