@@ -62,7 +62,7 @@ def bench_rs_byol(
     probe: Probes = None,
     size: Size = None,
     small: Annotated[
-        bool, typer.Option("--small", help="Pre-train two small recipes first, and measure these.")
+        bool, typer.Option("--small", help="Pre-train three small recipes first, and measure these.")
     ] = False,
     seeds: Annotated[int, typer.Option(min=1, help="With --small: runs of each recipe.")] = 2,
     scratch_epochs: Annotated[
