@@ -32,7 +32,10 @@ SMALL = (
     "train.collapse_rank=0",
 )
 """What makes a recipe run in a second; a page's own settings come before."""
-ELSEWHERE = r" (demo|wv|collocate|segment|bench) |SAFE|SEN12MS|sites|wv\.|imagenet|s3://|http|EPOCHS|archive\.zarr"
+ELSEWHERE = (
+    r" (demo|wv|collocate|segment|bench) |SAFE|SEN12MS|sites|wv\.|imagenet|s3://|http|EPOCHS|archive\.zarr"
+    "|--private|--format transformers"
+)
 """Lines on what is made and run by other tests."""
 REFUSED = ("train.epoch=4", "mine.yaml", "rgb.yaml", "1e30", "model.name=resnet50")
 """Lines that a page shows to be refused, or whose file it shows besides."""
@@ -42,7 +45,9 @@ PAGES = {
     "docs/how-to/curate.md": 4,
     "docs/how-to/embed.md": 2,
     "docs/how-to/pretrain.md": 4,
+    "docs/how-to/probe.md": 1,
     "docs/how-to/report.md": 3,
+    "docs/how-to/share.md": 5,
 }
 """How many lines of a page run, at least."""
 
