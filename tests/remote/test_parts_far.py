@@ -19,6 +19,7 @@ from typer.testing import CliRunner
 from apart import run_apart
 from remote_server import Dropping, Server
 from small_archives.making import write_tif
+from terrasieve import object_store
 from terrasieve.archive.packed import packing, store_writer
 from terrasieve.archive.packed.progress import WrittenChunk
 from terrasieve.archive.statistics import measure
@@ -316,7 +317,8 @@ def test_who_fails_gives_back(place: Callable[[str], str]) -> None:
 
 
 KILLED = """
-import os, signal, sys
+import os, signal, sys, tempfile
+tempfile.tempdir = os.path.abspath("scratch")
 os.environ.update(AWS_ENDPOINT_URL=sys.argv.pop(1), AWS_ACCESS_KEY_ID="any", AWS_SECRET_ACCESS_KEY="any")
 from terrasieve.archive.packed import packing
 from terrasieve.object_store import ObjectFolder
@@ -384,9 +386,18 @@ def test_dropped_connections_are_tried_again_and_a_lost_server_leaves_what_goes_
 ) -> None:
     one, many = place("one"), place("many")
     call(*command("pack"), one)
-    # In the midst of a part: its worker ends with a line, and the lease cannot be given back.
+    # In the midst of a part: its worker ends with a line.
     with pytest.raises(RemoteError, match=r"run the same command again"):
         work_on(Noting("cut off", at_first=lambda: dropping.drop(10**9)), place("a"), Share(0, 2), {})
+    dropping.drop(0)
+
+    def fail() -> None:
+        dropping.drop(10**9)
+        raise ZeroDivisionError
+
+    # That the lease cannot be given back then is not what the worker failed of.
+    with pytest.raises(ZeroDivisionError):
+        work_on(Noting("cut off", at_first=fail), place("a"), Share(1, 2), {})
     for words in (("--claim", "--parts", 2), ()):
         dropping.drop(2)
         cut = dropping.cut
@@ -396,15 +407,19 @@ def test_dropped_connections_are_tried_again_and_a_lost_server_leaves_what_goes_
 
 
 def test_a_server_that_is_away_for_a_while_costs_no_work(
-    place: Callable[[str], str], dropping: Dropping, monkeypatch: pytest.MonkeyPatch
+    place: Callable[[str], str], server: Server, dropping: Dropping, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(leases, "HEARTBEAT", 0.01)
 
     def away() -> None:
+        tries = object_store.TRIES * (1 + object_store.RETRIES["max_retries"])
         cut = dropping.cut
         dropping.drop(10**9)
-        wait_until(lambda: dropping.cut > cut + 3)
+        # More than are made for one sign of life.
+        wait_until(lambda: dropping.cut > cut + tries)
         dropping.drop(0)
+        before = server.count("PUT", "part-00000.0")
+        wait_until(lambda: server.count("PUT", "part-00000.0") > before)
 
     job = Noting("one", at_first=away)
     work_on(job, place("a"), Share(None, 2), {})
