@@ -49,6 +49,7 @@ from terrasieve.curation import kmeans
 from terrasieve.models.backbone import BackboneSpec, build_encoder
 from terrasieve.models.export import EncoderCard, save_encoder
 from terrasieve.parts import sharing
+from terrasieve.parts.shared_place import parts_folder
 from terrasieve.sensors import SENSORS, BandStatistics
 
 TILE = 32
@@ -208,7 +209,7 @@ class Bench:
         at = sorted(self.rng.uniform(0, self.parts, kills).tolist())
         began, before = time.monotonic(), 0
         while running:
-            whole = len(list(sharing.parts_folder(out).glob("part-*")))
+            whole = len(list(parts_folder(out).glob("part-*")))
             if whole != before:
                 began, before, each = time.monotonic(), whole, time.monotonic() - began
             if at and whole >= int(at[0]) and time.monotonic() - began >= (at[0] % 1) * (each if whole else 0.2):

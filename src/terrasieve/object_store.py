@@ -14,13 +14,14 @@ import re
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from terrasieve.errors import ConfigError, RemoteError
+from terrasieve.errors import ConfigError, RemoteError, TerrasieveError
 from terrasieve.parallel import fork_no_more
+from terrasieve.writing import refused_write
 
 T = TypeVar("T")
 
@@ -140,17 +141,61 @@ class ObjectFolder:
         client = self.client
         import obstore
 
-        def get() -> bytes | None:
-            try:
-                if length is None:
-                    return bytes(obstore.get(client, name).bytes())
-                return bytes(obstore.get_range(client, name, start=start, length=length))
-            except FileNotFoundError as error:
-                if _NO_BUCKET in str(error):
-                    raise
-                return None
+        def get() -> bytes:
+            if length is None:
+                return bytes(obstore.get(client, name).bytes())
+            return bytes(obstore.get_range(client, name, start=start, length=length))
 
-        return self._tried(get, "read", name)
+        return self._found(get, name)
+
+    def dated(self, name: str) -> tuple[bytes, datetime] | None:
+        """The content of an object, and when it was put there by the server's clock; None where there is none.
+
+        Args:
+            name: Relative to the address.
+
+        Raises:
+            RemoteError: As for :meth:`read`.
+        """
+        client = self.client
+        import obstore
+
+        def get() -> tuple[bytes, datetime]:
+            found = obstore.get(client, name)
+            return bytes(found.bytes()), found.meta["last_modified"]
+
+        return self._found(get, name)
+
+    def bring(self, name: str, path: Path) -> bool:
+        """Copy an object into a file, of which no more than some megabytes are in memory.
+
+        Args:
+            name: Relative to the address.
+            path: The file, in a folder that is there; one that is there is replaced.
+
+        Returns:
+            Whether there is such an object.
+
+        Raises:
+            RemoteError: As for :meth:`read`.
+            WriteError: The system refused the file.
+        """
+        client = self.client
+        import obstore
+
+        def get() -> bool:
+            found = obstore.get(client, name)
+            try:
+                with path.open("wb") as file:
+                    for some in found.stream():
+                        file.write(some)
+            except OSError as error:
+                if error.errno is None:  # the library's
+                    raise
+                raise refused_write(path, error) from error
+            return True
+
+        return self._found(get, name) or False
 
     def write(self, name: str, content: bytes | Path, create: bool = False) -> bool:
         """Put an object, whole or not at all.
@@ -246,12 +291,25 @@ class ObjectFolder:
         said = str(error).partition("\n")[0].removeprefix("Generic S3 error: ").strip()
         return RemoteError(f"{what} cannot be {done}: {_reason(str(error), said, self.bucket, where)}")
 
+    def _found(self, request: Callable[[], T], name: str) -> T | None:
+        """The answer to a request for an object; None where there is none."""
+
+        def ask() -> T | None:
+            try:
+                return request()
+            except FileNotFoundError as error:
+                if _NO_BUCKET in str(error):
+                    raise
+                return None
+
+        return self._tried(ask, "read", name)
+
     def _tried(self, request: Callable[[], T], done: str, name: str = "") -> T:
         """The answer to a request, which is made again where that may help."""
         for past in itertools.count():
             try:
                 return request()
-            except RemoteError:
+            except TerrasieveError:
                 raise
             except Exception as error:
                 if not may_help(error, past):

@@ -22,7 +22,7 @@ from terrasieve.archive.packed import store_writer
 from terrasieve.archive.packed.progress import WrittenChunk
 from terrasieve.embeddings import stream
 from terrasieve.errors import ArchiveError, ConfigError, PartsError
-from terrasieve.parts.sharing import parts_folder
+from terrasieve.parts.shared_place import parts_folder
 
 Command = Callable[[str], list[Any]]
 Call = Callable[..., str]
@@ -222,11 +222,11 @@ def test_a_damaged_part_is_refused(command: Command, call: Call, tmp_path: Path)
 KILLED = """
 import contextlib, os, signal, sys
 from terrasieve.archive.packed import packing
-from terrasieve.parts import sharing
+from terrasieve.parts import shared_place, sharing
 packing.CHUNK_BYTES, sharing.POLL = 3 * 3 * 32 * 32, 0.05
 number = int(sys.argv.pop(1))
 done = []
-write_once = sharing.write_once
+write_once = shared_place.write_once
 @contextlib.contextmanager
 def killed(path, writer):
     with write_once(path, writer) as place:
@@ -235,7 +235,7 @@ def killed(path, writer):
         # The part is written, and has not got its name.
         if len(done) == number:
             os.kill(os.getpid(), signal.SIGKILL)
-sharing.write_once = killed
+shared_place.write_once = killed
 from terrasieve.cli import main
 main()
 """

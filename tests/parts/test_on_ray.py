@@ -17,7 +17,7 @@ import pytest
 from terrasieve.cli import on_ray
 from terrasieve.cli.on_ray import RayWork, worker_needs
 from terrasieve.errors import ConfigError, PartsError
-from terrasieve.parts.sharing import parts_folder
+from terrasieve.parts.shared_place import parts_folder
 
 Call = Callable[..., str]
 

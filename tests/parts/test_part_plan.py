@@ -27,8 +27,8 @@ def test_a_plan_comes_back_as_it_was_written(tmp_path: Path) -> None:
     plan = Plan(work="index", request="r", items=7, unit=2, parts=3, states=("a", "b", "c"), facts={"chunk": [1, None]})
     path = tmp_path / "plan.json"
     path.write_text(plan.model_dump_json())
-    assert Plan.read(path) == plan
-    assert Plan.read(tmp_path / "absent") is None
+    assert Plan.read(path, "there") == plan
+    assert Plan.read(tmp_path / "absent", "there") is None
 
 
 @pytest.mark.parametrize("damage", ["", "{", "[]", '{"work": "index"}', '{"parts": 0, "work": "", "request": ""}'])
@@ -37,7 +37,7 @@ def test_a_damaged_plan_is_refused_by_its_name(tmp_path: Path, damage: str) -> N
     path.parent.mkdir()
     path.write_text(damage)
     with pytest.raises(PartsError, match=r"plan\.json cannot be read"):
-        Plan.read(path)
+        Plan.read(path, "there")
 
 
 def test_the_plan_of_other_work_is_refused_and_what_differs_is_said(tmp_path: Path) -> None:
@@ -49,5 +49,5 @@ def test_the_plan_of_other_work_is_refused_and_what_differs_is_said(tmp_path: Pa
         ("version", "0.0", "version of terrasieve"),
     ):
         with pytest.raises(PartsError, match=said):
-            plan.refuse_other(plan.model_copy(update={name: value}), tmp_path)
-    plan.refuse_other(plan.model_copy(update={"items": 9, "states": ("a",)}), tmp_path)
+            plan.refuse_other(plan.model_copy(update={name: value}), "there")
+    plan.refuse_other(plan.model_copy(update={"items": 9, "states": ("a",)}), "there")

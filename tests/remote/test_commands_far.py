@@ -96,8 +96,7 @@ def test_errors_are_one_line_that_says_what_to_do(
     absent = fail(capsys, "info", f"s3://{server.bucket}/nothing.zarr")
     assert "has no zarr.json. Make one with terrasieve pack" in absent
     assert "write it as s3://BUCKET/NAME" in fail(capsys, *made, "s3:///pairs.zarr")
-    words = fail(capsys, *made, f"s3://{server.bucket}/p.zarr", "--part", "1/2")
-    assert "This cannot be done in parts: parts meet in a folder" in words
+    assert "There is no plan of s3://" in fail(capsys, "merge", f"s3://{server.bucket}/p.zarr")
     given = ("pretrain", "rs-byol-1", "--out", "r", "--cache", "c", "--data")
     assert "leave --cache out" in fail(capsys, *given, "simulated")
     for size in ("plenty", "-1GB"):

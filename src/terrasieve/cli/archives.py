@@ -182,6 +182,7 @@ def pack(
     terrasieve pack catalogue.parquet --out pairs.zarr --compress
     terrasieve pack catalogue.parquet --out s3://bucket/pairs.zarr --compress
     terrasieve pack catalogue.parquet --out pairs.zarr --part 3/64
+    terrasieve pack catalogue.parquet --out s3://bucket/pairs.zarr --claim
     ```
     """
     from terrasieve.archive.packed.packing import pack as pack_archive
@@ -189,16 +190,14 @@ def pack(
     from terrasieve.archive.packed.uploading import pack_to_address
     from terrasieve.archive.quality.limits import QualityLimits
     from terrasieve.cli.app import resumable, say_not_taken, warn
-    from terrasieve.cli.parts import WHOLE_AT_ADDRESS
     from terrasieve.object_store import is_address, staging_path
     from terrasieve.outputs import hold_folder
     from terrasieve.parallel import spare_cores
 
     divided = division(context, part, claim, parts, on)
-    far, folder = is_address(out), Path(out)
-    if far:
-        divided.refuse(WHOLE_AT_ADDRESS)
-    with nullcontext() if divided.share else hold_folder(staging_path(out) if far else folder):
+    far = is_address(out)
+    folder = staging_path(out) if far else Path(out)
+    with nullcontext() if divided.share else hold_folder(folder):
         archive = options.open(data)
         readers = spare_cores() if workers is None else workers
         if harmonise:
@@ -207,15 +206,13 @@ def pack(
         limits = QualityLimits(max_nodata=max_nodata)
         job = PackJob(archive, folder, compress, limits, readers)
         if divided.share is not None:
-            divided.work_on(job, folder)
+            divided.work_on(job, out)
             return
         asked: Any = {"compress": compress, "max_bad": max_bad, "limits": limits, "overwrite": overwrite}
         asked["workers"] = readers
-        with divided.merging(job, folder) as planned, resumable():
-            staged = None if planned is None else StagedParts(planned, archive, compress)
-            report = (
-                pack_to_address(archive, out, **asked) if far else pack_archive(archive, folder, **asked, staged=staged)
-            )
+        with divided.merging(job, out) as planned, resumable():
+            asked["staged"] = None if planned is None else StagedParts(planned, archive, compress)
+            report = pack_to_address(archive, out, **asked) if far else pack_archive(archive, folder, **asked)
     did = "Already packed: nothing to do." if report.done_before else "Packed:"
     console.print(f"{did} {report.summary()} {report.bytes / 1e6:,.1f} MB", highlight=False)
     warn(report.suspicions, ("--harmonise", "--max-nodata", "--max-days"))

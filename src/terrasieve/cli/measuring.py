@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -102,7 +102,6 @@ def embed(
 
     from terrasieve.cli.app import cache_in, resumable
     from terrasieve.cli.dense_maps import MapRequest
-    from terrasieve.cli.parts import WHOLE_AT_ADDRESS
     from terrasieve.delivery import hold_output
     from terrasieve.device import pick_device
     from terrasieve.embeddings import EmbedSettings, normaliser_for, write_embeddings
@@ -111,7 +110,6 @@ def embed(
     from terrasieve.embeddings.stream import calibrated_encoders
     from terrasieve.errors import ConfigError
     from terrasieve.models.export import load_encoder
-    from terrasieve.object_store import is_address
     from terrasieve.probes.results import members_named
 
     divided = division(context, part, claim, parts, on)
@@ -126,9 +124,9 @@ def embed(
             run, data, out, options, tuple(inputs or ()), statistics, quantise, picture, batch_size, overwrite, device
         ).write()
         return
-    if is_address(out):
-        divided.refuse(WHOLE_AT_ADDRESS)
-    with nullcontext(Path(out)) if divided.share else hold_output(out, (".parquet",), overwrite) as made:
+    with ExitStack() as held:
+        if divided.share is None:
+            made = held.enter_context(hold_output(out, (".parquet",), overwrite))
         encoder, card = load_encoder(run)
         archive = options.open(data, cache_in(cache, cache_size))
         members = members_named(inputs or (), archive.sensors, encoder.channels)
@@ -139,7 +137,7 @@ def embed(
         settings = EmbedSettings(size=size, batch_size=batch_size or 256)
         if divided.merges:
             # That of the workers' devices, which may not be this machine's.
-            precision = divided.planned(made).facts.get("precision", "auto")
+            precision = divided.planned(out).facts.get("precision", "auto")
             settings = settings.model_copy(update={"precision": precision})
         if statistics == "archive" and archive.statistics is None:
             divided.refuse("--statistics archive reads the whole archive first: pack it, which keeps its statistics.")
@@ -152,9 +150,9 @@ def embed(
             encoders = calibrated_encoders(encoder, *shown, everything, 0)
         job = EmbedJob(encoders, card, *shown)
         if divided.share is not None:
-            divided.work_on(job, made, (".parquet",))
+            divided.work_on(job, out, (".parquet",))
             return
-        with divided.merging(job, made) as planned:
+        with divided.merging(job, out) as planned:
             with resumable():
                 written = (
                     write_embeddings(made, encoders, card, *shown, quantise=quantise)
@@ -162,6 +160,8 @@ def embed(
                     else write_job(made, job, planned=planned, quantise=quantise)
                 )
             beside = write_collection(written).name
+            # In its place before the parts that it is made of are removed.
+            held.close()
     console.print(f"Embeddings: {out}  STAC: {out.removesuffix(made.name)}{beside}", highlight=False)
 
 

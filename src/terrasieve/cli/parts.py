@@ -47,11 +47,6 @@ WHOLE_HARMONISED = (
     "--harmonise looks at all samples together. Index with --harmonise on one machine, and pack the catalogue in parts."
 )
 
-WHOLE_AT_ADDRESS = (
-    "parts meet in a folder that all machines share. Write to such a folder, merge there, and copy the result to the "
-    "address."
-)
-
 _OWN = ("part", "claim", "parts", "on", "overwrite", "out", "context", "workers", "cache", "cache_size")
 """Options that say how a command works, and not what it makes."""
 
@@ -88,12 +83,12 @@ class Division:
     merges: bool
     on: str | None = None
 
-    def work_on(self, job: Divisible, out: Path, suffixes: Sequence[str] = ()) -> None:
+    def work_on(self, job: Divisible, out: Path | str, suffixes: Sequence[str] = ()) -> None:
         """Do the share.
 
         Args:
             job: What the command does.
-            out: The result to be.
+            out: The result to be, or its address.
             suffixes: The ends of names that say what it holds; any when empty.
 
         Raises:
@@ -104,7 +99,7 @@ class Division:
         from terrasieve.parts.sharing import is_merged, work_on
 
         assert self.share is not None
-        if suffixes and out.suffix.lower() not in suffixes:
+        if suffixes and Path(out).suffix.lower() not in suffixes:
             raise ConfigError(f"{out} would hold something else than its name says: let it end in {suffixes[0]}.")
         # Merging finds the source again by them. Where the result lies is for merging to say: its folder may have
         # another name there.
@@ -116,8 +111,8 @@ class Division:
             if self.on is None or is_merged(out):
                 work_on(job, out, self.share, recorded)
                 return
-            self._on_cluster(job, out, recorded)
-        _merge(self.context, out, find_address(recorded), bool(self.context.params.get("overwrite")))
+            self._on_cluster(job, Path(out), recorded)
+        _merge(self.context, str(out), find_address(recorded), bool(self.context.params.get("overwrite")))
 
     def refuse(self, why: str) -> None:
         """Refuse what takes all of the source at once, where there are parts.
@@ -131,7 +126,7 @@ class Division:
         if self.share is not None or self.merges:
             raise ConfigError(f"This cannot be done in parts: {why}")
 
-    def planned(self, out: Path) -> Plan:
+    def planned(self, out: Path | str) -> Plan:
         """The plan of what is merged.
 
         Raises:
@@ -165,7 +160,7 @@ class Division:
         )
 
     @contextmanager
-    def merging(self, job: Divisible, out: Path) -> Iterator[Planned | None]:
+    def merging(self, job: Divisible, out: Path | str) -> Iterator[Planned | None]:
         """What the parts of a result came to, for the block to make it from; None where it is made at once."""
         from terrasieve.parts.sharing import merging
 
@@ -187,6 +182,7 @@ def division(
     from terrasieve.parts.sharing import Share
 
     merges = isinstance(context.obj, _Merge)
+    _refuse_address(context, on)
     if part is not None and claim:
         raise ConfigError("--part does one part, --claim whatever is left; leave one out.")
     if on is not None and (claim or part is not None):
@@ -202,6 +198,24 @@ def division(
         return Division(context, Share(int(number) - 1, int(count)), merges)
     shares = claim or on is not None or isinstance(context.obj, _Capture)
     return Division(context, Share(None, parts) if shares else None, merges, on)
+
+
+def _refuse_address(context: typer.Context, on: str | None) -> None:
+    """Refuse an address for the result of what reaches none."""
+    from terrasieve.object_store import is_address
+
+    out = context.params.get("out")
+    # A path has lost one of the slashes.
+    if isinstance(out, Path) and str(out).startswith("s3:/"):
+        raise ConfigError(
+            f"{context.info_name} writes to no address. Let --out be a file of this machine or, for parts, in a folder "
+            "that all machines share; merge there, and copy the result to the address."
+        )
+    if on is not None and is_address(out):
+        raise ConfigError(
+            f"--on {on} wants an --out that all machines see as a file. Start --claim on each machine instead, or "
+            "write to a shared folder, and copy the result to the address."
+        )
 
 
 def part_worker(work: str, out: str, parts: int, options: Mapping[str, Any]) -> Callable[[int], None]:
@@ -250,7 +264,7 @@ def _whole(value: Any) -> Any:
 @app.command()
 def merge(
     context: typer.Context,
-    out: Annotated[Path, typer.Argument(help="The --out of a command whose parts are done.")],
+    out: Annotated[str, typer.Argument(help="The --out of a command whose parts are done; a path, or an address.")],
     data: Annotated[
         str | None,
         typer.Option(
@@ -270,21 +284,21 @@ def merge(
     terrasieve index scenes --sensor s2=s2-l2a --out scenes.parquet --part 3/64
     terrasieve index scenes --sensor s2=s2-l2a --out scenes.parquet --claim
     terrasieve merge scenes.parquet
+    terrasieve merge s3://bucket/pairs.zarr
     ```
     """
     _merge(context, out, data, overwrite)
 
 
-def _merge(context: typer.Context, out: Path, data: str | None, overwrite: bool) -> None:
-    from terrasieve.parts.sharing import clear_merged, plan_of
+def _merge(context: typer.Context, out: str, data: str | None, overwrite: bool) -> None:
+    from terrasieve.parts.sharing import plan_of, shared_place
 
     plan, merged = plan_of(out)
     if merged:
-        if not out.exists():
-            raise PartsError(
-                f"The parts of {out} were merged, and it was removed since. Remove .{out.name}.parts, too."
-            )
-        clear_merged(out)
+        place = shared_place(out)
+        if not place.holds_result():
+            raise PartsError(f"The parts of {out} were merged, and it was removed since. Remove {place.name}, too.")
+        place.remove_parts()
         console.print(f"{out} is merged already: nothing to do.", highlight=False)
         return
     command = command_named(context.find_root().command, plan.work)
@@ -296,6 +310,6 @@ def _merge(context: typer.Context, out: Path, data: str | None, overwrite: bool)
             f"The plan of {out} is of {address}. Say yourself that this is to be asked for: --data {address}"
         )
     # Parsed as if written on the command line: what the plan says is checked as what a user says.
-    options = {**plan.options, "out": str(out), "overwrite": overwrite}
+    options = {**plan.options, "out": out, "overwrite": overwrite}
     with command.make_context(plan.work, [], parent=context, default_map=options, obj=_Merge()) as inner:
         command.invoke(inner)

@@ -135,7 +135,7 @@ class EmbedJob:
             PartsError: A part is damaged.
         """
         size = self.settings.batch_size
-        for items, folder in planned.parts:
+        for items, folder in track(planned.parts, "take in parts", total=len(planned.filled())):
             try:
                 vectors: NDArray[np.float32] = np.load(folder / _VECTORS, mmap_mode="r", allow_pickle=False)
             except (OSError, ValueError) as error:

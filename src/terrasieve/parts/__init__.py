@@ -1,1 +1,1 @@
-"""Work in parts: planned once, claimed part by part from a shared folder by any number of machines, then merged."""
+"""Work in parts: planned once, claimed part by part by any number of machines, then merged."""

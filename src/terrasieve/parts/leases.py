@@ -2,7 +2,8 @@
 
 A lease is a file of a name and a number. Whoever makes that file holds the lease, until the file has not been touched
 for :data:`EXPIRY` seconds or says that it was given back; then whoever makes the file of the next number does. Making
-a file that must not be there is all that this asks of the place, and object stores offer it as well.
+a file that must not be there is all that this asks of the place, and object stores offer it as well:
+:class:`terrasieve.parts.shared_objects.LeaseObjects`.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
+from terrasieve.errors import RemoteError
 from terrasieve.schema import parse_json
 from terrasieve.writing import create_exclusively, refused_write
 
@@ -131,23 +133,25 @@ class Lease:
         thread = threading.Thread(target=self._beat, name=f"lease {self.name}", daemon=True)
         thread.start()
         try:
-            yield
+            try:
+                yield
+            finally:
+                # Before the lease is given back: a sign of life that comes after would take that back.
+                self._ended.set()
+                thread.join()
         except BaseException:
             self.give_back()
             raise
-        finally:
-            self._ended.set()
-            thread.join()
 
     def give_back(self) -> None:
         """Let another worker take it at once."""
-        with suppress(OSError):
+        with suppress(OSError, RemoteError):
             self.place.rewrite(_key(self.name, self.number), json.dumps({_GIVEN_BACK: True}).encode())
 
     def _beat(self) -> None:
         while not self._ended.wait(HEARTBEAT):
             # A server that does not answer for a while costs the lease at worst, and never the work.
-            with suppress(OSError):
+            with suppress(OSError, RemoteError):
                 if self.place.look(_key(self.name, self.number + 1)) is not None:
                     self.lost = True
                     return
@@ -181,6 +185,8 @@ class Leases:
             if not holder.get(_GIVEN_BACK) and not _has_died_here(holder):
                 return None
         mine = {"host": socket.gethostname(), "space": _space(), "pid": os.getpid(), "began": _began(os.getpid())}
+        # No two claims have one content: by it a place knows its own file where an answer was lost on the way.
+        mine["claim"] = uuid.uuid4().hex
         # Of all that found the same file left behind, one makes the next.
         if not self._place.create(_key(name, number), json.dumps(mine).encode()):
             return None

@@ -69,12 +69,12 @@ class Plan(Spec):
         start, stop = (min(self.items, units * one // self.parts * self.unit) for one in (number, number + 1))
         return range(start, stop)
 
-    def refuse_other(self, asked: Plan, folder: Path) -> None:
+    def refuse_other(self, asked: Plan, place: str) -> None:
         """Refuse to go on with a plan of other work.
 
         Args:
             asked: The plan that the caller would make; its states and facts do not count.
-            folder: Where the plan lies.
+            place: Where the plan lies.
 
         Raises:
             PartsError: It names what differs.
@@ -84,13 +84,17 @@ class Plan(Spec):
         other = [said for name, said in names.items() if getattr(self, name) != getattr(asked, name)]
         if other:
             raise PartsError(
-                f"{folder} holds the plan of other work: {self.work} in {self.parts} parts. Another {', '.join(other)} "
-                "was asked for. Repeat the words it was begun with, or remove that folder to begin anew."
+                f"{place} holds the plan of other work: {self.work} in {self.parts} parts. Another {', '.join(other)} "
+                "was asked for. Repeat the words it was begun with, or remove all that is there to begin anew."
             )
 
     @classmethod
-    def read(cls, path: Path) -> Plan | None:
+    def read(cls, path: Path, place: str) -> Plan | None:
         """A plan from its file; None where there is none.
+
+        Args:
+            path: The file on this machine.
+            place: What is removed to begin anew, as errors name it.
 
         Raises:
             PartsError: It is damaged, or of another version.
@@ -101,5 +105,5 @@ class Plan(Spec):
             return None
         except (OSError, ValueError) as error:
             raise PartsError(
-                f"{path} cannot be read as a plan: {error}. Remove {path.parent.parent} and begin anew."
+                f"{place}: {path.name} cannot be read as a plan: {error}. Remove {place} and begin anew."
             ) from error

@@ -1,34 +1,35 @@
-"""Workers that share one piece of work by a folder beside its result, and the end at which their parts are merged.
+"""Workers that share one piece of work by a place beside its result, and the end at which their parts are merged.
 
-No service is needed. The folder ``.<result>.parts`` holds the plan, the leases and a folder for each part that is done;
-a part is written under a name of its writer's own and becomes visible whole, once.
+No service is needed. The place ``.<result>.parts``, a folder or objects, holds the plan, the leases and each part that
+is done; a part becomes visible whole, once.
 """
 
 from __future__ import annotations
 
 import json
-import shutil
 import time
-import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
 from terrasieve.console import console
 from terrasieve.errors import PartsError
-from terrasieve.parts.leases import LeaseFolder, Leases
+from terrasieve.object_store import is_address
+from terrasieve.parts.leases import Leases
 from terrasieve.parts.part_plan import PLAN, Outline, Plan
-from terrasieve.writing import clear_partials, hidden_name, write_once, write_text
+from terrasieve.parts.shared_objects import SharedObjects
+from terrasieve.parts.shared_place import SharedFolder, SharedPlace
+from terrasieve.writing import write_text
 
 DEFAULT_PARTS = 64
 """Parts of a plan for which no number was given."""
 POLL = 2.0
 """Seconds between two looks at parts that others work on."""
 
-_MERGED = "merged.json"
+_PLANNED = "plan"
+"""Name of the folder of the plan, and of the files that belong to it."""
 _DONE = "done.json"
 """Name of the file that no part lacks, so that its folder is never empty."""
 
@@ -78,45 +79,61 @@ class Divisible(Protocol):
 
 @dataclass(frozen=True)
 class Planned:
-    """A plan, and the folder that it is shared by.
+    """A plan, and the place that it is shared by.
 
     Attributes:
-        root: The folder.
+        place: The place.
         plan: How the work is divided.
     """
 
-    root: Path
+    place: SharedPlace
     plan: Plan
 
     @property
     def files(self) -> Path:
         """Folder of the files that all parts need."""
-        return self.root / "plan"
+        return self.place.bring(_PLANNED)
 
     def part(self, number: int) -> Path:
-        """Folder of a part, which is there when the part is done."""
-        return self.root / _name(number)
+        """Folder of a part that is done, which may go when two others were asked for since."""
+        return self.place.bring(_name(number))
 
-    @cached_property
-    def parts(self) -> list[tuple[range, Path]]:
-        """The items of each part that has any, and its folder."""
-        each = [(self.plan.items_of(number), self.part(number)) for number in range(self.plan.parts)]
-        return [(items, folder) for items, folder in each if items]
+    def filled(self) -> list[int]:
+        """Numbers of the parts that have items, from 0."""
+        return [number for number in range(self.plan.parts) if self.plan.items_of(number)]
 
-    def missing(self) -> list[int]:
-        """Numbers of the parts that are not done, from 0."""
-        return [number for number in range(self.plan.parts) if not self.part(number).exists()]
+    @property
+    def parts(self) -> Iterator[tuple[range, Path]]:
+        """The items of each part that has any, and its folder, which may go when the one after the next comes."""
+        return ((self.plan.items_of(number), self.part(number)) for number in self.filled())
+
+    def missing(self, numbers: Iterable[int] | None = None) -> list[int]:
+        """Numbers of the parts that are not done, from 0.
+
+        Args:
+            numbers: Those that are looked at; all when None.
+        """
+        names = {number: _name(number) for number in (range(self.plan.parts) if numbers is None else numbers)}
+        whole = self.place.whole(list(names.values()))
+        return [number for number, name in names.items() if name not in whole]
 
 
-def parts_folder(out: Path) -> Path:
-    """The folder by which workers share what becomes a result."""
-    return hidden_name(out, "parts")
+def shared_place(out: Path | str) -> SharedPlace:
+    """The place by which workers share what becomes a result.
+
+    Args:
+        out: The result to be: a path, or its address ``s3://BUCKET/NAME``.
+
+    Raises:
+        ConfigError: It is an address that names no object.
+    """
+    return SharedObjects(str(out)) if is_address(out) else SharedFolder(Path(out))
 
 
 # -------------------------------------------------------------------- working
 
 
-def work_on(job: Divisible, out: Path, share: Share, options: Mapping[str, Any]) -> None:
+def work_on(job: Divisible, out: Path | str, share: Share, options: Mapping[str, Any]) -> None:
     """Do one part, or whatever is left: until all parts are done, by this worker and the others.
 
     Args:
@@ -127,23 +144,23 @@ def work_on(job: Divisible, out: Path, share: Share, options: Mapping[str, Any])
 
     Raises:
         PartsError: The plan that is there is of other work, or the source has changed since.
+        RemoteError: The server of an address cannot be reached; the same call goes on.
         WriteError: The system refused a file.
     """
-    root = parts_folder(out)
+    place = shared_place(out)
     asked = Plan(
         work=job.work, request=job.request(), items=0, unit=1, parts=share.parts or DEFAULT_PARTS, options=options
     )
-    merged = Plan.read(root / _MERGED)
+    merged = _merged_plan(place)
     if merged is not None:
-        merged.refuse_other(_as_planned(asked, merged, share), root)
+        merged.refuse_other(_as_planned(asked, merged, share), place.name)
         console.print(f"{out} is merged already: nothing is left to do.", highlight=False)
         return
-    leases = Leases(LeaseFolder(root / "leases"))
-    planned = _planned(job, root, leases, asked, share)
-    wanted = range(planned.plan.parts) if share.part is None else [share.part]
-    while left := [number for number in wanted if not planned.part(number).exists()]:
+    leases = Leases(place.lease_place())
+    planned = _planned(job, place, leases, asked, share)
+    while left := planned.missing(None if share.part is None else [share.part]):
         # Looked for after the parts, which are removed after it is written.
-        if (root / _MERGED).exists():
+        if place.record() is not None:
             return
         if not any(_claim_and_do(job, planned, leases, number) for number in left):
             time.sleep(POLL)
@@ -154,7 +171,7 @@ def work_on(job: Divisible, out: Path, share: Share, options: Mapping[str, Any])
         )
 
 
-def left_of(out: Path, parts: int | None) -> tuple[int, list[int]]:
+def left_of(out: Path | str, parts: int | None) -> tuple[int, list[int]]:
     """Number of parts, and which of them are not done, from 0; all before a plan is made.
 
     Args:
@@ -164,17 +181,18 @@ def left_of(out: Path, parts: int | None) -> tuple[int, list[int]]:
     Raises:
         PartsError: The plan cannot be read.
     """
-    root = parts_folder(out)
-    plan = Plan.read(root / "plan" / PLAN)
+    place = shared_place(out)
+    plan = _plan_there(place)
     number = parts or (DEFAULT_PARTS if plan is None else plan.parts)
     # A worker that finds a plan of another number refuses it, and says what is there.
-    done = plan is not None and plan.parts == number
-    return number, [one for one in range(number) if not (done and (root / _name(one)).exists())]
+    if plan is None or plan.parts != number:
+        return number, list(range(number))
+    return number, Planned(place, plan).missing()
 
 
-def is_merged(out: Path) -> bool:
+def is_merged(out: Path | str) -> bool:
     """Whether the parts of a result were merged already."""
-    return (parts_folder(out) / _MERGED).exists()
+    return shared_place(out).record() is not None
 
 
 def do_part(job: Divisible, planned: Planned, number: int) -> bool:
@@ -195,8 +213,7 @@ def do_part(job: Divisible, planned: Planned, number: int) -> bool:
     items = planned.plan.items_of(number)
     _refuse_changed(job, planned, number)
     try:
-        with write_once(planned.part(number), uuid.uuid4().hex) as place:
-            place.mkdir()
+        with planned.place.publish(_name(number)) as place:
             if items:
                 job.write(items, place, planned)
             (place / _DONE).write_text(json.dumps({"start": items.start, "stop": items.stop}), encoding="utf-8")
@@ -207,16 +224,16 @@ def do_part(job: Divisible, planned: Planned, number: int) -> bool:
 
 def _claim_and_do(job: Divisible, planned: Planned, leases: Leases, number: int) -> bool:
     """Whether this worker had the part; another may have it, or have done it meanwhile."""
-    if planned.part(number).exists():
+    if not planned.missing([number]):
         return False
     lease = leases.claim(_name(number))
     if lease is None:
         return False
     with lease.held():
-        if planned.part(number).exists():
+        if not planned.missing([number]):
             return True
         if lease.number:
-            clear_partials(planned.root, f"{_name(number)}.*")
+            planned.place.clear(_name(number))
         do_part(job, planned, number)
     missing = len(planned.missing())
     console.print(
@@ -234,31 +251,41 @@ def _as_planned(asked: Plan, found: Plan, share: Share) -> Plan:
     return asked if share.parts else asked.model_copy(update={"parts": found.parts})
 
 
-def _planned(job: Divisible, root: Path, leases: Leases, asked: Plan, share: Share) -> Planned:
+def _merged_plan(place: SharedPlace) -> Plan | None:
+    """The plan of what is merged; None before."""
+    record = place.record()
+    return None if record is None else Plan.read(record, place.name)
+
+
+def _plan_there(place: SharedPlace) -> Plan | None:
+    """The plan that is there; None where there is none."""
+    return Plan.read(place.bring(_PLANNED) / PLAN, place.name) if place.whole([_PLANNED]) else None
+
+
+def _planned(job: Divisible, place: SharedPlace, leases: Leases, asked: Plan, share: Share) -> Planned:
     """The plan: the one that is there, or one that this worker makes while the others wait."""
-    while (found := Plan.read(root / "plan" / PLAN)) is None:
-        lease = leases.claim("plan")
+    while (found := _plan_there(place)) is None:
+        lease = leases.claim(_PLANNED)
         if lease is None:
             time.sleep(POLL)
             continue
         with lease.held():
-            if not (root / "plan").exists():
-                _make_plan(job, root, asked)
-    found.refuse_other(_as_planned(asked, found, share), root)
-    return Planned(root, found)
+            if not place.whole([_PLANNED]):
+                _make_plan(job, place, asked)
+    found.refuse_other(_as_planned(asked, found, share), place.name)
+    return Planned(place, found)
 
 
-def _make_plan(job: Divisible, root: Path, asked: Plan) -> None:
-    clear_partials(root, "plan.*")
+def _make_plan(job: Divisible, place: SharedPlace, asked: Plan) -> None:
+    place.clear(_PLANNED)
     try:
-        with write_once(root / "plan", uuid.uuid4().hex) as place:
-            place.mkdir(parents=True)
-            outline = job.outline(place)
+        with place.publish(_PLANNED) as folder:
+            outline = job.outline(folder)
             found = {"items": outline.items, "unit": outline.unit, "facts": outline.facts}
             plan = asked.model_copy(update=found)
-            planned = _Being(root, plan, place)
+            planned = _Being(place, plan, folder)
             states = tuple(job.state(plan.items_of(number), planned) for number in range(plan.parts))
-            write_text(place / PLAN, plan.model_copy(update={"states": states}).model_dump_json(indent=1))
+            write_text(folder / PLAN, plan.model_copy(update={"states": states}).model_dump_json(indent=1))
     except FileExistsError:
         return
 
@@ -267,44 +294,45 @@ def _make_plan(job: Divisible, root: Path, asked: Plan) -> None:
 class _Being(Planned):
     """A plan that is being made, whose files lie under a temporary name."""
 
-    place: Path
+    folder: Path
 
     @property
     def files(self) -> Path:
-        return self.place
+        return self.folder
 
 
 def _refuse_changed(job: Divisible, planned: Planned, number: int) -> None:
     plan = planned.plan
     if job.state(plan.items_of(number), planned) != plan.states[number]:
         raise PartsError(
-            f"What part {number + 1} of {plan.parts} is made from has changed since {planned.root} was begun. Remove "
-            "that folder and begin anew."
+            f"What part {number + 1} of {plan.parts} is made from has changed since {planned.place.name} was begun. "
+            "Remove all that is there and begin anew."
         )
 
 
 # -------------------------------------------------------------------- merging
 
 
-def plan_of(out: Path) -> tuple[Plan, bool]:
+def plan_of(out: Path | str) -> tuple[Plan, bool]:
     """The plan of a result, and whether its parts are merged already.
 
     Raises:
         PartsError: There is none.
     """
-    root = parts_folder(out)
-    if (merged := Plan.read(root / _MERGED)) is not None:
+    place = shared_place(out)
+    if (merged := _merged_plan(place)) is not None:
         return merged, True
-    plan = Plan.read(root / "plan" / PLAN)
+    plan = _plan_there(place)
     if plan is None:
         raise PartsError(
-            f"There is no plan of {out}: {root} holds none. Begin with --part or --claim, and name the --out of it."
+            f"There is no plan of {out}: {place.name} holds none. Begin with --part or --claim, and name the --out of "
+            "it."
         )
     return plan, False
 
 
 @contextmanager
-def merging(job: Divisible, out: Path) -> Iterator[Planned]:
+def merging(job: Divisible, out: Path | str) -> Iterator[Planned]:
     """Let the block make the result from the parts; afterwards they are removed.
 
     Args:
@@ -319,8 +347,8 @@ def merging(job: Divisible, out: Path) -> Iterator[Planned]:
         WriteError: The system refused a file.
     """
     plan, _ = plan_of(out)
-    planned = Planned(parts_folder(out), plan)
-    plan.refuse_other(plan.model_copy(update={"work": job.work, "request": job.request()}), planned.root)
+    planned = Planned(shared_place(out), plan)
+    plan.refuse_other(plan.model_copy(update={"work": job.work, "request": job.request()}), planned.place.name)
     if missing := planned.missing():
         shown = ", ".join(f"{number + 1}/{plan.parts}" for number in missing[:20])
         more = f" and {len(missing) - 20:,} more" if len(missing) > 20 else ""
@@ -331,13 +359,5 @@ def merging(job: Divisible, out: Path) -> Iterator[Planned]:
     for number in range(plan.parts):
         _refuse_changed(job, planned, number)
     yield planned
-    write_text(planned.root / _MERGED, plan.model_dump_json(indent=1))
-    clear_merged(out)
-
-
-def clear_merged(out: Path) -> None:
-    """Remove the parts of a result that they are merged to; a record stays, for workers that begin late."""
-    for path in parts_folder(out).iterdir():
-        if path.name == _MERGED:
-            continue
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    # It stays, for workers that begin late.
+    planned.place.conclude(plan.model_dump_json(indent=1))

@@ -8,9 +8,9 @@ nothing has to be left out.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -99,7 +99,7 @@ def arrays_of(planned: Planned) -> dict[str, ArrayLayout]:
     try:
         return {key: ArrayLayout.model_validate(one) for key, one in planned.plan.facts["arrays"].items()}
     except (ValueError, LookupError, AttributeError) as error:
-        raise PartsError(f"The plan in {planned.root} is damaged: {error}. Remove it and begin anew.") from error
+        raise PartsError(f"The plan in {planned.place.name} is damaged: {error}. Remove it and begin anew.") from error
 
 
 class StagedParts:
@@ -120,7 +120,10 @@ class StagedParts:
 
     def __init__(self, planned: Planned, archive: Archive, compress: bool) -> None:
         self.layout: tuple[Mapping[str, ArrayLayout], int] = (arrays_of(planned), planned.plan.unit)
-        self.parts = [StagedPart.of(planned, archive, items, folder, compress) for items, folder in planned.parts]
+        self.parts = [
+            StagedPart.of(planned, archive, planned.plan.items_of(one), partial(planned.part, one), compress)
+            for one in planned.filled()
+        ]
         self._starts = [part.items.start for part in self.parts]
 
     def chunk_at(self, position: int) -> StagedChunk | None:
@@ -142,22 +145,29 @@ class StagedPart:
 
     Attributes:
         items: Its samples, by position in the archive.
-        store: Folder of the chunks.
+        bring: Gives the folder of the part, which may go when two others were asked for since.
         layout: The arrays that they are of.
         nodata: Pixel value that means nothing was measured, by sensor key.
     """
 
     items: range
-    store: Path
+    bring: Callable[[], Path]
     layout: StoreLayout
     nodata: Mapping[str, float | None]
 
     @classmethod
-    def of(cls, planned: Planned, archive: Archive, items: range, folder: Path, compress: bool) -> StagedPart:
-        """The chunks in the folder of a part."""
+    def of(
+        cls, planned: Planned, archive: Archive, items: range, bring: Callable[[], Path], compress: bool
+    ) -> StagedPart:
+        """The chunks of a part, see the attributes; of them nothing is looked at yet."""
         layout = StoreLayout(arrays_of(planned), planned.plan.unit, compress)
         nodata = {key: sensor.nodata for key, sensor in archive.sensors.items()}
-        return cls(items, folder / STORE, layout, nodata)
+        return cls(items, bring, layout, nodata)
+
+    @cached_property
+    def store(self) -> Path:
+        """Folder of the chunks."""
+        return self.bring() / STORE
 
     @property
     def kept(self) -> int:

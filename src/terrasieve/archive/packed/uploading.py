@@ -20,7 +20,7 @@ from terrasieve.archive.packed.packing import PackReport, pack
 from terrasieve.archive.packed.progress import PROGRESS
 from terrasieve.archive.packed.resuming import as_asked, remove_store, request_of
 from terrasieve.archive.packed.store import FORMAT, GROUP, KEY, Manifest, chunk_path, parse_manifest
-from terrasieve.archive.packed.store_writer import FINDINGS, StoreWriter
+from terrasieve.archive.packed.store_writer import FINDINGS, Staged, StoreWriter
 from terrasieve.archive.protocol import Archive
 from terrasieve.archive.quality.limits import QualityLimits
 from terrasieve.archive.quality.suspicion import Suspicion
@@ -45,6 +45,7 @@ def pack_to_address(
     limits: QualityLimits | None = None,
     overwrite: bool = False,
     workers: int = 0,
+    staged: Staged | None = None,
 ) -> PackReport:
     """Write the good samples of an archive as a packed store at an address, as ``pack`` does into a folder.
 
@@ -59,6 +60,7 @@ def pack_to_address(
         limits: What a sample may lack.
         overwrite: Whether a store that is there, finished or not, is removed and packed anew.
         workers: Reader processes.
+        staged: What parts have packed of the archive, which is not read then; None where there are none.
 
     Raises:
         ArchiveError: As for ``pack``; or another machine, or another folder, packs to that address.
@@ -74,14 +76,13 @@ def pack_to_address(
         found = _attributes(folder)
         if found is not None and found.get("complete"):
             manifest = parse_manifest({KEY: found}, address)
-            asked = request_of(archive, compress, limits), source_state(archive, archive.table())
-            report = _report_before(as_asked(manifest, address, *asked), folder, staging)
+            wanted = request_of(archive, compress, limits), source_state(archive, archive.table())
+            report = _report_before(as_asked(manifest, address, *wanted), folder, staging)
         else:
             _begin(folder, staging, found)
             write = partial(_UploadingWriter, folder)
-            report = pack(
-                archive, staging, compress=compress, max_bad=max_bad, limits=limits, workers=workers, write=write
-            )
+            asked: dict[str, Any] = {"compress": compress, "max_bad": max_bad, "limits": limits, "workers": workers}
+            report = pack(archive, staging, **asked, staged=staged, write=write)
         if staging.exists():
             remove_at_once(staging)
     return replace(report, path=folder.address, bytes=sum(folder.sizes().values()))

@@ -116,7 +116,7 @@ class IngestJob(PackJob):
     def write(self, items: range, place: Path, planned: Planned) -> None:
         """See ``Divisible``."""
         super().write(items, place, planned)
-        part = StagedPart.of(planned, self.archive, items, place, self.compress)
+        part = StagedPart.of(planned, self.archive, items, lambda: place, self.compress)
         shares = [share_floored(*pixels.values()) for pixels, _, finding in part.samples(items.start) if finding]
         np.save(place / _SHARES, np.array(shares, np.float64), allow_pickle=False)
 
