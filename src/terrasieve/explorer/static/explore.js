@@ -36,7 +36,7 @@ const columns = FACTS.columns.map((one) => ({
 }));
 const DIMS = codes.length / COUNT;
 
-const state = { selected: new Uint8Array(COUNT), count: 0, focus: -1, ranked: null, colour: 0, boxing: false };
+const state = { selected: new Uint8Array(COUNT), count: 0, focus: -1, ranked: null, note: "", colour: 0, boxing: false };
 
 // ------------------------------------------------------------------ colours
 
@@ -146,11 +146,10 @@ function makeDeck(name, view, initialViewState) {
 
 // ---------------------------------------------------------------- selecting
 
-function select(rows, ranked = null) {
+function select(rows, ranked = null, note = "") {
   state.selected.fill(0);
   for (const row of rows) state.selected[row] = 1;
-  state.count = rows.length;
-  state.ranked = ranked;
+  Object.assign(state, { count: rows.length, ranked, note });
   refresh();
 }
 
@@ -339,7 +338,7 @@ function strip() {
 function refresh() {
   const part = state.count ? ` · ${number.format(state.count)} selected` : "";
   const shown = state.count > MOST_SHOWN ? `, ${MOST_SHOWN} of them shown below` : "";
-  element("status").textContent = `${number.format(COUNT)} samples${part}${shown}`;
+  element("status").textContent = `${number.format(COUNT)} samples${part}${shown}${state.note}`;
   element("save").disabled = !state.count;
   details();
   strip();
@@ -351,7 +350,7 @@ function refresh() {
 async function save() {
   const rows = [];
   for (let i = 0; i < COUNT; i++) if (state.selected[i]) rows.push(i);
-  if (!FACTS.served) {
+  if (!T.service.exports) {
     const quoted = rows.map((row) => `"${IDS[row].replaceAll('"', '""')}"`);
     return download(new Blob([["id", ...quoted, ""].join("\r\n")], { type: "text/csv" }), "selection.csv");
   }
@@ -393,7 +392,7 @@ element("box").addEventListener("click", () => {
   document.body.classList.toggle("boxing", state.boxing);
 });
 element("clear").addEventListener("click", () => { element("search").value = ""; state.focus = -1; select([]); });
-element("save").textContent = FACTS.served ? "Export (Parquet)" : "Export (CSV of ids)";
+element("save").textContent = T.service.exports ? "Export (Parquet)" : "Export (CSV of ids)";
 element("save").addEventListener("click", save);
 dark.addEventListener("change", () => { legend(); refresh(); });
 legend();
