@@ -324,15 +324,27 @@ def test_while_the_view_moves_slowly_fewer_points_are_drawn(page: Any) -> None:
     found = page.evaluate(
         """async () => {
             const drawn = [], motion = new Motion(() => drawn.push(String(motion.most)), 100000);
-            for (let frame = 0; frame < 20; frame++) motion.moved(1e6 + 16 * frame);
-            const quick = [...drawn];
-            for (let frame = 0; frame < 7; frame++) motion.moved(2e6 + 60 * frame);
-            const slow = [...drawn];
-            while (drawn.length === slow.length) await new Promise((done) => setTimeout(done, 20));
-            return [quick, slow, drawn.slice(slow.length)];
+            let now = 1e6;
+            const move = (frames, gap) => { for (let i = 0; i < frames; i++) motion.moved(now += gap); };
+            const said = () => drawn.splice(0);
+            const rest = async () => { while (!drawn.length) await new Promise((done) => setTimeout(done, 20)); };
+            const found = [];
+            move(20, 16); found.push(said());
+            move(1, 200); move(3, 16); found.push(said());
+            move(17, 60); found.push(said());
+            await rest(); found.push(said());
+            now += 1000; move(1, 0); found.push(said());
+            move(8, 16); found.push(said());
+            clearTimeout(motion.timer);
+            return found;
         }"""
     )
-    assert found == [[], ["50000", "25000", "12500", "8000"], ["Infinity"]]
+    quick, one_late, slow, at_rest, moved_again, quick_again = found
+    assert (quick, one_late) == (["Infinity"], []), "one late frame says nothing"
+    assert slow == ["50000", "25000", "12500", "8000"]
+    assert at_rest == ["Infinity"]
+    assert moved_again == ["8000"], "a new move begins as the last one ended"
+    assert quick_again == ["11200", "15680"]
     order = page.evaluate("[...spreadOrder(1000)]")
     assert sorted(order) == list(range(1000))
     # The first tenth leaves no gap of more than twice its mean.
