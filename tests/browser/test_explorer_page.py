@@ -331,20 +331,23 @@ def test_while_the_view_moves_slowly_fewer_points_are_drawn(page: Any) -> None:
             const found = [];
             move(20, 16); found.push(said());
             move(1, 200); move(3, 16); found.push(said());
-            move(17, 60); found.push(said());
+            move(17, 90); found.push(said());
             await rest(); found.push(said());
             now += 1000; move(1, 0); found.push(said());
             move(8, 16); found.push(said());
-            clearTimeout(motion.timer);
+            const many = new Motion(() => drawn.push(String(many.most)), 2000000);
+            many.moved(now); found.push(said());
+            for (const one of [motion, many]) clearTimeout(one.timer);
             return found;
         }"""
     )
-    quick, one_late, slow, at_rest, moved_again, quick_again = found
+    quick, one_late, slow, at_rest, moved_again, quick_again, of_millions = found
     assert (quick, one_late) == (["Infinity"], []), "one late frame says nothing"
     assert slow == ["50000", "25000", "12500", "8000"]
     assert at_rest == ["Infinity"]
     assert moved_again == ["8000"], "a new move begins as the last one ended"
     assert quick_again == ["11200", "15680"]
+    assert of_millions == ["100000"]
     order = page.evaluate("[...spreadOrder(1000)]")
     assert sorted(order) == list(range(1000))
     # The first tenth leaves no gap of more than twice its mean.

@@ -127,10 +127,11 @@ class Motion {
   static QUICK = 28;
   static PAUSE = 250; // milliseconds without a move that are rest
   static LEAST = 8000;
+  static FIRST = 100000; // of the first move, when nothing is known yet: a renderer in software takes a microsecond for each
   static JUDGED = 4; // frames: a single one may wait for something else
 
   constructor(show, count) {
-    Object.assign(this, { show, count, most: Infinity, moves: false, moving: count, last: -Infinity, gaps: [], timer: 0 });
+    Object.assign(this, { show, count, most: Infinity, moves: false, moving: Math.min(count, Motion.FIRST), last: -Infinity, gaps: [], timer: 0 });
   }
 
   moved(now = performance.now()) {
@@ -138,8 +139,8 @@ class Motion {
     this.last = now;
     clearTimeout(this.timer);
     this.timer = setTimeout(() => this.draw(Infinity, false), Motion.PAUSE);
-    if (gap > Motion.PAUSE) this.gaps = [];
-    else this.gaps.push(gap);
+    if (this.moves) this.gaps.push(gap);
+    else this.gaps = [];
     if (this.gaps.length === Motion.JUDGED) this.judge();
     this.draw(this.moving < this.count ? this.moving : Infinity, true); // a new move begins as the last one ended
   }
@@ -147,8 +148,8 @@ class Motion {
   judge() {
     const typical = this.gaps.sort((one, other) => one - other)[Motion.JUDGED / 2];
     this.gaps = [];
-    if (typical > Motion.SLOW) this.moving = Math.max(Math.min(this.count, Motion.LEAST), Math.round(this.moving / 2));
-    if (typical < Motion.QUICK) this.moving = Math.min(this.count, Math.round(this.moving * 1.4));
+    const factor = typical > Motion.SLOW ? Math.max(0.1, Motion.SLOW / typical) : typical < Motion.QUICK ? 1.4 : 1;
+    this.moving = Math.min(this.count, Math.max(Motion.LEAST, Math.round(this.moving * factor)));
   }
 
   draw(most, moves) {
