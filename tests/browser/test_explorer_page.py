@@ -16,14 +16,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import shapely
+from PIL import Image
 
+from small_encoders import embedded_pictures
 from terrasieve.archive.in_memory import ArrayArchive
 from terrasieve.archive.protocol import Archive
 from terrasieve.archive.selection import read_selection
 from terrasieve.embeddings import EmbeddingTable, EncoderInput
+from terrasieve.embeddings.query import QueryEncoder
 from terrasieve.explorer.explored import Explored, Round, rows_named
 from terrasieve.explorer.explorer_page import write_explorer
-from terrasieve.explorer.server import Explorer
+from terrasieve.explorer.server import MOST_BYTES, Explorer
 from terrasieve.sensors import SENSORS
 
 pytestmark = pytest.mark.slow
@@ -107,8 +110,6 @@ def drag_around(page: Any, places: np.ndarray) -> None:
 
 def brightness(page: Any, panel: str, places: np.ndarray) -> np.ndarray:
     """Mean difference from the panel's background of what is drawn at each of some places, of 255."""
-    from PIL import Image
-
     image = np.asarray(Image.open(io.BytesIO(page.screenshot())).convert("RGB"), dtype=np.float64)
     box = page.locator(f"#{panel}").bounding_box()
     background = image[int(box["y"]) + 40, int(box["x"]) + 6]
@@ -281,20 +282,72 @@ def test_a_served_page_exports_parquet(
     assert [url for url in requests if not url.startswith((server.address, "data:", "blob:"))] == []
 
 
+def test_a_picture_finds_the_sample_whose_pixels_it_has(visit: Callable[..., Any], tmp_path: Path) -> None:
+    pixels = np.random.default_rng(1).integers(0, 255, (COUNT, 3, 32, 32), dtype=np.uint8)
+    table = embedded_pictures(tmp_path / "run", pixels)
+    folder = write_explorer(
+        tmp_path / "page", Explored("made", table), clusters=0, served=True, picture_bytes=MOST_BYTES
+    ).parent
+    Image.fromarray(pixels[41].transpose(1, 2, 0)).save(tmp_path / "harbour <b>.png")
+    with Explorer(folder, table, encoder=QueryEncoder(table, tmp_path / "run", "cpu")) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        page, troubles, requests = visit(server.address)
+        with page.expect_file_chooser() as chooser:
+            page.locator("#picture").click()
+        chooser.value.set_files(tmp_path / "harbour <b>.png")
+        page.wait_for_function("() => TERRASIEVE.state.count === 20")
+        first = page.locator("#strip button").first
+        assert first.locator("span").inner_text() == table.ids[41]
+        assert first.locator("small").inner_text() == "cosine 1.000"
+        assert page.inner_text("#status") == f"{COUNT} samples · 20 selected · most like harbour <b>.png"
+        # Dropped on the page; what is refused is said, and leaves the selection as it was.
+        page.evaluate(
+            """() => {
+                const data = new DataTransfer();
+                data.items.add(new File(["not a picture"], "letter.png"));
+                document.body.dispatchEvent(new DragEvent("drop", { dataTransfer: data, bubbles: true }));
+            }"""
+        )
+        page.wait_for_function("() => document.querySelector('#status').textContent.startsWith('letter.png: The')")
+        assert page.evaluate("TERRASIEVE.state.count") == 20
+        page.locator("#clear").click()
+        assert page.inner_text("#status") == f"{COUNT} samples"
+        page.context.close()
+        server.shutdown()
+    # The browser tells its console of every answer that is a refusal.
+    assert all("400 (Bad Request)" in one for one in troubles)
+    assert [url for url in requests if not url.startswith((server.address, "data:", "blob:"))] == []
+
+
 def test_while_the_view_moves_slowly_fewer_points_are_drawn(page: Any) -> None:
     # Times are given, so that nothing depends on how fast this machine is.
     found = page.evaluate(
         """async () => {
             const drawn = [], motion = new Motion(() => drawn.push(String(motion.most)), 100000);
-            for (let frame = 0; frame < 20; frame++) motion.moved(1e6 + 16 * frame);
-            const quick = [...drawn];
-            for (let frame = 0; frame < 7; frame++) motion.moved(2e6 + 60 * frame);
-            const slow = [...drawn];
-            while (drawn.length === slow.length) await new Promise((done) => setTimeout(done, 20));
-            return [quick, slow, drawn.slice(slow.length)];
+            let now = 1e6;
+            const move = (frames, gap) => { for (let i = 0; i < frames; i++) motion.moved(now += gap); };
+            const said = () => drawn.splice(0);
+            const rest = async () => { while (!drawn.length) await new Promise((done) => setTimeout(done, 20)); };
+            const found = [];
+            move(20, 16); found.push(said());
+            move(1, 200); move(3, 16); found.push(said());
+            move(17, 90); found.push(said());
+            await rest(); found.push(said());
+            now += 1000; move(1, 0); found.push(said());
+            move(8, 16); found.push(said());
+            const many = new Motion(() => drawn.push(String(many.most)), 2000000);
+            many.moved(now); found.push(said());
+            for (const one of [motion, many]) clearTimeout(one.timer);
+            return found;
         }"""
     )
-    assert found == [[], ["50000", "25000", "12500", "8000"], ["Infinity"]]
+    quick, one_late, slow, at_rest, moved_again, quick_again, of_millions = found
+    assert (quick, one_late) == (["Infinity"], []), "one late frame says nothing"
+    assert slow == ["50000", "25000", "12500", "8000"]
+    assert at_rest == ["Infinity"]
+    assert moved_again == ["8000"], "a new move begins as the last one ended"
+    assert quick_again == ["11200", "15680"]
+    assert of_millions == ["100000"]
     order = page.evaluate("[...spreadOrder(1000)]")
     assert sorted(order) == list(range(1000))
     # The first tenth leaves no gap of more than twice its mean.

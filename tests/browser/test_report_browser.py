@@ -12,6 +12,9 @@ from terrasieve.reporting.page import write_report
 
 pytestmark = pytest.mark.slow
 
+WIDER_THAN_ITS_PLACE = """() => [...document.querySelectorAll('.plot')]
+  .filter((plot) => plot.checkVisibility() && plot.scrollWidth > plot.parentElement.clientWidth + 1)
+  .map((plot) => `${plot.id}: ${plot.scrollWidth} of ${plot.parentElement.clientWidth}`)"""
 
 # Reading four megabytes of script is what takes time: each page is opened once, and a test leaves it as it was.
 
@@ -56,14 +59,26 @@ def line_colour(page: Any) -> str:
     return str(page.evaluate(f"getComputedStyle(document.querySelector('{plot}')).stroke"))
 
 
-@pytest.mark.parametrize("screen", ["desk", "phone"])
+@pytest.mark.parametrize(("screen", "widths"), [("desk", (1280, 800, 390)), ("phone", (390,))])
 def test_nothing_fails_nothing_is_fetched_and_nothing_is_wider_than_the_screen(
-    request: pytest.FixtureRequest, screen: str
+    request: pytest.FixtureRequest, screen: str, widths: tuple[int, ...]
 ) -> None:
     page, troubles, requests = request.getfixturevalue(screen)
+    opened = dict(page.viewport_size)
+    backgrounds = set()
+    # One page on a screen of each width in turn, since its charts follow the width.
+    for width in widths:
+        page.set_viewport_size({"width": width, "height": opened["height"]})
+        for scheme in ("dark", "light"):
+            page.emulate_media(color_scheme=scheme)
+            draw_everything(page)
+            assert page.evaluate("document.documentElement.scrollWidth") <= width, (width, scheme)
+            assert page.evaluate(WIDER_THAN_ITS_PLACE) == [], (width, scheme)
+            assert page.locator(".plot:visible .main-svg").count() > 0
+            backgrounds.add((scheme, colour(page)))
+    page.set_viewport_size(opened)
     draw_everything(page)
-    assert page.evaluate("document.documentElement.scrollWidth") <= page.viewport_size["width"]
-    assert page.locator(".plot:visible .main-svg").count() > 0
+    assert len(backgrounds) == 2, "a scheme has one background at every width"
     assert troubles == []
     assert [url for url in requests if not url.startswith(("file:", "data:", "blob:"))] == []
 

@@ -139,6 +139,8 @@ SURFACE = {
         "--port",
         "--data",
         "--thumbnails",
+        "--encoder",
+        "--device",
         "--clusters",
         "--seed",
         "--select",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -14,6 +14,7 @@ from terrasieve.console import console
 
 if TYPE_CHECKING:
     from terrasieve.archive.archive_options import ArchiveOptions
+    from terrasieve.embeddings.query import QueryEncoder
     from terrasieve.explorer.explored import Explored
 
 Embeddings = Annotated[Path, typer.Argument(help="What `terrasieve embed` wrote (GeoParquet).")]
@@ -94,6 +95,12 @@ def explore(
         str | None, typer.Option(help="The archive that was embedded, for pictures of its samples.")
     ] = None,
     thumbnails: Annotated[int, typer.Option(min=1, help="Pictures at most, of samples spread evenly.")] = 4096,
+    encoder: Annotated[
+        Path | None,
+        typer.Option(
+            help="With --serve: the run that made the vectors, for a search by a picture; a run knows itself."
+        ),
+    ] = None,
     clusters: Annotated[int, typer.Option(min=0, help="Clusters to colour by; 0 looks for none.")] = 8,
     seed: Annotated[int, typer.Option(help="Seed of everything.")] = 0,
     select: Annotated[
@@ -103,6 +110,7 @@ def explore(
         Path | None, typer.Option(help="With --select: the selection to write (Parquet), for `pretrain --subset`.")
     ] = None,
     overwrite: Overwrite = False,
+    device: Device = "auto",
 ) -> None:
     """Look at an embedded archive in a browser: vectors beside a map, one selection in both, pictures, what is alike.
 
@@ -111,6 +119,7 @@ def explore(
     ```
     terrasieve explore green.parquet --data pairs.zarr --out explorer
     terrasieve explore runs/first --data pairs.zarr --serve
+    terrasieve explore green.parquet --encoder runs/first --serve
     terrasieve explore green.parquet --select selection.csv --to chosen.parquet
     terrasieve pretrain dino-small --data pairs.zarr --subset chosen.parquet --out runs/chosen
     ```
@@ -124,13 +133,15 @@ def explore(
 
     if [out is not None, serve, select is not None].count(True) != 1 or (select is None) != (to is None):
         raise ConfigError("Say one of --out FOLDER (write the page), --serve (show it), --select IDS.csv --to FILE.")
+    if encoder is not None and not serve:
+        raise ConfigError("--encoder embeds pictures that a served page is searched by. Say --serve, or leave it out.")
     if select is not None and to is not None:
         _write_selection(source, select, to, overwrite)
         return
 
-    def write(folder: Path, subject: Explored) -> Path:
+    def write(folder: Path, subject: Explored, **served: Any) -> Path:
         archive = options.open(data) if data else None
-        return write_explorer(folder, subject, archive, clusters, thumbnails, seed, serve)
+        return write_explorer(folder, subject, archive, clusters, thumbnails, seed, **served)
 
     if out is not None:
         with hold_folder(out):
@@ -138,17 +149,36 @@ def explore(
             page = write(out, open_explored(source))
         console.print(f"Explorer: {page}", highlight=False)
         return
-    from terrasieve.explorer.server import Explorer
+    from terrasieve.explorer.server import MOST_BYTES, Explorer
 
     with tempfile.TemporaryDirectory() as scratch:
         subject = open_explored(source)
-        folder = write(Path(scratch) / "page", subject).parent
-        with Explorer(folder, subject.table, port) as server:
+        queries, notes = _query_encoder(subject, source, encoder, device)
+        taken = MOST_BYTES if queries else 0
+        folder = write(Path(scratch) / "page", subject, served=True, picture_bytes=taken, notes=notes).parent
+        with Explorer(folder, subject.table, port, queries) as server:
             console.print(f"Explorer: {server.address} (Ctrl-C ends it)", highlight=False)
             try:
                 server.serve_forever()
             except KeyboardInterrupt:
                 console.print("Ended.")
+
+
+def _query_encoder(
+    subject: Explored, source: Path, encoder: Path | None, device: str
+) -> tuple[QueryEncoder | None, list[str]]:
+    """What embeds pictures to search by, or a line about why nothing does."""
+    from terrasieve.embeddings.query import QueryEncoder
+    from terrasieve.errors import TerrasieveError
+
+    if encoder is not None:
+        return QueryEncoder(subject.table, encoder, device), []
+    if not source.is_dir():
+        return None, ["No search by a picture: it needs the run that made the vectors, --encoder."]
+    try:
+        return QueryEncoder(subject.table, source, device), []
+    except TerrasieveError as error:  # a run is worth looking at without it
+        return None, [f"No search by a picture: {error}"]
 
 
 def _write_selection(source: Path, ids: Path, to: Path, overwrite: bool) -> None:

@@ -55,51 +55,68 @@ def find_query(table: EmbeddingTable, named: str, run: Path | None, device: str)
         )
     if run is None:
         raise ConfigError(f"{path} has to be embedded first: name the run that made the vectors, --encoder RUN.")
-    return embed_file(table, path, run, device)
+    return QueryEncoder(table, run, device).embed(path)
 
 
-def embed_file(table: EmbeddingTable, path: Path, run: Path, device: str) -> NDArray[np.float32]:
-    """The vector of a file, made as those of a table were: same inputs, size, precision and statistics.
+class QueryEncoder:
+    """Embeds files as the samples of a table were: same encoder, inputs, size, precision and statistics.
 
     Args:
-        table: The vectors that it is to be compared with.
-        path: GeoTIFF, PNG or JPEG; see :func:`find_query`.
+        table: The vectors that files are compared with.
         run: Folder of the run or encoder that made the vectors.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
 
-    Returns:
-        Shape ``(features,)``, as :attr:`EmbeddingTable.joined` has them.
-
     Raises:
-        TerrasieveError: As :func:`find_query`.
+        ConfigError: The run did not make the vectors; or they are of several sensors, do not say how they were made, or
+            depend on the archive that they were made of.
+        CheckpointError: The encoder cannot be read.
     """
-    encoder, card = load_encoder(run)
-    _check_same(table, card, path, run)
-    (key, bands), *others = bands_by_sensor(table.inputs).items()
-    if others:
-        raise ConfigError(
-            f"The vectors are of several sensors ({', '.join(map(str, table.inputs))}), and {path} is one file. "
-            "Search by the id of a sample, --to ID."
-        )
-    whole = card.sensors[key]
-    header = read_header(path)
-    count = header.count - bool(header.alpha)
-    held = whole.select(*bands) if count == len(bands) != len(whole.bands) else whole
-    pixels = StackReader(path.parent, held).read(path.name, tuple(range(len(held.bands))), None)
-    archive = ArrayArchive({key: pixels[None]}, {key: held}, [path.stem])
-    statistics = TypeAdapter(dict[str, tuple[BandStatistics, ...]]).validate_python(table.provenance["normalisation"])
-    settings = EmbedSettings.model_validate(table.provenance["settings"])
-    made = embed(
-        encoder.to(pick_device(device)), card, archive, table.inputs, Normaliser(archive.sensors, statistics), settings
-    )
-    return np.asarray(made.joined[0])
+
+    def __init__(self, table: EmbeddingTable, run: Path, device: str) -> None:
+        encoder, self._card = load_encoder(run)
+        _check_same(table, self._card, run)
+        (self._key, self._bands), *others = bands_by_sensor(table.inputs).items()
+        if others:
+            raise ConfigError(
+                f"The vectors are of several sensors ({', '.join(map(str, table.inputs))}), and a file is of one. "
+                "Search by the id of a sample, --to ID."
+            )
+        self._inputs = table.inputs
+        self._encoder = encoder.to(pick_device(device))
+        # What the table says of itself is checked once, here.
+        used = table.provenance["normalisation"]
+        self._statistics = TypeAdapter(dict[str, tuple[BandStatistics, ...]]).validate_python(used)
+        self._settings = EmbedSettings.model_validate(table.provenance["settings"])
+
+    def embed(self, path: Path) -> NDArray[np.float32]:
+        """The vector of a file.
+
+        Args:
+            path: GeoTIFF, PNG or JPEG with all bands of the sensor in its order, or with those that the encoder is
+                shown.
+
+        Returns:
+            Shape ``(features,)``, as :attr:`EmbeddingTable.joined` has them.
+
+        Raises:
+            SampleError: The file cannot be read, or has other bands.
+        """
+        whole = self._card.sensors[self._key]
+        header = read_header(path)
+        count = header.count - bool(header.alpha)
+        held = whole.select(*self._bands) if count == len(self._bands) != len(whole.bands) else whole
+        pixels = StackReader(path.parent, held).read(path.name, tuple(range(len(held.bands))), None)
+        archive = ArrayArchive({self._key: pixels[None]}, {self._key: held}, [path.stem])
+        normaliser = Normaliser(archive.sensors, self._statistics)
+        made = embed(self._encoder, self._card, archive, self._inputs, normaliser, self._settings)
+        return np.asarray(made.joined[0])
 
 
-def _check_same(table: EmbeddingTable, card: EncoderCard, path: Path, run: Path) -> None:
+def _check_same(table: EmbeddingTable, card: EncoderCard, run: Path) -> None:
     """Refuse vectors that another encoder made, or that the encoder alone does not make."""
     facts = table.provenance
     if not {"emb:model", "normalisation", "settings"} <= set(facts):
-        raise ConfigError(f"The embeddings do not say how they were made, so {path} cannot be embedded likewise.")
+        raise ConfigError("The embeddings do not say how they were made, so no file can be embedded likewise.")
     if facts["emb:model"].get("weights_sha256") != card.weights_sha256:
         raise ConfigError(
             f"{run} is not the encoder that made the embeddings ({facts['emb:model'].get('recipe')}, another hash of "
@@ -107,6 +124,6 @@ def _check_same(table: EmbeddingTable, card: EncoderCard, path: Path, run: Path)
         )
     if "batch_norms" in facts:
         raise ConfigError(
-            f"The batch norms of these vectors were {facts['batch_norms']}, so {path} alone cannot be embedded "
+            f"The batch norms of these vectors were {facts['batch_norms']}, so a file alone cannot be embedded "
             "likewise. Embed the archive without --statistics archive, or search by the id of a sample, --to ID."
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ from terrasieve.writing import write_whole
 PAGE = "index.html"
 THUMBNAILS = 4096
 """Samples that are shown as pictures, where nobody says how many."""
-_SHIPPED = ("deck.min.js", "deck.LICENSE.txt", "NOTICE.md", "dots.js", "explore.css", "explore.js")
+_SHIPPED = ("deck.min.js", "deck.LICENSE.txt", "NOTICE.md", "explore.css")
 _DATA = "data"
 _FACTS = f"{_DATA}/facts.js"
 """What every such folder holds, and hardly any other."""
@@ -46,6 +46,8 @@ def write_explorer(
     thumbnails: int = THUMBNAILS,
     seed: int = 0,
     served: bool = False,
+    picture_bytes: int = 0,
+    notes: Sequence[str] = (),
 ) -> Path:
     """Write the page about an embedded archive, with everything that it needs.
 
@@ -57,6 +59,8 @@ def write_explorer(
         thumbnails: Pictures at most, of samples spread evenly.
         seed: Of clusters and coordinates.
         served: Whether the server of :mod:`terrasieve.explorer.server` will write what is exported.
+        picture_bytes: Largest picture that this server embeds, for a search by it; where 0, the page offers none.
+        notes: What stands beneath the page, too, a line each.
 
     Returns:
         Path of the page.
@@ -70,22 +74,25 @@ def write_explorer(
     if not len(subject.table):
         raise ArchiveError(f"{subject.name} holds no sample, so there is nothing to explore.")
     atlas = None if archive is None else _pictures(subject, archive, thumbnails)
-    scripts, lines, is_located = _data(subject, atlas, clusters, seed, served)
+    scripts, lines, is_located = _data(subject, atlas, clusters, seed)
+    scripts["service"] = _assigned("service", {"exports": served, "pictureBytes": picture_bytes})
     with write_whole(folder) as partial:
         (partial / _DATA).mkdir(parents=True)
         static = files("terrasieve.explorer") / "static"
-        for name in _SHIPPED:
+        own = ["dots.js", "explore.js", *(["picture.js"] if picture_bytes else [])]
+        for name in (*_SHIPPED, *own):
             (partial / name).write_bytes((static / name).read_bytes())
         for name, text in scripts.items():
             (partial / _DATA / f"{name}.js").write_text(text, encoding="ascii")
         if atlas is not None:
             atlas.write(partial / _DATA)
-        loaded = ["deck.min.js", *(f"{_DATA}/{name}.js" for name in scripts), "dots.js", "explore.js"]
+        loaded = ["deck.min.js", *(f"{_DATA}/{name}.js" for name in scripts), *own]
         environment = Environment(
             loader=PackageLoader("terrasieve.explorer", "static"), autoescape=True, undefined=StrictUndefined
         )
         page = environment.get_template("explore.html.j2")
-        written = page.render(title=f"Explorer: {subject.name}", located=is_located, lines=lines, scripts=loaded)
+        facts = {"title": f"Explorer: {subject.name}", "located": is_located, "lines": [*lines, *notes]}
+        written = page.render(facts, scripts=loaded, pictures=picture_bytes > 0)
         (partial / PAGE).write_text(written, encoding="utf-8")
     return folder / PAGE
 
@@ -113,9 +120,7 @@ def _pictures(subject: Explored, archive: Archive, most: int) -> Atlas:
     return draw_atlas(archive, rows_in(archive, table.ids), table.inputs[0].sensor, most)
 
 
-def _data(
-    subject: Explored, atlas: Atlas | None, clusters: int, seed: int, served: bool
-) -> tuple[dict[str, str], list[str], bool]:
+def _data(subject: Explored, atlas: Atlas | None, clusters: int, seed: int) -> tuple[dict[str, str], list[str], bool]:
     """Scripts by name, what the page says beneath, and whether any sample has a place."""
     table = subject.table
     plane = lay_out(table.joined, seed)
@@ -138,7 +143,6 @@ def _data(
         "scales": vectors.scales.tolist(),
         "offsets": vectors.offsets.tolist(),
         "atlas": None if atlas is None else {"across": ACROSS, "page": ACROSS**2},
-        "served": served,
     }
     scripts = {"facts": _assigned("facts", facts), "ids": _assigned("ids", table.ids.tolist())}
     if len(located):

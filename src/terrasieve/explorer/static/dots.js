@@ -93,28 +93,68 @@ function gathered(values, rows, width) {
   return found;
 }
 
-// How many dots a panel draws: all of them at rest; while its view moves, fewer wherever frames have been slow.
+// Land in one flat colour. The library's own shaders work at light for each corner, and for each pixel at what only samples
+// need: together as much as tens of thousands of dots take.
+class LandLayer extends deck.SolidPolygonLayer {
+  static layerName = "LandLayer";
+
+  getShaders(type) {
+    const vs = `#version 300 es
+#define SHADER_NAME land-layer-vertex-shader
+in vec3 vertexPositions;
+in vec3 vertexPositions64Low;
+in vec4 fillColors;
+out vec4 vColor;
+void main(void) {
+  gl_Position = project_position_to_clipspace(vertexPositions, vertexPositions64Low, vec3(0.0), geometry.position);
+  vColor = fillColors;
+}
+`;
+    const fs = `#version 300 es
+#define SHADER_NAME land-layer-fragment-shader
+precision mediump float;
+in vec4 vColor;
+out vec4 fragColor;
+void main(void) { fragColor = vColor; }
+`;
+    return { ...super.getShaders(type), vs, fs };
+  }
+}
+
+// How many dots a panel draws: all of them at rest; while its view moves, as many as leave its frames quick.
 class Motion {
-  static SLOW = 45; // milliseconds between frames
+  static SLOW = 45; // milliseconds between frames, of which there are then fewer than 22 a second
+  static QUICK = 28;
   static PAUSE = 250; // milliseconds without a move that are rest
   static LEAST = 8000;
+  static FIRST = 100000; // of the first move, when nothing is known yet: a renderer in software takes a microsecond for each
+  static JUDGED = 4; // frames: a single one may wait for something else
 
   constructor(show, count) {
-    Object.assign(this, { show, count, most: Infinity, last: 0, timer: 0 });
+    Object.assign(this, { show, count, most: Infinity, moves: false, moving: Math.min(count, Motion.FIRST), last: -Infinity, gaps: [], timer: 0 });
   }
 
   moved(now = performance.now()) {
     const gap = now - this.last;
     this.last = now;
     clearTimeout(this.timer);
-    this.timer = setTimeout(() => this.draw(Infinity), Motion.PAUSE);
-    if (gap < Motion.SLOW || gap > 8 * Motion.PAUSE || this.count < Motion.LEAST) return;
-    this.draw(Math.max(Motion.LEAST, Math.round(Math.min(this.most, this.count) / 2)));
+    this.timer = setTimeout(() => this.draw(Infinity, false), Motion.PAUSE);
+    if (this.moves) this.gaps.push(gap);
+    else this.gaps = [];
+    if (this.gaps.length === Motion.JUDGED) this.judge();
+    this.draw(this.moving < this.count ? this.moving : Infinity, true); // a new move begins as the last one ended
   }
 
-  draw(most) {
-    if (most === this.most) return;
-    this.most = most;
+  judge() {
+    const typical = this.gaps.sort((one, other) => one - other)[Motion.JUDGED / 2];
+    this.gaps = [];
+    const factor = typical > Motion.SLOW ? Math.max(0.1, Motion.SLOW / typical) : typical < Motion.QUICK ? 1.4 : 1;
+    this.moving = Math.min(this.count, Math.max(Motion.LEAST, Math.round(this.moving * factor)));
+  }
+
+  draw(most, moves) {
+    if (most === this.most && moves === this.moves) return;
+    Object.assign(this, { most, moves });
     this.show();
   }
 }

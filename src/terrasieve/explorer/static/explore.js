@@ -36,7 +36,7 @@ const columns = FACTS.columns.map((one) => ({
 }));
 const DIMS = codes.length / COUNT;
 
-const state = { selected: new Uint8Array(COUNT), count: 0, focus: -1, ranked: null, colour: 0, boxing: false };
+const state = { selected: new Uint8Array(COUNT), count: 0, focus: -1, ranked: null, note: "", colour: 0, boxing: false };
 
 // ------------------------------------------------------------------ colours
 
@@ -91,13 +91,15 @@ function draw() {
   }
 }
 
-function show({ rows, positions, data, motion, deck: shown }) {
-  const at = rows.indexOf(state.focus);
+function show({ rows, positions, data, motion, deck: shown, View, view }) {
+  const at = rows.indexOf(state.focus), views = [new View({ ...view, clear: true, clearColor: variable("--surface") })];
   const land = shown === panels.map?.deck && new deck.GeoJsonLayer({ id: "land", data: T.land, stroked: false,
+    _subLayerProps: { "polygons-fill": { type: LandLayer } }, parameters: { blend: false },
     getFillColor: variable("--land"), updateTriggers: { getFillColor: dark.matches } });
-  const dots = new DotsLayer({ id: "dots", data, pickable: true, radius: RADIUS, most: motion.most,
+  // Nothing is pointed at while the view moves: looking for it draws all dots once more.
+  const dots = new DotsLayer({ id: "dots", data, pickable: !motion.moves, radius: RADIUS, most: motion.most,
     onClick: ({ index }) => focus(rows[index]) });
-  shown.setProps({ layers: [land, dots, ring(at < 0 ? null : [positions[2 * at], positions[2 * at + 1]])] });
+  shown.setProps({ views, layers: [land, dots, ring(at < 0 ? null : [positions[2 * at], positions[2 * at + 1]])] });
 }
 
 function bounds(positions) {
@@ -133,12 +135,13 @@ function tooltip(rows) {
   };
 }
 
-function makeDeck(name, view, initialViewState) {
-  const box = element(name), panel = panels[name];
+// A panel is opaque, depths are all the same: what mixes with the page, or is sorted, takes time in every frame.
+function makeDeck(name, View, view, initialViewState) {
+  const box = element(name), panel = Object.assign(panels[name], { View, view: { id: name, ...view } });
   panel.motion = new Motion(() => show(panel), panel.rows.length);
-  panel.deck = new deck.Deck({ parent: box.querySelector(".stage"), views: [view], initialViewState, layers: [],
+  panel.deck = new deck.Deck({ parent: box.querySelector(".stage"), views: [new View(panel.view)], initialViewState, layers: [],
     controller: { dragRotate: false, touchRotate: false, doubleClickZoom: true, keyboard: true }, pickingRadius: 4,
-    deviceProps: { webgl: { antialias: false } }, getTooltip: tooltip(panel.rows),
+    deviceProps: { webgl: { antialias: false, alpha: false, depth: false } }, getTooltip: tooltip(panel.rows),
     onViewStateChange: () => panel.motion.moved() });
   drawBoxes(box, panel);
   return panel.deck;
@@ -146,11 +149,10 @@ function makeDeck(name, view, initialViewState) {
 
 // ---------------------------------------------------------------- selecting
 
-function select(rows, ranked = null) {
+function select(rows, ranked = null, note = "") {
   state.selected.fill(0);
   for (const row of rows) state.selected[row] = 1;
-  state.count = rows.length;
-  state.ranked = ranked;
+  Object.assign(state, { count: rows.length, ranked, note });
   refresh();
 }
 
@@ -246,10 +248,7 @@ function said(one, row) {
 }
 
 function made(tag, text = "", name = "") {
-  const one = document.createElement(tag);
-  one.textContent = text;
-  one.className = name;
-  return one;
+  return Object.assign(document.createElement(tag), { textContent: text, className: name });
 }
 
 function thumb(row, size) {
@@ -339,7 +338,7 @@ function strip() {
 function refresh() {
   const part = state.count ? ` · ${number.format(state.count)} selected` : "";
   const shown = state.count > MOST_SHOWN ? `, ${MOST_SHOWN} of them shown below` : "";
-  element("status").textContent = `${number.format(COUNT)} samples${part}${shown}`;
+  element("status").textContent = `${number.format(COUNT)} samples${part}${shown}${state.note}`;
   element("save").disabled = !state.count;
   details();
   strip();
@@ -351,14 +350,14 @@ function refresh() {
 async function save() {
   const rows = [];
   for (let i = 0; i < COUNT; i++) if (state.selected[i]) rows.push(i);
-  if (!FACTS.served) {
+  if (!T.service.exports) {
     const quoted = rows.map((row) => `"${IDS[row].replaceAll('"', '""')}"`);
     return download(new Blob([["id", ...quoted, ""].join("\r\n")], { type: "text/csv" }), "selection.csv");
   }
   const headers = { "Content-Type": "application/json" };
   const answer = await fetch("selection", { method: "POST", headers, body: JSON.stringify(rows) });
-  if (answer.ok) return download(await answer.blob(), "selection.parquet");
-  return void (element("status").textContent = `Not exported: ${await answer.text()}`);
+  if (answer.ok) download(await answer.blob(), "selection.parquet");
+  else element("status").textContent = `Not exported: ${await answer.text()}`;
 }
 
 function download(blob, name) {
@@ -371,8 +370,8 @@ function download(blob, name) {
 // -------------------------------------------------------------------- begin
 
 T.state = state;
-T.decks = { plane: makeDeck("plane", new deck.OrthographicView({ id: "plane", flipY: false }), planeView()) };
-if (FACTS.located) T.decks.map = makeDeck("map", new deck.MapView({ id: "map" }), mapView());
+T.decks = { plane: makeDeck("plane", deck.OrthographicView, { flipY: false }, planeView()) };
+if (FACTS.located) T.decks.map = makeDeck("map", deck.MapView, {}, mapView());
 columns.forEach((one, i) => element("colour").append(new Option(one.name, i)));
 element("colour").disabled = !columns.length;
 element("colour").addEventListener("change", (event) => { state.colour = Number(event.target.value); legend(); refresh(); });
@@ -393,7 +392,7 @@ element("box").addEventListener("click", () => {
   document.body.classList.toggle("boxing", state.boxing);
 });
 element("clear").addEventListener("click", () => { element("search").value = ""; state.focus = -1; select([]); });
-element("save").textContent = FACTS.served ? "Export (Parquet)" : "Export (CSV of ids)";
+element("save").textContent = T.service.exports ? "Export (Parquet)" : "Export (CSV of ids)";
 element("save").addEventListener("click", save);
 dark.addEventListener("change", () => { legend(); refresh(); });
 legend();
