@@ -245,7 +245,7 @@ def run(cell: Cell, archives: Archives, out: Path) -> dict[str, Any]:
         **cell.model_dump(mode="json"),
         "seconds": round(seconds),
         "machine": describe(cell.seed),
-        "precision": card.provenance.config["train"]["precision"],
+        "precision": card.provenance.precision,
         "scores": scores(cell, archives, folder, out),
     }
     write_text(path, json.dumps(result, indent=1))
