@@ -6,7 +6,6 @@ import math
 import os
 import statistics
 import time
-from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Literal, NamedTuple, TypeVar
@@ -31,10 +30,6 @@ _SMALL = 0.05
 _MARGIN = 1.25
 """How much faster than the step readers are to be, as both vary."""
 
-_BURST, _BURST_BYTES = 8, 2**23
-"""Batches that are read in line one after the other, and their bytes: after a step the caches hold nothing of the
-reader, so that a small batch alone takes twice as long as one that follows another."""
-
 
 class _Sent(NamedTuple):
     """A batch that is on its way to the device, and what says that it has arrived; None where that is at once."""
@@ -49,7 +44,7 @@ class Batches:
     With workers the next batch is read while the step works on this one: by threads of this process, which share one
     batch's samples, where threads read the archive side by side; else by processes, each of which reads a batch, since
     decoding would hold Python's lock or a library's. Memory holds the batch in hand, one that waits and, on an
-    accelerator, its copy; with processes one for each of them. In line, a few small batches are read at a time.
+    accelerator, its copy; with processes one for each of them.
 
     Args:
         reader: Reads a batch of indices.
@@ -118,9 +113,7 @@ class Batches:
 
     def _start(self, order: Iterator[Batch]) -> Iterator[_Sent]:
         if not self._workers:
-            # While it is measured how long a batch takes to read, each is read when it is asked for.
-            each = (self._reader[batch] for batch in order)
-            return map(self._send, each if self._trial is not None else _in_bursts(self._reader, order))
+            return map(self._send, (self._reader[batch] for batch in order))
         if self._reader.threaded:
             self._reader.pool = ThreadPoolExecutor(self._workers, "read") if self._workers > 1 else None
             return read_ahead(map(self._send, (self._reader[batch] for batch in order)), depth=1)
@@ -224,20 +217,6 @@ def choose_workers(reading: float, working: float, cores: int, device: torch.dev
 def _cores() -> int:
     # The cores of this process can be fewer than the machine's: a batch system or a container sets them.
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _in_bursts(reader: ViewReader, order: Iterator[Batch]) -> Iterator[StoredBatch]:
-    """Batches in order, several read at once; an error comes after all that were read before it."""
-    waiting: deque[StoredBatch] = deque()
-    while True:
-        try:
-            while not waiting or (len(waiting) < _BURST and len(waiting) * waiting[0].data.nbytes < _BURST_BYTES):
-                waiting.append(reader[next(order)])
-        except TerrasieveError:
-            yield from waiting
-            raise
-        while waiting:
-            yield waiting.popleft()
 
 
 class _SayingErrors(Dataset[StoredBatch | TerrasieveError]):
