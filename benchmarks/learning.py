@@ -61,7 +61,7 @@ METHODS: Mapping[Question, Sequence[str]] = {
 }
 """Recipes that are compared; the first of each is the one whose figures end the output."""
 STEPS: Mapping[Question, int] = {"cross": 2000, "domain": 3600}
-TIMED = 12
+TIMED = 60
 """Steps after which the rate of a method is known, of which the first third is left out."""
 JOINED = "s2:rgb"
 
