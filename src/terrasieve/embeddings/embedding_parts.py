@@ -15,12 +15,13 @@ import numpy as np
 import pyarrow as pa
 import shapely
 from numpy.typing import NDArray
+from torch import nn
 
 from terrasieve.archive.protocol import Archive
 from terrasieve.archive.source_state import source_state
 from terrasieve.console import track
 from terrasieve.embeddings.inputs import EncoderInput, resolve_inputs
-from terrasieve.embeddings.stream import EmbedSettings, device_of, embed_batches
+from terrasieve.embeddings.stream import EmbedSettings, device_of, embed_frozen, inference_copies
 from terrasieve.embeddings.table import provenance, sample_columns
 from terrasieve.errors import ArchiveError, PartsError
 from terrasieve.models.backbone import Encoder
@@ -154,8 +155,14 @@ class EmbedJob:
     def _resolved(self) -> Sequence[EncoderInput]:
         return resolve_inputs(self.inputs, self.archive.sensors, self._first.channels)
 
+    @cached_property
+    def _frozen(self) -> Sequence[nn.Module]:
+        """For each input its encoder as it runs: copied once, and not for each part."""
+        each = [self.encoder] * len(self._resolved) if isinstance(self.encoder, Encoder) else self.encoder
+        return inference_copies(each, self.settings.precision)
+
     def _embed(self, rows: NDArray[np.int64]) -> Batches:
-        return embed_batches(self.encoder, self.archive, self._resolved, self.normaliser, self.settings, rows)
+        return embed_frozen(self._frozen, self.archive, self._resolved, self.normaliser, self.settings, rows)
 
 
 def _damaged(folder: Path, why: str) -> PartsError:

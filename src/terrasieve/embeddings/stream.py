@@ -198,7 +198,19 @@ def embed_batches(
     frozen = inference_copies(
         [encoder] * len(inputs) if isinstance(encoder, nn.Module) else encoder, settings.precision
     )
-    for batch in read_ahead(read_batches(archive, inputs, order, settings), depth=BATCHES_AHEAD):
+    yield from embed_frozen(frozen, archive, inputs, normaliser, settings, order)
+
+
+def embed_frozen(
+    frozen: Sequence[nn.Module],
+    archive: Archive,
+    inputs: Sequence[EncoderInput],
+    normaliser: Normaliser,
+    settings: EmbedSettings,
+    indices: NDArray[np.int64],
+) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
+    """Like :func:`embed_batches`, by encoders for each input as :func:`inference_copies` gives them."""
+    for batch in read_ahead(read_batches(archive, inputs, indices, settings), depth=BATCHES_AHEAD):
         yield batch.indices, embed_batch(frozen, batch, inputs, normaliser, settings)
 
 
