@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import multiprocessing.util
 import os
 import sys
 import tempfile
@@ -11,6 +12,9 @@ from typing import NamedTuple
 
 _IMPORTED = ["terrasieve.cli", "terrasieve.pretraining", "terrasieve.archive.opening", "terrasieve.curating", "apart"]
 """What the server of processes imports before it forks; libraries of threads start none by being imported."""
+
+# Decided once, here: a folder that a test has for temporary files can have a name too long for a socket in it.
+multiprocessing.util.get_temp_dir()
 
 
 class Ended(NamedTuple):
