@@ -143,6 +143,24 @@ def sources() -> str:
     return "\n".join([*code, *(body for text in PAGES.values() for _, body in FENCE.findall(text))])
 
 
+@cache
+def identifiers() -> set[str]:
+    """Every name in the sources."""
+    return set(re.findall(r"\w+", sources()))
+
+
+@cache
+def command_line() -> Any:
+    """The whole command line, which takes long to put together."""
+    return get_command(app)
+
+
+@cache
+def known_options() -> set[str]:
+    """Options of the command line, and of what else in the checkout takes any."""
+    return all_options(command_line()) | set(re.findall(r'"(--[\w-]+)"', sources()))
+
+
 def is_there(dotted: str) -> bool:
     """Whether a dotted name is a module, or a name in one, or a member of a class in one."""
     if dotted in modules() or dotted in groups():
@@ -246,15 +264,14 @@ def span_is_there(span: str) -> bool:
     # Columns, settings and names of data sets are told apart from those of functions by nothing but their use.
     if rest or not re.fullmatch(r"[a-z]+_\w*|[A-Z_]{4,}", name):
         return True
-    return re.search(rf"\b{re.escape(name)}\b", sources()) is not None
+    return name in identifiers()
 
 
 def broken_commands(page: str, text: str) -> list[str]:
     """Commands, options and targets of make that are shown and do not exist."""
     broken = [line for line in (*spans(text), *shell_lines(text)) if not command_is_there(line)]
-    known = all_options(get_command(app)) | set(re.findall(r'"(--[\w-]+)"', sources()))
     named = [option for span in spans(text) if span.startswith("--") for option in options_in(span.split())]
-    return broken + [option for option in named if option not in known]
+    return broken + [option for option in named if option not in known_options()]
 
 
 def command_is_there(line: str) -> bool:
@@ -271,13 +288,13 @@ def command_is_there(line: str) -> bool:
 
 
 def terrasieve_takes(words: list[str]) -> bool:
-    command = get_command(app)
+    command = command_line()
     while isinstance(command, TyperGroup) and words and re.match(r"[a-z]", words[0]):
         if words[0] not in command.commands:
             return False
         command, words = command.commands[words[0]], words[1:]
     # Whatever is submitted brings options of its own.
-    others = get_command(app).commands if command.name == "submit" else {}
+    others = command_line().commands if command.name == "submit" else {}
     submitted = [all_options(others[word]) for word in words[:1] if word in others]
     return set(options_in(words)) <= own_options(command).union(*submitted)
 
@@ -344,7 +361,7 @@ def test_examples_of_commands_can_be_run() -> None:
 
 def refusal(line: str) -> str | None:
     """What the command line's own parser says against a line of a page, values and number of arguments included."""
-    command: Any = get_command(app)
+    command = command_line()
     words = shlex.split(line, comments=True)[1:]
     while isinstance(command, TyperGroup) and words and not words[0].startswith("-"):
         command, words = command.commands[words[0]], words[1:]
