@@ -80,14 +80,14 @@ def parse_json(text: str | bytes) -> Any:
     except RecursionError:
         raise NestingError from None
     # Level by level, as whoever goes down into a value later does not expect it to be deep.
-    level = [value]
+    level = [value] if isinstance(value, dict | list) else []
     for _ in range(MOST_LEVELS + 1):
+        # What json gives is of these very types; to ask so takes a fifth of isinstance's time, of millions of numbers.
         level = [
             part
             for one in level
-            if isinstance(one, dict | list)
-            for part in (one.values() if isinstance(one, dict) else one)
-            if isinstance(part, dict | list)
+            for part in (one.values() if type(one) is dict else one)
+            if type(part) is dict or type(part) is list
         ]
         if not level:
             return value

@@ -183,11 +183,21 @@ def find_files(top: Path, *patterns: str) -> Found:
     for path, what in _below(top, closed=(".zarr",)):
         if what == "lost":
             links += 1
-        elif what == "file" and _matches_one(_with_kind(path.relative_to(top).as_posix()).split("/"), wanted):
+        elif what == "file" and _matches_one(_with_kind(name_below(top, path)).split("/"), wanted):
             files.append(path)
         elif (kind := kind_of(path.name)) not in _DOCUMENTS:
             others[kind or path.name] += 1
     return Found(sorted(files), dict(others), links)
+
+
+def name_below(top: Path, path: Path) -> str:
+    """The path from a folder to what was found in it, with slashes; ``Path.relative_to`` takes five times as long.
+
+    Args:
+        top: The folder that was searched.
+        path: Made by joining names to it.
+    """
+    return os.fspath(path).removeprefix(os.path.join(top, "")).replace(os.sep, "/")
 
 
 def count_data(top: Path, taken: Set[str]) -> NotTaken:

@@ -14,7 +14,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
-from terrasieve.archive.folders import Found, NotTaken, find_files, subfolders
+from terrasieve.archive.folders import Found, NotTaken, find_files, name_below, subfolders
 from terrasieve.archive.layout import ArchiveSpec, DataSet
 from terrasieve.archive.protocol import Archive
 from terrasieve.archive.quality.limits import FlawError, Problem, Rejection
@@ -263,7 +263,7 @@ def _named(top: Path, key: str, folder: SensorFolder, found: Found) -> dict[str,
     """The files of a sensor by the name under which they match, in order."""
     named: dict[str, Path] = {}
     for path in found.files:
-        name = path.relative_to(top).with_suffix("").as_posix()
+        name = name_below(top, path).removesuffix(path.suffix)
         name = name.replace(folder.drop, "") if folder.drop else name
         if name in named:
             raise ArchiveError(
