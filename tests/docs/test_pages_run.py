@@ -7,31 +7,20 @@ says how many are left.
 from __future__ import annotations
 
 import re
-import shlex
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
-from typer.testing import CliRunner, Result
 
+from doc_lines import make_room, run
 from doc_pages import ROOT, shell_lines
 from small_archives.making import write_tif
 from small_archives.pictures import write_pictures
 from terrasieve.archive.layouts.eurosat import CLASSES
-from terrasieve.cli import app
 
 pytestmark = pytest.mark.slow
 
-SMALL = (
-    "model.name=test_resnet",
-    "views.branches.*.size=32",
-    "train.batch_size=8",
-    "train.precision=32",
-    "train.workers=0",
-    "train.collapse_rank=0",
-)
-"""What makes a recipe run in a second; a page's own settings come before."""
 ELSEWHERE = (
     r" (demo|wv|collocate|segment|bench) |SAFE|SEN12MS|sites|wv\.|imagenet|s3://|http|EPOCHS|archive\.zarr"
     "|--private|--format transformers"
@@ -50,20 +39,6 @@ PAGES = {
     "docs/how-to/share.md": 5,
 }
 """How many lines of a page run, at least."""
-
-
-def run(line: str) -> Result:
-    """Run a line of a page, its training and simulations made small."""
-    words = [re.sub(r"^(simulated:\d+):\d+$", r"\1:48", word) for word in shlex.split(line, comments=True)[1:]]
-    if words[0] == "pretrain":
-        own = [i for i, word in enumerate(words) if word.startswith(("train.epochs=", "train.batch_size="))]
-        words = [word for i, word in enumerate(words) if i not in own and i + 1 not in own]
-        length = "train.epochs=4" if "--curate" in words else "train.steps=2"
-        words += [word for setting in (*SMALL, length) for word in ("--set", setting)]
-    words = ["1" if i and words[i - 1] == "--fine-tune" else word for i, word in enumerate(words)]
-    if words[0] == "probe" and "--probe" not in words:
-        words += ["--probe", "knn"]
-    return CliRunner().invoke(app, words, prog_name="terrasieve")
 
 
 @pytest.fixture(scope="module")
@@ -106,18 +81,6 @@ def shown(page: str) -> list[str]:
     return [
         line for line in lines if not re.search(ELSEWHERE, line) and not any(one in line for one in (*REFUSED, "..."))
     ]
-
-
-def make_room(line: str) -> None:
-    """Remove what was put where the line is about to make the same."""
-    found = re.search(r" (?:--out|-o) (\S+)", line)
-    if found is None or "--resume" in line:
-        return
-    out = Path(found[1])
-    if out.is_dir():
-        shutil.rmtree(out)
-    else:
-        out.unlink(missing_ok=True)
 
 
 @pytest.mark.parametrize("page", PAGES)
