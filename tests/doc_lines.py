@@ -9,6 +9,7 @@ from pathlib import Path
 
 from typer.testing import CliRunner, Result
 
+from doc_pages import fences
 from terrasieve.cli import app
 
 SMALL = (
@@ -24,19 +25,27 @@ SMALL = (
 
 def run(line: str) -> Result:
     """Run a line of a page, its training and simulations made small."""
-    words = [re.sub(r"^(simulated:\d+):\d+$", r"\1:48", word) for word in shlex.split(line, comments=True)[1:]]
+    words = shlex.split(line, comments=True)[1:]
+    words = [re.sub(r"^(simulated(?:-ocean)?:\d+):\d+$", r"\1:48", word) for word in words]
     if words[0] == "pretrain":
         own = [i for i, word in enumerate(words) if word.startswith(("train.epochs=", "train.batch_size="))]
         words = [word for i, word in enumerate(words) if i not in own and i + 1 not in own]
         # What curates needs passes before its first round, ten of them by the recipes of the paper.
         length = "train.epochs=4" if "--curate" in words else "train.steps=2"
-        length = "train.epochs=12" if words[1].startswith("oceansar-1") else length
+        length = "train.epochs=12" if words[1].startswith("oceansar") else length
         words += [word for setting in (*SMALL, length) for word in ("--set", setting)]
     words = ["1" if i and words[i - 1] == "--fine-tune" else word for i, word in enumerate(words)]
     if words[0] in {"probe", "bench"} and "--probe" not in words:
         words += ["--probe", "knn"]
     words += {"bench": ["--scratch-epochs", "0"], "segment": ["--size", "64"]}.get(words[0], [])
     return CliRunner().invoke(app, words, prog_name="terrasieve")
+
+
+def write_named(text: str) -> None:
+    """Write the YAML files that a page shows with their names in the first line."""
+    for body in fences(text, "yaml"):
+        if named := re.match(r"# (\w+\.yaml)\b", body):
+            Path(named[1]).write_text(body)
 
 
 def make_room(line: str) -> None:

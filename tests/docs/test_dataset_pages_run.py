@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from doc_lines import make_room, run
-from doc_pages import ROOT, fences, shell_lines
+from doc_lines import make_room, run, write_named
+from doc_pages import ROOT, shell_lines
 from small_archives import bigearthnet, geobench2, so2sat
 from small_archives.major_tom import major_tom
 from small_archives.making import Bench, write_tif
@@ -215,9 +215,7 @@ def test_what_the_page_of_a_data_set_shows_runs(
     WRITERS[page](Bench(tmp_path))
     monkeypatch.chdir(tmp_path)
     text = (ROOT / "docs" / "datasets" / f"{page}.md").read_text("utf-8")
-    for body in fences(text, "yaml"):
-        if named := re.match(r"# (\S+\.yaml)\n", body):
-            Path(named[1]).write_text(body)
+    write_named(text)
     lines = [line for line in shell_lines(text) if re.match(r"terrasieve [a-z]", line) and LONG not in line]
     failed = {}
     for line in lines:
