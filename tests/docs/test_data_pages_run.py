@@ -1,10 +1,11 @@
-"""What the pages of data sets show to be typed runs, on small data in the layouts and of the names that they use."""
+"""What pages on data sets and products show to be typed runs, on small data in their layouts and of their names."""
 
 from __future__ import annotations
 
 import re
 import shutil
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +14,13 @@ import pytest
 from doc_lines import make_room, run, write_named
 from doc_pages import ROOT, shell_lines
 from small_archives import bigearthnet, geobench2, so2sat
+from small_archives.eopf_products import write_eopf
+from small_archives.granule_products import HYP3, LANDSAT, PLANETARY, S30, write_band, write_hls, write_landsat
+from small_archives.grd_products import Image, write_grd
 from small_archives.major_tom import major_tom
 from small_archives.making import Bench, write_tif
 from small_archives.pictures import write_eurosat_tif, write_pictures
+from small_archives.sentinel2_products import BAND_IDS, Safe, drawn, drawn_classes, write_safe
 from small_archives.ssl4eo_s12 import DAYS, write_scene
 from small_archives.stac import asset, collection, item, noise
 from small_archives.tengeop_sarwv import write_tengeop
@@ -171,22 +176,53 @@ def write_wave_mode(bench: Bench) -> None:
     (bench.folder / "altimeter.csv").write_text("\n".join(["time,latitude,longitude,swh,wind_speed", *rows]) + "\n")
 
 
+def write_tracks(bench: Bench) -> None:
+    write_wave_mode(bench)
+    found = run(f"terrasieve wv ingest {bench.folder / 'products'} --out {bench.folder / 'wv.zarr'}")
+    assert found.exit_code == 0, found.output
+
+
+def write_offset(bench: Bench) -> None:
+    """A site with the offset of 1,000 and one without."""
+    for name, offset in (("38D", 0), ("282D", 1000)):
+        write_tif(bench.folder / "sites" / "S2L1C" / f"{name}.tif", bench.optical(13, 224) + offset)
+
+
+def write_products(bench: Bench) -> None:
+    write_safe(bench.folder, Safe("l2a", drawn("l2a", 288), drawn_classes(288)))
+    write_eopf(bench.folder, drawn("l2a", 288), drawn_classes(288))
+    images = [Image(10 ** (np.float64(pixels) / 10)) for pixels in bench.radar(288)]
+    write_grd(bench.folder, images[0], replace(images[1], polarisation="VH"))
+    numbers = {f"SR_B{number}": bench.optical(1, 288)[0] + np.uint16(7300) for number in range(1, 8)}
+    write_landsat(bench.folder / LANDSAT, {**numbers, "QA_PIXEL": np.full((288, 288), 21_824, np.uint16)})
+    bands = {name: bench.optical(1, 288)[0].astype(np.int16) for name in BAND_IDS}
+    write_hls(bench.folder / S30, {**bands, "Fmask": np.zeros((288, 288), np.uint8)})
+    for place, name in enumerate(("VV", "VH")):
+        power = (10 ** (bench.radar(288)[place] / 10)).astype(np.float32)
+        write_band(bench.folder / HYP3 / f"{HYP3}_{name}.tif", power, 0)
+        path = bench.folder / PLANETARY / "measurement" / f"iw-{name.lower()}.rtc.tiff"
+        write_band(path, power, -32768, spacing=10)
+
+
 WRITERS: Mapping[str, Callable[[Bench], None]] = {
-    "bigearthnet": write_bigearthnet,
-    "dfc2020": write_dfc,
-    "eurosat": write_eurosat,
-    "geobench2": write_geobench,
-    "major-tom": write_major_tom,
-    "plain-table": write_table,
-    "resisc45": write_resisc,
-    "sen12ms": write_sen,
-    "so2sat": write_so2sat,
-    "ssl4eo-s12": write_ssl4eo,
-    "stac": write_items,
-    "tengeop-sarwv": write_vignettes,
-    "terramesh": write_sites,
-    "uc-merced": write_merced,
-    "wave-mode": write_wave_mode,
+    "datasets/bigearthnet": write_bigearthnet,
+    "datasets/dfc2020": write_dfc,
+    "datasets/eurosat": write_eurosat,
+    "datasets/geobench2": write_geobench,
+    "datasets/major-tom": write_major_tom,
+    "datasets/plain-table": write_table,
+    "datasets/resisc45": write_resisc,
+    "datasets/sen12ms": write_sen,
+    "datasets/so2sat": write_so2sat,
+    "datasets/ssl4eo-s12": write_ssl4eo,
+    "datasets/stac": write_items,
+    "datasets/tengeop-sarwv": write_vignettes,
+    "datasets/terramesh": write_sites,
+    "datasets/uc-merced": write_merced,
+    "datasets/wave-mode": write_wave_mode,
+    "how-to/collocate": write_tracks,
+    "how-to/products": write_products,
+    "how-to/suspicions": write_offset,
 }
 
 
@@ -208,13 +244,11 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("page", WRITERS)
-def test_what_the_page_of_a_data_set_shows_runs(
-    page: str, runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_a_page_on_data_shows_runs(page: str, runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shutil.copytree(runs, tmp_path, dirs_exist_ok=True)
     WRITERS[page](Bench(tmp_path))
     monkeypatch.chdir(tmp_path)
-    text = (ROOT / "docs" / "datasets" / f"{page}.md").read_text("utf-8")
+    text = (ROOT / "docs" / f"{page}.md").read_text("utf-8")
     write_named(text)
     lines = [line for line in shell_lines(text) if re.match(r"terrasieve [a-z]", line) and LONG not in line]
     failed = {}
