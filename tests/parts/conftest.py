@@ -1,4 +1,4 @@
-"""Tiny sources of every command that works in parts, and a way to call commands as the shell does."""
+"""Tiny sources of every command that works in parts."""
 
 from __future__ import annotations
 
@@ -10,13 +10,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from typer.testing import CliRunner
 
 from small_archives.making import write_tif
 from small_archives.wave_mode import WV1, WV2, Scene, write_product
 from terrasieve.archive.packed import packing
 from terrasieve.archive.statistics import measure
-from terrasieve.cli import app
 from terrasieve.curation import kmeans
 from terrasieve.models.backbone import BackboneSpec, build_encoder
 from terrasieve.models.export import EncoderCard, save_encoder
@@ -102,17 +100,3 @@ def command(sources: Path) -> Callable[[str], list[Any]]:
         "curate": ["curate", sources / "vectors.npy", "--keep", 0.25, "--set", "levels=[20,4]", "--device", "cpu", out],
     }
     return lambda name: words[name]
-
-
-@pytest.fixture
-def call() -> Callable[..., str]:
-    """Call a command; gives what it said on standard error, where it fails the error itself is raised."""
-
-    def called(*words: object) -> str:
-        result = CliRunner().invoke(app, [str(word) for word in words])
-        if result.exception is not None and not isinstance(result.exception, SystemExit):
-            raise result.exception
-        assert result.exit_code == 0, result.output
-        return result.output
-
-    return called

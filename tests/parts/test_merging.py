@@ -18,6 +18,7 @@ import pytest
 import torch
 
 from apart import run_apart
+from commanding import call
 from terrasieve.archive.packed import store_writer
 from terrasieve.archive.packed.progress import WrittenChunk
 from terrasieve.embeddings import stream
@@ -25,7 +26,6 @@ from terrasieve.errors import ArchiveError, ConfigError, PartsError
 from terrasieve.parts.shared_place import parts_folder
 
 Command = Callable[[str], list[Any]]
-Call = Callable[..., str]
 NAMES = {
     "index": "c.parquet",
     "index samples": "c.parquet",
@@ -45,7 +45,7 @@ def content(folder: Path) -> dict[str, bytes]:
     return {name: path.read_bytes() for name, path in found.items() if ".parts/" not in name}
 
 
-def do_parts(call: Call, words: list[Any], out: Path, parts: int, left_out: tuple[int, ...] = ()) -> None:
+def do_parts(words: list[Any], out: Path, parts: int, left_out: tuple[int, ...] = ()) -> None:
     """Do parts one by one, the last first."""
     for number in reversed(range(1, parts + 1)):
         if number not in left_out:
@@ -55,7 +55,7 @@ def do_parts(call: Call, words: list[Any], out: Path, parts: int, left_out: tupl
 @pytest.mark.parametrize(
     ("name", "parts"), [*((name, 3) for name in NAMES), ("index", 40), ("pack shifted", 1), ("pack shifted", 20)]
 )
-def test_merged_parts_equal_one_machine(name: str, parts: int, command: Command, call: Call, tmp_path: Path) -> None:
+def test_merged_parts_equal_one_machine(name: str, parts: int, command: Command, tmp_path: Path) -> None:
     one, many = tmp_path / "one" / NAMES[name], tmp_path / "many" / NAMES[name]
     call(*command(name), one)
     call(*command(name), many, "--claim", "--parts", parts)
@@ -65,17 +65,17 @@ def test_merged_parts_equal_one_machine(name: str, parts: int, command: Command,
     assert os.listdir(parts_folder(many)) == ["merged.json"]
 
 
-def test_parts_of_an_array_job_equal_one_machine(command: Command, call: Call, tmp_path: Path) -> None:
+def test_parts_of_an_array_job_equal_one_machine(command: Command, tmp_path: Path) -> None:
     one, many = tmp_path / "one" / "p.zarr", tmp_path / "many" / "p.zarr"
     call(*command("pack shifted"), one)
-    do_parts(call, command("pack shifted"), many, 4)
+    do_parts(command("pack shifted"), many, 4)
     call("merge", many)
     assert content(many.parent) == content(one.parent)
 
 
-def test_missing_parts_are_named_and_nothing_is_written(command: Command, call: Call, tmp_path: Path) -> None:
+def test_missing_parts_are_named_and_nothing_is_written(command: Command, tmp_path: Path) -> None:
     out = tmp_path / "c.parquet"
-    do_parts(call, command("index"), out, 5, left_out=(2, 5))
+    do_parts(command("index"), out, 5, left_out=(2, 5))
     with pytest.raises(PartsError, match=r"2 of 5 parts of .* are missing: 2/5, 5/5\. "):
         call("merge", out)
     assert content(tmp_path) == {}
@@ -85,9 +85,7 @@ def test_missing_parts_are_named_and_nothing_is_written(command: Command, call: 
     assert out.exists()
 
 
-def test_merging_again_changes_nothing_and_late_workers_find_nothing_to_do(
-    command: Command, call: Call, tmp_path: Path
-) -> None:
+def test_merging_again_changes_nothing_and_late_workers_find_nothing_to_do(command: Command, tmp_path: Path) -> None:
     out = tmp_path / "c.parquet"
     call(*command("index"), out, "--claim", "--parts", 2)
     call("merge", out)
@@ -105,12 +103,12 @@ def test_merging_again_changes_nothing_and_late_workers_find_nothing_to_do(
 
 
 @pytest.mark.parametrize("name", ["index", "pack shifted"])
-def test_a_changed_source_is_refused(name: str, command: Command, call: Call, sources: Path, tmp_path: Path) -> None:
+def test_a_changed_source_is_refused(name: str, command: Command, sources: Path, tmp_path: Path) -> None:
     mine = tmp_path / "scenes"
     shutil.copytree(sources / "scenes", mine)
     words = [mine if word == sources / "scenes" else word for word in command(name)]
     out = tmp_path / "out" / NAMES[name]
-    do_parts(call, words, out, 3, left_out=(3,))
+    do_parts(words, out, 3, left_out=(3,))
     touched = mine / "s2" / "13.tif"
     os.utime(touched, (0, 0))
     with pytest.raises(PartsError, match="part 3 of 3 is made from has changed"):
@@ -123,9 +121,7 @@ def test_a_changed_source_is_refused(name: str, command: Command, call: Call, so
     assert content(out.parent) == {}
 
 
-def test_other_settings_and_another_source_are_refused(
-    command: Command, call: Call, sources: Path, tmp_path: Path
-) -> None:
+def test_other_settings_and_another_source_are_refused(command: Command, sources: Path, tmp_path: Path) -> None:
     out = tmp_path / "c.parquet"
     call(*command("index"), out, "--part", "1/2")
     with pytest.raises(PartsError, match="source or settings"):
@@ -146,7 +142,7 @@ def test_other_settings_and_another_source_are_refused(
     ],
 )
 def test_options_that_make_no_sense_are_refused(
-    options: tuple[Any, ...], said: str, command: Command, call: Call, tmp_path: Path
+    options: tuple[Any, ...], said: str, command: Command, tmp_path: Path
 ) -> None:
     with pytest.raises(ConfigError, match=said):
         call(*command("index"), tmp_path / "c.parquet", *options)
@@ -155,7 +151,7 @@ def test_options_that_make_no_sense_are_refused(
 
 @pytest.mark.parametrize("name", ["pack", "pack shifted"])
 def test_merging_that_was_interrupted_goes_on(
-    name: str, command: Command, call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one, many = tmp_path / "one" / "p.zarr", tmp_path / "many" / "p.zarr"
     call(*command(name), one)
@@ -176,7 +172,7 @@ def test_merging_that_was_interrupted_goes_on(
     assert content(many.parent) == content(one.parent)
 
 
-def test_a_plan_decides_nothing_that_is_asked_for_on_the_net(command: Command, call: Call, tmp_path: Path) -> None:
+def test_a_plan_decides_nothing_that_is_asked_for_on_the_net(command: Command, tmp_path: Path) -> None:
     out = tmp_path / "c.parquet"
     call(*command("index"), out, "--claim", "--parts", 2)
     path = parts_folder(out) / "plan" / "plan.json"
@@ -190,7 +186,7 @@ def test_a_plan_decides_nothing_that_is_asked_for_on_the_net(command: Command, c
 
 
 def test_a_merging_machine_of_another_precision_keeps_that_of_the_workers(
-    command: Command, call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one, many = tmp_path / "one" / "e.parquet", tmp_path / "many" / "e.parquet"
     call(*command("embed"), one)
@@ -202,12 +198,12 @@ def test_a_merging_machine_of_another_precision_keeps_that_of_the_workers(
     assert content(many.parent) == content(one.parent)
 
 
-def test_curators_without_clusters_are_refused(command: Command, call: Call, tmp_path: Path) -> None:
+def test_curators_without_clusters_are_refused(command: Command, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="assigns no rows to clusters"):
         call(*command("curate")[:2], "--curator", "random", "--out", tmp_path / "s.parquet", "--claim")
 
 
-def test_a_damaged_part_is_refused(command: Command, call: Call, tmp_path: Path) -> None:
+def test_a_damaged_part_is_refused(command: Command, tmp_path: Path) -> None:
     out = tmp_path / "e.parquet"
     call(*command("embed"), out, "--claim", "--parts", 2)
     path = parts_folder(out) / "part-00001" / "vectors.npy"
@@ -242,7 +238,7 @@ main()
 
 
 @pytest.mark.parametrize("name", ["index", "pack shifted"])
-def test_a_killed_worker_costs_its_part_alone(name: str, command: Command, call: Call, tmp_path: Path) -> None:
+def test_a_killed_worker_costs_its_part_alone(name: str, command: Command, tmp_path: Path) -> None:
     one, many = tmp_path / "one" / NAMES[name], tmp_path / "many" / NAMES[name]
     words = [str(word) for word in command(name)]
     killed = run_apart(KILLED, "4", *words, many, "--claim", "--parts", "4")
@@ -261,7 +257,7 @@ def test_a_killed_worker_costs_its_part_alone(name: str, command: Command, call:
     assert content(many.parent) == content(one.parent)
 
 
-def test_two_workers_at_once_share_the_parts(command: Command, call: Call, tmp_path: Path) -> None:
+def test_two_workers_at_once_share_the_parts(command: Command, tmp_path: Path) -> None:
     one, many = tmp_path / "one" / "c.parquet", tmp_path / "many" / "c.parquet"
     words = [str(word) for word in command("index samples")]
     workers = [

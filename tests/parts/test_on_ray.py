@@ -14,12 +14,11 @@ from typing import Any
 
 import pytest
 
+from commanding import call
 from terrasieve.cli import on_ray
 from terrasieve.cli.on_ray import RayWork, worker_needs
 from terrasieve.errors import ConfigError, PartsError
 from terrasieve.parts.shared_place import parts_folder
-
-Call = Callable[..., str]
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +71,7 @@ class Killer(threading.Thread):
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("two_workers")
-def test_parts_on_ray_equal_one_process_though_a_worker_is_killed(call: Call, tmp_path: Path) -> None:
+def test_parts_on_ray_equal_one_process_though_a_worker_is_killed(tmp_path: Path) -> None:
     (tmp_path / "land.yaml").write_text("layout: simulated\nsamples: 240\nsize: 32\n")
     words = ["index", tmp_path / "land.yaml"]
     one, many = tmp_path / "one" / "c.parquet", tmp_path / "many" / "c.parquet"
@@ -91,7 +90,7 @@ def test_parts_on_ray_equal_one_process_though_a_worker_is_killed(call: Call, tm
 @pytest.mark.slow
 @pytest.mark.usefixtures("two_workers")
 def test_what_a_worker_refuses_is_said_as_by_a_plain_one(
-    command: Callable[[str], list[Any]], call: Call, sources: Path, tmp_path: Path
+    command: Callable[[str], list[Any]], sources: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "s2").mkdir()
     for path in (sources / "good" / "s2").iterdir():
@@ -115,7 +114,7 @@ def test_workers_ask_for_a_gpu_where_the_command_uses_one(device: str | None, gp
 
 
 def test_without_ray_the_extra_is_named(
-    monkeypatch: pytest.MonkeyPatch, command: Callable[[str], list[Any]], call: Call, tmp_path: Path
+    monkeypatch: pytest.MonkeyPatch, command: Callable[[str], list[Any]], tmp_path: Path
 ) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(ConfigError, match=r"pip install 'terrasieve\[ray\]'"):
@@ -124,7 +123,7 @@ def test_without_ray_the_extra_is_named(
 
 
 def test_workers_that_would_wait_for_ever_are_refused(
-    monkeypatch: pytest.MonkeyPatch, command: Callable[[str], list[Any]], call: Call, tmp_path: Path
+    monkeypatch: pytest.MonkeyPatch, command: Callable[[str], list[Any]], tmp_path: Path
 ) -> None:
     monkeypatch.setattr(on_ray, "spare_cores", lambda: 2)
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
@@ -142,7 +141,7 @@ def test_workers_that_would_wait_for_ever_are_refused(
     ],
 )
 def test_other_clusters_and_shares_beside_one_are_refused(
-    options: tuple[str, ...], said: str, command: Callable[[str], list[Any]], call: Call, tmp_path: Path
+    options: tuple[str, ...], said: str, command: Callable[[str], list[Any]], tmp_path: Path
 ) -> None:
     with pytest.raises(ConfigError, match=said):
         call(*command("index"), tmp_path / "c.parquet", *options)

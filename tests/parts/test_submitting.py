@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
+from commanding import call
 from terrasieve.cli.submitting import PartTask, Resources, submit_array
 from terrasieve.errors import ConfigError
 
-Call = Callable[..., str]
 Command = Callable[[str], list[Any]]
 
 
@@ -20,9 +20,7 @@ def _submitit() -> None:
     pytest.importorskip("submitit", reason="submitit is not installed: pip install 'terrasieve[slurm]'")
 
 
-def test_the_script_says_what_was_asked_for_and_nothing_is_submitted(
-    command: Command, call: Call, tmp_path: Path
-) -> None:
+def test_the_script_says_what_was_asked_for_and_nothing_is_submitted(command: Command, tmp_path: Path) -> None:
     out, logs = tmp_path / "e.parquet", tmp_path / "logs"
     resources = [
         "--parts",
@@ -57,7 +55,7 @@ def test_the_script_says_what_was_asked_for_and_nothing_is_submitted(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_jobs_of_an_array_make_what_one_machine_makes(command: Command, call: Call, tmp_path: Path) -> None:
+def test_the_jobs_of_an_array_make_what_one_machine_makes(command: Command, tmp_path: Path) -> None:
     one, many = tmp_path / "one" / "c.parquet", tmp_path / "many" / "c.parquet"
     call(*command("index"), one)
     task = PartTask(tuple(map(str, [*command("index"), many])), 3)
@@ -85,6 +83,6 @@ def test_a_job_that_is_preempted_is_queued_again_with_its_part() -> None:
         (("index", "land.yaml", "--part=1/2", "--slurm"), "--part=1/2 is for one worker"),
     ],
 )
-def test_what_cannot_be_submitted_is_refused(words: tuple[str, ...], said: str, call: Call) -> None:
+def test_what_cannot_be_submitted_is_refused(words: tuple[str, ...], said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         call("submit", *words)

@@ -14,16 +14,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from typer.testing import CliRunner
 
 from apart import run_apart
+from commanding import call
 from remote_server import Dropping, Server
 from small_archives.making import write_tif
 from terrasieve import object_store
 from terrasieve.archive.packed import packing, store_writer
 from terrasieve.archive.packed.progress import WrittenChunk
 from terrasieve.archive.statistics import measure
-from terrasieve.cli import app
 from terrasieve.errors import ConfigError, PartsError, RemoteError
 from terrasieve.models.backbone import BackboneSpec, build_encoder
 from terrasieve.models.export import EncoderCard, save_encoder
@@ -101,15 +100,6 @@ def command(sources: Path) -> Callable[[str], list[Any]]:
 def place(server: Server) -> Callable[[str], str]:
     """An address in a folder of that name."""
     return lambda folder: f"s3://{server.bucket}/{folder}/made.parquet"
-
-
-def call(*words: object) -> str:
-    """Call a command as the shell does; where it fails the error itself is raised."""
-    result = CliRunner().invoke(app, [str(word) for word in words])
-    if result.exception is not None and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    assert result.exit_code == 0, result.output
-    return result.output
 
 
 def objects(address: str) -> dict[str, bytes | None]:
