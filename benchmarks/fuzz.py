@@ -109,7 +109,7 @@ def _make(layout: str, number: int, folder: Path) -> str:
     archive = all_makers()[layout][number](Bench(folder))
     columns = [archive.table()[f"asset:{key}"].to_pylist() for key in archive.sensors]
     # A sample may be of more files than its assets say, such as one for each band.
-    files = [[os.fspath(path) for path in archive.files(np.array([row]))] for row in range(len(archive))]
+    files = [list(archive.files(np.array([row]))) for row in range(len(archive))]
     made = {
         "spec": archive.spec.model_dump(mode="json"),
         "samples": _digests(archive),

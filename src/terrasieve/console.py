@@ -53,6 +53,10 @@ def progress_shown(wanted: bool) -> Iterator[None]:
         console.quiet = before
 
 
+_TOLD_EVERY = 0.05
+"""Seconds between two moves of a bar, which is drawn ten times a second."""
+
+
 def track(items: Iterable[T], description: str, total: int | None = None) -> Iterator[T]:
     """Yield the items, showing how far along they are.
 
@@ -63,9 +67,14 @@ def track(items: Iterable[T], description: str, total: int | None = None) -> Ite
     """
     with progress_bar() as bar:
         task = bar.add_task(description, total=total, note="")
-        for item in items:
+        done, told = 0, time.monotonic()
+        for done, item in enumerate(items, start=1):
             yield item
-            bar.advance(task)
+            # Of each item it would cost more than many items do.
+            if (now := time.monotonic()) - told >= _TOLD_EVERY:
+                bar.update(task, completed=done)
+                told = now
+        bar.update(task, completed=done)
 
 
 def track_many(items: Sequence[T], description: str) -> Iterable[T]:

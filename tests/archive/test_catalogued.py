@@ -14,12 +14,13 @@ import pyarrow.parquet as pq
 import pytest
 import rasterio
 
-from terrasieve.archive import folders
+from terrasieve.archive import catalogued
 from terrasieve.archive.catalogue import index_archive
 from terrasieve.archive.layouts.plain_table import PlainTableSpec
 from terrasieve.archive.opening import open_archive
 from terrasieve.archive.protocol import Window
 from terrasieve.archive.readers import gdal
+from terrasieve.archive.scenes import listed
 from terrasieve.archive.scenes.tiled import ScenesSpec, SensorFolder
 from terrasieve.errors import SampleError
 
@@ -59,7 +60,6 @@ def test_opening_looks_at_no_file(root: Path, tmp_path: Path, kind: str, monkeyp
     with monkeypatch.context() as patch:
         patch.setattr(os, "stat", lambda path, *a, **k: (looked.append(str(path)), real(path, *a, **k))[1])
         patch.setattr(os, "scandir", lambda *_: pytest.fail("a folder was searched"))
-        patch.setattr(folders, "find_files", lambda *_: pytest.fail("a folder was searched"))
         patch.setattr(gdal, "DatasetReader", lambda *_, **__: pytest.fail("a file was opened"))
         archive = open_archive(out)
         assert archive.ids.tolist() == whole.ids.tolist()
@@ -77,6 +77,27 @@ def test_opening_looks_at_no_file(root: Path, tmp_path: Path, kind: str, monkeyp
             np.testing.assert_array_equal(again.read(index, key, None, part), whole.read(index, key, None, part))
     every = np.arange(len(whole))
     assert set(archive.files(every)) == set(whole.files(every))
+
+
+def test_tiles_of_one_file_that_come_one_after_the_other_have_it_looked_at_once(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, headers, states = tmp_path / "c.parquet", [], []
+    index_archive(spec_of(root, "scenes"), out)
+    archive = open_archive(out)
+    header, state = listed.read_header, catalogued._state
+    monkeypatch.setattr(listed, "read_header", lambda path: (headers.append(path), header(path))[1])
+    monkeypatch.setattr(catalogued, "_state", lambda path: (states.append(path), state(path))[1])
+    for index in range(len(archive)):
+        for key in archive.sensors:
+            archive.read(index, key)
+    # All scenes overlap, so that each of one sensor meets all three of the other, four tiles at a time.
+    files = [path.relative_to(root).as_posix() for path in headers]
+    assert len(archive) == 36
+    assert files == [
+        f"{key}/{name}.tif" for outer in "abc" for key, name in (("s2", outer), *(("s1", x) for x in "abc"))
+    ]
+    assert states == [str(path) for path in headers]
 
 
 def test_a_file_that_lies_elsewhere_is_refused_though_size_and_time_are_the_same(root: Path, tmp_path: Path) -> None:

@@ -121,6 +121,51 @@ def test_a_changed_source_is_refused(name: str, command: Command, sources: Path,
     assert content(out.parent) == {}
 
 
+@pytest.fixture
+def planned(command: Command, sources: Path, tmp_path: Path) -> tuple[Path, Path, list[Any]]:
+    """A copy of the scenes, the catalogue to be of which all parts but the last are done, and the words for it."""
+    mine, out = tmp_path / "scenes", tmp_path / "out" / "c.parquet"
+    shutil.copytree(sources / "scenes", mine)
+    words = [mine if word == sources / "scenes" else word for word in command("index")]
+    do_parts(words, out, 3, left_out=(3,))
+    return mine, out, words
+
+
+def test_scenes_that_came_or_went_since_the_plan_are_named(planned: tuple[Path, Path, list[Any]]) -> None:
+    mine, out, words = planned
+    shutil.copy(mine / "s2" / "00.tif", mine / "s2" / "05b.tif")
+    call(*words, out, "--part", "3/3")
+    with pytest.raises(PartsError, match=r"1 came, the first being '05b'\. Restore"):
+        call("merge", out)
+    assert content(out.parent) == {}
+    (mine / "s2" / "05b.tif").unlink()
+    call("merge", out)
+    assert out.exists()
+
+
+def test_a_worker_that_does_not_see_the_folder_says_so(planned: tuple[Path, Path, list[Any]]) -> None:
+    mine, out, words = planned
+    (mine / "s2").rename(mine / "elsewhere")
+    with pytest.raises(ArchiveError, match="s2 of sensor 's2' does not exist"):
+        call(*words, out, "--part", "3/3")
+
+
+@pytest.mark.parametrize(
+    ("named", "said"),
+    [
+        ({"s2": {"00": "../../outside.tif"}}, r"'\.\./\.\./outside\.tif', which does not lie in"),
+        ({"s2": {"00": "/outside.tif"}}, "'/outside.tif', which does not lie in"),
+        ({"s2": {"00": 1}}, "no files of sensor 's2'"),
+        ([], "no files of sensor 's2'"),
+    ],
+)
+def test_a_plan_names_no_file_outside_its_folder(named: Any, said: str, planned: tuple[Path, Path, list[Any]]) -> None:
+    _, out, words = planned
+    (parts_folder(out) / "plan" / "named.json").write_text(json.dumps(named))
+    with pytest.raises(PartsError, match=said):
+        call(*words, out, "--part", "3/3")
+
+
 def test_other_settings_and_another_source_are_refused(command: Command, sources: Path, tmp_path: Path) -> None:
     out = tmp_path / "c.parquet"
     call(*command("index"), out, "--part", "1/2")

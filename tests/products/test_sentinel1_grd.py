@@ -150,7 +150,7 @@ def test_folders_and_zips_are_recognised(tmp_path: Path, images: tuple[Image, Im
         assert (seen.spec.layout, seen.confidence) == ("s1-grd", 1.0)
     folder, zipped = opened(tmp_path / "folder"), opened(tmp_path / "zip")
     np.testing.assert_array_equal(folder.read(5, "s1"), zipped.read(5, "s1"), strict=True)
-    assert set(map(str, zipped.files(np.array([0])))) == {str(next((tmp_path / "zip").iterdir()))}
+    assert set(zipped.files(np.array([0]))) == {str(next((tmp_path / "zip").iterdir()))}
 
 
 # ------------------------------------------------------------------------------ damage

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
@@ -27,7 +27,7 @@ from terrasieve.archive.quality.audit import Audit, Auditor, audit
 from terrasieve.archive.quality.limits import QualityLimits, QualityReport, Quarantine
 from terrasieve.archive.quality.suspicion import Suspicion, suspicions_path, write_suspicions
 from terrasieve.archive.readers.parquet import read_table
-from terrasieve.archive.scenes.first_look import FirstLook, looks_by_name
+from terrasieve.archive.scenes.first_look import FirstLook, FoundBefore, looks_by_name
 from terrasieve.archive.scenes.survey import ScenesSpec
 from terrasieve.archive.scenes.tiled import ScenesArchive
 from terrasieve.archive.source_state import files_state, source_state
@@ -156,7 +156,7 @@ def index_archive(
     max_bad: float = 0.01,
     depth: Literal["pixels", "headers"] = "pixels",
     workers: int = 0,
-    found: Iterator[Mapping[str, Any]] | None = None,
+    found: FoundBefore | None = None,
 ) -> IndexReport:
     """Check every sample and write the catalogue of the good ones.
 
@@ -173,11 +173,12 @@ def index_archive(
         max_bad: Highest share of samples that may be rejected, 0 to 1.
         depth: ``pixels`` reads every sample; ``headers`` trusts what the files say about themselves.
         workers: Reader processes; 0 reads in this one. The result is the same.
-        found: What parts found of every sample, as ``IndexJob.entries`` gives it; no pixel is read then.
+        found: What parts found of every sample, as ``IndexJob.found`` gives it; no pixel is read then.
 
     Raises:
         TooManyBadSamplesError: More than ``max_bad`` are bad; the list is written, the catalogue is not.
         ArchiveError: The archive cannot say how it is opened or lies on the net, or no sample is good.
+        PartsError: What parts found is damaged, or of other files.
     """
     limits = limits or QualityLimits()
     with ExitStack() as stack:
@@ -199,7 +200,7 @@ def index_archive(
                 seen = audit(auditor, quarantine, look.record, look.entries, workers, look.judged)
             else:
                 record = stack.enter_context(Journal(_journal_of(out), _request(auditor, spec)))
-                seen = audit(auditor, quarantine, record, record.replay() if found is None else found, workers)
+                seen = audit(auditor, quarantine, record, record.replay() if found is None else found.entries, workers)
         except TooManyBadSamplesError:
             # Files are mended next, and what the journal says of them would no longer hold.
             _journal_of(out).unlink(missing_ok=True)

@@ -72,6 +72,8 @@ class ListedArchive(WrapperArchive):
         self._shown, self._count = catalogue.table, len(catalogue.table)
         self._names = {}
         self._seen = np.zeros(self._count, np.bool_)
+        # The state of the files that were looked at last: tiles of one file come one after the other.
+        self._last: dict[str, tuple[int, int]] = {}
 
     @cached_property
     def archive(self) -> Archive:  # type: ignore[override]  # made when it is first asked for
@@ -142,9 +144,11 @@ class ListedArchive(WrapperArchive):
 
     def _look_at_files(self, index: int, place: int) -> None:
         """Refuse a sample of which a file is not as it was when it was indexed."""
-        paths = list(map(os.fspath, self.archive.files(np.array([place]))))
+        paths = list(self.archive.files(np.array([place])))
         said = self._shown[FILES][index].as_py() or []
-        now = [_state(path) for path in paths]
+        last = self._last
+        self._last = states = {path: last.get(path) or _state(path) for path in paths}
+        now = [states[path] for path in paths]
         then = [(one["bytes"], one["time"]) for one in said]
         changed = next((path for path, old, new in zip(paths, then, now, strict=False) if old != new), None)
         if changed is None and len(then) == len(now):
@@ -166,7 +170,7 @@ def file_states(archive: Archive, indices: NDArray[np.int64]) -> pa.Array:
     known: dict[str, tuple[int, int]] = {}
     ends, sizes, times = [0], [], []
     for index in indices.tolist():
-        for path in map(os.fspath, archive.files(np.array([index]))):
+        for path in archive.files(np.array([index])):
             size, time = known.get(path) or known.setdefault(path, _state(path))
             sizes.append(size)
             times.append(time)

@@ -22,8 +22,9 @@ from terrasieve.archive.quality.audit import BATCH, Auditor
 from terrasieve.archive.quality.findings import record_judgement
 from terrasieve.archive.quality.limits import QualityLimits
 from terrasieve.archive.readers.gdal import many_files
-from terrasieve.archive.scenes.first_look import SceneReader, looks_by_name
-from terrasieve.archive.scenes.survey import ScenesSpec, find_named
+from terrasieve.archive.scenes.first_look import FoundBefore, SceneReader, looks_by_name
+from terrasieve.archive.scenes.named_files import find_named, read_named, write_named
+from terrasieve.archive.scenes.survey import ScenesSpec
 from terrasieve.archive.source_state import paths_state, source_state
 from terrasieve.console import progress_bar
 from terrasieve.errors import PartsError
@@ -33,6 +34,8 @@ from terrasieve.parts.sharing import Planned
 
 _ENTRIES = "entries.jsonl"
 """What a part found, in lines as the journal of an index has them."""
+_NAMED = "named.json"
+"""The files of scenes by name, beside the plan."""
 
 
 @dataclass(frozen=True)
@@ -57,27 +60,32 @@ class IndexJob:
     def request(self) -> str:
         """See ``Divisible``."""
         limits = self.limits.model_dump()
-        if (reader := self._reader) is not None:
-            described = json.dumps([limits, reader.spec.model_dump(mode="json")], sort_keys=True)
-            return digest([described, *reader.names])
+        if self._scenes is not None:
+            # No folder is searched: the plan has the names, and merging finds whether they still are all.
+            return digest([json.dumps([limits, self._scenes.model_dump(mode="json")], sort_keys=True)])
         archive = self._archive
         described = json.dumps([limits, spec_of_files(archive), dict(archive.source)], sort_keys=True, default=str)
         return digest([described, *archive.ids.tolist()])
 
     def outline(self, folder: Path) -> Outline:
         """See ``Divisible``."""
-        return Outline(len(self._archive) if self._reader is None else len(self._reader.names))
+        if self._scenes is None:
+            return Outline(len(self._archive))
+        _, named = find_named(self._scenes)
+        write_named(self._scenes, named, folder / _NAMED)
+        return Outline(len(set(chain.from_iterable(named.values()))))
 
     def state(self, items: range, planned: Planned) -> str:
         """See ``Divisible``."""
-        if (reader := self._reader) is None:
+        if (reader := self._reader(planned)) is None:
             return source_state(self._archive, self._auditor.table, np.arange(items.start, items.stop))
         names = [reader.names[item] for item in items]
         return paths_state(str(paths[name]) for paths in reader.named.values() for name in names if name in paths)
 
     def write(self, items: range, place: Path, planned: Planned) -> None:
         """See ``Divisible``."""
-        work: Callable[[int], Any] = self._auditor.judge if self._reader is None else self._reader
+        reader = self._reader(planned)
+        work: Callable[[int], Any] = self._auditor.judge if reader is None else reader
         with (
             many_files(),
             map_processes(work, items, self.workers) as answers,
@@ -87,18 +95,22 @@ class IndexJob:
             task = bar.add_task("Checking samples", total=len(items), note="")
             done: list[Any] = []
             for number, answer in enumerate(answers, start=1):
-                done.append(answer if self._reader else record_judgement(*answer))
+                done.append(answer if reader else record_judgement(*answer))
                 bar.advance(task)
                 if len(done) == BATCH or number == len(items):
-                    file.write(encode_line({"scenes" if self._reader else "samples": done}))
+                    file.write(encode_line({"scenes" if reader else "samples": done}))
                     done = []
 
-    def entries(self, planned: Planned) -> Iterator[Mapping[str, Any]]:
-        """What all parts found, in order, as ``index_archive`` takes it.
+    def found(self, planned: Planned) -> FoundBefore:
+        """What all parts found, as ``index_archive`` takes it.
 
         Raises:
-            PartsError: A part is damaged.
+            PartsError: The plan is damaged; a part is, when its entries are asked for.
         """
+        reader = self._reader(planned)
+        return FoundBefore(self._entries(planned), None if reader is None else reader.names, planned.place.name)
+
+    def _entries(self, planned: Planned) -> Iterator[Mapping[str, Any]]:
         for items, folder in planned.parts:
             with (folder / _ENTRIES).open("rb") as file:
                 entries = [parse_line(line) for line in file]
@@ -109,18 +121,34 @@ class IndexJob:
     @property
     def opened(self) -> Archive | ArchiveSpec:
         """The source as ``index_archive`` takes it, open where it had to be opened already."""
-        return self._archive if self._reader is None else self.source
+        return self._archive if self._scenes is None else self.source
+
+    def _reader(self, planned: Planned) -> SceneReader | None:
+        """Reads the files of a name that the plan has; None where items are samples."""
+        if (spec := self._scenes) is None:
+            return None
+        if (kept := planned.files / _NAMED) not in self._readers:
+            try:
+                named = read_named(spec, kept)
+            except (OSError, ValueError) as error:
+                place = planned.place.name
+                raise PartsError(f"The plan in {place} is damaged: {error}. Remove {place} and begin anew.") from error
+            sensors = {key: folder.load() for key, folder in spec.sensors.items()}
+            names = sorted(set(chain.from_iterable(named.values())))
+            self._readers[kept] = SceneReader(spec, sensors, named, names, self.limits, most=math.inf)
+        return self._readers[kept]
 
     @cached_property
-    def _reader(self) -> SceneReader | None:
-        """Reads the files of a name; None where items are samples."""
+    def _readers(self) -> dict[Path, SceneReader]:
+        """Those made so far, by the file of the names."""
+        return {}
+
+    @cached_property
+    def _scenes(self) -> ScenesSpec | None:
+        """The source where items are names of its files; None where they are samples."""
         if not isinstance(self.source, ScenesSpec) or not looks_by_name(self.source, whole=True):
             return None
-        spec = self.source.self_contained()
-        sensors = {key: folder.load() for key, folder in spec.sensors.items()}
-        _, named = find_named(spec)
-        names = sorted(set(chain.from_iterable(named.values())))
-        return SceneReader(spec, sensors, named, names, self.limits, most=math.inf)
+        return self.source.self_contained()
 
     @cached_property
     def _archive(self) -> Archive:

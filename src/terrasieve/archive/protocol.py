@@ -121,8 +121,10 @@ class Archive(Protocol):
     ) -> NDArray[Any]:
         """As :meth:`read`, but not to be changed: where files are mapped, nothing is copied."""
 
-    def files(self, indices: NDArray[np.int64]) -> Iterable[Path]:
+    def files(self, indices: NDArray[np.int64]) -> Iterable[str]:
         """The local files that the pixels of some samples are read from, in any order; none where there is no file.
+
+        They are named by text: of a million files paths would take seconds to make.
 
         Args:
             indices: Samples, each 0 to ``len(self) - 1``.
@@ -211,7 +213,7 @@ class BaseArchive(Browsable, ABC):
     def __len__(self) -> int:
         return len(self.ids)
 
-    def files(self, indices: NDArray[np.int64]) -> Iterable[Path]:
+    def files(self, indices: NDArray[np.int64]) -> Iterable[str]:
         """See ``Archive.files``; none, unless a subclass reads from files."""
         return ()
 

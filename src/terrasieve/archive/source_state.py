@@ -25,7 +25,7 @@ def files_state(archive: Archive, indices: NDArray[np.int64] | None = None) -> s
         indices: Samples whose files count; all when None.
     """
     wanted = np.arange(len(archive)) if indices is None else np.asarray(indices, dtype=np.int64)
-    return paths_state(map(os.fspath, archive.files(wanted)))
+    return paths_state(archive.files(wanted))
 
 
 def paths_state(paths: Iterable[str]) -> str:

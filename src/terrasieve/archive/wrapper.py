@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -65,7 +64,7 @@ class WrapperArchive(BaseArchive):
     def __len__(self) -> int:
         return len(self.archive)
 
-    def files(self, indices: NDArray[np.int64]) -> Iterable[Path]:
+    def files(self, indices: NDArray[np.int64]) -> Iterable[str]:
         """Those of the same samples of the archive within."""
         return self.archive.files(indices)
 

@@ -92,7 +92,7 @@ def index(
             source = _without_offset(open_archive(source) if isinstance(source, ArchiveSpec) else source, readers)
         job = IndexJob(source, limits, readers)
         with divided.merging(job, out) as planned:
-            found, source = (None, source) if planned is None else (job.entries(planned), job.opened)
+            found, source = (None, source) if planned is None else (job.found(planned), job.opened)
             with resumable():
                 report = index_archive(source, out, limits, max_bad=max_bad, workers=readers, found=found)
             console.print(f"Indexed: {report.summary()}", highlight=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 import time
 from collections.abc import Callable
@@ -255,7 +256,7 @@ class Trials:
     def sample_bytes(self) -> SampleBytes:
         """Bytes of a sample, in the archive and in the store."""
         looked_at = np.arange(min(_LISTED, len(self.archive)))
-        files = sum(path.stat().st_size for path in set(self.archive.files(looked_at)))
+        files = sum(os.stat(path).st_size for path in set(self.archive.files(looked_at)))
         pixels = sum(self.store.read(0, key).nbytes for key in self.store.sensors)
         return SampleBytes(files / len(looked_at) if files else float(pixels), self._packed_bytes)
 

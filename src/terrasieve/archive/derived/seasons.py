@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping
 from functools import cached_property
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -64,7 +63,7 @@ class SeasonViews(WrapperArchive):
     def __len__(self) -> int:
         return len(self._seasons)
 
-    def files(self, indices: NDArray[np.int64]) -> Iterable[Path]:
+    def files(self, indices: NDArray[np.int64]) -> Iterable[str]:
         """Those of every season of the locations."""
         return self.archive.files(self._seasons[indices].ravel())
 

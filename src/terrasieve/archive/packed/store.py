@@ -230,7 +230,7 @@ def plan_arrays(archive: Archive, limits: QualityLimits, quarantine: Quarantine)
                 check(pixels[key], sensor, limits)
         except SampleError as error:
             asset = next(iter(archive.files(np.array([index]))), "")
-            flaws.append(Rejection.from_error(str(archive.ids[index]), key, str(asset), error))
+            flaws.append(Rejection.from_error(str(archive.ids[index]), key, asset, error))
             continue
         return {
             key: ArrayLayout(dtype=values.dtype.newbyteorder("<").str, shape=values.shape)

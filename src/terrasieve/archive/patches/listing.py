@@ -7,6 +7,7 @@ also where a split comes from: drawn with a fixed seed where none is published, 
 from __future__ import annotations
 
 import hashlib
+import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -124,12 +125,12 @@ class PatchesArchive(BaseArchive):
     def __len__(self) -> int:
         return len(self._listing.ids)
 
-    def files(self, indices: NDArray[np.int64]) -> Iterable[Path]:
+    def files(self, indices: NDArray[np.int64]) -> Iterable[str]:
         """The files of all sensors of the samples; of a scene or store that many are cut from, once for each."""
         for key, reader in self._readers.items():
             addresses = self._listing.addresses[key]
             for index in indices.tolist():
-                yield from reader.files(addresses[index])
+                yield from map(os.fspath, reader.files(addresses[index]))
 
     def column(self, name: str) -> Column:
         """What the layout publishes of each sample under a name, without looking where the samples lie.

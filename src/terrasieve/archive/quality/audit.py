@@ -167,7 +167,7 @@ class Auditor:
         if not self._compare:
             return inspect_sample(pixels, self.sensors)
         # The table of a catalogue may name any file; those alone are compared that the sample is read from.
-        read = set(map(str, self.archive.files(np.array([index]))))
+        read = set(self.archive.files(np.array([index])))
         assets = {key: asset for key in self.sensors if (asset := self.asset(index, key)) in read}
         return inspect_sample(pixels, self.sensors, assets)
 

@@ -87,9 +87,9 @@ class Header:
         return cls(*values)
 
     @property
-    def paths(self) -> tuple[Path, ...]:
+    def names(self) -> tuple[str, ...]:
         """The file; where each band has its own, all of them."""
-        return (self.path,)
+        return (self.name,)
 
     @property
     def matrix(self) -> NDArray[np.float64]:

@@ -26,9 +26,9 @@ class BandsHeader(Header):
     scene: StacScene = field(kw_only=True)
 
     @property
-    def paths(self) -> tuple[Path, ...]:
+    def names(self) -> tuple[str, ...]:
         """The file of each band."""
-        return tuple(band.file for band in self.scene.bands)
+        return tuple(str(band.file) for band in self.scene.bands)
 
 
 def find_band_files(top: Path, patterns: Mapping[str, str]) -> Found:

@@ -22,10 +22,12 @@ from terrasieve.archive.quality.limits import FlawError, Problem, QualityLimits
 from terrasieve.archive.readers.gdal import many_files
 from terrasieve.archive.readers.geotiff import Header, read_header
 from terrasieve.archive.scenes.matching import Scene, match_by_stem
-from terrasieve.archive.scenes.survey import Named, ScenesSpec, accept, tile_count
+from terrasieve.archive.scenes.named_files import Named
+from terrasieve.archive.scenes.survey import ScenesSpec, accept, tile_count
 from terrasieve.archive.scenes.tiled import ScenesArchive
 from terrasieve.archive.source_state import paths_state
 from terrasieve.console import progress_bar
+from terrasieve.errors import PartsError
 from terrasieve.parallel import map_processes
 from terrasieve.sensors import Sensor
 
@@ -47,6 +49,43 @@ def _is_matched_by_place(spec: ScenesSpec) -> bool:
     return spec.match == "geometry" and len(spec.sensors) > 1
 
 
+@dataclass(frozen=True)
+class FoundBefore:
+    """What parts of an index found, of all that they were planned for.
+
+    Attributes:
+        entries: As those of the journal of an index, in order.
+        names: The names under which files were looked at; None where samples were.
+        place: Where the parts lie, as errors name it.
+    """
+
+    entries: Iterator[Mapping[str, Any]]
+    names: Sequence[str] | None
+    place: str
+
+    def refuse_others(self, names: Sequence[str]) -> None:
+        """Refuse to take what was found for files of other names.
+
+        Args:
+            names: Those of the files that are there now.
+
+        Raises:
+            PartsError: Files have come or gone.
+        """
+        if self.names is None or list(names) == list(self.names):
+            return
+        come, gone = sorted(set(names) - set(self.names)), sorted(set(self.names) - set(names))
+        said = " and ".join(
+            f"{len(them):,} {how}, the first being {them[0]!r}"
+            for them, how in ((come, "came"), (gone, "went"))
+            if them
+        )
+        raise PartsError(
+            f"Files of scenes have changed since {self.place} was begun: {said}. Restore what was there, or remove all "
+            "that is there and begin anew."
+        )
+
+
 class FirstLook:
     """Reads the headers of a folder of scenes for its survey, and judges what it can while the files are open.
 
@@ -59,8 +98,7 @@ class FirstLook:
         max_bad: Highest share of samples that may be rejected, 0 to 1. Once more are bad than any number of further
             good ones could make up for, only headers are read.
         workers: Reader processes; 0 reads in this one.
-        found: What was found under every name already, as entries of the journal, which then is not asked; None where
-            it is to be found.
+        found: What parts found under every name already; the journal then is not asked. None where it is to be found.
 
     Attributes:
         record: The journal, open once the look has begun.
@@ -80,7 +118,7 @@ class FirstLook:
         limits: QualityLimits,
         max_bad: float,
         workers: int,
-        found: Iterator[Mapping[str, Any]] | None = None,
+        found: FoundBefore | None = None,
     ) -> None:
         self.complete = False
         self._found = found
@@ -96,11 +134,13 @@ class FirstLook:
         self.judged = Verdicts(sensors)
         self._looked = {key: {} for key in named}
         names = sorted(set(chain.from_iterable(named.values())))
+        if self._found is not None:
+            self._found.refuse_others(names)
         # All that the look depends on: a journal of other options, or of files that have changed, is not taken up.
         asked = json.dumps([self._limits.model_dump(), spec.model_dump(mode="json")], sort_keys=True)
         states = [paths_state(map(str, paths.values())) for paths in named.values()]
         self.record = self._stack.enter_context(Journal(self._journal, digest(["first look", asked, *states])))
-        self.entries = self.record.replay() if self._found is None else self._found
+        self.entries = self.record.replay() if self._found is None else self._found.entries
         known = 0
         while known < len(names) and (entry := next(self.entries, None)) is not None:
             for stored in entry["scenes"]:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from terrasieve.archive.protocol import BaseArchive, Window
 from terrasieve.archive.quality.limits import FlawError, Problem
-from terrasieve.archive.readers.geotiff import read_header, read_window, validate_bands
+from terrasieve.archive.readers.geotiff import Header, read_header, read_window, validate_bands
 from terrasieve.archive.readers.meaning import meanings
 from terrasieve.archive.scenes.survey import TILE, ScenesSpec
 from terrasieve.sensors import Sensor
@@ -42,6 +42,8 @@ class ListedScenes(BaseArchive):
         self._tops = {key: tile.field("top").to_numpy() for key, tile in tiles.items()}
         self._lefts = {key: tile.field("left").to_numpy() for key, tile in tiles.items()}
         self._seen = {key: np.zeros(len(rows), np.bool_) for key in self._sensors}
+        # Of each sensor the header that was read last: tiles of one file come one after the other.
+        self._last: dict[str, tuple[str, Header]] = {}
 
     @property
     def sensors(self) -> Mapping[str, Sensor]:
@@ -61,10 +63,14 @@ class ListedScenes(BaseArchive):
     def __len__(self) -> int:
         return len(self._rows)
 
-    def files(self, indices: NDArray[np.int64]) -> Iterable[Path]:
+    def files(self, indices: NDArray[np.int64]) -> Iterable[str]:
         """The files of all sensors of the samples."""
         for key in self._sensors:
-            yield from map(Path, self._rows[f"asset:{key}"].take(pa.array(indices)).unique().to_pylist())
+            assets = self._rows[f"asset:{key}"]
+            if len(indices) == 1:  # as whoever reads asks for, and taking would cost more than the file's state
+                yield assets[int(indices[0])].as_py()
+            else:
+                yield from assets.take(pa.array(indices)).unique().to_pylist()
 
     def table(self) -> pa.Table:
         """The rows that opening takes."""
@@ -74,27 +80,24 @@ class ListedScenes(BaseArchive):
         return (self.spec.tile, self.spec.tile)
 
     def _read(self, index: int, sensor: str, positions: tuple[int, ...], window: Window | None) -> NDArray[Any]:
-        path = Path(str(self._rows[f"asset:{sensor}"][index].as_py()))
+        path = str(self._rows[f"asset:{sensor}"][index].as_py())
         top, left = int(self._tops[sensor][index]), int(self._lefts[sensor][index])
         if not self._seen[sensor][index]:
             self._look_at_header(index, sensor, path, (top, left))
             self._seen[sensor][index] = True
         part = window or Window(0, 0, self.spec.tile, self.spec.tile)
         place = Window(top + part.top, left + part.left, part.height, part.width)
-        return read_window(path, positions, place, meanings(self._sensors[sensor], positions))
+        return read_window(Path(path), positions, place, meanings(self._sensors[sensor], positions))
 
     def _name(self, index: int, sensor: str) -> str:
         return f"tile {self._rows['id'][index].as_py()}"
 
-    def _look_at_header(self, index: int, sensor: str, path: Path, corner: tuple[int, int]) -> None:
+    def _look_at_header(self, index: int, sensor: str, path: str, corner: tuple[int, int]) -> None:
         """Refuse a file that does not lie where its row says, or has not the bands of its sensor."""
-        folder = os.path.normpath(self.spec.root / self.spec.sensors[sensor].folder)
-        if not os.path.normpath(path).startswith(os.path.join(folder, "")):
-            raise FlawError(
-                Problem.UNREADABLE, f"{path} does not lie in {folder}, where the catalogue's files are. Index it again."
-            )
-        header = read_header(path)
-        validate_bands(header, self._sensors[sensor])
+        last, header = self._last.get(sensor, (None, None))
+        if header is None or last != path:
+            header = self._header(sensor, path)
+            self._last[sensor] = path, header
         crs, said = self._rows["crs"][index].as_py(), self._rows["transform"][index].as_py()
         moved = header.matrix @ [[1, 0, corner[1]], [0, 1, corner[0]], [0, 0, 1]]
         apart = np.inf
@@ -107,6 +110,17 @@ class ListedScenes(BaseArchive):
                 f"{path} no longer lies where the catalogue says, or in another reference system. Run terrasieve "
                 "index again.",
             )
+
+    def _header(self, sensor: str, path: str) -> Header:
+        """The header of a file that lies in the folder of a sensor, and has its bands."""
+        folder = os.path.normpath(self.spec.root / self.spec.sensors[sensor].folder)
+        if not os.path.normpath(path).startswith(os.path.join(folder, "")):
+            raise FlawError(
+                Problem.UNREADABLE, f"{path} does not lie in {folder}, where the catalogue's files are. Index it again."
+            )
+        header = read_header(Path(path))
+        validate_bands(header, self._sensors[sensor])
+        return header
 
 
 def holds_tiles(spec: ScenesSpec, rows: pa.Table) -> bool:

@@ -1,4 +1,4 @@
-"""A folder of scenes: how it is specified, how its files are found, screened and matched, and where tiles lie."""
+"""A folder of scenes: how it is specified, how its files are screened and matched, and where tiles lie."""
 
 from __future__ import annotations
 
@@ -14,19 +14,17 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
-from terrasieve.archive.folders import Found, NotTaken, find_files, name_below, subfolders
+from terrasieve.archive.folders import Found, NotTaken
 from terrasieve.archive.layout import ArchiveSpec, DataSet
 from terrasieve.archive.protocol import Archive
 from terrasieve.archive.quality.limits import FlawError, Problem, Rejection
 from terrasieve.archive.readers.geotiff import Header, read_headers, validate_bands
-from terrasieve.archive.scenes.band_files import find_band_files, group_bands, read_band_headers
+from terrasieve.archive.scenes.band_files import group_bands, read_band_headers
 from terrasieve.archive.scenes.matching import Scene, Unmatched, match_by_geometry, match_by_stem
+from terrasieve.archive.scenes.named_files import Named, find_named
 from terrasieve.errors import ArchiveError
 from terrasieve.schema import Spec
 from terrasieve.sensors import SENSORS, Sensor, anchored_sensor, load_sensor
-
-Named: TypeAlias = Mapping[str, Mapping[str, Path]]
-"""By key of the sensor, its files by the name under which they match, in order."""
 
 TILE = "terrasieve:tile:"
 """How a catalogue names the column, one for each sensor, of a tile's first row and column in its file."""
@@ -181,21 +179,6 @@ def survey(
     return scenes, tuple(rejected), _not_taken(spec, scenes, places.values())
 
 
-def find_named(spec: ScenesSpec) -> tuple[dict[str, Found], dict[str, dict[str, Path]]]:
-    """What the folder of each sensor holds, and its files by name where no band has one of its own; none is opened.
-
-    Raises:
-        ArchiveError: A folder is absent or holds no file, or two files have one name.
-    """
-    places = {key: _search(spec.root, key, folder) for key, folder in spec.sensors.items()}
-    named = {
-        key: _named(spec.root / folder.folder, key, folder, places[key])
-        for key, folder in spec.sensors.items()
-        if not folder.files
-    }
-    return places, named
-
-
 def _not_taken(spec: ScenesSpec, scenes: Sequence[Scene], places: Iterable[Found]) -> NotTaken:
     others: Counter[str] = Counter()
     for found in places:
@@ -240,37 +223,6 @@ def _screen(
             else:
                 files[key][name] = found
     return files, broken
-
-
-def _search(root: Path, key: str, folder: SensorFolder) -> Found:
-    """What the folder of a sensor holds."""
-    top = root / folder.folder
-    if not top.is_dir():
-        beside = ", ".join(subfolders(root)) if root.is_dir() else "nothing"
-        raise ArchiveError(f"Folder {top} of sensor {key!r} does not exist; {root} holds {beside or 'no folder'}.")
-    found = find_band_files(top, folder.files) if folder.files else find_files(top, folder.pattern)
-    if not found.files:
-        patterns = ", ".join(map(repr, folder.files.values())) or repr(folder.pattern)
-        raise ArchiveError(
-            f"No file in {top} matches {patterns} (sensor {key!r}); its files end in "
-            f"{', '.join(sorted(found.others)[:8]) or 'nothing: it is empty'}. Set the sensor's "
-            f"{'files' if folder.files else 'pattern'}."
-        )
-    return found
-
-
-def _named(top: Path, key: str, folder: SensorFolder, found: Found) -> dict[str, Path]:
-    """The files of a sensor by the name under which they match, in order."""
-    named: dict[str, Path] = {}
-    for path in found.files:
-        name = name_below(top, path).removesuffix(path.suffix)
-        name = name.replace(folder.drop, "") if folder.drop else name
-        if name in named:
-            raise ArchiveError(
-                f"{named[name]} and {path} would both be {name!r} of sensor {key!r}; narrow the pattern, or remove one."
-            )
-        named[name] = path
-    return named
 
 
 def tile_count(spec: ScenesSpec, height: int, width: int) -> int:

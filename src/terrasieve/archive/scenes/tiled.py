@@ -120,11 +120,11 @@ class ScenesArchive(BaseArchive):
     def __len__(self) -> int:
         return int(self._ends[-1])
 
-    def files(self, indices: NDArray[np.int64]) -> Iterable[Path]:
+    def files(self, indices: NDArray[np.int64]) -> Iterable[str]:
         """The files of all sensors of the scenes that the samples are cut from."""
         owners = np.unique(np.searchsorted(self._ends, indices, side="right"))
         headers = [header for owner in owners.tolist() for header in self._scenes[owner].files.values()]
-        return [path for header in headers for path in header.paths]
+        return [name for header in headers for name in header.names]
 
     def table(self) -> pa.Table:
         """See ``Archive.table``; with ``time:<sensor>``, each sensor's own acquisition, where there are several."""
