@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from hypothesis import settings
 from numpy.typing import NDArray
 
 from small_archives import making
+from terrasieve import parallel
 
 # No test measures time: on a busy machine an example may take as long as it takes.
 settings.register_profile("untimed", deadline=None)
@@ -45,6 +47,21 @@ def data_dir() -> Path:
 @pytest.fixture(autouse=True)
 def _leave_the_global_generator_alone() -> None:
     torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _processes_are_started_as_the_system_does() -> Iterator[None]:
+    """Once a server was asked processes are started anew, which takes seconds each: for that file's tests alone."""
+    yield
+    parallel._start_method = None
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _what_outlives_a_file_is_not_looked_through_again() -> Iterator[None]:
+    """Libraries and their caches are millions of objects, which Python would look through for garbage ever again."""
+    yield
+    gc.collect()
+    gc.freeze()
 
 
 WriteTif = Callable[..., NDArray[Any]]
