@@ -138,7 +138,9 @@ class FirstLook:
             self._found.refuse_others(names)
         # All that the look depends on: a journal of other options, or of files that have changed, is not taken up.
         asked = json.dumps([self._limits.model_dump(), spec.model_dump(mode="json")], sort_keys=True)
-        states = [paths_state(map(str, paths.values())) for paths in named.values()]
+        # What parts found is not taken up from it, and they are compared with the files before.
+        told = named.values() if self._found is None else ()
+        states = [paths_state(map(str, paths.values())) for paths in told]
         self.record = self._stack.enter_context(Journal(self._journal, digest(["first look", asked, *states])))
         self.entries = self.record.replay() if self._found is None else self._found.entries
         known = 0
