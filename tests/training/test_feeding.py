@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import multiprocessing
 import threading
 from typing import Any
 
@@ -68,6 +70,22 @@ def test_after_a_restart_batches_are_of_the_new_pool(workers: int | str) -> None
     found = _taken(batches, sampler, 2)
     assert [step for step, _ in found] == [3, 4]
     assert sorted(index for _, indices in found for index in indices) == list(range(100, 108))
+
+
+@pytest.mark.slow
+def test_processes_that_read_end_with_the_one_that_asked_for_them() -> None:
+    sampler = PoolSampler(np.arange(20), 4, seed=0)
+    batches = Batches(_Noted(threaded=False), sampler, 2)  # type: ignore[arg-type]
+    _taken(batches, sampler, 3)
+    batches.restart()
+    _taken(batches, sampler, 1)
+    assert len(multiprocessing.active_children()) == 2
+    gc.disable()
+    try:
+        del batches
+        assert not multiprocessing.active_children(), "they wait for the collector of cycles"
+    finally:
+        gc.enable()
 
 
 def test_auto_measures_first_says_what_it_chose_and_loses_no_batch(

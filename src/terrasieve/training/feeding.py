@@ -8,6 +8,7 @@ import statistics
 import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Literal, NamedTuple, TypeVar
 
 import torch
@@ -43,8 +44,8 @@ class Batches:
 
     With workers the next batch is read while the step works on this one: by threads of this process, which share one
     batch's samples, where threads read the archive side by side; else by processes, each of which reads a batch, since
-    decoding would hold Python's lock or a library's. Memory holds the batch in hand, one that waits and, on an
-    accelerator, its copy; with processes one for each of them.
+    decoding would hold Python's lock or a library's. They end with this object. Memory holds the batch in hand, one
+    that waits and, on an accelerator, its copy; with processes one for each of them.
 
     Args:
         reader: Reads a batch of indices.
@@ -68,12 +69,15 @@ class Batches:
         self._trial = _Trial(self._device) if workers == "auto" else None
         self._workers = 0 if workers == "auto" else workers
         self._loader: DataLoader[StoredBatch | TerrasieveError] | None = None
-        self._order: Iterator[Batch] | None = None
+        # Nothing here refers to this object, which would then wait for the collector of cycles with the processes of a
+        # loader; torch ends those that it collects by its timeout of five seconds each.
+        self._order = _Order(sampler)
         self._stream: Iterator[_Sent] | None = None
 
     def restart(self) -> None:
         """Begin again at the sampler's position, dropping what was read ahead."""
-        self._stream = self._order = None
+        self._order.begin_again()
+        self._stream = None
 
     def __next__(self) -> StoredBatch:
         """The next step's batch; reading begins when the first is asked for.
@@ -84,10 +88,8 @@ class Batches:
         """
         if self._trial is not None and (chosen := self._trial.begin()) is not None:
             self._choose(chosen)
-        if self._order is None:
-            self._order = iter(self._sampler)
         if self._stream is None:
-            self._stream = self._start(self._order)
+            self._stream = self._start()
         try:
             batch, arrived = next(self._stream)
         except RuntimeError as error:
@@ -111,16 +113,17 @@ class Batches:
             console.print(f"{self._trial}: train.workers={workers} from here on.", highlight=False)
         self._trial, self._workers, self._stream = None, workers, None
 
-    def _start(self, order: Iterator[Batch]) -> Iterator[_Sent]:
+    def _start(self) -> Iterator[_Sent]:
+        send = partial(_send, device=self._device, copying=self._copying)
         if not self._workers:
-            return map(self._send, (self._reader[batch] for batch in order))
+            return map(send, map(self._reader.__getitem__, self._order))
         if self._reader.threaded:
             self._reader.pool = ThreadPoolExecutor(self._workers, "read") if self._workers > 1 else None
-            return read_ahead(map(self._send, (self._reader[batch] for batch in order)), depth=1)
+            return read_ahead(map(send, map(self._reader.__getitem__, self._order)), depth=1)
         if self._loader is None:
             self._loader = DataLoader(
                 _SayingErrors(self._reader),
-                sampler=_Order(self),
+                sampler=self._order,
                 batch_size=None,
                 num_workers=self._workers,
                 prefetch_factor=1,
@@ -130,27 +133,34 @@ class Batches:
                 # would draw once more than an uninterrupted one.
                 generator=torch.Generator(),
             )
-        sent = map(self._send, _raising(self._loader))
+        sent = map(send, _raising(self._loader))
         # What processes read lies in memory that a device cannot copy from by itself: a thread moves it.
         return sent if self._copying is None else read_ahead(sent, depth=1)
 
-    def _send(self, batch: StoredBatch) -> _Sent:
-        if self._copying is None:
-            return _Sent(batch.to(self._device), None)
-        with torch.cuda.stream(self._copying):
-            sent = batch.pinned().to(self._device)
-            return _Sent(sent, self._copying.record_event())
+
+def _send(batch: StoredBatch, device: torch.device, copying: torch.cuda.Stream | None) -> _Sent:
+    if copying is None:
+        return _Sent(batch.to(device), None)
+    with torch.cuda.stream(copying):
+        sent = batch.pinned().to(device)
+        return _Sent(sent, copying.record_event())
 
 
 class _Order:
-    """The batches that are next in order, for a loader that starts more than once."""
+    """The batches that are next in order, for readers that start more than once."""
 
-    def __init__(self, batches: Batches) -> None:
-        self._batches = batches
+    def __init__(self, sampler: PoolSampler) -> None:
+        self._sampler = sampler
+        self._batches: Iterator[Batch] | None = None
+
+    def begin_again(self) -> None:
+        """Go on from the sampler's position."""
+        self._batches = None
 
     def __iter__(self) -> Iterator[Batch]:
-        assert self._batches._order is not None, "a loader starts when a batch is asked for"
-        return self._batches._order
+        if self._batches is None:
+            self._batches = iter(self._sampler)
+        return self._batches
 
 
 class _Trial:
