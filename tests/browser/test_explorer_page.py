@@ -267,7 +267,7 @@ def test_a_served_page_exports_parquet(
 ) -> None:
     folder = write_explorer(tmp_path / "page", subject, clusters=0, served=True).parent
     with Explorer(folder, subject.table) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         page, troubles, requests = visit(server.address)
         page.locator("#legend button", has_text="wood").click()
         with page.expect_download() as download:
@@ -290,7 +290,7 @@ def test_a_picture_finds_the_sample_whose_pixels_it_has(visit: Callable[..., Any
     ).parent
     Image.fromarray(pixels[41].transpose(1, 2, 0)).save(tmp_path / "harbour <b>.png")
     with Explorer(folder, table, encoder=QueryEncoder(table, tmp_path / "run", "cpu")) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         page, troubles, requests = visit(server.address)
         with page.expect_file_chooser() as chooser:
             page.locator("#picture").click()

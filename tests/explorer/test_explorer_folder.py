@@ -167,7 +167,7 @@ def ask(tmp_path: Path) -> Iterator[Callable[..., tuple[int, bytes]]]:
     table = make_table()
     folder = write_explorer(tmp_path / "page", Explored("made", table), clusters=0, served=True).parent
     with Explorer(folder, table) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
 
         def asked(method: str, path: str, body: bytes | None = None, **headers: str) -> tuple[int, bytes]:
             connection = HTTPConnection("127.0.0.1", server.server_port, timeout=20)

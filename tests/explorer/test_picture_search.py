@@ -56,7 +56,7 @@ def folder(table: EmbeddingTable, tmp_path_factory: pytest.TempPathFactory) -> P
 
 def asking(folder: Path, table: EmbeddingTable, encoder: QueryEncoder | None) -> Iterator[Ask]:
     with Explorer(folder, table, encoder=encoder) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
 
         def asked(body: bytes, path: str = "/similar?suffix=.png", **headers: str) -> tuple[int, str]:
             connection = HTTPConnection("127.0.0.1", server.server_port, timeout=60)

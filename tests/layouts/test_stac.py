@@ -123,7 +123,7 @@ def server(tmp_path: Path) -> Iterator[RangeServer]:
     folder = tmp_path / "served"
     folder.mkdir()
     with RangeServer(folder) as running:
-        thread = threading.Thread(target=running.serve_forever, daemon=True)
+        thread = threading.Thread(target=running.serve_forever, args=(0.01,), daemon=True)
         thread.start()
         yield running
         running.shutdown()
