@@ -92,6 +92,12 @@ def as_rank_zero(tensor: Tensor) -> Tensor:
     return told.to(tensor.device)
 
 
+def leave() -> None:
+    """Part from the other processes at the end of this one, which threads that still listen to them might abort."""
+    if _several():
+        distributed.destroy_process_group()
+
+
 def _several() -> bool:
     return distributed.is_available() and distributed.is_initialized()
 

@@ -239,6 +239,7 @@ for progress in (0.1, 0.2, 0.3):
     optimiser.zero_grad()
     method.after_step(progress)
 save_file(method.state_dict(), f"{sys.argv[1]}/{fabric.global_rank}.safetensors")
+torch.distributed.destroy_process_group()
 """
 
 

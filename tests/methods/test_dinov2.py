@@ -261,6 +261,7 @@ for progress in (0.1, 0.2):
     optimiser.zero_grad()
     method.after_step(progress)
 save_file(method.state_dict(), f"{sys.argv[1]}/{fabric.global_rank}.safetensors")
+torch.distributed.destroy_process_group()
 """
 
 

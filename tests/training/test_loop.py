@@ -221,6 +221,7 @@ def test_worker_processes_change_nothing(archive: Archive, small_config: MakeCon
 _TWO_RANKS = """
 import os, signal, sys
 from pathlib import Path
+from terrasieve.ranks import leave
 from dataclasses import replace
 from conftest import plain_config, plain_job
 from lightning_fabric import Fabric
@@ -244,6 +245,7 @@ except TrainingError as error:
     assert "at step 2 of 6" in str(error), error
 else:
     raise AssertionError("both ranks were to stop")
+leave()
 """
 
 

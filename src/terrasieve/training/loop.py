@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import hashlib
 import json
 import logging
@@ -26,7 +27,7 @@ from terrasieve.console import console
 from terrasieve.device import pick_device, resolve_precision
 from terrasieve.errors import ConfigError, DeviceError, RequeueError, StoppedError, WorldError
 from terrasieve.methods.base import StepOutput
-from terrasieve.ranks import alike_over_ranks, largest_number
+from terrasieve.ranks import alike_over_ranks, largest_number, leave
 from terrasieve.runs import RunFolder
 from terrasieve.streams import Stream, torch_seed
 from terrasieve.training.checkpoints import Checkpointer
@@ -314,6 +315,8 @@ def make_fabric(spec: TrainSpec, device: str = "auto", devices: int | None = Non
         )
     precision = _PRECISION[resolve_precision(spec.precision, chosen)]
     alone = size == 1 or (world is None and chosen.index is not None)
+    if not alone:
+        atexit.register(leave)
     try:
         return Fabric(
             accelerator=chosen.type,
