@@ -100,6 +100,17 @@ def test_tiles_of_one_file_that_come_one_after_the_other_have_it_looked_at_once(
     assert states == [str(path) for path in headers]
 
 
+def test_a_file_that_was_restored_is_read_again(root: Path, tmp_path: Path) -> None:
+    out, file = tmp_path / "c.parquet", root / "s1/a.tif"
+    index_archive(spec_of(root, "scenes"), out)
+    archive, whole = open_archive(out), spec_of(root, "scenes").open()
+    file.rename(root / "gone")
+    with pytest.raises(SampleError, match="has changed since"):
+        archive.read(0, "s1")
+    (root / "gone").rename(file)
+    np.testing.assert_array_equal(archive.read(0, "s1"), whole.read(0, "s1"))
+
+
 def test_a_file_that_lies_elsewhere_is_refused_though_size_and_time_are_the_same(root: Path, tmp_path: Path) -> None:
     out, file = tmp_path / "c.parquet", root / "s1/b.tif"
     index_archive(spec_of(root, "scenes"), out)

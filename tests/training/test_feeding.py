@@ -75,7 +75,7 @@ def test_after_a_restart_batches_are_of_the_new_pool(workers: int | str) -> None
 @pytest.mark.slow
 def test_processes_that_read_end_with_the_one_that_asked_for_them() -> None:
     sampler = PoolSampler(np.arange(20), 4, seed=0)
-    batches = Batches(_Noted(threaded=False), sampler, 2)  # type: ignore[arg-type]
+    batches = Batches(_Noted(threaded=False), sampler, 2)  # type: ignore[arg-type]  # it reads no archive
     _taken(batches, sampler, 3)
     batches.restart()
     _taken(batches, sampler, 1)

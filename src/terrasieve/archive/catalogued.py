@@ -146,12 +146,13 @@ class ListedArchive(WrapperArchive):
         """Refuse a sample of which a file is not as it was when it was indexed."""
         paths = list(self.archive.files(np.array([place])))
         said = self._shown[FILES][index].as_py() or []
-        last = self._last
-        self._last = states = {path: last.get(path) or _state(path) for path in paths}
+        states = {path: self._last.get(path) or _state(path) for path in paths}
         now = [states[path] for path in paths]
         then = [(one["bytes"], one["time"]) for one in said]
         changed = next((path for path, old, new in zip(paths, then, now, strict=False) if old != new), None)
         if changed is None and len(then) == len(now):
+            # What is refused is looked at again: somebody may restore it.
+            self._last = states
             return
         raise FlawError(
             Problem.UNREADABLE,

@@ -97,7 +97,6 @@ class ListedScenes(BaseArchive):
         last, header = self._last.get(sensor, (None, None))
         if header is None or last != path:
             header = self._header(sensor, path)
-            self._last[sensor] = path, header
         crs, said = self._rows["crs"][index].as_py(), self._rows["transform"][index].as_py()
         moved = header.matrix @ [[1, 0, corner[1]], [0, 1, corner[0]], [0, 0, 1]]
         apart = np.inf
@@ -110,6 +109,8 @@ class ListedScenes(BaseArchive):
                 f"{path} no longer lies where the catalogue says, or in another reference system. Run terrasieve "
                 "index again.",
             )
+        # What is refused is looked at again: somebody may restore it.
+        self._last[sensor] = path, header
 
     def _header(self, sensor: str, path: str) -> Header:
         """The header of a file that lies in the folder of a sensor, and has its bands."""
