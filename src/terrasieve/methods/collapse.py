@@ -129,9 +129,8 @@ class CollapseMonitor:
         self.patience = patience
         self.capacity = capacity
         self.signs = tuple(signs)
-        self._ring = torch.empty(0, 0)
-        # Of the updates whose rows are kept, the oldest first, how many of them are.
-        self._sizes: list[int] = []
+        # The rows of each update, the oldest first; they are joined by a reading, as most are dropped before one.
+        self._updates: list[Tensor] = []
         self._bad_readings = 0
         self._shown = [0] * len(self.signs)
 
@@ -141,21 +140,19 @@ class CollapseMonitor:
         Args:
             embedding: ``(n, d)``, of the encoder as it is now.
         """
-        rows = embedding.detach().float()
-        kept = torch.cat([self._ring.to(rows.device), rows]) if len(self._ring) else rows.clone()
-        self._ring = kept[-self.capacity :]
-        self._sizes.append(len(rows))
-        surplus = len(kept) - len(self._ring)
-        while surplus >= self._sizes[0]:
-            surplus -= self._sizes.pop(0)
-        self._sizes[0] -= surplus
+        self._updates.append(embedding.detach().to(torch.float32, copy=True))
+        surplus = sum(map(len, self._updates)) - self.capacity
+        while surplus >= len(self._updates[0]):
+            surplus -= len(self._updates.pop(0))
+        if surplus > 0:
+            self._updates[0] = self._updates[0][surplus:]
 
     def measure(self) -> CollapseReading:
         """The variety of the rows that are kept."""
-        rows = self._ring.cpu()
+        rows = self._rows().cpu()
         if not torch.isfinite(rows).all():
             return CollapseReading(math.nan, math.nan)
-        unit, free = self._centred(functional.normalize(rows, dim=-1)), len(rows) - len(self._sizes)
+        unit, free = self._centred(functional.normalize(rows, dim=-1)), len(rows) - len(self._updates)
         # Each update took its own mean away, and with it one row's worth of variety.
         std = unit.square().sum(dim=0).div(max(1, free)).sqrt().sum() / math.sqrt(max(1, rows.shape[1]))
         return CollapseReading(float(std), float(_rank(self._centred(rows.double()), float(rows.double().norm()))))
@@ -176,10 +173,11 @@ class CollapseMonitor:
                 "gradient, or train in float32; then go on from the checkpoint before."
             )
         bad = reading.std < self.min_std or reading.rank < self.min_rank
-        if len(self._ring) >= min(_ENOUGH_ROWS, self.capacity):
+        rows = sum(map(len, self._updates))
+        if rows >= min(_ENOUGH_ROWS, self.capacity):
             self._bad_readings = self._bad_readings + 1 if bad else 0
         if self._bad_readings >= self.patience:
-            raise CollapseError(self._explain(reading, len(self._ring)))
+            raise CollapseError(self._explain(reading, rows))
 
     def warnings(self, metrics: Mapping[str, float]) -> list[str]:
         """A sentence for each sign that was shown ``patience`` times running; told once, until it has gone and come.
@@ -198,9 +196,15 @@ class CollapseMonitor:
                 )
         return told
 
+    def _rows(self) -> Tensor:
+        """What is kept, the oldest first, ``(rows, d)``, where the last update was."""
+        if not self._updates:
+            return torch.empty(0, 0)
+        return torch.cat([rows.to(self._updates[-1].device) for rows in self._updates])
+
     def _centred(self, rows: Tensor) -> Tensor:
         """Rows less the mean of the rows of their update."""
-        parts = torch.split(rows, self._sizes) if self._sizes else [rows]
+        parts = torch.split(rows, [len(own) for own in self._updates]) if self._updates else [rows]
         return torch.cat([part - part.mean(dim=0) for part in parts])
 
     def _explain(self, reading: CollapseReading, rows: int) -> str:
@@ -214,12 +218,13 @@ class CollapseMonitor:
 
     def state_dict(self) -> dict[str, Any]:
         """``ring``, a tensor ``(rows, d)``, oldest first; numbers and lists of numbers under the other names."""
-        return {"ring": self._ring, "sizes": self._sizes, "bad_readings": self._bad_readings, "shown": self._shown}
+        sizes = [len(rows) for rows in self._updates]
+        return {"ring": self._rows(), "sizes": sizes, "bad_readings": self._bad_readings, "shown": self._shown}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from what :meth:`state_dict` gave."""
-        self._ring = state["ring"].clone()
+        ring = state["ring"].clone()
         # Older checkpoints know neither updates nor signs.
-        self._sizes = list(state.get("sizes", [len(self._ring)] if len(self._ring) else []))
+        self._updates = list(torch.split(ring, state.get("sizes", [len(ring)]))) if len(ring) else []
         self._bad_readings = int(state["bad_readings"])
         self._shown = list(state.get("shown", [0] * len(self.signs)))
