@@ -27,7 +27,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import terrasieve._torchvision  # isort: skip  # noqa: F401  (must come before torchvision)
+import terrasieve._torchvision  # noqa: F401  (must come before torchvision)
 
 import torch
 from lightly.loss import DINOLoss

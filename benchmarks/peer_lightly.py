@@ -11,7 +11,7 @@ import copy
 from collections.abc import Iterator
 from pathlib import Path
 
-import terrasieve._torchvision  # isort: skip  # noqa: F401  (must come before torchvision)
+import terrasieve._torchvision  # noqa: F401  (must come before torchvision)
 
 import numpy as np
 import rasterio

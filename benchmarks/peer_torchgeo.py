@@ -8,7 +8,7 @@ size that the other contenders have. Reading, bf16 autocast, channels_last and w
 
 from __future__ import annotations
 
-import terrasieve._torchvision  # isort: skip  # noqa: F401  (must come before torchvision)
+import terrasieve._torchvision  # noqa: F401  (must come before torchvision)
 
 import timm
 import torch

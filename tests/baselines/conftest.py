@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import pytest
-import torch
-
 import terrasieve._torchvision  # noqa: F401  (must come first: torchvision may need it)
 
-import torchvision  # isort: skip
+import pytest
+import torch
+import torchvision
 from torch import Tensor, nn
 from torchvision.models.segmentation import DeepLabV3, deeplabv3_resnet50
 

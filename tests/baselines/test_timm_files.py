@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import terrasieve._torchvision  # noqa: F401  (must come first: timm imports torchvision)
+
 import pytest
+import timm
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
-
-import terrasieve._torchvision  # noqa: F401  (must come first: timm imports torchvision)
-
-import timm  # isort: skip
 
 from terrasieve.baselines.baseline import Baseline
 from terrasieve.baselines.loading import load_baseline

@@ -12,13 +12,12 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import pytest
-import torch
-from torch import Tensor, nn
-
 import terrasieve._torchvision  # noqa: F401  (must come first: timm imports torchvision)
 
-import timm  # isort: skip
+import pytest
+import timm
+import torch
+from torch import Tensor, nn
 
 from terrasieve.baselines.baseline import Baseline, parse_baseline
 from terrasieve.baselines.loading import load_baseline

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-import pytest
-
 import terrasieve._torchvision  # noqa: F401  (must come first: timm imports torchvision)
+
+import pytest
+import timm
+
 from commanding import call
-
-import timm  # isort: skip
-
 from terrasieve.errors import TerrasieveError
 
 Make = Callable[..., Path]

@@ -6,12 +6,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import terrasieve._torchvision  # noqa: F401  # makes torchvision importable where its build does not match torch's
+
 import h5py
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-import terrasieve._torchvision  # noqa: F401  # makes torchvision importable where its build does not match torch's
 from small_archives.pictures import write_pictures
 from terrasieve.archive.layouts import eurosat, resisc45, uc_merced
 from terrasieve.archive.opening import open_archive

@@ -5,15 +5,14 @@ from __future__ import annotations
 import copy
 from typing import Any
 
+import terrasieve._torchvision  # noqa: F401  (must come first: lightly imports torchvision)
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from lightly.loss import NegativeCosineSimilarity
 from torch import Tensor, nn
-
-import terrasieve._torchvision  # noqa: F401  (must come first: lightly imports torchvision)
-
-from lightly.loss import NegativeCosineSimilarity  # isort: skip
 
 from terrasieve.errors import ConfigError
 from terrasieve.methods.byol import Byol, ByolSpec, byol_loss

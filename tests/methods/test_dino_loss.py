@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+import terrasieve._torchvision  # noqa: F401  (must come first: lightly imports torchvision)
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from lightly.loss import DINOLoss, KoLeoLoss
 from torch import Tensor, distributed
-
-import terrasieve._torchvision  # noqa: F401  (must come first: lightly imports torchvision)
-
-from lightly.loss import DINOLoss, KoLeoLoss  # isort: skip
 
 from terrasieve.methods.dino_loss import Centre, dino_loss
 from terrasieve.methods.koleo import koleo_loss

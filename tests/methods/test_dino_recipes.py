@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import pytest
-import torch
-from safetensors.torch import load_file
-
 import terrasieve._torchvision  # noqa: F401  (must come first: timm imports torchvision)
 
-import timm  # isort: skip
+import pytest
+import timm
+import torch
+from safetensors.torch import load_file
 
 from terrasieve.archive.opening import open_archive
 from terrasieve.config import load_config

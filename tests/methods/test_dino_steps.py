@@ -10,14 +10,13 @@ import copy
 import math
 from typing import Any
 
-import pytest
-import torch
-from torch import Tensor, nn
-from torch.nn.utils.parametrizations import weight_norm
-
 import terrasieve._torchvision  # noqa: F401  (must come first: lightly imports torchvision)
 
-from lightly.loss import DINOLoss  # isort: skip
+import pytest
+import torch
+from lightly.loss import DINOLoss
+from torch import Tensor, nn
+from torch.nn.utils.parametrizations import weight_norm
 
 from terrasieve.methods.dino import DinoSpec
 from terrasieve.models.backbone import Encoder

@@ -10,15 +10,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import pytest
-import torch
-from safetensors.torch import load, load_file, save
-from torch import Tensor, nn
-
 import terrasieve._torchvision  # noqa: F401  (must come first: lightly imports torchvision)
 
-from lightly.loss import DINOLoss, IBOTPatchLoss, KoLeoLoss  # isort: skip
-from lightly.loss.swav_loss import sinkhorn  # isort: skip
+import pytest
+import torch
+from lightly.loss import DINOLoss, IBOTPatchLoss, KoLeoLoss
+from lightly.loss.swav_loss import sinkhorn
+from safetensors.torch import load, load_file, save
+from torch import Tensor, nn
 
 from terrasieve.errors import ConfigError
 from terrasieve.methods import patch_masks

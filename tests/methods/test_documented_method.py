@@ -7,13 +7,12 @@ import re
 from pathlib import Path
 from types import ModuleType
 
+import terrasieve._torchvision  # noqa: F401  (must come first: lightly imports torchvision)
+
 import pytest
 import torch
 import yaml
-
-import terrasieve._torchvision  # noqa: F401  (must come first: lightly imports torchvision)
-
-from lightly.loss import BarlowTwinsLoss  # isort: skip
+from lightly.loss import BarlowTwinsLoss
 
 from terrasieve.methods.base import MethodSpec
 from terrasieve.models.backbone import BackboneSpec, build_encoder

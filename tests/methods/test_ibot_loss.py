@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
+import terrasieve._torchvision  # noqa: F401  (must come first: lightly imports torchvision)
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from lightly.loss import IBOTPatchLoss
+from lightly.loss.msn_loss import sinkhorn as msn_sinkhorn
+from lightly.loss.swav_loss import sinkhorn as swav_sinkhorn
 from torch import Tensor
-
-import terrasieve._torchvision  # noqa: F401  (must come first: lightly imports torchvision)
-
-from lightly.loss import IBOTPatchLoss  # isort: skip
-from lightly.loss.msn_loss import sinkhorn as msn_sinkhorn  # isort: skip
-from lightly.loss.swav_loss import sinkhorn as swav_sinkhorn  # isort: skip
 
 from terrasieve.methods.ibot_loss import ibot_loss
 from terrasieve.methods.pair_entropies import Sharpening

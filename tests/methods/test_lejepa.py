@@ -5,16 +5,15 @@ from __future__ import annotations
 import copy
 from unittest import mock
 
+import terrasieve._torchvision  # noqa: F401  (must come first: lightly imports torchvision)
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from lightly.loss import LeJEPALoss, SIGReg
 from torch import Tensor, distributed, multiprocessing, nn
-
-import terrasieve._torchvision  # noqa: F401  (must come first: lightly imports torchvision)
-
-from lightly.loss import LeJEPALoss, SIGReg  # isort: skip
 
 from terrasieve.errors import ConfigError
 from terrasieve.methods.lejepa import Lejepa, LejepaSpec, agreement

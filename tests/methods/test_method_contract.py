@@ -11,15 +11,14 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
+import terrasieve._torchvision  # noqa: F401  (must come first: lightly imports torchvision)
+
 import pytest
 import torch
+from lightly.loss import NegativeCosineSimilarity
 from safetensors.torch import load, save
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
-
-import terrasieve._torchvision  # noqa: F401  (must come first: lightly imports torchvision)
-
-from lightly.loss import NegativeCosineSimilarity  # isort: skip
 
 from terrasieve.errors import BandError, CollapseError, ConfigError
 from terrasieve.methods.base import METHODS, Method, MethodSpec

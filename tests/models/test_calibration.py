@@ -5,12 +5,11 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 
-import numpy as np
-import pytest
-
 import terrasieve._torchvision  # noqa: F401  (must come first: timm imports torchvision)
 
-import torch  # isort: skip
+import numpy as np
+import pytest
+import torch
 from numpy.typing import NDArray
 from timm.layers import BatchNormAct2d
 from torch import Tensor, nn

@@ -7,13 +7,12 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-import pytest
-import safetensors.torch
-import torch
-
 import terrasieve._torchvision  # noqa: F401  (must come first: timm imports torchvision)
 
-import timm  # isort: skip
+import pytest
+import safetensors.torch
+import timm
+import torch
 
 from terrasieve.errors import CheckpointError, WriteError
 from terrasieve.models.backbone import BackboneSpec, Encoder, build_encoder

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import terrasieve._torchvision  # noqa: F401  (must come first: torchmetrics imports torchvision)
 
-import numpy as np  # isort: skip
+import numpy as np
 import pytest
 import torch
 from sklearn.metrics import balanced_accuracy_score

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import terrasieve._torchvision  # noqa: F401  (must come first: the installed builds may not match)
 
-import numpy as np  # isort: skip
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn

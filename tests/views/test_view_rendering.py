@@ -8,6 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import terrasieve._torchvision  # noqa: F401  (must come before torchvision)
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -15,8 +17,6 @@ import rasterio
 import torch
 from scipy import ndimage
 from torch import Tensor
-
-import terrasieve._torchvision  # isort: skip  # noqa: F401  (must come before torchvision)
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as oracle
 

@@ -7,7 +7,7 @@ from typing import Literal
 
 import terrasieve._torchvision  # noqa: F401  (must come first: timm imports torchvision)
 
-import timm  # isort: skip
+import timm
 from pydantic import BaseModel, Field, ValidationError
 from torch import nn
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import terrasieve._torchvision  # noqa: F401  (must come first: timm imports torchvision)
 
-import timm  # isort: skip
+import timm
 from torch import Tensor
 
 from terrasieve.baselines.weights import fill, find_entry, first, naming, own_keys, read_weights

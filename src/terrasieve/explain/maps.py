@@ -22,22 +22,22 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import terrasieve._torchvision  # noqa: F401  (must come first: timm imports torchvision)
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from timm.layers.blur_pool import BlurPool2d
+from timm.layers.drop import DropPath
+from timm.layers.norm_act import BatchNormAct2d
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.conv import _ConvNd
 
-import terrasieve._torchvision  # noqa: F401  (must come first: timm imports torchvision)
 from terrasieve.embeddings.stream import inference_copy
 from terrasieve.errors import ConfigError
 from terrasieve.models.backbone import Encoder
-
-from timm.layers.blur_pool import BlurPool2d  # isort: skip
-from timm.layers.drop import DropPath  # isort: skip
-from timm.layers.norm_act import BatchNormAct2d  # isort: skip
-from torch.nn.modules.batchnorm import _BatchNorm
-from torch.nn.modules.conv import _ConvNd
 
 # ------------------------------------------------------------------- attention
 

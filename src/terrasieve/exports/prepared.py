@@ -8,9 +8,9 @@ from typing import Any, Literal, cast
 
 import terrasieve._torchvision  # noqa: F401  (must come first: timm imports torchvision)
 
-from timm.models.vision_transformer import VisionTransformer  # isort: skip
 import torch
 from pydantic import Field
+from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from terrasieve.embeddings.inputs import EncoderInput, resolve_inputs

@@ -14,9 +14,9 @@ from typing import Any
 
 import terrasieve._torchvision  # noqa: F401  (must come first: timm imports torchvision)
 
-from timm.models.vision_transformer import VisionTransformer  # isort: skip
 import torch
 from safetensors.torch import save
+from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from terrasieve.baselines.hugging_face import CONFIG, WEIGHTS, ResNetConfig, build_resnet

@@ -8,7 +8,7 @@ from typing import Any
 
 import terrasieve._torchvision  # noqa: F401  (must come first: timm imports torchvision)
 
-import timm  # isort: skip
+import timm
 import torch
 from pydantic import Field
 from timm.models import group_parameters

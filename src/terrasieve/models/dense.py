@@ -7,7 +7,7 @@ from typing import Any
 
 import terrasieve._torchvision  # noqa: F401  (must come first: timm imports torchvision)
 
-import timm  # isort: skip
+import timm
 import torch
 from timm.models.resnet import ResNet
 from timm.models.vision_transformer import VisionTransformer

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import terrasieve._torchvision  # noqa: F401  (must come first: timm imports torchvision)
 
-import torch  # isort: skip
+import torch
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 

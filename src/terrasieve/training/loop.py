@@ -15,6 +15,8 @@ from datetime import timedelta
 from types import FrameType, TracebackType
 from typing import Any, Literal
 
+import terrasieve._torchvision  # noqa: F401  (must come first: timm imports torchvision)
+
 import torch
 from lightning_fabric import Fabric
 from lightning_fabric.plugins.environments.cluster_environment import ClusterEnvironment

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import terrasieve._torchvision  # noqa: F401  (must come first: timm imports torchvision)
+
 from timm.layers.drop import DropPath
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm

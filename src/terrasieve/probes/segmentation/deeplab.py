@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Self
 
 import terrasieve._torchvision  # noqa: F401  (must come first: the installed builds may not match)
 
-import numpy as np  # isort: skip
+import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
