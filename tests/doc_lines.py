@@ -21,6 +21,8 @@ SMALL = (
     "train.collapse_rank=0",
 )
 """What makes a recipe run in a second; a page's own settings come before."""
+SMALL_HEAD = ("method.hidden=64", "method.prototypes=64")
+"""The same of a published head, which alone fills hundreds of megabytes of a checkpoint."""
 
 
 def run(line: str) -> Result:
@@ -33,7 +35,8 @@ def run(line: str) -> Result:
         # What curates needs passes before its first round, ten of them by the recipes of the paper.
         length = "train.epochs=4" if "--curate" in words else "train.steps=2"
         length = "train.epochs=12" if words[1].startswith("oceansar") else length
-        words += [word for setting in (*SMALL, length) for word in ("--set", setting)]
+        head = SMALL_HEAD if words[1].startswith("oceansar-1") else ()
+        words += [word for setting in (*SMALL, *head, length) for word in ("--set", setting)]
     words = ["1" if i and words[i - 1] == "--fine-tune" else word for i, word in enumerate(words)]
     if words[0] in {"probe", "bench"} and "--probe" not in words:
         words += ["--probe", "knn"]
