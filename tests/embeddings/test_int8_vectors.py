@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -30,6 +30,7 @@ Rows = hnp.arrays(np.float32, (7, 3), elements=st.floats(-1e6, 1e6, width=32))
 
 
 @given(Rows)
+@example(np.full((7, 3), 4.504e-42, np.float32))
 def test_a_number_is_at_most_half_a_step_off(rows: np.ndarray) -> None:
     scales = Int8Scales.measured([rows[:3], rows[3:]])
     codes = scales.encode(rows)

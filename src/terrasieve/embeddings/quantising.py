@@ -43,9 +43,10 @@ class Int8Scales:
             found = np.fmax.reduce(rows, axis=0, initial=np.float32(0))
             largest = found if largest is None else np.maximum(largest, found)
         assert largest is not None, "at least one block"
-        # A dimension that is always 0 stays so by any scale; one of the smallest numbers would have none.
-        scales = (largest / np.float32(_MOST)).astype(np.float32)
-        return cls(np.where(scales > 0, scales, np.float32(1)))
+        # Below the smallest normal number a scale would be rounded so far that the largest number no longer fits.
+        scales = np.maximum(largest / np.float32(_MOST), np.finfo(np.float32).tiny)
+        # A dimension that is always 0 stays so by any scale.
+        return cls(np.where(largest > 0, scales, np.float32(1)))
 
     @classmethod
     def parse(cls, facts: Mapping[str, Any], dimensions: int) -> Self:
