@@ -179,7 +179,7 @@ class Bench:
             console.print(f"{name}: {spent}", highlight=False)
 
     def import_everything(self) -> None:
-        """Run every command here, so that what it imports is there in every process that is forked, once for all."""
+        """Run every command here, so that what it imports is there in every process that is forked."""
         for name, words in self.commands().items():
             try:
                 command([*words, self.root / "one" / RESULTS[name]])()
