@@ -172,8 +172,11 @@ def test_tabs_show_one_run_at_a_time(phone: Any) -> None:
     # Charts are drawn when they come near the screen.
     page.locator("#run-2-scores .plot").first.scroll_into_view_if_needed()
     page.locator("#run-2-scores .plot[data-drawn]").first.wait_for()
+    # The address changes before the page is told so, and opens what it names.
+    page.evaluate("() => { window.told = new Promise((done) => addEventListener('hashchange', done, { once: true })) }")
     page.locator(".links:visible a", has_text="Training").click()
-    page.wait_for_function("() => location.hash === '#run-2-training'")
+    page.evaluate("async () => { await window.told }")
+    assert page.evaluate("location.hash") == "#run-2-training"
     page.get_by_role("tab", name="second").press("ArrowLeft")
     assert page.locator("#run-1").is_visible()
     page.evaluate("location.hash = '#run-2-bands'")

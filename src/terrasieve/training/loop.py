@@ -243,7 +243,8 @@ class StopRequest:
     def __init__(self, fabric: Fabric, every: int) -> None:
         self.fabric = fabric
         self.every = every
-        self._asked = 0
+        self._received = 0
+        self._agreed = 0
         self._previous: dict[signal.Signals, Any] = {}
 
     def agreed(self, step: int) -> bool:
@@ -251,14 +252,17 @@ class StopRequest:
         if self.fabric.world_size > 1:
             if step % self.every:
                 return False
-            # The signal that any process received; where there are several, the last in this order.
-            self._asked = max(self._asked, _SIGNALS[largest_number(_SIGNALS.index(self._asked))])
-        return self._asked != 0
+            # The signal that any process received; where there are several, the last in this order. One that comes
+            # while the processes ask each other is kept for the next time: only its handler writes what was received.
+            self._agreed = _SIGNALS[largest_number(_SIGNALS.index(self._received))]
+        else:
+            self._agreed = self._received
+        return self._agreed != 0
 
     def error(self, step: int, steps: int) -> StoppedError:
         """What to raise once it is agreed and the checkpoint is written."""
-        said = f"Stopped by {signal.Signals(self._asked).name} at step {step} of {steps}; the checkpoint is written."
-        kind = RequeueError if self._asked == signal.SIGUSR1 else StoppedError
+        said = f"Stopped by {signal.Signals(self._agreed).name} at step {step} of {steps}; the checkpoint is written."
+        kind = RequeueError if self._agreed == signal.SIGUSR1 else StoppedError
         return kind(f"{said} Go on with --resume.")
 
     def __enter__(self) -> StopRequest:
@@ -274,9 +278,9 @@ class StopRequest:
             signal.signal(number, handler)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        if number == signal.SIGINT == self._asked:
+        if number == signal.SIGINT == self._received:
             raise KeyboardInterrupt
-        self._asked = number
+        self._received = number
 
 
 # -------------------------------------------------------------------- devices
