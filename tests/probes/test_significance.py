@@ -14,7 +14,14 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from terrasieve.errors import ArchiveError, ConfigError
-from terrasieve.probes.significance import Comparison, compare_all, compare_paired, holm, paired_bootstrap
+from terrasieve.probes.significance import (
+    Comparison,
+    compare_all,
+    compare_paired,
+    holm,
+    paired_bootstrap,
+    paired_rmse_bootstrap,
+)
 from terrasieve.probes.statements import as_record, read_comparisons, sentence, write_comparisons
 
 probabilities = st.floats(0, 1, allow_nan=False)
@@ -146,6 +153,21 @@ def test_bootstrap_equals_resampling_the_samples_themselves(kind: str) -> None:
     assert (ours.low, ours.high) == pytest.approx(tuple(slow), abs=0.06 * (slow[1] - slow[0]))
 
 
+def test_bootstrap_of_rmse_equals_resampling_the_samples_themselves() -> None:
+    rng = np.random.default_rng(7)
+    hard = rng.gamma(2, 1, 300)  # what is hard to predict is so for both models
+    a, b = hard * rng.normal(0.1, 1, 300), hard * rng.normal(0, 1.3, 300)
+    ours = paired_rmse_bootstrap(a, b, resamples=6000)
+    rows = rng.integers(0, 300, (6000, 300))
+    one, other = (np.sqrt(np.mean(errors[rows] ** 2, axis=1)) for errors in (a, b))
+    slow = np.percentile(one - other, [2.5, 97.5])
+    assert ours.difference == pytest.approx(np.sqrt(np.mean(a**2)) - np.sqrt(np.mean(b**2)))
+    assert (ours.low, ours.high) == pytest.approx(tuple(slow), abs=0.06 * (slow[1] - slow[0]))
+    # Twice each error is twice the RMSE, in every resample alike.
+    doubled = paired_rmse_bootstrap(2 * a, 2 * b, resamples=6000)
+    assert (doubled.low, doubled.high) == pytest.approx((2 * ours.low, 2 * ours.high))
+
+
 def test_bootstrap_keeps_the_pairs_together() -> None:
     a = np.random.default_rng(1).normal(0, 100, 500)
     ours = paired_bootstrap(a, a - 1)
@@ -188,8 +210,9 @@ def test_bootstrap_memory_is_that_of_one_resample() -> None:
 def test_unusable_values_are_refused(a: list[float], b: list[float], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         compare_paired(a, b, "A", "B", "bands")
-    with pytest.raises(ValueError, match=message):
-        paired_bootstrap(a, b)
+    for bootstrap in (paired_bootstrap, paired_rmse_bootstrap):
+        with pytest.raises(ValueError, match=message):
+            bootstrap(a, b)
 
 
 def test_one_condition_is_no_test() -> None:

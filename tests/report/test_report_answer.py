@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 import made_runs as made
@@ -169,6 +171,58 @@ def test_a_paired_interval_settles_what_overlap_leaves_open(tmp_path: Path) -> N
     with_pairs = groups_of(rows, read_predictions(tmp_path / "probe-predictions.parquet"))[0].against["random init"][0]
     assert not without.clear
     assert with_pairs.clear
+
+
+def _waves(folder: Path, errors: dict[str, np.ndarray]) -> list[Any]:
+    """Rows of models with these errors on one target, and a file of their predictions, the floors' in another order."""
+    truth = np.linspace(0.5, 9, 400)
+    rows, tables = [], []
+    for row in made.regression_rows():
+        found = errors[row.model]
+        rmse = float(np.sqrt(np.mean(found**2)))
+        metrics, interval = {**row.metrics, "rmse": rmse}, {"rmse": (0.8 * rmse, 1.2 * rmse)}
+        rows.append(row.model_copy(update={"metrics": metrics, "ci95": interval}))
+        order = np.arange(400) if row.model == "rs-byol-1" else np.arange(400)[::-1]
+        facts = {"model": row.model, "inputs": row.inputs, "probe": row.probe, "target": row.target}
+        columns: dict[str, Any] = {name: [value] * 400 for name, value in facts.items()}
+        columns |= {"train_share": [row.train_share] * 400, "seed": [row.seed] * 400}
+        columns |= {"id": [f"w{i}" for i in order], "truth": [repr(float(truth[i])) for i in order]}
+        tables.append(pa.table(columns | {"predicted": [repr(float(truth[i] + found[i])) for i in order]}))
+    pq.write_table(pa.concat_tables(tables), folder / "probe-predictions.parquet")
+    write_json(rows, folder / "probe.json")
+    return rows
+
+
+@pytest.mark.parametrize(("factor", "standing"), [(1.05, "better"), (0.95, "worse"), (1.0, "not told apart")])
+def test_errors_are_paired_sample_by_sample_too(tmp_path: Path, factor: float, standing: str) -> None:
+    rng = np.random.default_rng(3)
+    ours = rng.gamma(2, 0.3, 400) * rng.choice([-1, 1], 400)
+    theirs = factor * ours + rng.normal(0, 0.01, 400)
+    rows = _waves(tmp_path, {"rs-byol-1": ours, "random init": theirs})
+    verdict = groups_of(rows, read_predictions(tmp_path / "probe-predictions.parquet"))[0].against["random init"][0]
+    assert groups_of(rows)[0].against["random init"][0].apart is False, "their own intervals overlap"
+    assert verdict.paired is not None
+    assert verdict.standing == standing
+    assert verdict.paired.difference == pytest.approx(verdict.gain)
+    low, high = sorted((verdict.paired.low, verdict.paired.high), key=abs)
+    if standing != "not told apart":
+        # In the unit of the target, not in points, and of the gain without its sign.
+        bounds = f"{abs(low):.3g} to {abs(high):.3g}"
+        assert verdict.evidence == f"paired 95{NBSP}% interval {bounds}"
+        assert f"random init reaches {rows[1].metrics['rmse']:.3g}" in told(tmp_path).more[0]
+        assert bounds in told(tmp_path).more[0]
+
+
+def test_predictions_that_are_no_numbers_or_not_the_rows_pair_nothing(tmp_path: Path) -> None:
+    errors = np.linspace(-1, 1, 400)
+    rows = _waves(tmp_path, {"rs-byol-1": errors, "random init": 2 * errors})
+    file = tmp_path / "probe-predictions.parquet"
+    kept = pq.read_table(file)
+    said = kept.column("predicted").to_pylist()
+    for wrong in ("rough", "99.0"):
+        table = kept.set_column(kept.column_names.index("predicted"), "predicted", pa.array([wrong, *said[1:]]))
+        pq.write_table(table, file)
+        assert groups_of(rows, read_predictions(file))[0].against["random init"][0].paired is None
 
 
 def test_the_best_baseline_is_named_beside_the_floors() -> None:

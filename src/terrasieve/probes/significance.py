@@ -27,7 +27,7 @@ _SLOW_DRAWS = 10**8
 
 @dataclass(frozen=True)
 class Difference:
-    """Difference of two means with its bootstrap 95 % percentile interval, in the unit of the scores."""
+    """Difference of two models with its bootstrap 95 % percentile interval, in the unit of their scores."""
 
     difference: float
     low: float
@@ -110,7 +110,7 @@ def paired_bootstrap(a: ArrayLike, b: ArrayLike, resamples: int = RESAMPLES, see
     of resamples. With a single sample the interval has no width.
 
     Args:
-        a: Score of each sample under the first model, such as 0/1 for wrong/correct or a squared error, shape ``(n,)``.
+        a: Score of each sample under the first model, such as 0/1 for wrong/correct, shape ``(n,)``.
         b: Score of each sample under the second model, shape ``(n,)``.
         resamples: Number of resamples, 1 or more.
         seed: Seed of the draws.
@@ -118,18 +118,33 @@ def paired_bootstrap(a: ArrayLike, b: ArrayLike, resamples: int = RESAMPLES, see
     Raises:
         ValueError: The scores differ in shape, are empty or not finite, or there is no resample.
     """
-    if resamples < 1:
-        raise ValueError(f"need at least one resample: got {resamples}")
     left, right = _pairs(a, b)
     gain = left - right
-    rng = generator(Stream.BOOTSTRAP, seed)
+    rng = _draws_of(resamples, seed)
     values, counts = np.unique(gain, return_counts=True)
     if len(values) <= _FEW_VALUES:  # the mean depends only on how often each value is drawn
         means = rng.multinomial(len(gain), counts / len(gain), size=resamples) @ values / len(gain)
     else:
         means = _resampled_means(gain, resamples, rng)
-    low, high = np.percentile(means, [2.5, 97.5])
-    return Difference(float(gain.mean()), float(low), float(high))
+    return _with_interval(float(gain.mean()), means)
+
+
+def paired_rmse_bootstrap(a: ArrayLike, b: ArrayLike, resamples: int = RESAMPLES, seed: int = SEED) -> Difference:
+    """Difference of the root mean square errors of two models on the same test samples, as :func:`paired_bootstrap`.
+
+    Args:
+        a: Error of each sample under the first model, of either sign, shape ``(n,)``.
+        b: Error of each sample under the second model, shape ``(n,)``.
+        resamples: Number of resamples, 1 or more.
+        seed: Seed of the draws.
+
+    Raises:
+        ValueError: The errors differ in shape, are empty or not finite, or there is no resample.
+    """
+    squares = np.stack(_pairs(a, b), axis=1) ** 2
+    means = _resampled_means(squares, resamples, _draws_of(resamples, seed))
+    ours, theirs = np.sqrt(squares.mean(axis=0))
+    return _with_interval(float(ours - theirs), np.subtract(*np.sqrt(means).T))
 
 
 def compare_paired(
@@ -257,7 +272,19 @@ def _pairs(a: ArrayLike, b: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.
     return left, right
 
 
+def _draws_of(resamples: int, seed: int) -> np.random.Generator:
+    if resamples < 1:
+        raise ValueError(f"need at least one resample: got {resamples}")
+    return generator(Stream.BOOTSTRAP, seed)
+
+
+def _with_interval(difference: float, resampled: NDArray[np.float64]) -> Difference:
+    low, high = np.percentile(resampled, [2.5, 97.5])
+    return Difference(difference, float(low), float(high))
+
+
 def _resampled_means(values: NDArray[np.float64], resamples: int, rng: np.random.Generator) -> NDArray[np.float64]:
+    """Mean over the first axis of each resample, shape ``(resamples, ...)``."""
     n = len(values)
     rows = max(1, _DRAWS_AT_ONCE // n)
     sizes: Iterable[int] = [min(rows, resamples - done) for done in range(0, resamples, rows)]

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
@@ -17,7 +18,7 @@ from terrasieve.local_paths import local_path
 from terrasieve.probes.metrics import METRIC_INFO, Task
 from terrasieve.probes.results import ProbeRow
 from terrasieve.probes.row_tables import HEADLINES, Line, best, interval_text, lines_of, shown, subject_of
-from terrasieve.probes.significance import Difference, paired_bootstrap
+from terrasieve.probes.significance import Difference, paired_bootstrap, paired_rmse_bootstrap
 
 _KEYS = ["model", "inputs", "probe", "target", "train_share", "seed"]
 _NEEDED = [*_KEYS, "id", "truth", "predicted"]
@@ -28,25 +29,25 @@ _NEEDED = [*_KEYS, "id", "truth", "predicted"]
 
 @dataclass(frozen=True)
 class Predictions:
-    """Whether each test sample was classified correctly, by sample id, for each row of a probe."""
+    """Truth and prediction of each test sample, as texts by the sample's id, for each row of a probe."""
 
-    correct: Mapping[tuple[Any, ...], Mapping[str, bool]] = field(default_factory=dict)
+    of_rows: Mapping[tuple[Any, ...], pd.DataFrame] = field(default_factory=dict)
 
-    def difference(self, ours: ProbeRow, theirs: ProbeRow) -> Difference | None:
-        """Accuracy of one row less that of another, on the samples of both, with its paired bootstrap 95 % interval.
+    def gain(self, ours: ProbeRow, theirs: ProbeRow) -> Difference | None:
+        """How much better one row is than another on the samples of both, with its paired bootstrap 95 % interval.
 
-        None where a row's predictions were not kept, are not of the samples that the other was tested on, or do not
-        give the accuracy of the row.
+        By accuracy where the target is a class, by RMSE where it is a number. None where a row's predictions were not
+        kept, are not of the samples that the other was tested on, or do not give the metric of the row.
         """
-        mine, other = self.correct.get(_key(ours)), self.correct.get(_key(theirs))
-        if mine is None or other is None or mine.keys() != other.keys():
+        mine, other = self.of_rows.get(_key(ours)), self.of_rows.get(_key(theirs))
+        if mine is None or other is None or set(mine.index) != set(other.index):
             return None
         # Paired by id: files need not list samples in one order.
-        left = np.array([mine[name] for name in mine], dtype=np.float64)
-        right = np.array([other[name] for name in mine], dtype=np.float64)
-        if not (_agrees(left, ours) and _agrees(right, theirs)):
+        left, right = _scores(mine, ours), _scores(other.loc[mine.index], theirs)
+        if left is None or right is None:
             return None
-        return paired_bootstrap(left, right)
+        # Of errors, the smaller is the better.
+        return paired_rmse_bootstrap(right, left) if ours.task == "regression" else paired_bootstrap(left, right)
 
 
 def read_predictions(path: Path) -> Predictions:
@@ -61,17 +62,25 @@ def read_predictions(path: Path) -> Predictions:
         frame = pq.read_table(local_path(path), columns=_NEEDED).to_pandas()
     except (OSError, pa.ArrowInvalid, KeyError) as error:
         raise ArchiveError(f"{path} holds no predictions of this version: {error}. Probe the run again.") from error
-    frame["correct"] = frame["truth"].astype(str) == frame["predicted"].astype(str)
     groups = frame.groupby(_KEYS, observed=True, sort=False)
-    return Predictions({key: dict(zip(part["id"], part["correct"], strict=True)) for key, part in groups})
+    return Predictions({key: part.drop_duplicates("id").set_index("id") for key, part in groups})
 
 
 def _key(row: ProbeRow) -> tuple[Any, ...]:
     return (row.model, row.inputs, row.probe, row.target, row.train_share, row.seed)
 
 
-def _agrees(correct: NDArray[np.float64], row: ProbeRow) -> bool:
-    return len(correct) == row.n_test and bool(np.isclose(correct.mean(), row.metrics.get("accuracy", np.nan)))
+def _scores(samples: pd.DataFrame, row: ProbeRow) -> NDArray[np.float64] | None:
+    """Error of each sample, or 1 where its class is right and 0 where not; None where they do not give the row's."""
+    if row.task == "regression":
+        # What is no number makes the mean NaN, which is no row's.
+        truth, predicted = (pd.to_numeric(samples[name], errors="coerce") for name in ("truth", "predicted"))
+        scores = (predicted - truth).to_numpy(np.float64)
+        found, stated = float(np.sqrt(np.mean(scores**2))), row.metrics.get("rmse", np.nan)
+    else:
+        scores = (samples["predicted"] == samples["truth"]).to_numpy(np.float64)
+        found, stated = float(scores.mean()), row.metrics.get("accuracy", np.nan)
+    return scores if len(scores) == row.n_test and np.isclose(found, stated) else None
 
 
 # ---------------------------------------------------------------------- groups
@@ -90,7 +99,7 @@ class Verdict:
         metric: Name of the metric that is compared.
         gain: How much better the trained model is, in the metric's own scale: positive is better.
         apart: Whether the 95 % intervals do not overlap; None where a row has no interval.
-        paired: The difference sample by sample; None where the predictions were not kept.
+        paired: The gain sample by sample; None where the predictions were not kept.
     """
 
     line: str
@@ -116,11 +125,11 @@ class Verdict:
 
     @property
     def evidence(self) -> str:
-        """What the intervals say, in words; that of the paired difference counts as :attr:`gain` without its sign."""
+        """What the intervals say, in words; that of the paired gain counts as :attr:`gain` without its sign."""
         if self.paired is None:
             return {True: "intervals do not overlap", False: "intervals overlap", None: "no intervals"}[self.apart]
         bounds = (self.paired.low, self.paired.high) if self.gain >= 0 else (-self.paired.high, -self.paired.low)
-        low, high = (f"{100 * bound:z.1f}" for bound in bounds)
+        low, high = (shown(self.metric, bound) for bound in bounds)
         return f"paired 95\u00a0% interval {low} to {high}"
 
 
@@ -230,7 +239,7 @@ def _has(line: Line, model: str, metric: str) -> bool:
 def _verdict(line: str, ours: ProbeRow, theirs: ProbeRow, metric: str, predictions: Predictions) -> Verdict:
     sign = -1 if METRIC_INFO[metric].higher_is_better is False else 1
     gain = sign * (ours.metrics[metric] - theirs.metrics[metric])
-    paired = predictions.difference(ours, theirs) if metric == "accuracy" else None
+    paired = predictions.gain(ours, theirs) if metric in ("accuracy", "rmse") else None
     one, other = ours.ci95.get(metric), theirs.ci95.get(metric)
     apart = None if one is None or other is None else one[0] > other[1] or other[0] > one[1]
     return Verdict(line, theirs.model, metric, gain, apart, paired)
