@@ -5,6 +5,7 @@ Every process has to call the same function at the same point, each with its own
 
 from __future__ import annotations
 
+import gc
 from typing import Any, TypeVar
 
 import numpy as np
@@ -96,6 +97,8 @@ def leave() -> None:
     """Part from the other processes at the end of this one, which threads that still listen to them might abort."""
     if _several():
         distributed.destroy_process_group()
+        # The threads end with the last object that knows the group: a run that failed leaves some behind in cycles.
+        gc.collect()
 
 
 def _several() -> bool:

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import copy
 import math
-import os
-import subprocess
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load, save
+from lightning_fabric import Fabric
+from safetensors.torch import load, save, save_file
 from torch import Tensor, nn
 
+from apart import run_ranks
 from terrasieve.errors import ConfigError
 from terrasieve.methods.dino import Dino, DinoSpec, warmed_up
 from terrasieve.methods.dino_loss import dino_loss
@@ -218,45 +217,27 @@ def test_the_centre_takes_no_note_of_what_is_not_trained_on() -> None:
     assert torch.equal(method.centre.value, before)
 
 
-_TWO_RANKS = """
-import sys, torch
-from lightning_fabric import Fabric
-from safetensors.torch import save_file
-from test_dino import _optimiser, _part_ways, _plain, _views
-
-fabric = Fabric(accelerator="cpu", devices=2, strategy="ddp", precision="32-true")
-fabric.launch()
-method = _part_ways(_plain(freeze_last_layer=0.15))
-module, optimiser = fabric.setup(method, _optimiser(method))
-for progress in (0.1, 0.2, 0.3):
-    for part in range(2):
-        # Of eight samples, the first two of each half make the first micro-batch.
-        rows = slice(4 * fabric.global_rank + 2 * part, 4 * fabric.global_rank + 2 * part + 2)
-        with fabric.no_backward_sync(module, enabled=part == 0):
-            fabric.backward(module([view[rows] for view in _views(n=8)]).loss / 2)
-    method.before_step(float(method.progress))
-    optimiser.step()
-    optimiser.zero_grad()
-    method.after_step(progress)
-save_file(method.state_dict(), f"{sys.argv[1]}/{fabric.global_rank}.safetensors")
-torch.distributed.destroy_process_group()
-"""
+def _learn_with_another(folder: Path) -> None:
+    fabric = Fabric(accelerator="cpu", devices=2, strategy="ddp", precision="32-true")
+    fabric.launch()
+    method = _part_ways(_plain(freeze_last_layer=0.15))
+    module, optimiser = fabric.setup(method, _optimiser(method))
+    for progress in (0.1, 0.2, 0.3):
+        for part in range(2):
+            # Of eight samples, the first two of each half make the first micro-batch.
+            rows = slice(4 * fabric.global_rank + 2 * part, 4 * fabric.global_rank + 2 * part + 2)
+            with fabric.no_backward_sync(module, enabled=part == 0):
+                fabric.backward(module([view[rows] for view in _views(n=8)]).loss / 2)
+        method.before_step(float(method.progress))
+        optimiser.step()
+        optimiser.zero_grad()
+        method.after_step(progress)
+    save_file(method.state_dict(), folder / f"{fabric.global_rank}.safetensors")
 
 
 @pytest.mark.slow
 def test_two_ranks_equal_one_process(tmp_path: Path) -> None:
-    script = tmp_path / "two_ranks.py"
-    script.write_text(_TWO_RANKS)
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])}
-    done = subprocess.run(
-        [sys.executable, str(script), str(tmp_path)],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
+    run_ranks(_learn_with_another, tmp_path)
     one = _part_ways(_plain(freeze_last_layer=0.15))
     optimiser = _optimiser(one)
     for progress in (0.1, 0.2, 0.3):

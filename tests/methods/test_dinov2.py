@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import copy
-import os
-import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,9 +13,11 @@ import pytest
 import torch
 from lightly.loss import DINOLoss, IBOTPatchLoss, KoLeoLoss
 from lightly.loss.swav_loss import sinkhorn
-from safetensors.torch import load, load_file, save
+from lightning_fabric import Fabric
+from safetensors.torch import load, load_file, save, save_file
 from torch import Tensor, nn
 
+from apart import run_ranks
 from terrasieve.errors import ConfigError
 from terrasieve.methods import patch_masks
 from terrasieve.methods.dinov2 import DinoV2, DinoV2Spec
@@ -243,37 +242,24 @@ def test_a_resumed_run_takes_the_same_steps(settings: dict[str, Any]) -> None:
     torch.testing.assert_close(dict(resumed.state_dict()), dict(straight.state_dict()), rtol=0, atol=0)
 
 
-_TWO_RANKS = """
-import sys, torch
-from lightning_fabric import Fabric
-from safetensors.torch import save_file
-from test_dinov2 import _built, _optimiser, _part_ways, _views
-
-fabric = Fabric(accelerator="cpu", devices=2, strategy="ddp", precision="32-true")
-fabric.launch()
-method = _part_ways(_built(koleo=0.0))
-module, optimiser = fabric.setup(method, _optimiser(method))
-for progress in (0.1, 0.2):
-    rows = slice(4 * fabric.global_rank, 4 * fabric.global_rank + 4)
-    fabric.backward(module([view[rows] for view in _views(n=8)]).loss)
-    optimiser.step()
-    optimiser.zero_grad()
-    method.after_step(progress)
-save_file(method.state_dict(), f"{sys.argv[1]}/{fabric.global_rank}.safetensors")
-torch.distributed.destroy_process_group()
-"""
+def _learn_with_another(folder: Path) -> None:
+    fabric = Fabric(accelerator="cpu", devices=2, strategy="ddp", precision="32-true")
+    fabric.launch()
+    method = _part_ways(_built(koleo=0.0))
+    module, optimiser = fabric.setup(method, _optimiser(method))
+    for progress in (0.1, 0.2):
+        rows = slice(4 * fabric.global_rank, 4 * fabric.global_rank + 4)
+        fabric.backward(module([view[rows] for view in _views(n=8)]).loss)
+        optimiser.step()
+        optimiser.zero_grad()
+        method.after_step(progress)
+    save_file(method.state_dict(), folder / f"{fabric.global_rank}.safetensors")
 
 
 @pytest.mark.slow
 def test_two_ranks_equal_one_process_with_their_masks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Sinkhorn-Knopp is over both ranks together, though they hide unequal numbers of patches."""
-    script = tmp_path / "two_ranks.py"
-    script.write_text(_TWO_RANKS)
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])}
-    command = [sys.executable, str(script), str(tmp_path)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600, check=False)
-    assert done.returncode == 0, done.stderr
-
+    run_ranks(_learn_with_another, tmp_path)
     one, masks, counts = _part_ways(_built(koleo=0.0)), [PatchMasks(0), PatchMasks(0)], []
 
     def draw(samples: int, grids: Sequence[tuple[int, int]]) -> list[Tensor]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 from unittest import mock
 
 import terrasieve._torchvision  # noqa: F401  (must come first: lightly imports torchvision)
@@ -13,8 +14,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from lightly.loss import LeJEPALoss, SIGReg
-from torch import Tensor, distributed, multiprocessing, nn
+from safetensors.torch import load_file, save_file
+from torch import Tensor, distributed, nn
 
+from apart import run_ranks
 from terrasieve.errors import ConfigError
 from terrasieve.methods.lejepa import Lejepa, LejepaSpec, agreement
 from terrasieve.methods.sigreg import sigreg
@@ -137,15 +140,13 @@ def test_one_global_view_is_refused() -> None:
         made(views=(1, 4))
 
 
-def _half_of_the_batch(rank: int, port: int, results: multiprocessing.SimpleQueue) -> None:  # type: ignore[type-arg]
-    distributed.init_process_group("gloo", f"tcp://127.0.0.1:{port}", world_size=2, rank=rank)
+def _half_of_the_batch(folder: Path) -> None:
+    distributed.init_process_group("gloo")
     vectors, directions = _vectors()
-    own = vectors.chunk(2)[rank].clone().requires_grad_()
+    own = vectors.chunk(2)[distributed.get_rank()].clone().requires_grad_()
     loss = sigreg(own, directions)
     (gradient,) = torch.autograd.grad(loss, own)
-    results.put((rank, float(loss), gradient.tolist()))
-    distributed.barrier()
-    distributed.destroy_process_group()
+    save_file({"loss": loss.detach(), "gradient": gradient}, folder / f"{distributed.get_rank()}.safetensors")
 
 
 def _vectors() -> tuple[Tensor, Tensor]:
@@ -153,24 +154,17 @@ def _vectors() -> tuple[Tensor, Tensor]:
 
 
 @pytest.mark.slow
-def test_two_processes_compare_the_vectors_of_both() -> None:
-    import socket
-
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    context = multiprocessing.get_context("spawn")
-    results = context.SimpleQueue()
-    multiprocessing.spawn(_half_of_the_batch, (port, results), nprocs=2)
-    found = {rank: (loss, torch.tensor(gradient)) for rank, loss, gradient in (results.get(), results.get())}
+def test_two_processes_compare_the_vectors_of_both(tmp_path: Path) -> None:
+    run_ranks(_half_of_the_batch, tmp_path)
+    found = [load_file(tmp_path / f"{rank}.safetensors") for rank in (0, 1)]
     vectors, directions = _vectors()
     vectors.requires_grad_()
     whole = sigreg(vectors, directions)
     (gradient,) = torch.autograd.grad(whole, vectors)
     for rank, own in enumerate(gradient.chunk(2)):
-        assert found[rank][0] == pytest.approx(float(whole.detach()), rel=1e-5)
+        assert float(found[rank]["loss"]) == pytest.approx(float(whole.detach()), rel=1e-5)
         # Data-parallel training takes the mean over processes, which the sum over both of them is to come from.
-        torch.testing.assert_close(found[rank][1] / 2, own, rtol=1e-4, atol=1e-6)
+        torch.testing.assert_close(found[rank]["gradient"] / 2, own, rtol=1e-4, atol=1e-6)
 
 
 def test_the_exported_encoder_is_the_one_that_learns() -> None:

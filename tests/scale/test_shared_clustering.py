@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import socket
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
-from torch import distributed, multiprocessing
+from torch import distributed
 
+from apart import run_ranks
 from scale.clustering import found, shared, vectors
 from terrasieve.curation.kmeans import KMeans
 from terrasieve.curation.rows import Rows
@@ -18,10 +17,9 @@ SHARES = (0.3, 0.7)
 """The last process of a run holds more or less than the others."""
 
 
-def _find(rank: int, port: int, folder: Path) -> None:
-    torch.set_num_threads(1)
-    distributed.init_process_group("gloo", f"tcp://127.0.0.1:{port}", world_size=2, rank=rank)
-    rows = vectors()
+def _find(folder: Path) -> None:
+    distributed.init_process_group("gloo")
+    rank, rows = distributed.get_rank(), vectors()
     finite = rows[np.isfinite(rows).all(axis=1)]
     results = dict(found(shared(rows, SHARES), shared(finite, SHARES)))
     # A process that has no row at all.
@@ -29,15 +27,11 @@ def _find(rank: int, port: int, folder: Path) -> None:
     assert Rows.of(alone, "cpu").held == (0, len(finite))[rank]
     results["alone"] = KMeans(25, seed=1, precision="32").fit(alone).centroids_.numpy()
     np.savez(folder / f"{rank}.npz", **results)
-    distributed.destroy_process_group()
 
 
 @pytest.mark.slow
 def test_two_processes_cluster_and_choose_as_one(tmp_path: Path) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    multiprocessing.spawn(_find, (port, tmp_path), nprocs=2)
+    run_ranks(_find, tmp_path)
     first, second = (np.load(tmp_path / f"{rank}.npz") for rank in (0, 1))
     rows = vectors()
     finite = rows[np.isfinite(rows).all(axis=1)]

@@ -6,8 +6,6 @@ import itertools
 import json
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +17,8 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file
 
+from apart import run_ranks
+from terrasieve.archive.opening import open_archive
 from terrasieve.archive.protocol import Archive
 from terrasieve.archive.selection import read_selection
 from terrasieve.config import RunConfig
@@ -26,21 +26,21 @@ from terrasieve.curation.balanced import BalancedClusters
 from terrasieve.curation.curator import Selection
 from terrasieve.embeddings.inputs import EncoderInput, join
 from terrasieve.embeddings.stream import EmbedSettings, calibrated_encoders, embed_batches
-from terrasieve.errors import ConfigError, CurationError
+from terrasieve.errors import ConfigError, CurationError, TerrasieveError
 from terrasieve.methods.byol import Byol
 from terrasieve.models.backbone import Encoder
 from terrasieve.pretraining import make_job, pretrain
-from terrasieve.training import round_features
+from terrasieve.training import round_features, rounds
 from terrasieve.training.ageing import as_of_today
 from terrasieve.training.checkpoints import checkpoints
 from terrasieve.training.job import TrainingJob, TrainingResult
 from terrasieve.training.loop import make_fabric, train
 from terrasieve.training.pool import Batch, ViewReader
 from terrasieve.training.round_features import FeatureMemory
+from training import conftest
 
 MakeConfig = Callable[..., RunConfig]
 MakeJob = Callable[[RunConfig, Archive, Path], TrainingJob]
-HERE = Path(__file__).parent
 SAMPLES = 23
 # A warm-up of 3 steps on 23 samples, then pools of 9 for 2 steps each: rounds at steps 3, 5 and 7.
 ROUNDS = (
@@ -384,54 +384,41 @@ def test_a_run_that_is_stopped_between_rounds_resumes_to_the_same_bits(
 
 # ------------------------------------------------------------------------------- ranks
 
-_TWO_RANKS = """
-import json
-import sys
-from pathlib import Path
-from conftest import plain_config, plain_job
-from terrasieve.archive.opening import open_archive
-from terrasieve.errors import TerrasieveError
-from terrasieve.pretraining import make_job
-from terrasieve.training import round_features, rounds
-from terrasieve.training.loop import make_fabric, train
-from test_rounds import ROUNDS, plain_job_with_rounds, noted_batches
 
-fabric = make_fabric(plain_config().train, "cpu")
-fabric.launch()
-assert fabric.world_size == 2
-for features in ("clean", "bank"):
-    config = plain_config(*ROUNDS, f"curation.features={features}", "train.accumulate=2", "train.optimiser.lr=1e-4")
-    folder = Path(sys.argv[2]) / features
-    with noted_batches(folder / f"batches-{fabric.global_rank}.txt"):
-        result = train(plain_job_with_rounds(plain_job, config, open_archive(sys.argv[1]), folder), fabric)
-    assert result.steps == 9
+def _curate_with_another(store: Path, folder: Path) -> None:
+    fabric = make_fabric(conftest.plain_config().train, "cpu")
+    fabric.launch()
+    assert fabric.world_size == 2
+    for features in ("clean", "bank"):
+        settings = (f"curation.features={features}", "train.accumulate=2", "train.optimiser.lr=1e-4")
+        config = conftest.plain_config(*ROUNDS, *settings)
+        with noted_batches(folder / features / f"batches-{fabric.global_rank}.txt"):
+            job = plain_job_with_rounds(conftest.plain_job, config, open_archive(store), folder / features)
+            assert train(job, fabric).steps == 9
 
-# With batch normalisation, which every process measures on the same samples.
-seen, embed = [], round_features.embed_batches
+    # With batch normalisation, which every process measures on the same samples.
+    seen, embed = [], round_features.embed_batches
 
-def noted(encoders, *rest):
-    seen.append([buffer.double().sum().item() for encoder in encoders for buffer in encoder.buffers()])
-    return embed(encoders, *rest)
+    def noted(encoders: Sequence[Encoder], *rest: Any) -> Any:
+        seen.append([buffer.double().sum().item() for encoder in encoders for buffer in encoder.buffers()])
+        return embed(encoders, *rest)
 
-round_features.embed_batches = noted
-for features in ("clean", "bank"):
-    refresh = [f"curation.features={features}", *(["curation.features.refresh=0.5"] if features == "bank" else [])]
-    config = plain_config(*ROUNDS, *refresh)
-    train(make_job(config, open_archive(sys.argv[1]), Path(sys.argv[2]) / f"normed-{features}"), fabric)
-round_features.embed_batches = embed
+    round_features.embed_batches = noted
+    for features in ("clean", "bank"):
+        refresh = ["curation.features.refresh=0.5"] if features == "bank" else []
+        config = conftest.plain_config(*ROUNDS, f"curation.features={features}", *refresh)
+        train(make_job(config, open_archive(store), folder / f"normed-{features}"), fabric)
+    round_features.embed_batches = embed
 
-# Whatever goes wrong while the first process records, nobody waits for it.
-def fail(*arguments):
-    raise OSError("full disk")
+    # Whatever goes wrong while the first process records, nobody waits for it.
+    def fail(*arguments: object) -> None:
+        raise OSError("full disk")
 
-rounds.write_selection = fail
-try:
-    train(make_job(config, open_archive(sys.argv[1]), Path(sys.argv[2]) / "failing"), fabric)
-except (OSError, TerrasieveError) as error:
-    failure = f"{type(error).__name__}: {error}"
-found = json.dumps({"buffers": seen, "failure": failure})
-Path(sys.argv[2], f"rank-{fabric.global_rank}.json").write_text(found)
-"""
+    rounds.write_selection = fail  # type: ignore[assignment]
+    with pytest.raises((OSError, TerrasieveError)) as failed:
+        train(make_job(config, open_archive(store), folder / "failing"), fabric)
+    found = {"buffers": seen, "failure": f"{failed.type.__name__}: {failed.value}"}
+    (folder / f"rank-{fabric.global_rank}.json").write_text(json.dumps(found))
 
 
 class noted_batches:
@@ -459,13 +446,7 @@ class noted_batches:
 def test_two_ranks_hold_the_same_pool_in_every_round_and_equal_one_process(
     store: Path, archive: Archive, plain_config: MakeConfig, plain_job: MakeJob, tmp_path: Path
 ) -> None:
-    script = tmp_path / "two_ranks.py"
-    script.write_text(_TWO_RANKS)
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE), os.environ.get("PYTHONPATH", "")])}
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    command = [*torchrun, str(script), str(store), str(tmp_path)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240, check=False)
-    assert done.returncode == 0, done.stderr
+    run_ranks(_curate_with_another, store, tmp_path)
     for features in ("clean", "bank"):
         two, one = tmp_path / features, tmp_path / f"one-{features}"
         config = plain_config(*ROUNDS, f"curation.features={features}", "train.optimiser.lr=1e-4")
