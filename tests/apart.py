@@ -41,10 +41,16 @@ def run_apart(script: str, *words: object, folder: Path | None = None) -> Ended:
         words: What it finds in ``sys.argv``, after the first.
         folder: Where it runs; here when None.
     """
-    with tempfile.NamedTemporaryFile() as errors:
-        where = Path.cwd() if folder is None else folder
-        process = _started(_run, script, [str(word) for word in words], where, errors.name)
-        return _ended(process, Path(errors.name))
+    return run_at_once(script, *words, copies=1, folder=folder)[0]
+
+
+def run_at_once(script: str, *words: object, copies: int, folder: Path | None = None) -> list[Ended]:
+    """Run a script several times at once, each as :func:`run_apart` does."""
+    where = Path.cwd() if folder is None else folder
+    with tempfile.TemporaryDirectory() as said:
+        errors = [Path(said, str(copy)) for copy in range(copies)]
+        processes = [_started(_run, script, [str(word) for word in words], where, str(path)) for path in errors]
+        return [_ended(process, path) for process, path in zip(processes, errors, strict=True)]
 
 
 def run_ranks(work: Callable[..., None], *given: Any, size: int = 2) -> None:
@@ -95,7 +101,7 @@ def _be_rank(variables: Mapping[str, str], errors: str, work: Callable[..., None
 
 
 def _run(script: str, words: list[str], folder: Path, errors: str) -> None:
-    os.dup2(os.open(errors, os.O_WRONLY), 2)
+    os.dup2(os.open(errors, os.O_WRONLY | os.O_CREAT), 2)
     # Real scenes that lie beside the checkout are for tests that ask for them.
     os.environ.pop("TERRASIEVE_DATA", None)
     os.chdir(folder)

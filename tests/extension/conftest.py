@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import configparser
 import json
-import os
-import subprocess
-import sys
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import pytest
 
+from apart import run_apart
 from extension.plugin.tests.small_fieldwork import write_fieldwork
 
 PLUGIN = Path(__file__).parent / "plugin"
@@ -21,7 +19,9 @@ Commands = Callable[..., str]
 """Runs commands one after the other in one process; gives what it printed to both streams."""
 
 _DRIVER = """
-import json, sys
+import json, os, sys
+os.dup2(2, 1)
+sys.path[:0] = json.loads(sys.argv[2])
 from terrasieve.cli import app
 for command in json.loads(sys.argv[1]):
     print("\\n$", *command, flush=True)
@@ -52,29 +52,20 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def environment(site: Path) -> Mapping[str, str]:
-    """The variables of a process in which the plug-in is installed."""
-    places = [site, PLUGIN / "src", PLUGIN / "tests"]
-    return {**os.environ, "PYTHONPATH": os.pathsep.join([*map(str, places), *filter(None, sys.path)])}
+def places(site: Path) -> list[str]:
+    """The folders that modules and distributions of the plug-in are found in."""
+    return [str(place) for place in (site, PLUGIN / "src", PLUGIN / "tests")]
 
 
 @pytest.fixture(scope="session")
-def terrasieve(environment: Mapping[str, str]) -> Commands:
+def terrasieve(places: list[str]) -> Commands:
     """Run commands in a process in which the plug-in is installed; a command that fails fails the test."""
 
     def run(commands: Sequence[Sequence[str | Path]], cwd: Path) -> str:
-        texts = json.dumps([[str(part) for part in command] for command in commands])
-        done = subprocess.run(
-            [sys.executable, "-c", _DRIVER, texts],
-            env=dict(environment),
-            cwd=cwd,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 0, done.stdout
-        return done.stdout
+        texts = [[str(part) for part in command] for command in commands]
+        ended = run_apart(_DRIVER, json.dumps(texts), json.dumps(places), folder=cwd)
+        assert ended.code == 0, ended.errors
+        return ended.errors
 
     return run
 

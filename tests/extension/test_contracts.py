@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -22,12 +22,12 @@ CONTRACTS = {
 """Of each contract what is registered by the plug-in, and how many tests there are of it at least."""
 
 
-def test_a_plugin_keeps_the_contracts(environment: Mapping[str, str]) -> None:
+def test_a_plugin_keeps_the_contracts(places: list[str]) -> None:
     files = [str(TESTS / file) for file in CONTRACTS]
     names = " or ".join(name for name, _ in CONTRACTS.values())
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-vv", "-p", "no:cacheprovider", "-p", "small_fieldwork", *files, "-k", names],
-        env=dict(environment),
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([*places, *filter(None, sys.path)])},
         cwd=TESTS.parent,
         capture_output=True,
         text=True,

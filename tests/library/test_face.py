@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 import terrasieve as ts
+from apart import run_apart
 from terrasieve.archive.protocol import Archive
 from terrasieve.embeddings import EmbedSettings, EncoderInput, embed, normaliser_for
 from terrasieve.errors import BandError, CheckpointError, ConfigError
@@ -42,10 +43,10 @@ def test_what_is_offered_stays_so_when_modules_are_imported() -> None:
         "import terrasieve as ts, pkgutil, importlib\n"
         "for one in pkgutil.iter_modules(ts.__path__):\n"
         "    importlib.import_module('terrasieve.' + one.name)\n"
-        "print(*[name for name in ts.__all__ if type(getattr(ts, name)).__name__ == 'module'])"
+        "hidden = [name for name in ts.__all__ if type(getattr(ts, name)).__name__ == 'module']\n"
+        "assert hidden == [], hidden"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == ""
+    assert run_apart(code) == (0, "")
 
 
 def test_a_run_gives_encoder_log_configuration_and_page(run: ts.Run) -> None:

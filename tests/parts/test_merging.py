@@ -7,8 +7,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 
-from apart import run_apart
+from apart import run_apart, run_at_once
 from commanding import call
 from terrasieve.archive.packed import store_writer
 from terrasieve.archive.packed.progress import WrittenChunk
@@ -305,17 +303,9 @@ def test_a_killed_worker_costs_its_part_alone(name: str, command: Command, tmp_p
 def test_two_workers_at_once_share_the_parts(command: Command, tmp_path: Path) -> None:
     one, many = tmp_path / "one" / "c.parquet", tmp_path / "many" / "c.parquet"
     words = [str(word) for word in command("index samples")]
-    workers = [
-        subprocess.Popen(
-            [sys.executable, "-c", KILLED, "0", *words, str(many), "--claim", "--parts", "12"],
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for _ in range(2)
-    ]
-    said = [worker.communicate()[1] for worker in workers]
-    assert [worker.returncode for worker in workers] == [0, 0], said
-    finished = sum(text.count(" of 12 is done") for text in said)
+    workers = run_at_once(KILLED, 0, *words, many, "--claim", "--parts", 12, copies=2)
+    assert [worker.code for worker in workers] == [0, 0], workers
+    finished = sum(worker.errors.count(" of 12 is done") for worker in workers)
     assert finished == 12, "each part was done once"
     call("merge", many)
     call(*words, one)
