@@ -48,14 +48,14 @@ demo: env
 	$(VENV)/bin/terrasieve demo --out runs/demo --overwrite
 
 test: env
-	$(VENV)/bin/python -m pytest -n 2 --dist loadfile --durations=5
+	$(VENV)/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations=5
 
 test-fast: env
-	$(VENV)/bin/python -m pytest -n 2 --dist loadfile -m "not slow"
+	$(VENV)/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow"
 
 # Torch aside: its oldest release has no wheels for the newest Python, and its newest is what everybody has.
 test-lowest: $(LOWEST)/.installed
-	$(LOWEST)/bin/python -m pytest -n 2 --dist loadfile tests/archive tests/curation tests/probes
+	$(LOWEST)/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder tests/archive tests/curation tests/probes
 
 $(LOWEST)/.installed: pyproject.toml constraints-cpu.txt
 	$(PYTHON) -m venv --clear $(LOWEST)
