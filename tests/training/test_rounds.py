@@ -403,20 +403,22 @@ def _curate_with_another(store: Path, folder: Path) -> None:
         seen.append([buffer.double().sum().item() for encoder in encoders for buffer in encoder.buffers()])
         return embed(encoders, *rest)
 
-    round_features.embed_batches = noted
-    for features in ("clean", "bank"):
-        refresh = ["curation.features.refresh=0.5"] if features == "bank" else []
-        config = conftest.plain_config(*ROUNDS, f"curation.features={features}", *refresh)
-        train(make_job(config, open_archive(store), folder / f"normed-{features}"), fabric)
-    round_features.embed_batches = embed
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(round_features, "embed_batches", noted)
+        for features in ("clean", "bank"):
+            refresh = ["curation.features.refresh=0.5"] if features == "bank" else []
+            config = conftest.plain_config(*ROUNDS, f"curation.features={features}", *refresh)
+            train(make_job(config, open_archive(store), folder / f"normed-{features}"), fabric)
 
     # Whatever goes wrong while the first process records, nobody waits for it.
     def fail(*arguments: object) -> None:
         raise OSError("full disk")
 
-    rounds.write_selection = fail  # type: ignore[assignment]
-    with pytest.raises((OSError, TerrasieveError)) as failed:
-        train(make_job(config, open_archive(store), folder / "failing"), fabric)
+    job = make_job(config, open_archive(store), folder / "failing")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rounds, "write_selection", fail)
+        with pytest.raises((OSError, TerrasieveError)) as failed:
+            train(job, fabric)
     found = {"buffers": seen, "failure": f"{failed.type.__name__}: {failed.value}"}
     (folder / f"rank-{fabric.global_rank}.json").write_text(json.dumps(found))
 

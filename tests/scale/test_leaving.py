@@ -1,0 +1,35 @@
+"""A process that parts from the others has no thread left that listens to them."""
+
+from __future__ import annotations
+
+import gc
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from torch import distributed
+
+from apart import run_ranks
+from terrasieve.ranks import leave
+
+
+def _leave_with_the_group_in_a_cycle() -> None:
+    gc.disable()
+    distributed.init_process_group("gloo")
+    held = SimpleNamespace(group=distributed.group.WORLD)
+    held.itself = held
+    del held
+    assert "pt_gloo_runloop" in _threads()
+    leave()
+    assert "pt_gloo_runloop" not in _threads()
+
+
+def _threads() -> list[str]:
+    return [path.read_text().strip() for path in Path("/proc/self/task").glob("*/comm")]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="the names of a process's threads are read where Linux has them")
+def test_no_thread_outlives_the_group_though_a_failed_run_left_it_in_a_cycle() -> None:
+    run_ranks(_leave_with_the_group_in_a_cycle, size=1)
