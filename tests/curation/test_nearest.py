@@ -97,6 +97,7 @@ CASES = {
     "near-ties": near_ties,
     "one-number": lambda count, clusters: clustered(count, clusters, 1),
     "tiny": scaled(1e-12),
+    "products-below-normal": scaled(3e-20),
     "huge": scaled(1e15),
 }
 
@@ -138,16 +139,29 @@ def test_the_nearest_is_among_the_candidates(
     tensors = torch.from_numpy(values.astype(np.float32))
     nearest = NearestCentroids(tensors[rows:], rows, shortlist=True)
     shifted = tensors[:rows] - nearest.middle
-    counts, columns = nearest.candidates(shifted)
+    counts, columns = nearest.candidates(tensors[:rows])
     distances = squared(shifted.numpy(), nearest.centroids.numpy())
     for row, among in enumerate(columns.split(counts.tolist())):
         assert int(distances[row].argmin()) in among.tolist()
 
 
+def test_a_row_that_rounding_moves_to_another_centroid_keeps_its_own() -> None:
+    """Nothing but the row is rounded here: 1.0037 to 1, which is nearer to the other centroid."""
+    row = 1 + 2.0**-8 - 2.0**-12
+    centroids = torch.tensor([[0.75 + 2.0**-8], [1.25], [-0.75 - 2.0**-8], [-1.25]])
+    assert (centroids.bfloat16() == centroids).all()
+    nearest = NearestCentroids(centroids, 2, shortlist=True)
+    counts, columns = nearest.candidates(torch.tensor([[row], [-row]]))
+    assert [own.tolist() for own in columns.split(counts.tolist())] == [[0, 1], [2, 3]]
+    # As many candidates as here are left to float32, which is not what is tested.
+    far = torch.cat([centroids, torch.linspace(10, 20, 32)[:, None], torch.linspace(-20, -10, 32)[:, None]])
+    assert NearestCentroids(far, 2, shortlist=True)(torch.tensor([[row], [-row]])).tolist() == [1, 3]
+
+
 def test_an_outlier_does_not_widen_the_margins_of_all_rows() -> None:
     rows, centroids = (torch.from_numpy(part) for part in with_outlier(2500, 400))
     nearest = NearestCentroids(centroids, len(rows), shortlist=True)
-    counts, _ = nearest.candidates(rows - nearest.middle)
+    counts, _ = nearest.candidates(rows)
     assert counts.float().mean() < 4
 
 

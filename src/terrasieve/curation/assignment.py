@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -19,18 +18,28 @@ _ADDING = 2.0**-23
 _NORMS = 1.001
 """Norms are computed in float32 themselves; bounds made of them are wider by this factor."""
 
+_HALF = 0.51
+"""One half, and more than its own rounding to bfloat16 adds."""
+
+_HALVES = 3
+"""Numbers of bfloat16 that together are as precise as one of float32."""
+
 _FEW = 1 / 16
 """Share of all pairs of a row and a centroid up to which their products cost less one by one than all together."""
+
+_BLOCK = 64
+"""Centroids whose least distance is found first; few blocks hold a distance that is looked at on its own."""
 
 
 class NearestCentroids:
     """Finds the nearest of one set of centroids for one chunk of rows after the other.
 
-    The nearest centroid is the one with the least score ``|c|^2 / 2 - <x, c>``: half the squared distance, less the
-    part that is the same for all centroids. Scores from products in bfloat16 have an error with a proven bound. The
-    centroids whose scores lie so close to the least one that this error could have hidden the nearest among them are
-    the row's candidates, mostly one or a few, and their scores in float32 decide. So the answer is that of float32,
-    but for centroids that float32 itself cannot tell apart.
+    One product of matrices in bfloat16 gives half of all squared distances, ``|x|^2 / 2 + |c|^2 / 2 - <x, c>``: the
+    rows and centroids hold what their lengths add as some numbers more. These distances have an error with a proven
+    bound. The centroids that lie so close to the least of them that this error could have hidden the nearest among them
+    are the row's candidates, mostly one or a few, and their scores in float32 decide: ``|c|^2 / 2 - <x, c>``, without
+    the part that is the same for all centroids. So the answer is that of float32, but for centroids that float32 itself
+    cannot tell apart.
 
     Args:
         centroids: ``(k, d)`` float32, finite, at least one.
@@ -44,26 +53,38 @@ class NearestCentroids:
         # axis.
         self.middle = centroids.mean(dim=0) if shortlist else None
         self.centroids = centroids if self.middle is None else centroids - self.middle
-        self.half = self.centroids.square().sum(dim=1).div(2)
+        count, length = self.centroids.shape
+        parts = list(cached_slices((count, length), centroids.device))
+        self.half = torch.cat([self.centroids[part].square().sum(dim=1) for part in parts]).div_(2)
         self._columns: Tensor | None = None
         # All chunks write into the same memory: to get new pages from the system takes longer than to fill them.
         self._scores: Tensor | None = None
-        self._shape = shape = (rows_at_once, len(centroids))
+        self._shape = (rows_at_once, count)
         if shortlist:
-            self._products = centroids.new_empty(shape, dtype=torch.bfloat16)
-            at_once = next(cached_slices(shape, centroids.device)).stop
-            self._near_scores = centroids.new_empty(at_once, len(centroids))
-            self._near = torch.empty_like(self._near_scores, dtype=torch.bool)
-            self._shifted = centroids.new_empty(rows_at_once, centroids.shape[1])
-            self._rounded_rows = torch.empty_like(self._shifted, dtype=torch.bfloat16)
-            rounded = self.centroids.bfloat16()
-            # Laid out as the product wants them; a transposed view would be copied for every chunk.
-            self._rounded = rounded.T.contiguous()
-            norms = self.centroids.norm(dim=1)
-            changes = rounded.float().sub_(self.centroids).norm(dim=1)
+            self._shifted = centroids.new_empty(rows_at_once, length)
+            # Of a row its numbers, a 1 for each part of a centroid's half square, and its own half square.
+            self._rounded_rows = centroids.new_ones(rows_at_once, length + _HALVES + 1, dtype=torch.bfloat16)
+            columns = -(-count // _BLOCK) * _BLOCK
+            self._distances = centroids.new_empty(rows_at_once, columns, dtype=torch.bfloat16)
+            # Laid out as the product wants it; a transposed view would be copied for every chunk.
+            self._rounded = centroids.new_ones(length + _HALVES + 1, columns, dtype=torch.bfloat16)
+            # No row is near what only fills the last block.
+            self._rounded[:length, count:], self._rounded[length, count:] = 0, torch.inf
+            rest = self.half.clone()
+            for row in self._rounded[length:-1, :count]:
+                rest -= row.copy_(rest)
+            # Processors take products and sums that are smaller than normal numbers for 0.
+            smallest = torch.finfo(rest.dtype).tiny
+            self._left = rest.abs().max() + 2 * len(self._rounded) * smallest
+            changes = []
+            for part in parts:
+                rounded = self.centroids[part].bfloat16()
+                self._rounded[:length, part] = rounded.neg().T
+                changes.append(rounded.float().sub_(self.centroids[part]).norm(dim=1))
             # The largest of all centroids: a bound by one number costs less than one by a number for each.
+            norms = self.half.mul(2).sqrt_()
             self._longest = norms.max() * _NORMS
-            self._change = (changes / norms.clamp_min(torch.finfo(norms.dtype).tiny)).max()
+            self._change = (torch.cat(changes) / norms.clamp_min(smallest)).max()
 
     def __call__(self, chunk: Tensor) -> Tensor:
         """Find the nearest centroids.
@@ -75,8 +96,8 @@ class NearestCentroids:
             ``(n,)`` int64 positions of the centroids; the first of equally near ones.
         """
         if self.middle is not None:
-            chunk = torch.sub(chunk, self.middle, out=self._shifted[: len(chunk)])
             counts, columns = self.candidates(chunk)
+            chunk = self._shifted[: len(chunk)]
             # Copies of one centroid are candidates together, and numbers whose squares overflow leave none.
             if len(columns) <= _FEW * len(chunk) * len(self.centroids) and counts.min() > 0:
                 return self._nearest_candidates(chunk, counts, columns)
@@ -86,68 +107,71 @@ class NearestCentroids:
             self._scores = self.centroids.new_empty(self._shape)
         return torch.addmm(self.half, chunk, self._columns, alpha=-1, out=self._scores[: len(chunk)]).argmin(dim=1)
 
-    def candidates(self, shifted: Tensor) -> tuple[Tensor, Tensor]:
+    def candidates(self, chunk: Tensor) -> tuple[Tensor, Tensor]:
         """The centroids that can be a row's nearest, by products in bfloat16.
 
         Args:
-            shifted: ``(n, d)`` float32 rows, less the ``middle``.
+            chunk: As for :meth:`__call__`.
 
         Returns:
             ``(n,)`` int64 numbers of candidates, and ``(sum,)`` int64 positions of the candidates of one row after
             the other, ascending within a row.
         """
-        rounded = self._rounded_rows[: len(shifted)]
+        assert self.middle is not None, "nothing is rounded without a shortlist"
+        shifted, rounded = self._shifted[: len(chunk)], self._rounded_rows[: len(chunk)]
+        found = []
         # Before the products, which take the rows out of the processor's cache.
-        parts = cached_slices(shifted.shape, shifted.device)
-        found = [self._errors(shifted[part], rounded[part].copy_(shifted[part])) for part in parts]
-        lengths, errors = (torch.cat(part) for part in zip(*found, strict=True))
-        products = torch.mm(rounded, self._rounded, out=self._products[: len(shifted)])
-        count = len(self.centroids)
-        parts = cached_slices(products.shape, products.device)
-        near = [self._near_least(products[part], lengths[part], errors[part]) + part.start * count for part in parts]
-        flat = torch.cat(near)
-        return torch.bincount(flat // count, minlength=len(shifted)), flat % count
+        for part in cached_slices(chunk.shape, chunk.device):
+            torch.sub(chunk[part], self.middle, out=shifted[part])
+            found.append(self._round(shifted[part], rounded[part]))
+        lengths, changes = (torch.cat(part) for part in zip(*found, strict=True))
+        distances = torch.mm(rounded, self._rounded, out=self._distances[: len(chunk)])
+        # No distance is negative but by rounding. So their bits, read as whole numbers, stand in the order of the
+        # distances, and whole numbers are compared several times as fast; a negative one is as near as can be.
+        bits = distances.view(torch.int16).view(-1, _BLOCK)
+        nearest = bits.amin(dim=1).view(len(chunk), -1)
+        limits = self._limits(nearest.amin(dim=1).view(torch.bfloat16).float(), lengths, changes)
+        # Cut off to bfloat16. Where squares overflow there are no candidates: no distance has the bits of -0.
+        below = torch.where(limits.isfinite(), limits.view(torch.int32) >> 16, -(2**15)).short()
+        blocks = (nearest <= below[:, None]).flatten().nonzero().flatten()
+        owners = blocks // nearest.shape[1]
+        places = (bits.index_select(0, blocks) <= below[owners, None]).flatten().nonzero().flatten()
+        which = places // _BLOCK
+        columns = blocks[which] % nearest.shape[1] * _BLOCK + places % _BLOCK
+        return torch.bincount(owners[which], minlength=len(chunk)), columns
 
-    def _near_least(self, products: Tensor, lengths: Tensor, errors: Tensor) -> Tensor:
-        """Where, among the scores of all rows in turn, those stand that could be the row's least but for rounding."""
-        # Converted first, here too.
-        scores = self._near_scores[: len(products)].copy_(products)
-        torch.sub(self.half, scores, out=scores)
-        least = scores.amin(dim=1)
-        limits = least + self._margins(lengths, errors, least)
-        near = self._near[: len(products)]
-        if near.is_cpu:
-            # Numpy compares in a sixth of torch's time, and finds few places among many in a quarter of it.
-            np.less_equal(scores.numpy(), limits[:, None].numpy(), out=near.numpy())
-            return torch.from_numpy(np.flatnonzero(near.numpy()))
-        return torch.le(scores, limits[:, None], out=near).flatten().nonzero().flatten()
+    def _round(self, rows: Tensor, rounded: Tensor) -> tuple[Tensor, Tensor]:
+        """Fill in the rounded rows; the length of each, and by how much of it rounding moves it, both at most."""
+        numbers = rounded[:, : rows.shape[1]].copy_(rows)
+        lengths: Tensor = rows.norm(dim=1) * _NORMS
+        # Rounded up. All distances of a row are longer by that alike, which says as much about the nearest.
+        rounded[:, -1] = lengths.square() * ((1 + 2 * _ROUNDING) / 2)
+        # Converted first: a difference of two types takes torch three times as long as both steps.
+        return lengths, numbers.float().sub_(rows).norm(dim=1) * _NORMS
 
-    def _errors(self, rows: Tensor, rounded: Tensor) -> tuple[Tensor, Tensor]:
-        """Length of each row, and how wrong its products are for a centroid of length 1 at most.
+    def _limits(self, least: Tensor, lengths: Tensor, changes: Tensor) -> Tensor:
+        """How large the rounded distance of a row's nearest centroid can be.
 
         With ``x = x' + dx`` and ``c = c' + dc``, x' and c' rounded, a product is wrong by ``<dx, c> + <x', dc>``, at
-        most ``|dx| |c| + |x'| |dc|`` (Cauchy-Schwarz), and by what adding it up and rounding the sum do. All of that is
-        at most ``error * |c|`` with one ``error`` for each row.
+        most ``|dx| |c| + |x'| |dc|`` (Cauchy-Schwarz). Adding up is wrong by a share of the sizes of all that is added,
+        and the sum is rounded once more. The first two errors count twice: the centroid of the least distance may
+        be farther than it seems, and the nearest one nearer.
         """
-        lengths: Tensor = rows.norm(dim=1) * _NORMS
         # A GPU may add up one product in parts, and round each of them to bfloat16 as well.
-        after = (1 if rows.is_cpu else 2) * _ROUNDING + rows.shape[1] * _ADDING
-        # Converted first: a difference of two types takes torch three times as long as both steps.
-        changes = rounded.float().sub_(rows).norm(dim=1)
-        return lengths, (changes + lengths * (1 + _ROUNDING) ** 2 * (self._change + after)) * _NORMS
-
-    def _margins(self, lengths: Tensor, errors: Tensor, least: Tensor) -> Tensor:
-        """How far above the least of a row's rounded scores the nearest centroid's rounded score can lie.
-
-        The margin counts ``error * |c|`` twice: for the centroid of the least score, and for the nearest one.
-        """
-        # |c| is at most that of the longest centroid. It is also bounded by the score, which is at least
-        # |c|^2 / 2 - (|x| + error) |c|: a centroid close to a row is no longer than the row and their distance
-        # together. So one centroid far away from the others does not widen the margins of rows that lie elsewhere.
-        reach = lengths + errors
-        squared = (reach.square() + 2 * least).clamp_min(0)
-        bound = reach + (squared + 2 * errors * (reach + squared.sqrt())).sqrt()
-        return 2 * errors * torch.minimum(bound * _NORMS, self._longest)
+        adding = self._rounded.shape[0] * _ADDING + (0 if least.is_cpu else _ROUNDING)
+        slopes = changes + lengths * (1 + _ROUNDING) ** 2 * (self._change + adding)
+        fixed = _HALF * adding * lengths.square() + self._left
+        # What it was before it was rounded itself.
+        least = least.clamp_min(0) / (1 - _ROUNDING)
+        # |c| is at most that of the longest centroid. It is also at most |x| and the distance together, for the nearest
+        # as for the one that seems so. So one centroid far away from the others does not widen the limits of rows that
+        # lie elsewhere: each turn makes a bound of the error tell a closer bound of |c|, and that one of the error.
+        longest = self._longest.expand(len(least))
+        for _ in range(3):
+            errors = (slopes * longest + _HALF * adding * longest.square() + fixed) * _NORMS
+            longest = torch.minimum((lengths + (2 * (least + errors)).sqrt()) * _NORMS, self._longest)
+        errors = (slopes * longest + _HALF * adding * longest.square() + fixed) * _NORMS
+        return (least + 2 * errors) * (1 + _ROUNDING + 8 * _ADDING)
 
     def _nearest_candidates(self, rows: Tensor, counts: Tensor, columns: Tensor) -> Tensor:
         """Of each row's candidates the nearest by float32 scores, the first of equals."""

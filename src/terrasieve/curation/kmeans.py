@@ -238,7 +238,7 @@ def _pass(
         # From the differences: squares of lengths less products would leave rounding where rows are copies.
         for piece in cached_slices(chunk.shape, device):
             gaps = centroids[found[piece]].sub_(chunk[piece])
-            distances[part][piece] = gaps.square_().sum(dim=1)
+            distances[part][piece] = gaps.norm(dim=1).square_()
         if means:
             sums.index_add_(0, found, chunk)
             counts += torch.bincount(found, minlength=count)
