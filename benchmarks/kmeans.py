@@ -167,7 +167,7 @@ def precisions(vectors: NDArray[np.float32], centroids: Tensor) -> dict[str, flo
         for name, way in ways.items():
             seconds[name] += min(seconds_of(lambda way=way, chunk=chunk: way(chunk)) for _ in range(turns))
         wrong += int((plain(chunk) != exact(chunk)).sum())
-        counts, columns = exact.candidates(chunk - exact.middle)
+        counts, columns = exact.candidates(chunk)
         rechecked, candidates = rechecked + int((counts > 1).sum()), candidates + len(columns)
     return {
         "exact_vs_bf16": seconds["exact"] / seconds["bf16"],
