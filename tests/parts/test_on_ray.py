@@ -49,7 +49,8 @@ class Killer(threading.Thread):
         while self.killed is None and not self.over.is_set():
             for lease in self._root.glob("leases/part-*.0"):
                 self._try(lease)
-            time.sleep(0.001)
+            # Several times while a part is made; to look without a pause would take a core from those that make it.
+            time.sleep(0.02)
 
     def _try(self, lease: Path) -> None:
         part = self._root / lease.stem
