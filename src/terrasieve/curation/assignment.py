@@ -27,6 +27,9 @@ _HALVES = 3
 _FEW = 1 / 16
 """Share of all pairs of a row and a centroid up to which their products cost less one by one than all together."""
 
+_ALIGNED = 8
+"""Numbers of bfloat16 at whose multiples rows begin, as GPUs multiply several times as fast."""
+
 _BLOCK = 64
 """Centroids whose least distance is found first; few blocks hold a distance that is looked at on its own."""
 
@@ -62,20 +65,19 @@ class NearestCentroids:
         self._shape = (rows_at_once, count)
         if shortlist:
             self._shifted = centroids.new_empty(rows_at_once, length)
-            # Of a row its numbers, a 1 for each part of a centroid's half square, and its own half square.
-            self._rounded_rows = centroids.new_ones(rows_at_once, length + _HALVES + 1, dtype=torch.bfloat16)
-            columns = -(-count // _BLOCK) * _BLOCK
+            columns, width = _BLOCK * -(-count // _BLOCK), _ALIGNED * -(-(length + _HALVES + 1) // _ALIGNED)
             self._distances = centroids.new_empty(rows_at_once, columns, dtype=torch.bfloat16)
+            # Of a row its numbers, a 1 for each part of a centroid's half square, and its own half square. Of a
+            # centroid its numbers, negated, the parts, and a 1. What only fills up counts nothing.
+            self._rounded_rows = centroids.new_ones(rows_at_once, width, dtype=torch.bfloat16)
             # Laid out as the product wants it; a transposed view would be copied for every chunk.
-            self._rounded = centroids.new_ones(length + _HALVES + 1, columns, dtype=torch.bfloat16)
+            self._rounded = centroids.new_zeros(width, columns, dtype=torch.bfloat16)
+            self._rounded[length + _HALVES] = 1
             # No row is near what only fills the last block.
-            self._rounded[:length, count:], self._rounded[length, count:] = 0, torch.inf
+            self._rounded[length, count:] = torch.inf
             rest = self.half.clone()
-            for row in self._rounded[length:-1, :count]:
+            for row in self._rounded[length : length + _HALVES, :count]:
                 rest -= row.copy_(rest)
-            # Processors take products and sums that are smaller than normal numbers for 0.
-            smallest = torch.finfo(rest.dtype).tiny
-            self._left = rest.abs().max() + 2 * len(self._rounded) * smallest
             changes = []
             for part in parts:
                 rounded = self.centroids[part].bfloat16()
@@ -84,7 +86,7 @@ class NearestCentroids:
             # The largest of all centroids: a bound by one number costs less than one by a number for each.
             norms = self.half.mul(2).sqrt_()
             self._longest = norms.max() * _NORMS
-            self._change = (torch.cat(changes) / norms.clamp_min(smallest)).max()
+            self._change = (torch.cat(changes) / norms.clamp_min(torch.finfo(norms.dtype).tiny)).max()
 
     def __call__(self, chunk: Tensor) -> Tensor:
         """Find the nearest centroids.
@@ -142,10 +144,11 @@ class NearestCentroids:
 
     def _round(self, rows: Tensor, rounded: Tensor) -> tuple[Tensor, Tensor]:
         """Fill in the rounded rows; the length of each, and by how much of it rounding moves it, both at most."""
-        numbers = rounded[:, : rows.shape[1]].copy_(rows)
+        length = rows.shape[1]
+        numbers = rounded[:, :length].copy_(rows)
         lengths: Tensor = rows.norm(dim=1) * _NORMS
         # Rounded up. All distances of a row are longer by that alike, which says as much about the nearest.
-        rounded[:, -1] = lengths.square() * ((1 + 2 * _ROUNDING) / 2)
+        rounded[:, length + _HALVES] = lengths.square() * ((1 + 2 * _ROUNDING) / 2)
         # Converted first: a difference of two types takes torch three times as long as both steps.
         return lengths, numbers.float().sub_(rows).norm(dim=1) * _NORMS
 
@@ -157,10 +160,13 @@ class NearestCentroids:
         and the sum is rounded once more. The first two errors count twice: the centroid of the least distance may
         be farther than it seems, and the nearest one nearer.
         """
-        # A GPU may add up one product in parts, and round each of them to bfloat16 as well.
-        adding = self._rounded.shape[0] * _ADDING + (0 if least.is_cpu else _ROUNDING)
+        # What its parts lack of a half square is less than one sum more is wrong by. A GPU may add up one product in
+        # parts, and round each of them to bfloat16 as well.
+        added = len(self._rounded) + 1
+        adding = added * _ADDING + (0 if least.is_cpu else _ROUNDING)
         slopes = changes + lengths * (1 + _ROUNDING) ** 2 * (self._change + adding)
-        fixed = _HALF * adding * lengths.square() + self._left
+        # Processors take products and sums that are smaller than normal numbers for 0.
+        fixed = _HALF * adding * lengths.square() + 2 * added * torch.finfo(lengths.dtype).tiny
         # What it was before it was rounded itself.
         least = least.clamp_min(0) / (1 - _ROUNDING)
         # |c| is at most that of the longest centroid. It is also at most |x| and the distance together, for the nearest
