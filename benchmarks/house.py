@@ -9,7 +9,7 @@ their files count as modules and lines, but are left out of ``flat_max``, ``stem
 * ``one_use_helpers``: private functions and methods of three lines or fewer that are used once. Among them are those
   that are handed on by name and cannot be written where they are used; the table says how many.
 * ``archive_getattr``: calls of ``getattr`` and ``hasattr`` on an archive.
-* ``replaces``: calls that give a file its final name (``os.replace``, ``Path.rename``, ...) outside ``writing.py``.
+* ``replaces``: calls outside ``files/writing.py`` that give a file its final name, by ``os.replace`` or the like.
 * ``fragments``: descriptions of arguments and attributes that are no phrase and state nothing.
 * ``comments_per_100``: comments on a hundred lines, rulers and instructions to linters included.
 * ``function_median``, ``function_p95``: lines of a function, from ``def`` to its end with its docstring.

@@ -20,7 +20,7 @@ Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 HELPER_LINES = 3
 ARCHIVE_NAMES = frozenset({"archive", "inner", "source", "whole", "wrapped"})
-WRITING = PurePosixPath("writing.py")
+WRITING = PurePosixPath("files/writing.py")
 """The module that holds ``write_whole``."""
 MODULE_CALLS = {"os": {"replace", "rename", "renames"}, "shutil": {"move"}}
 PATH_CALLS = frozenset({"replace", "rename"})

@@ -52,7 +52,7 @@ from terrasieve.archive.opening import open_archive
 from terrasieve.archive.quality.audit import BATCH, Auditor
 from terrasieve.archive.scenes.survey import ScenesSpec, SensorFolder
 from terrasieve.console import console, track
-from terrasieve.parallel import spare_cores
+from terrasieve.processes.parallel import spare_cores
 
 SIZE = 32
 TURNS = 5

@@ -76,7 +76,7 @@ from terrasieve.curation.keys import row_keys
 from terrasieve.curation.kmeans import KMeans
 from terrasieve.curation.sampling import draw, tree_quotas
 from terrasieve.curation.shares import SharedVectors
-from terrasieve.ranks import largest_number, own_part
+from terrasieve.processes.ranks import largest_number, own_part
 
 CLASSES, LENGTH = 200, 384
 SIZES = (20_000, 60_000, 200_000, 1_000_000)

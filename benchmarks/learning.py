@@ -40,6 +40,7 @@ from terrasieve.archive.protocol import Archive
 from terrasieve.config import load_config
 from terrasieve.console import console
 from terrasieve.embeddings import EncoderInput
+from terrasieve.files.writing import write_text
 from terrasieve.models.export import load_encoder
 from terrasieve.pretraining import pretrain
 from terrasieve.probes.compare import embed_candidate, fit_probes
@@ -47,7 +48,6 @@ from terrasieve.probes.results import IMAGE_STATISTICS, RANDOM_INIT, ProbeRow
 from terrasieve.probing import ProbePlan, set_up
 from terrasieve.schema import Spec
 from terrasieve.training.loop import make_fabric
-from terrasieve.writing import write_text
 
 ROOT = Path(__file__).resolve().parents[1]
 RECORD = ROOT / "docs" / "learning.json"

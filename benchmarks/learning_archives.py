@@ -14,7 +14,7 @@ from terrasieve.archive.opening import open_archive, scenes_spec_from_options
 from terrasieve.archive.packed.packing import pack
 from terrasieve.archive.packed.reading import PackedArchive
 from terrasieve.archive.protocol import Archive
-from terrasieve.parallel import spare_cores
+from terrasieve.processes.parallel import spare_cores
 
 TILE = 64
 HELD_OUT = 0.1

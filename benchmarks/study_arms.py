@@ -15,9 +15,9 @@ from study_probe import StudyProbe, read_measurements
 from study_settings import DYNAMIC, RESULT, Settings, Study, class_groups
 from terrasieve.archive.packed.reading import PackedArchive
 from terrasieve.config import RunConfig, load_config
+from terrasieve.files.writing import write_text
 from terrasieve.pretraining import pretrain
 from terrasieve.training.loop import make_fabric
-from terrasieve.writing import write_text
 
 
 def run(study: Study, arm: str, seed: int) -> None:

@@ -22,9 +22,9 @@ from terrasieve.curation.diagnostics import diagnose
 from terrasieve.curation.sampling import water_fill
 from terrasieve.embeddings.inputs import EncoderInput, join
 from terrasieve.embeddings.stream import EmbedSettings, calibrated_encoders, embed_batches
+from terrasieve.files.writing import write_text
 from terrasieve.models.export import load_encoder
 from terrasieve.views.render import Normaliser
-from terrasieve.writing import write_text
 
 
 def make_pool(study: Study, packed: PackedArchive, arm: str, seed: int) -> NDArray[np.int64] | None:

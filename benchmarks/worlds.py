@@ -39,12 +39,12 @@ from terrasieve.console import console
 from terrasieve.embeddings.inputs import EncoderInput
 from terrasieve.embeddings.stream import EmbedSettings
 from terrasieve.models.backbone import Encoder
-from terrasieve.parallel import spare_cores
 from terrasieve.probes.compare import ProbeTask, embed_candidate, measure_probe, prepare
 from terrasieve.probes.finetune import EndToEndSettings, train_end_to_end
 from terrasieve.probes.models import image_statistics
 from terrasieve.probes.results import InputRow
 from terrasieve.probes.splits import make_splits
+from terrasieve.processes.parallel import spare_cores
 from terrasieve.simulation.land import SimulatedSpec
 from terrasieve.simulation.sea import SimulatedOceanSpec
 

@@ -19,7 +19,7 @@ from hypothesis import settings
 from numpy.typing import NDArray
 
 from small_archives import making
-from terrasieve import parallel
+from terrasieve.processes import parallel
 
 # No test measures time: on a busy machine an example may take as long as it takes.
 settings.register_profile("untimed", deadline=None)

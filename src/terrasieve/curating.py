@@ -27,10 +27,10 @@ from terrasieve.curation.hierarchy import HierarchicalKMeans
 from terrasieve.curation.kmeans import rows_at_once
 from terrasieve.embeddings.vectors import map_unrolled, open_vectors
 from terrasieve.errors import ConfigError, CurationError, PartsError
+from terrasieve.files.writing import hidden_name, refused_write
 from terrasieve.parts.part_plan import Outline
 from terrasieve.parts.sharing import Planned
 from terrasieve.tables import MISSING, Table, row_of
-from terrasieve.writing import hidden_name, refused_write
 
 
 @dataclass(frozen=True)

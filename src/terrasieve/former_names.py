@@ -16,13 +16,20 @@ NOW: Mapping[str, str] = {
     "terrasieve.archive.suspicions": "terrasieve.archive.quality",
     "terrasieve.archive.suspicions.offset": "terrasieve.archive.quality.offset",
     "terrasieve.curate": "terrasieve.curating",
-    "terrasieve.methods.ranks": "terrasieve.ranks",
+    "terrasieve.local_paths": "terrasieve.files.local_paths",
+    "terrasieve.methods.ranks": "terrasieve.processes.ranks",
+    "terrasieve.object_store": "terrasieve.files.object_store",
+    "terrasieve.outputs": "terrasieve.files.outputs",
+    "terrasieve.parallel": "terrasieve.processes.parallel",
     "terrasieve.pretrain": "terrasieve.pretraining",
     "terrasieve.probes.logistic": "terrasieve.probes.linear.logistic",
     "terrasieve.probes.protocol": "terrasieve.probes.probe",
+    "terrasieve.ranks": "terrasieve.processes.ranks",
     "terrasieve.report": "terrasieve.reporting",
     "terrasieve.report.card": "terrasieve.reporting.card",
     "terrasieve.report.page": "terrasieve.reporting.page",
+    "terrasieve.world": "terrasieve.processes.world",
+    "terrasieve.writing": "terrasieve.files.writing",
 }
 """Name of a module now, by the name that it had."""
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from terrasieve.writing import write_whole
+from terrasieve.files.writing import write_whole
 
 
 @dataclass(frozen=True, repr=False)

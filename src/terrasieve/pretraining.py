@@ -27,13 +27,13 @@ from terrasieve.embeddings.inputs import EncoderInput, resolve_inputs, views_as_
 from terrasieve.embeddings.stream import device_of
 from terrasieve.errors import ConfigError, SampleError
 from terrasieve.explain.training_views import make_training_views, write_training_views
+from terrasieve.files.outputs import hold_folder
 from terrasieve.models.backbone import Encoder, build_encoder, check_sizes, checkpoint_activations
 from terrasieve.models.calibration import CALIBRATION_BATCH, CALIBRATION_SAMPLES, batch_norms, calibrated
 from terrasieve.models.export import EncoderCard, save_encoder
-from terrasieve.outputs import hold_folder
 from terrasieve.probes.online import OnlineKnn
 from terrasieve.probes.results import default_rows, input_row
-from terrasieve.ranks import own_rank
+from terrasieve.processes.ranks import own_rank
 from terrasieve.runs import Provenance, RunFolder, StartingWeights
 from terrasieve.sensors import BandStatistics
 from terrasieve.streams import Stream, generator

@@ -16,6 +16,7 @@ from terrasieve.embeddings.stream import EmbedSettings, device_of
 from terrasieve.embeddings.table import EmbeddingTable, provenance, with_columns
 from terrasieve.explain.explaining import explain
 from terrasieve.explain.record import write_explanation
+from terrasieve.files.writing import write_whole
 from terrasieve.models.backbone import Encoder
 from terrasieve.models.export import EncoderCard
 from terrasieve.probes.compare import (
@@ -35,7 +36,6 @@ from terrasieve.probes.results import Measured, ProbeRow, default_inputs, predic
 from terrasieve.probes.row_tables import write_csv, write_json
 from terrasieve.probes.splits import Splits, make_splits
 from terrasieve.runs import RunFolder
-from terrasieve.writing import write_whole
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from pydantic import (
 
 from terrasieve.curation.diagnostics import Diagnostics
 from terrasieve.errors import ArchiveError
-from terrasieve.writing import write_text
+from terrasieve.files.writing import write_text
 
 WEIGHTS = "encoder.safetensors"
 """Weights of an exported encoder, in its folder."""

@@ -14,7 +14,6 @@ import pytest
 import rasterio
 import shapely
 
-from terrasieve import parallel as workers
 from terrasieve.archive.catalogue import index_archive, read_catalogue
 from terrasieve.archive.catalogued import HIDDEN
 from terrasieve.archive.derived.subset import SubsetArchive
@@ -26,6 +25,7 @@ from terrasieve.archive.quality.audit import BATCH
 from terrasieve.archive.quality.limits import QualityLimits, Rejection
 from terrasieve.archive.scenes.tiled import ScenesArchive, ScenesSpec, SensorFolder
 from terrasieve.errors import ArchiveError, TooManyBadSamplesError
+from terrasieve.processes import parallel as workers
 
 
 def pair_spec(root: Path) -> ScenesSpec:

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from terrasieve import parallel
 from terrasieve.archive.catalogue import index_archive
 from terrasieve.archive.quality import audit
 from terrasieve.archive.readers import geotiff
 from terrasieve.archive.scenes import first_look
 from terrasieve.archive.scenes.tiled import ScenesSpec, SensorFolder
 from terrasieve.errors import ArchiveError, TooManyBadSamplesError
+from terrasieve.processes import parallel
 
 SENSORS = {
     "s2": SensorFolder(folder=Path("s2"), sensor="s2-rgb8"),

@@ -23,7 +23,7 @@ from terrasieve.archive.packed.reading import PackedArchive
 from terrasieve.archive.packed.store import KEY
 from terrasieve.archive.quality import checks
 from terrasieve.errors import ArchiveError, ConfigError
-from terrasieve.local_paths import find_address
+from terrasieve.files.local_paths import find_address
 from terrasieve.simulation.land import SimulatedArchive, SimulatedSpec
 
 ADDRESSES = [

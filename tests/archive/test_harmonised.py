@@ -9,7 +9,6 @@ import pytest
 import rasterio
 import yaml
 
-from terrasieve import parallel as workers
 from terrasieve.archive.catalogue import index_archive
 from terrasieve.archive.derived.harmonised import HarmonisedArchive, HarmonisedSpec, harmonise
 from terrasieve.archive.derived.subset import SubsetArchive
@@ -17,6 +16,7 @@ from terrasieve.archive.opening import open_archive, scenes_spec_from_options
 from terrasieve.archive.packed.packing import pack
 from terrasieve.archive.protocol import Archive, Window
 from terrasieve.errors import ArchiveError
+from terrasieve.processes import parallel as workers
 from terrasieve.sensors import SENSORS
 from terrasieve.simulation.land import SimulatedArchive, SimulatedSpec
 

@@ -17,7 +17,6 @@ import pytest
 from numpy.typing import NDArray
 
 from apart import run_apart
-from terrasieve import parallel as workers
 from terrasieve.archive.derived.subset import SubsetArchive
 from terrasieve.archive.packed import packing, store, store_writer
 from terrasieve.archive.packed.packing import pack
@@ -28,6 +27,7 @@ from terrasieve.archive.quality.limits import Problem, QualityLimits, Rejection
 from terrasieve.archive.scenes.tiled import ScenesArchive, ScenesSpec, SensorFolder
 from terrasieve.archive.statistics import measure
 from terrasieve.errors import ArchiveError, SampleError, TooManyBadSamplesError
+from terrasieve.processes import parallel as workers
 from terrasieve.simulation.land import SimulatedArchive, SimulatedSpec
 
 SAMPLES = 20

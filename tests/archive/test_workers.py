@@ -15,12 +15,12 @@ from pathlib import Path
 
 import pytest
 
-from terrasieve import parallel
 from terrasieve.archive.catalogue import index_archive
 from terrasieve.archive.quality.audit import Auditor
 from terrasieve.archive.quality.limits import QualityLimits
 from terrasieve.errors import ArchiveError, SampleError
-from terrasieve.parallel import map_processes, spare_cores
+from terrasieve.processes import parallel
+from terrasieve.processes.parallel import map_processes, spare_cores
 from terrasieve.simulation.land import SimulatedArchive, SimulatedSpec
 
 SAMPLES = 600
@@ -110,7 +110,7 @@ def test_the_processes_end_when_the_one_that_started_them_is_killed(tmp_path: Pa
     script = f"""
 import os, time
 from pathlib import Path
-from terrasieve.parallel import map_processes
+from terrasieve.processes.parallel import map_processes
 def work(position):
     (Path({str(tmp_path)!r}) / str(os.getpid())).touch()
     time.sleep(0.05)

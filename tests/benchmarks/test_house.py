@@ -140,7 +140,7 @@ def test_what_gives_a_file_its_final_name(call: str, is_found: bool) -> None:
 
 
 def test_only_the_module_of_write_whole_may_replace() -> None:
-    modules = tree(writing="os.replace(a, b)", report__writing="os.replace(a, b)")
+    modules = tree(files__writing="os.replace(a, b)", report__writing="os.replace(a, b)")
     assert found(rules.replaces(modules)) == ["report/writing.py:1"]
 
 

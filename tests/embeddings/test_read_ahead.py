@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from terrasieve.parallel import read_ahead
+from terrasieve.processes.parallel import read_ahead
 
 
 def test_order_is_kept() -> None:

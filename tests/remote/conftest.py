@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from remote_server import Dropping, Server
-from terrasieve import object_store
 from terrasieve.archive.opening import open_archive
 from terrasieve.archive.packed import packing
 from terrasieve.archive.packed.packing import pack
+from terrasieve.files import object_store
 from terrasieve.simulation.land import SimulatedArchive, SimulatedSpec
 
 SAMPLES = 23

@@ -9,10 +9,10 @@ import pytest
 from typer.testing import CliRunner
 
 from remote_server import Server
-from terrasieve import object_store
 from terrasieve.cli import app
 from terrasieve.cli.boundary import guarded
-from terrasieve.object_store import ObjectFolder, staging_path
+from terrasieve.files import object_store
+from terrasieve.files.object_store import ObjectFolder, staging_path
 from terrasieve.runs import RunFolder
 
 SETTINGS = (

@@ -19,7 +19,7 @@ from terrasieve.archive.packed.uploading import pack_to_address
 from terrasieve.archive.packed.verifying import verify
 from terrasieve.archive.protocol import Archive
 from terrasieve.errors import ArchiveError, RemoteError
-from terrasieve.object_store import ObjectFolder, staging_path
+from terrasieve.files.object_store import ObjectFolder, staging_path
 
 
 @pytest.fixture

@@ -19,14 +19,14 @@ from apart import run_apart
 from commanding import call
 from remote_server import Dropping, Server
 from small_archives.making import write_tif
-from terrasieve import object_store
 from terrasieve.archive.packed import packing, store_writer
 from terrasieve.archive.packed.progress import WrittenChunk
 from terrasieve.archive.statistics import measure
 from terrasieve.errors import ConfigError, PartsError, RemoteError
+from terrasieve.files import object_store
+from terrasieve.files.object_store import ObjectFolder
 from terrasieve.models.backbone import BackboneSpec, build_encoder
 from terrasieve.models.export import EncoderCard, save_encoder
-from terrasieve.object_store import ObjectFolder
 from terrasieve.parts import leases, sharing
 from terrasieve.parts.leases import Leases
 from terrasieve.parts.part_plan import Outline
@@ -311,7 +311,7 @@ import os, signal, sys, tempfile
 tempfile.tempdir = os.path.abspath("scratch")
 os.environ.update(AWS_ENDPOINT_URL=sys.argv.pop(1), AWS_ACCESS_KEY_ID="any", AWS_SECRET_ACCESS_KEY="any")
 from terrasieve.archive.packed import packing
-from terrasieve.object_store import ObjectFolder
+from terrasieve.files.object_store import ObjectFolder
 packing.CHUNK_BYTES = int(sys.argv.pop(1))
 write = ObjectFolder.write
 def killed(folder, name, *more, **asked):

@@ -17,7 +17,7 @@ from terrasieve.archive.packed.reading import PackedArchive
 from terrasieve.archive.packed.verifying import verify
 from terrasieve.archive.protocol import Window
 from terrasieve.errors import ArchiveError, ConfigError, RemoteError, SampleError
-from terrasieve.object_store import ObjectFolder
+from terrasieve.files.object_store import ObjectFolder
 
 WINDOW = Window(top=3, left=5, height=20, width=21)
 CHUNK = 4 * 12 * 32 * 32 * 2

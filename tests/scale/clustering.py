@@ -17,7 +17,7 @@ from terrasieve.curation.diagnostics import diagnose
 from terrasieve.curation.kmeans import KMeans
 from terrasieve.curation.peers import DensityFlattening, FarthestPoint, NearDuplicates
 from terrasieve.curation.shares import SharedVectors
-from terrasieve.ranks import own_rank, rank_count
+from terrasieve.processes.ranks import own_rank, rank_count
 
 ROWS = 601
 CURATORS: tuple[Curator, ...] = (

@@ -12,7 +12,7 @@ import pytest
 from torch import distributed
 
 from apart import run_ranks
-from terrasieve.ranks import leave
+from terrasieve.processes.ranks import leave
 
 
 def _leave_with_the_group_in_a_cycle() -> None:

@@ -10,10 +10,10 @@ from terrasieve.console import console
 from terrasieve.errors import CheckpointError, RequeueError, StoppedError, WorldError
 from terrasieve.methods.byol import Byol
 from terrasieve.models.backbone import Encoder
+from terrasieve.processes.world import World, first_node, is_first, read_world
 from terrasieve.training.loop import make_fabric
 from terrasieve.training.process_count import check_processes
 from terrasieve.training.spec import TrainSpec
-from terrasieve.world import World, first_node, is_first, read_world
 
 TORCHRUN = {
     "RANK": "3",

@@ -221,7 +221,7 @@ def test_worker_processes_change_nothing(archive: Archive, small_config: MakeCon
 _TWO_RANKS = """
 import os, signal, sys
 from pathlib import Path
-from terrasieve.ranks import leave
+from terrasieve.processes.ranks import leave
 from dataclasses import replace
 from conftest import plain_config, plain_job
 from lightning_fabric import Fabric

@@ -34,7 +34,7 @@ from terrasieve.archive.source_state import files_state, source_state
 from terrasieve.archive.stac.items import unsigned
 from terrasieve.archive.zarr_codecs import parse_metadata
 from terrasieve.errors import ArchiveError, SampleError, TooManyBadSamplesError
-from terrasieve.local_paths import find_address
+from terrasieve.files.local_paths import find_address
 from terrasieve.sensors import Sensor
 
 FORMAT = 1

@@ -20,7 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 from rasterio.errors import CRSError
 
 from terrasieve.archive.readers.gdal import REFUSALS
-from terrasieve.writing import write_whole
+from terrasieve.files.writing import write_whole
 
 _LONGITUDE_LATITUDE = "EPSG:4326"
 _BLOCK = 8192

@@ -28,9 +28,9 @@ from terrasieve.archive.scenes.survey import ScenesSpec
 from terrasieve.archive.source_state import paths_state, source_state
 from terrasieve.console import progress_bar
 from terrasieve.errors import PartsError
-from terrasieve.parallel import map_processes
 from terrasieve.parts.part_plan import Outline
 from terrasieve.parts.sharing import Planned
+from terrasieve.processes.parallel import map_processes
 
 _ENTRIES = "entries.jsonl"
 """What a part found, in lines as the journal of an index has them."""

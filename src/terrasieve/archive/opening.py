@@ -25,7 +25,7 @@ from terrasieve.archive.scenes.band_files import find_band_files
 from terrasieve.archive.scenes.survey import Edge, ScenesSpec, SensorFolder
 from terrasieve.archive.stac.items import unsigned
 from terrasieve.errors import ArchiveError, ConfigError
-from terrasieve.local_paths import find_address
+from terrasieve.files.local_paths import find_address
 from terrasieve.schema import parse_yaml
 
 _SURE = 0.2

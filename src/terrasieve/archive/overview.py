@@ -17,9 +17,9 @@ from rich.text import Text
 from terrasieve.archive.protocol import Archive, source_name
 from terrasieve.archive.quicklook import pictures, shown_bands
 from terrasieve.archive.statistics import measure
+from terrasieve.files.writing import write_whole
 from terrasieve.sensors import BandStatistics
 from terrasieve.tables import Table, row_of
-from terrasieve.writing import write_whole
 
 _MEASURED_SAMPLES = 256
 """Samples that statistics are taken from where no one has measured all."""

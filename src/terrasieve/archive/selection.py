@@ -17,8 +17,8 @@ from terrasieve.archive.protocol import Archive
 from terrasieve.archive.readers.parquet import read_table
 from terrasieve.distinct import distinct
 from terrasieve.errors import CurationError
+from terrasieve.files.writing import write_whole
 from terrasieve.schema import parse_json
-from terrasieve.writing import write_whole
 
 
 def write_selection(

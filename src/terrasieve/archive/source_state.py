@@ -14,7 +14,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from terrasieve.archive.protocol import Archive
-from terrasieve.parallel import map_threads
+from terrasieve.processes.parallel import map_threads
 
 
 def files_state(archive: Archive, indices: NDArray[np.int64] | None = None) -> str:

@@ -17,10 +17,10 @@ from terrasieve import __version__
 from terrasieve.archive.source_state import source_state
 from terrasieve.console import console
 from terrasieve.errors import ArchiveError
+from terrasieve.files.writing import write_text
 from terrasieve.probes.compare import ProbeTask
 from terrasieve.probes.results import Measured, ProbeRow
 from terrasieve.schema import read_json
-from terrasieve.writing import write_text
 
 
 @dataclass(frozen=True)

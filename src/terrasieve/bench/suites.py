@@ -15,6 +15,7 @@ from terrasieve.bench.forms import bands_by_models, long_table, models_by_target
 from terrasieve.bench.planning import BenchPlan
 from terrasieve.bench.published import OCEANSAR, RS_BYOL, PublishedLine
 from terrasieve.bench.running import make_task, run_plan
+from terrasieve.files.writing import write_text, write_whole
 from terrasieve.probes.probe import probes_named
 from terrasieve.probes.results import Measured, predictions_table
 from terrasieve.probes.row_tables import HEADLINES, write_csv, write_json
@@ -23,7 +24,6 @@ from terrasieve.probes.statements import write_comparisons
 from terrasieve.reporting.page import write_report
 from terrasieve.runs import BenchFolder
 from terrasieve.tables import Table, escape_markdown
-from terrasieve.writing import write_text, write_whole
 
 RS_BYOL_PROBES = ("mlp", "knn")
 """The paper's probe first."""

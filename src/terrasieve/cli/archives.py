@@ -69,8 +69,8 @@ def index(
     from terrasieve.archive.quality.limits import QualityLimits
     from terrasieve.archive.stac.publishing import write_stac_geoparquet
     from terrasieve.cli.app import resumable, say_not_taken, tell
-    from terrasieve.outputs import hold_files
-    from terrasieve.parallel import spare_cores
+    from terrasieve.files.outputs import hold_files
+    from terrasieve.processes.parallel import spare_cores
 
     divided = division(context, part, claim, parts, on)
     readers = spare_cores() if workers is None else workers
@@ -132,7 +132,7 @@ def info(
     from terrasieve.archive.named.identity import identify
     from terrasieve.archive.overview import contact_sheet, describe
     from terrasieve.cli.app import say_not_taken
-    from terrasieve.outputs import hold_file
+    from terrasieve.files.outputs import hold_file
 
     shown = Console()
     with nullcontext() if sheet is None else hold_file(sheet, (".png",), overwrite):
@@ -190,9 +190,9 @@ def pack(
     from terrasieve.archive.packed.uploading import pack_to_address
     from terrasieve.archive.quality.limits import QualityLimits
     from terrasieve.cli.app import resumable, say_not_taken, warn
-    from terrasieve.object_store import is_address, staging_path
-    from terrasieve.outputs import hold_folder
-    from terrasieve.parallel import spare_cores
+    from terrasieve.files.object_store import is_address, staging_path
+    from terrasieve.files.outputs import hold_folder
+    from terrasieve.processes.parallel import spare_cores
 
     divided = division(context, part, claim, parts, on)
     far = is_address(out)
@@ -271,7 +271,7 @@ def collocate(
     ```
     """
     from terrasieve.archive.collocation.nearest import collocate as join
-    from terrasieve.outputs import hold_file
+    from terrasieve.files.outputs import hold_file
 
     names = [name.strip() for name in columns.split(",") if name.strip()]
     with hold_file(out, (".parquet",), overwrite):

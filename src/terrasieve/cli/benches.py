@@ -89,7 +89,7 @@ def bench_rs_byol(
     from terrasieve.bench.suites import rs_byol
     from terrasieve.demo.samples import real_samples
     from terrasieve.device import pick_device
-    from terrasieve.outputs import hold_folder
+    from terrasieve.files.outputs import hold_folder
 
     if small and (words := options.words()):
         raise ConfigError(f"--small brings samples of its own, {' '.join(words)} describe others; leave one out.")
@@ -136,7 +136,7 @@ def bench_oceansar(
     from terrasieve.bench.planning import make_plan
     from terrasieve.bench.suites import oceansar
     from terrasieve.device import pick_device
-    from terrasieve.outputs import hold_folder
+    from terrasieve.files.outputs import hold_folder
 
     with hold_folder(out):
         on = pick_device(device)

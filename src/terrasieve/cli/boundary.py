@@ -12,7 +12,7 @@ from rich.text import Text
 
 from terrasieve.console import console
 from terrasieve.errors import TerrasieveError
-from terrasieve.world import is_first
+from terrasieve.processes.world import is_first
 
 _NO_MEMORY = ("not enough memory", "can't allocate memory", "out of memory", "Cannot allocate memory")
 """What torch and the libraries below it say, in errors of their own kinds, of memory that is used up."""

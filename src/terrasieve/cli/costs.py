@@ -80,7 +80,7 @@ def plan(
     from terrasieve.estimates.plan_tables import measured_table, plan_table, step_table, write_plan
     from terrasieve.estimates.trials import run_trials
     from terrasieve.estimates.workload import workload_of
-    from terrasieve.outputs import hold_file
+    from terrasieve.files.outputs import hold_file
 
     counts = [_count("--machines", text) for text in machines.split(",")]
     config = load_config(recipe, settings or [], curate)

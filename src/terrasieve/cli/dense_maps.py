@@ -56,8 +56,8 @@ class MapRequest:
         from terrasieve.embeddings.scene_maps.dense_cells import DenseSettings
         from terrasieve.embeddings.scene_maps.making import check_output, dense_job, write_maps
         from terrasieve.errors import ConfigError
+        from terrasieve.files.object_store import is_address
         from terrasieve.models.export import load_encoder
-        from terrasieve.object_store import is_address
         from terrasieve.probes.results import members_named
 
         if is_address(self.out):
@@ -91,7 +91,7 @@ def _held(out: Path, overwrite: bool) -> Iterator[None]:
     from terrasieve.archive.cubes.guarded_opening import is_zarr
     from terrasieve.embeddings.scene_maps.making import RASTERS
     from terrasieve.errors import WriteError
-    from terrasieve.outputs import hold_file, hold_folder
+    from terrasieve.files.outputs import hold_file, hold_folder
 
     if out.suffix.lower() in RASTERS:
         with hold_file(out, RASTERS, overwrite):

@@ -57,7 +57,7 @@ def similar(
     from terrasieve.embeddings import read_embeddings
     from terrasieve.embeddings.query import find_query
     from terrasieve.embeddings.similar import draw_similar, similar_table, write_similar
-    from terrasieve.outputs import hold_file
+    from terrasieve.files.outputs import hold_file
 
     sheet = out.with_suffix(".png")
     with (
@@ -129,7 +129,7 @@ def explore(
     from terrasieve.errors import ConfigError
     from terrasieve.explorer.explored import open_explored
     from terrasieve.explorer.explorer_page import check_folder, write_explorer
-    from terrasieve.outputs import hold_folder
+    from terrasieve.files.outputs import hold_folder
 
     if [out is not None, serve, select is not None].count(True) != 1 or (select is None) != (to is None):
         raise ConfigError("Say one of --out FOLDER (write the page), --serve (show it), --select IDS.csv --to FILE.")
@@ -184,7 +184,7 @@ def _query_encoder(
 def _write_selection(source: Path, ids: Path, to: Path, overwrite: bool) -> None:
     from terrasieve.embeddings.chosen import write_chosen
     from terrasieve.explorer.explored import open_explored, rows_named
-    from terrasieve.outputs import hold_file
+    from terrasieve.files.outputs import hold_file
 
     with hold_file(to, (".parquet",), overwrite):
         table = open_explored(source).table

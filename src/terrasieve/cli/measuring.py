@@ -102,13 +102,13 @@ def embed(
 
     from terrasieve.cli.app import cache_in, resumable
     from terrasieve.cli.dense_maps import MapRequest
-    from terrasieve.delivery import hold_output
     from terrasieve.device import pick_device
     from terrasieve.embeddings import EmbedSettings, normaliser_for, write_embeddings
     from terrasieve.embeddings.embedding_file import write_collection, write_job
     from terrasieve.embeddings.embedding_parts import EmbedJob
     from terrasieve.embeddings.stream import calibrated_encoders
     from terrasieve.errors import ConfigError
+    from terrasieve.files.delivery import hold_output
     from terrasieve.models.export import load_encoder
     from terrasieve.probes.results import members_named
 
@@ -228,8 +228,8 @@ def probe(
     from terrasieve.cli.app import warn
     from terrasieve.device import pick_device
     from terrasieve.embeddings import EmbedSettings, EncoderInput
+    from terrasieve.files.outputs import hold_file
     from terrasieve.models.export import load_encoder
-    from terrasieve.outputs import hold_file
     from terrasieve.probes.finetune import EndToEndSettings
     from terrasieve.probes.row_tables import score_tables
     from terrasieve.probing import ProbePlan, probe_run
@@ -297,8 +297,8 @@ def segment(
 
     from terrasieve.device import pick_device
     from terrasieve.embeddings import EmbedSettings, EncoderInput
+    from terrasieve.files.outputs import hold_file
     from terrasieve.models.export import load_encoder
-    from terrasieve.outputs import hold_file
     from terrasieve.probes.row_tables import score_tables, write_csv, write_json
     from terrasieve.probes.segmentation.segment import segment as run_segmentation
     from terrasieve.probes.segmentation.segment import segmentation_probes_named
@@ -344,7 +344,7 @@ def report(
     terrasieve report runs/first runs/second --out comparison.html
     ```
     """
-    from terrasieve.outputs import hold_file
+    from terrasieve.files.outputs import hold_file
     from terrasieve.reporting.page import write_report
     from terrasieve.runs import RunFolder
 
@@ -371,7 +371,7 @@ def card(
     terrasieve card runs/first --license apache-2.0
     ```
     """
-    from terrasieve.outputs import hold_file
+    from terrasieve.files.outputs import hold_file
     from terrasieve.reporting.card import write_card
 
     with nullcontext() if out is None else hold_file(out, (".md",), overwrite):

@@ -16,7 +16,7 @@ from typing import Any
 
 from terrasieve.console import console, progress_bar
 from terrasieve.errors import ConfigError, PartsError
-from terrasieve.parallel import spare_cores
+from terrasieve.processes.parallel import spare_cores
 
 MOST_WORKERS = 1024
 """Most workers that are asked for; those that find no place yet wait, and tell Ray to let the cluster grow."""

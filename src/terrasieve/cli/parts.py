@@ -13,7 +13,7 @@ import typer
 from terrasieve.cli.app import Overwrite, app
 from terrasieve.console import console
 from terrasieve.errors import ConfigError, PartsError
-from terrasieve.local_paths import find_address
+from terrasieve.files.local_paths import find_address
 
 if TYPE_CHECKING:
     from terrasieve.parts.part_plan import Plan
@@ -202,7 +202,7 @@ def division(
 
 def _refuse_address(context: typer.Context, on: str | None) -> None:
     """Refuse an address for the result of what reaches none."""
-    from terrasieve.object_store import is_address
+    from terrasieve.files.object_store import is_address
 
     out = context.params.get("out")
     # A path has lost one of the slashes.

@@ -204,7 +204,7 @@ def curate(
     from terrasieve.curating import CurateJob, result_table
     from terrasieve.curating import curate as run
     from terrasieve.device import pick_device
-    from terrasieve.outputs import hold_file
+    from terrasieve.files.outputs import hold_file
 
     divided = division(context, part, claim, parts, on)
     asked = load_curator(curator, settings or []), keep, seed, str(pick_device(device))
@@ -255,7 +255,7 @@ def demo(
     from rich.console import Console
 
     from terrasieve.demo.end_to_end import run_demo, run_ocean_demo
-    from terrasieve.outputs import hold_folder
+    from terrasieve.files.outputs import hold_folder
 
     if ocean:
         for name in ("data", "method"):

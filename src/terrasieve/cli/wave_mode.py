@@ -71,8 +71,8 @@ def wv_ingest(
     from terrasieve.archive.quality.limits import QualityLimits
     from terrasieve.archive.wave_mode.ingest import IngestJob, StagedVignettes, ingest
     from terrasieve.cli.app import resumable, say_not_taken, warn
-    from terrasieve.outputs import hold_folder
-    from terrasieve.parallel import spare_cores
+    from terrasieve.files.outputs import hold_folder
+    from terrasieve.processes.parallel import spare_cores
 
     divided = division(context, part, claim, parts, on)
     with nullcontext() if divided.share else hold_folder(out):

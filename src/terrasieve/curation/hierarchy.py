@@ -22,8 +22,8 @@ from terrasieve.curation.rows import Rows
 from terrasieve.curation.sampling import draw, tree_quotas
 from terrasieve.device import Precision
 from terrasieve.errors import CurationError
+from terrasieve.files.writing import write_tensors
 from terrasieve.schema import parse_json
-from terrasieve.writing import write_tensors
 
 VERSION = 1
 """Version of the files that trees are saved in."""

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from terrasieve.curation.keys import Keys, chunks, row_keys, slices
 from terrasieve.errors import CurationError
-from terrasieve.parallel import read_ahead
+from terrasieve.processes.parallel import read_ahead
 
 _SETTLED_AT_ONCE = 2**14
 """Rows that cross at once to a device that holds them all."""

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from terrasieve.curation.keys import Keys, rekey, slices, uniform
 from terrasieve.curation.rows import cached_slices
-from terrasieve.ranks import everyones, own_part
+from terrasieve.processes.ranks import everyones, own_part
 
 Seeding = Literal["k-means++", "farthest", "random"]
 

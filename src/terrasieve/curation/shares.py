@@ -17,7 +17,7 @@ from torch import Tensor
 
 from terrasieve.curation.keys import Keys, keys_of_hashes, row_hashes
 from terrasieve.curation.rows import Number, Places, Rows, UnitSource
-from terrasieve.ranks import as_rank_zero, everyones, own_part, own_rank, rank_count, sum_over_ranks
+from terrasieve.processes.ranks import as_rank_zero, everyones, own_part, own_rank, rank_count, sum_over_ranks
 
 
 @dataclass(frozen=True, eq=False)

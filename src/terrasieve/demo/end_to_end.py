@@ -21,10 +21,10 @@ from terrasieve.embeddings import EncoderInput
 from terrasieve.embeddings.embedding_file import write_embeddings, write_table
 from terrasieve.errors import ConfigError
 from terrasieve.models.export import load_encoder
-from terrasieve.parallel import spare_cores
 from terrasieve.pretraining import online_probe, pretrain
 from terrasieve.probes.row_tables import score_tables
 from terrasieve.probing import ProbePlan, embed_encoder, embedding_table, measure_run, set_up
+from terrasieve.processes.parallel import spare_cores
 from terrasieve.reporting.page import write_report
 from terrasieve.reporting.sections.curation import rounds_table
 from terrasieve.runs import RunFolder

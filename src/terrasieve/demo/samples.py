@@ -15,7 +15,7 @@ from terrasieve.archive.packed.reading import PackedArchive
 from terrasieve.archive.protocol import Archive
 from terrasieve.draws import shuffled_members
 from terrasieve.errors import ConfigError
-from terrasieve.parallel import spare_cores
+from terrasieve.processes.parallel import spare_cores
 from terrasieve.simulation.land import SimulatedSpec
 from terrasieve.simulation.sea import SENSOR_KEY, SimulatedOceanSpec
 from terrasieve.streams import Stream, generator

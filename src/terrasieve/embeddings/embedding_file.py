@@ -30,13 +30,13 @@ from terrasieve.embeddings.quantising import QUANTISED, Int8Scales, Quantise, de
 from terrasieve.embeddings.stream import EmbedSettings
 from terrasieve.embeddings.table import EmbeddingTable
 from terrasieve.errors import ArchiveError, ConfigError
-from terrasieve.local_paths import local_path
+from terrasieve.files.local_paths import local_path
+from terrasieve.files.writing import write_text, write_whole
 from terrasieve.models.backbone import Encoder
 from terrasieve.models.export import EncoderCard
 from terrasieve.parts.sharing import Planned
 from terrasieve.schema import parse_json, read_json
 from terrasieve.views.render import Normaliser
-from terrasieve.writing import write_text, write_whole
 
 SOURCES = "sources"
 """What the plan of unfinished parts calls the state of the archive's files and table."""

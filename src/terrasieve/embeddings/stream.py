@@ -26,7 +26,7 @@ from terrasieve.embeddings.inputs import EncoderInput, bands_by_sensor
 from terrasieve.errors import BandError, SampleError
 from terrasieve.models.calibration import CALIBRATION_BATCH, CALIBRATION_SAMPLES, Network, batch_norms, calibrated_each
 from terrasieve.models.export import EncoderCard
-from terrasieve.parallel import read_ahead
+from terrasieve.processes.parallel import read_ahead
 from terrasieve.schema import Spec
 from terrasieve.streams import Stream, generator
 from terrasieve.views.render import Normaliser

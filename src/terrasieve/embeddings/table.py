@@ -27,7 +27,7 @@ from terrasieve.embeddings.neighbours import nearest_neighbours
 from terrasieve.embeddings.quantising import QUANTISED, Int8Scales
 from terrasieve.embeddings.stream import EmbedSettings, device_of, embed_vectors
 from terrasieve.errors import ArchiveError, ConfigError, nearest
-from terrasieve.local_paths import local_path
+from terrasieve.files.local_paths import local_path
 from terrasieve.models.backbone import Encoder
 from terrasieve.models.export import EncoderCard
 from terrasieve.pictures import Picture

@@ -17,7 +17,7 @@ from terrasieve.console import track
 from terrasieve.embeddings.inputs import join
 from terrasieve.embeddings.quantising import QUANTISED, Int8Scales
 from terrasieve.errors import CurationError
-from terrasieve.local_paths import local_path
+from terrasieve.files.local_paths import local_path
 from terrasieve.schema import parse_json
 
 VECTORS = ("embedding", "embeddings")

@@ -10,8 +10,8 @@ from typing import Any
 
 from terrasieve.estimates.extrapolation import Basis, Estimate, Figure
 from terrasieve.estimates.trial_results import Pace, TrialResults
+from terrasieve.files.writing import write_text
 from terrasieve.tables import Cell, Table, row_of
-from terrasieve.writing import write_text
 
 _DECIMAL = ("B", "kB", "MB", "GB", "TB", "PB")
 _BINARY = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")

@@ -12,9 +12,9 @@ from typing import Annotated, Literal
 from pydantic import Field, StringConstraints
 
 from terrasieve.errors import ArchiveError
+from terrasieve.files.writing import write_text
 from terrasieve.runs import RunFolder
 from terrasieve.schema import Spec, read_json
-from terrasieve.writing import write_text
 
 Picture = Annotated[str, StringConstraints(pattern=r"^data:image/(png|jpeg|webp);base64,[A-Za-z0-9+/=]+$")]
 """An image as a ``data:`` URI."""

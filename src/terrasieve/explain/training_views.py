@@ -17,12 +17,12 @@ from terrasieve.archive.quicklook import pictures, shown_bands
 from terrasieve.errors import ArchiveError
 from terrasieve.explain.record import Picture
 from terrasieve.explain.subject import GALLERY_PIXELS, RGB, data_uri
+from terrasieve.files.writing import write_text
 from terrasieve.runs import RunFolder
 from terrasieve.schema import Spec, read_json
 from terrasieve.training.job import TrainingJob
 from terrasieve.training.pool import Batch, ViewReader
 from terrasieve.views.render import render
-from terrasieve.writing import write_text
 
 SHEET = 24
 """Samples of the contact sheet."""

@@ -24,7 +24,7 @@ from terrasieve.explorer.coasts import land_around
 from terrasieve.explorer.columns import COLOURS, columns_of
 from terrasieve.explorer.explored import Explored
 from terrasieve.explorer.plane import encode, lay_out
-from terrasieve.writing import write_whole
+from terrasieve.files.writing import write_whole
 
 PAGE = "index.html"
 THUMBNAILS = 4096

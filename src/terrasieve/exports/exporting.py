@@ -16,9 +16,9 @@ from terrasieve.embeddings.inputs import EncoderInput
 from terrasieve.errors import ConfigError, WriteError, nearest
 from terrasieve.exports.model_item import model_item
 from terrasieve.exports.prepared import ModelInterface, PreparedEncoder, prepare_encoder
+from terrasieve.files.outputs import hold_files, hold_folder
+from terrasieve.files.writing import write_together
 from terrasieve.models.export import encoder_files, load_encoder
-from terrasieve.outputs import hold_files, hold_folder
-from terrasieve.writing import write_together
 
 ExportFormat = Literal["timm", "transformers", "torch", "onnx"]
 FORMATS: tuple[str, ...] = get_args(ExportFormat)

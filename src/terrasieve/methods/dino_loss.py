@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from terrasieve.methods.pair_entropies import Sharpening, pair_entropies
-from terrasieve.ranks import sum_over_ranks
+from terrasieve.processes.ranks import sum_over_ranks
 
 
 class DinoLoss(NamedTuple):

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from terrasieve.methods.step_seed import StepSeed
-from terrasieve.ranks import own_rank
+from terrasieve.processes.ranks import own_rank
 from terrasieve.streams import Stream, generator
 
 _SMALLEST = 4

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from terrasieve.ranks import largest_over_ranks, sum_over_ranks
+from terrasieve.processes.ranks import largest_over_ranks, sum_over_ranks
 
 
 @torch.no_grad()

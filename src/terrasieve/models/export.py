@@ -26,12 +26,12 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from terrasieve.errors import CheckpointError
+from terrasieve.files.writing import write_together
 from terrasieve.models.backbone import BackboneSpec, Encoder, build_encoder
 from terrasieve.models.hub_config import CONFIG, hub_config
 from terrasieve.runs import CARD, WEIGHTS, Provenance, RunFolder
 from terrasieve.schema import Spec
 from terrasieve.sensors import BandStatistics, Sensor
-from terrasieve.writing import write_together
 
 
 class EncoderCard(Spec):

@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from terrasieve.errors import RemoteError
+from terrasieve.files.writing import create_exclusively, refused_write
 from terrasieve.schema import parse_json
-from terrasieve.writing import create_exclusively, refused_write
 
 EXPIRY = 120.0
 """Seconds without a sign of life after which a worker counts as gone; network file systems show signs late."""

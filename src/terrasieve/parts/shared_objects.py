@@ -24,7 +24,7 @@ from pydantic import Field
 
 from terrasieve.console import track_many
 from terrasieve.errors import PartsError, RemoteError
-from terrasieve.object_store import ObjectFolder, split_address
+from terrasieve.files.object_store import ObjectFolder, split_address
 from terrasieve.parts.leases import Seen
 from terrasieve.parts.shared_place import MERGED
 from terrasieve.schema import Spec, parse_json

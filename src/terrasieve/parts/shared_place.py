@@ -10,8 +10,8 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Protocol
 
+from terrasieve.files.writing import clear_partials, hidden_name, write_once, write_text
 from terrasieve.parts.leases import LeaseFolder, LeasePlace
-from terrasieve.writing import clear_partials, hidden_name, write_once, write_text
 
 MERGED = "merged.json"
 """Name of the record that stays when all is merged."""

@@ -16,12 +16,12 @@ from typing import Any, Protocol
 
 from terrasieve.console import console
 from terrasieve.errors import PartsError
-from terrasieve.object_store import is_address
+from terrasieve.files.object_store import is_address
+from terrasieve.files.writing import write_text
 from terrasieve.parts.leases import Leases
 from terrasieve.parts.part_plan import PLAN, Outline, Plan
 from terrasieve.parts.shared_objects import SharedObjects
 from terrasieve.parts.shared_place import SharedFolder, SharedPlace
-from terrasieve.writing import write_text
 
 DEFAULT_PARTS = 64
 """Parts of a plan for which no number was given."""

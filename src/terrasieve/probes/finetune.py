@@ -18,12 +18,12 @@ from terrasieve.console import progress_bar
 from terrasieve.draws import stratified_subset
 from terrasieve.embeddings.stream import BATCHES_AHEAD, device_of, prepare_batch, read_batches
 from terrasieve.models.backbone import Encoder
-from terrasieve.parallel import read_ahead
 from terrasieve.probes.compare import ProbeTask, result_row
 from terrasieve.probes.metrics import Task, score_predictions
 from terrasieve.probes.models import Candidate, Showing
 from terrasieve.probes.probe import ProbeResult, Protocol
 from terrasieve.probes.results import InputRow, Measured
+from terrasieve.processes.parallel import read_ahead
 from terrasieve.schema import Spec
 from terrasieve.streams import Stream, generator, torch_seed
 from terrasieve.views.dihedral import apply_dihedral_each, dihedral_codes

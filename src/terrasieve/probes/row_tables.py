@@ -10,10 +10,10 @@ from pathlib import Path
 from pydantic import TypeAdapter, ValidationError
 
 from terrasieve.errors import ArchiveError
+from terrasieve.files.writing import write_text, write_whole
 from terrasieve.probes.metrics import METRIC_INFO, Task
 from terrasieve.probes.results import ProbeRow
 from terrasieve.tables import MISSING, Cell, Table, row_of
-from terrasieve.writing import write_text, write_whole
 
 _ROWS = TypeAdapter(list[ProbeRow])
 

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from terrasieve.errors import ArchiveError
+from terrasieve.files.writing import write_text
 from terrasieve.probes.significance import ALPHA, Comparison, PairedTest
 from terrasieve.schema import read_json
-from terrasieve.writing import write_text
 
 NOTE = (
     "Bands of the same test samples are not independent, nor are seeds tested on the same samples: p values over them "

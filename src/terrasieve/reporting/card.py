@@ -14,6 +14,7 @@ from typing import Any
 import yaml
 
 from terrasieve.errors import ArchiveError, ConfigError
+from terrasieve.files.writing import write_text
 from terrasieve.models.export import EncoderCard
 from terrasieve.probes.metrics import METRIC_INFO
 from terrasieve.probes.results import ProbeRow
@@ -26,7 +27,6 @@ from terrasieve.reporting.sections.ran import precision_text, starting_facts, st
 from terrasieve.reporting.wording import percent
 from terrasieve.runs import CARD, WEIGHTS
 from terrasieve.tables import MISSING, Table, escape_markdown, row_of
-from terrasieve.writing import write_text
 
 README = "README.md"
 _LICENSE = re.compile(r"[a-z0-9][a-z0-9.+-]*")

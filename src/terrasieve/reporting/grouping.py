@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from terrasieve.errors import ArchiveError
-from terrasieve.local_paths import local_path
+from terrasieve.files.local_paths import local_path
 from terrasieve.probes.metrics import METRIC_INFO, Task
 from terrasieve.probes.results import ProbeRow
 from terrasieve.probes.row_tables import HEADLINES, Line, best, interval_text, lines_of, shown, subject_of

@@ -16,6 +16,7 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 import terrasieve
+from terrasieve.files.writing import write_text
 from terrasieve.reporting.answer import Answer, answer
 from terrasieve.reporting.cautions import Caution, cautions
 from terrasieve.reporting.charts import Chart
@@ -30,7 +31,6 @@ from terrasieve.reporting.sections.shown import shown
 from terrasieve.reporting.sections.training import training
 from terrasieve.reporting.wording import day, listed
 from terrasieve.tables import break_after_joints
-from terrasieve.writing import write_text
 
 
 @dataclass(frozen=True)

@@ -27,13 +27,13 @@ from torch import Tensor, nn
 
 from terrasieve.console import console
 from terrasieve.errors import CheckpointError, ConfigError, WorldError, WriteError
+from terrasieve.files.writing import clear_partials, write_tensors, write_text, write_whole
 from terrasieve.methods.base import Method
-from terrasieve.ranks import alike_over_ranks, largest_number
+from terrasieve.processes.ranks import alike_over_ranks, largest_number
 from terrasieve.runs import RunFolder
 from terrasieve.schema import read_json
 from terrasieve.training.job import TrainingJob
 from terrasieve.training.process_count import check_processes
-from terrasieve.writing import clear_partials, write_tensors, write_text, write_whole
 
 VERSION = 1
 _PREFIX = "step-"

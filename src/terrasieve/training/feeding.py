@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from terrasieve.console import console
 from terrasieve.errors import TerrasieveError, TrainingError
-from terrasieve.parallel import read_ahead
+from terrasieve.processes.parallel import read_ahead
 from terrasieve.training.pool import Batch, PoolSampler, ViewReader
 from terrasieve.views.stored import StoredBatch
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from lightning_fabric.plugins.environments.cluster_environment import ClusterEnvironment
 
-from terrasieve.world import World
+from terrasieve.processes.world import World
 
 
 class LaunchedWorld(ClusterEnvironment):

@@ -16,8 +16,8 @@ from rich.text import Text
 
 from terrasieve.console import console, progress_bar
 from terrasieve.errors import ConfigError, TrainingError
+from terrasieve.files.writing import write_text, write_whole
 from terrasieve.runs import RunFolder
-from terrasieve.writing import write_text, write_whole
 
 LoggerName = Literal["tensorboard", "wandb", "mlflow"]
 

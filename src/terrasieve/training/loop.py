@@ -28,8 +28,10 @@ from timm.layers.norm_act import convert_sync_batchnorm
 from terrasieve.console import console
 from terrasieve.device import pick_device, resolve_precision
 from terrasieve.errors import ConfigError, DeviceError, RequeueError, StoppedError, WorldError
+from terrasieve.files.writing import write_text
 from terrasieve.methods.base import StepOutput
-from terrasieve.ranks import alike_over_ranks, largest_number, leave
+from terrasieve.processes.ranks import alike_over_ranks, largest_number, leave
+from terrasieve.processes.world import is_first, read_world
 from terrasieve.runs import RunFolder
 from terrasieve.streams import Stream, torch_seed
 from terrasieve.training.checkpoints import Checkpointer
@@ -48,8 +50,6 @@ from terrasieve.training.schedules import make_timeline
 from terrasieve.training.spec import TrainSpec
 from terrasieve.views.render import render
 from terrasieve.views.stored import Buffers
-from terrasieve.world import is_first, read_world
-from terrasieve.writing import write_text
 
 _PRECISION: Mapping[str, Literal["32-true", "bf16-mixed", "16-mixed"]] = {
     "32": "32-true",

@@ -20,7 +20,7 @@ from terrasieve.archive.quality.offset import OFFSET, OffsetVerdict
 from terrasieve.archive.wrapper import WrapperArchive
 from terrasieve.console import track
 from terrasieve.errors import ArchiveError, SampleError
-from terrasieve.parallel import map_processes
+from terrasieve.processes.parallel import map_processes
 
 COLUMN = "offset_removed"
 """Column of the table: keys of the sensors from whose pixels of a sample the offset was subtracted."""

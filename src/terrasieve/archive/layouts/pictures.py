@@ -20,7 +20,7 @@ from terrasieve.archive.readers.geotiff import Header, has_palette, read_header,
 from terrasieve.archive.readers.patch_reader import PatchReader, StackReader, item_address, split_item_address
 from terrasieve.archive.scenes.survey import Edge, edge_share, origins
 from terrasieve.errors import ArchiveError, ConfigError
-from terrasieve.parallel import map_threads
+from terrasieve.processes.parallel import map_threads
 from terrasieve.sensors import SENSORS, Sensor, anchored_sensor, load_sensor
 
 KINDS = (".tif", ".png", ".jpg", ".jp2")

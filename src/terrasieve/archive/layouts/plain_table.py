@@ -31,7 +31,7 @@ from terrasieve.archive.readers.images import SUFFIXES, SuffixReader
 from terrasieve.archive.readers.parquet import read_table
 from terrasieve.console import track_many
 from terrasieve.errors import ArchiveError, ConfigError
-from terrasieve.local_paths import local_path
+from terrasieve.files.local_paths import local_path
 from terrasieve.sensors import SENSORS, Sensor, anchored_sensor, load_sensor
 
 SPLITS = {"train": "train", "val": "val", "validation": "val", "test": "test"}

@@ -24,7 +24,7 @@ from terrasieve.archive.stac.items import Item, locate, read_items, unsigned
 from terrasieve.archive.stac.tiles import StacScene, TileReader, plan_scene
 from terrasieve.archive.stac.values import carries_offset
 from terrasieve.errors import ArchiveError
-from terrasieve.parallel import map_threads
+from terrasieve.processes.parallel import map_threads
 from terrasieve.schema import Spec
 from terrasieve.sensors import SENSORS, Sensor, anchored_sensor, load_sensor
 

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from pydantic import ByteSize, TypeAdapter, ValidationError
 
 from terrasieve.errors import ConfigError
-from terrasieve.writing import clear_partials_within, refused_write, write_whole
+from terrasieve.files.writing import clear_partials_within, refused_write, write_whole
 
 _LOCK = ".lock"
 DEFAULT_SIZE = "20GB"

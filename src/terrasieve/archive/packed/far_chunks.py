@@ -16,7 +16,7 @@ from terrasieve.archive.packed.mapped import MappedChunks
 from terrasieve.archive.packed.store import chunk_path
 from terrasieve.archive.protocol import Reader, Window, window_error
 from terrasieve.errors import ArchiveError, SampleError
-from terrasieve.object_store import ObjectFolder
+from terrasieve.files.object_store import ObjectFolder
 
 _DIGEST = re.compile(r"[0-9a-f]{32}")
 

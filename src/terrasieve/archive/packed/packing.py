@@ -31,7 +31,7 @@ from terrasieve.archive.quality.limits import (
 )
 from terrasieve.archive.quality.suspicion import Suspicion
 from terrasieve.archive.source_state import source_state
-from terrasieve.writing import clear_partials
+from terrasieve.files.writing import clear_partials
 
 CHUNK_BYTES = 64 * 2**20
 """Upper bound of one chunk, unless a single sample is larger: some sixteen thousand files for a terabyte."""

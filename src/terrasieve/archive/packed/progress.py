@@ -13,8 +13,8 @@ from terrasieve.archive.packed.store import ArrayLayout
 from terrasieve.archive.statistics import StreamingStatistics
 from terrasieve.archive.zarr_codecs import parse_metadata
 from terrasieve.errors import ArchiveError, SampleError
+from terrasieve.files.writing import append_durably, write_text
 from terrasieve.schema import Spec
-from terrasieve.writing import append_durably, write_text
 
 PROGRESS = "packing.json"
 """Record of an unfinished store: what it was at the start of the run, and a line for each chunk since."""

@@ -37,7 +37,7 @@ from terrasieve.archive.readers.parquet import read_column, read_table
 from terrasieve.archive.zarr_codecs import check_codecs, parse_metadata
 from terrasieve.console import console
 from terrasieve.errors import ArchiveError, SampleError
-from terrasieve.object_store import ObjectFolder, is_address
+from terrasieve.files.object_store import ObjectFolder, is_address
 from terrasieve.sensors import Sensor
 
 _DAMAGED = (OSError, ValueError, TypeError, LookupError, AttributeError)

@@ -17,7 +17,7 @@ from terrasieve.archive.protocol import Archive
 from terrasieve.archive.quality.limits import QualityLimits
 from terrasieve.console import console
 from terrasieve.errors import ArchiveError, SampleError
-from terrasieve.writing import clear_partials_within, hidden_name, remove_at_once
+from terrasieve.files.writing import clear_partials_within, hidden_name, remove_at_once
 
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 

@@ -14,7 +14,7 @@ from terrasieve.archive.packed.integrity import digest_bytes, digest_file, refus
 from terrasieve.archive.packed.store import CATALOGUE, Manifest
 from terrasieve.archive.packed.store_place import open_place
 from terrasieve.errors import ArchiveError, SampleError
-from terrasieve.local_paths import local_path
+from terrasieve.files.local_paths import local_path
 
 
 def checked_catalogue(root: str | Path, manifest: Manifest) -> Path | bytes:

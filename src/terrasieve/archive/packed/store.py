@@ -28,9 +28,9 @@ from terrasieve.archive.protocol import Archive, source_place
 from terrasieve.archive.quality.limits import FlawError, Problem, QualityLimits, Quarantine, Rejection, check
 from terrasieve.archive.zarr_codecs import parse_metadata
 from terrasieve.errors import ArchiveError, SampleError
+from terrasieve.files.writing import write_text
 from terrasieve.schema import Spec
 from terrasieve.sensors import BandStatistics, Sensor
-from terrasieve.writing import write_text
 
 KEY = "terrasieve"
 """The group attribute that holds the manifest."""

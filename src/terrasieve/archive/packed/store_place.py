@@ -11,7 +11,7 @@ from zarr.core.buffer import Buffer, BufferPrototype
 from zarr.storage import FsspecStore, LocalStore, ObjectStore
 
 from terrasieve.archive.packed.store import GROUP
-from terrasieve.object_store import ObjectFolder, is_address, may_help, pause
+from terrasieve.files.object_store import ObjectFolder, is_address, may_help, pause
 
 
 def open_place(root: str | Path) -> Store:

@@ -42,8 +42,8 @@ from terrasieve.archive.source_state import source_state
 from terrasieve.archive.statistics import StreamingStatistics
 from terrasieve.console import progress_bar, track_many
 from terrasieve.errors import ArchiveError
-from terrasieve.parallel import PART, map_processes
-from terrasieve.writing import link_or_copy
+from terrasieve.files.writing import link_or_copy
+from terrasieve.processes.parallel import PART, map_processes
 
 FINDINGS = "findings.jsonl"
 """Findings at the samples of an unfinished store, grown by every chunk and removed at the end."""

@@ -28,9 +28,9 @@ from terrasieve.archive.source_state import source_state
 from terrasieve.archive.zarr_codecs import parse_metadata
 from terrasieve.console import track_many
 from terrasieve.errors import ArchiveError, SampleError
-from terrasieve.object_store import ObjectFolder, staging_path
-from terrasieve.outputs import hold_folder
-from terrasieve.writing import remove_at_once
+from terrasieve.files.object_store import ObjectFolder, staging_path
+from terrasieve.files.outputs import hold_folder
+from terrasieve.files.writing import remove_at_once
 
 _BY = "packed_by"
 """What the group of an unfinished store says of who packs it: machine and folder."""
@@ -49,8 +49,9 @@ def pack_to_address(
 ) -> PackReport:
     """Write the good samples of an archive as a packed store at an address, as ``pack`` does into a folder.
 
-    On this machine no more is kept than a chunk and the record, in :func:`terrasieve.object_store.staging_path`, from
-    which the same call in the same folder goes on. The lists of samples that are not fit or suspicious stay beside it.
+    On this machine no more is kept than a chunk and the record, in
+    :func:`~terrasieve.files.object_store.staging_path`, from which the same call in the same folder goes on. The lists
+    of samples that are not fit or suspicious stay beside it.
 
     Args:
         archive: What to pack.

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from terrasieve.archive.readers.patch_reader import PatchReader
 from terrasieve.errors import SampleError
-from terrasieve.parallel import map_threads
+from terrasieve.processes.parallel import map_threads
 
 CLASSES_10 = (
     "Forest",

@@ -29,7 +29,7 @@ from terrasieve.archive.readers.geotiff import Header
 from terrasieve.archive.readers.patch_reader import PatchReader
 from terrasieve.draws import shuffled_members
 from terrasieve.errors import ArchiveError, SampleError
-from terrasieve.parallel import map_threads
+from terrasieve.processes.parallel import map_threads
 from terrasieve.schema import Spec
 from terrasieve.sensors import Sensor
 from terrasieve.streams import Stream, generator

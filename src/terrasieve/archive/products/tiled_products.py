@@ -20,7 +20,7 @@ from terrasieve.archive.readers.patch_reader import PatchReader
 from terrasieve.archive.scenes.survey import Edge, edge_share, origins
 from terrasieve.archive.stac.tiles import TileReader
 from terrasieve.errors import ArchiveError
-from terrasieve.parallel import map_threads
+from terrasieve.processes.parallel import map_threads
 from terrasieve.sensors import Sensor
 
 

@@ -28,7 +28,7 @@ from terrasieve.archive.quality.suspicion import Suspicion
 from terrasieve.archive.readers.gdal import many_files
 from terrasieve.console import progress_bar
 from terrasieve.errors import SampleError
-from terrasieve.parallel import map_processes
+from terrasieve.processes.parallel import map_processes
 
 BATCH = 64
 """Samples between two entries of the journal: what an interruption costs at most."""

@@ -17,9 +17,9 @@ from pyarrow import csv
 from pydantic import Field
 
 from terrasieve.errors import SampleError, TooManyBadSamplesError
+from terrasieve.files.writing import write_whole
 from terrasieve.schema import Spec
 from terrasieve.sensors import Sensor
-from terrasieve.writing import write_whole
 
 
 class Problem(StrEnum):

@@ -10,7 +10,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from terrasieve.writing import write_text
+from terrasieve.files.writing import write_text
 
 
 class Kind(StrEnum):

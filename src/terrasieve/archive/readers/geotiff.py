@@ -22,7 +22,7 @@ from terrasieve.archive.readers.gdal import FAILURES, Address, Raster, open_rast
 from terrasieve.archive.readers.handles import Handles
 from terrasieve.archive.readers.meaning import Meaning, settle
 from terrasieve.band_names import find_misnamed
-from terrasieve.parallel import map_threads
+from terrasieve.processes.parallel import map_threads
 from terrasieve.sensors import Sensor
 
 _OPEN_DATASETS = 64

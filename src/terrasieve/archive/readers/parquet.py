@@ -24,7 +24,7 @@ from terrasieve.archive.readers.geotiff import Header, cut, header_of, read_rast
 from terrasieve.archive.readers.handles import Handles, reading
 from terrasieve.archive.readers.meaning import Meaning, meanings
 from terrasieve.archive.readers.patch_reader import check_size, native_sizes, split_item_address
-from terrasieve.local_paths import local_path
+from terrasieve.files.local_paths import local_path
 from terrasieve.sensors import Sensor
 
 _OPEN_FILES = 8

@@ -28,7 +28,7 @@ from terrasieve.archive.scenes.tiled import ScenesArchive
 from terrasieve.archive.source_state import paths_state
 from terrasieve.console import progress_bar
 from terrasieve.errors import PartsError
-from terrasieve.parallel import map_processes
+from terrasieve.processes.parallel import map_processes
 from terrasieve.sensors import Sensor
 
 MOST_TILES = 64

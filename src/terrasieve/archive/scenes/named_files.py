@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, TypeAlias
 from terrasieve.archive.folders import Found, find_files, name_below, subfolders
 from terrasieve.archive.scenes.band_files import find_band_files
 from terrasieve.errors import ArchiveError
+from terrasieve.files.writing import write_text
 from terrasieve.schema import read_json
-from terrasieve.writing import write_text
 
 if TYPE_CHECKING:
     from terrasieve.archive.scenes.survey import ScenesSpec, SensorFolder

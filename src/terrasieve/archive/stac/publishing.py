@@ -19,7 +19,7 @@ import shapely
 from terrasieve.archive.footprints import write_geoparquet
 from terrasieve.archive.protocol import Archive, source_name
 from terrasieve.errors import ArchiveError
-from terrasieve.writing import write_whole
+from terrasieve.files.writing import write_whole
 
 STAC_VERSION = "1.1.0"
 PROJECTION = "https://stac-extensions.github.io/projection/v2.0.0/schema.json"

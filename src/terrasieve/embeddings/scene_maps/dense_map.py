@@ -22,7 +22,7 @@ from terrasieve.embeddings.table import provenance
 from terrasieve.models.backbone import Encoder
 from terrasieve.models.dense import CellVectors
 from terrasieve.models.export import EncoderCard
-from terrasieve.parallel import read_ahead
+from terrasieve.processes.parallel import read_ahead
 from terrasieve.views.render import Normaliser
 
 BLOCK_ROWS = 32

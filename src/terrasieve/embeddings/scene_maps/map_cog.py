@@ -21,7 +21,7 @@ from terrasieve.embeddings.quantising import MISSING, QUANTISED, Int8Scales, Qua
 from terrasieve.embeddings.scene_maps.dense_map import BLOCK_ROWS, DenseJob, SceneMap
 from terrasieve.embeddings.scene_maps.kept_rows import VectorRows, keep_rows
 from terrasieve.errors import ConfigError
-from terrasieve.writing import hidden_name, write_whole
+from terrasieve.files.writing import hidden_name, write_whole
 
 TAG = "TERRASIEVE"
 """Name of the tag with what made the vectors, as JSON."""

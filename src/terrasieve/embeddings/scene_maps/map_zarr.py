@@ -24,7 +24,7 @@ from terrasieve.console import console
 from terrasieve.embeddings.quantising import MISSING, QUANTISED, Int8Scales, Quantise, describe_error
 from terrasieve.embeddings.scene_maps.dense_map import BLOCK_ROWS, DenseJob, SceneMap
 from terrasieve.embeddings.scene_maps.kept_rows import KeptRows, keep_rows
-from terrasieve.writing import write_whole
+from terrasieve.files.writing import write_whole
 
 VECTORS, SCALES = "embeddings", "scales"
 """Names of arrays: vectors ``(y, x, feature)``, and what a step of each dimension is worth where they are of 8 bits."""

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from terrasieve.archive.footprints import centres
 from terrasieve.errors import ArchiveError
-from terrasieve.local_paths import local_path
+from terrasieve.files.local_paths import local_path
 from terrasieve.reporting.charts import DROPPED, KEPT, Chart, Trace, axis, class_marker, finite, plain
 from terrasieve.reporting.run import Run
 from terrasieve.streams import Stream, generator

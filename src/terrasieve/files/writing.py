@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from terrasieve.errors import WriteError
-from terrasieve.local_paths import local_path
+from terrasieve.files.local_paths import local_path
 
 if TYPE_CHECKING:
     from torch import Tensor

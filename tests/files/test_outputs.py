@@ -13,14 +13,14 @@ from pathlib import Path
 
 import pytest
 
-from terrasieve import outputs
 from terrasieve.errors import WriteError
-from terrasieve.outputs import hold_file, hold_files, hold_folder
+from terrasieve.files import outputs
+from terrasieve.files.outputs import hold_file, hold_files, hold_folder
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from terrasieve.outputs import hold_file, hold_folder
+from terrasieve.files.outputs import hold_file, hold_folder
 path = Path(sys.argv[1])
 with hold_folder(path) if sys.argv[2] == "folder" else hold_file(path, (".txt",), "--overwrite" in sys.argv):
     if "write" in sys.argv:
@@ -84,7 +84,7 @@ def test_the_lock_of_a_killed_process_does_not_block_and_is_removed(tmp_path: Pa
 
 def test_the_children_of_a_killed_process_do_not_hold_its_output(tmp_path: Path) -> None:
     parent = (
-        "import os, sys, time; from pathlib import Path; from terrasieve.outputs import hold_folder\n"
+        "import os, sys, time; from pathlib import Path; from terrasieve.files.outputs import hold_folder\n"
         "with hold_folder(Path(sys.argv[1])):\n"
         "    if not os.fork(): time.sleep(60)\n"
         "    print('held', flush=True); time.sleep(60)"

@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from terrasieve.errors import ConfigError, RemoteError, TerrasieveError
-from terrasieve.parallel import fork_no_more
-from terrasieve.writing import refused_write
+from terrasieve.files.writing import refused_write
+from terrasieve.processes.parallel import fork_no_more
 
 T = TypeVar("T")
 

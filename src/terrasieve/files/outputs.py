@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from terrasieve.errors import WriteError
-from terrasieve.writing import hidden_name, refused_write
+from terrasieve.files.writing import hidden_name, refused_write
 
 _LONGEST_COMPANION = ".suspicions.json"
 """The longest of the ends that the names of files beside an output have."""

@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from terrasieve.errors import WriteError
-from terrasieve.writing import write_tensors, write_text, write_together, write_whole
+from terrasieve.files.writing import write_tensors, write_text, write_together, write_whole
 
 SOURCE = Path(__file__).parents[2] / "src" / "terrasieve"
 

@@ -7,18 +7,19 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from terrasieve.errors import WriteError
-from terrasieve.object_store import ObjectFolder, is_address, split_address, staging_path
-from terrasieve.outputs import hold_file, hold_folder
-from terrasieve.writing import remove_at_once
+from terrasieve.files.object_store import ObjectFolder, is_address, split_address, staging_path
+from terrasieve.files.outputs import hold_file, hold_folder
+from terrasieve.files.writing import remove_at_once
 
 
 @contextmanager
 def hold_output(place: str, suffixes: Sequence[str], overwrite: bool) -> Iterator[Path]:
-    """Hold the place of a file that the block writes, as :func:`terrasieve.outputs.hold_file` does; or its address.
+    """Hold the place of a file that the block writes, or its address.
 
-    What goes to an address is written into :func:`terrasieve.object_store.staging_path` and put there when the block
-    ends, with what it wrote beside it, the file itself last. Where something fails it stays there, parts of a file from
-    which the same command in the same folder goes on included.
+    A path is held by :func:`~terrasieve.files.outputs.hold_file`. What goes to an address is written into
+    :func:`~terrasieve.files.object_store.staging_path` and put there when the block ends, with what it wrote beside it,
+    the file itself last. Where something fails it stays there, parts of a file from which the same command in the same
+    folder goes on included.
 
     Args:
         place: Path of the file to be, or its address ``s3://BUCKET/NAME``.
