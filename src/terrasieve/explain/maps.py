@@ -264,11 +264,10 @@ def _capture(network: nn.Module) -> Iterator[Captured]:
     for module in network.modules():
         if not isinstance(module, AFFINE) or (bias := _bias(module)) is None:
             continue
-        if isinstance(module, BatchNormAct2d):
-            # Its output has passed an activation; its bias was added before.
-            handles.append(module.drop.register_forward_pre_hook(partial(_keep_input, captured, bias)))
-        else:
-            handles.append(module.register_forward_hook(partial(_keep_output, captured, bias)))
+        # What BatchNormAct2d gives has passed its activation. Its dropout comes between the bias and that, and gives in
+        # eval mode what it gets.
+        place = module.drop if isinstance(module, BatchNormAct2d) else module
+        handles.append(place.register_forward_hook(partial(_keep_output, captured, bias)))
     try:
         yield captured
     finally:
@@ -281,11 +280,6 @@ def _keep_output(captured: Captured, bias: Tensor, module: nn.Module, inputs: ob
     captured.append((per_channel, output))
     # What comes later may overwrite its input, as activations and residual blocks do.
     return output.clone()
-
-
-def _keep_input(captured: Captured, bias: Tensor, module: nn.Module, inputs: tuple[Tensor]) -> Tensor:
-    captured.append((bias.view(-1, 1, 1), inputs[0]))
-    return inputs[0].clone()
 
 
 def _bias(module: nn.Module) -> Tensor | None:

@@ -138,14 +138,11 @@ def _views(job: TrainingJob, indices: NDArray[np.int64]) -> list[tuple[ShownPict
     ):
         bands = [[":".join(offered[place]) for place in row] for row in plan.channels.tolist()]
         planes = tensor.numpy().astype(np.float64)
-        by_view.append([_picture(view.name, one, _grey_or_rgb(each)) for one, each in zip(bands, planes, strict=True)])
+        # The first three bands as red, green and blue, or the first alone in grey.
+        shown = planes[:, :3] if planes.shape[1] > 2 else np.repeat(planes[:, :1], 3, axis=1)
+        drawn = np.clip(shown / (2 * _SPREAD) + 0.5, 0, 1).transpose(0, 2, 3, 1)
+        by_view.append([_picture(view.name, one, each) for one, each in zip(bands, drawn, strict=True)])
     return list(zip(*by_view, strict=True))
-
-
-def _grey_or_rgb(planes: NDArray[np.float64]) -> RGB:
-    """Standardised planes ``(c, size, size)`` as a picture: the first three as red, green and blue, else the first."""
-    shown = planes[:3] if len(planes) > 2 else np.repeat(planes[:1], 3, axis=0)
-    return np.asarray(np.clip(shown / (2 * _SPREAD) + 0.5, 0, 1).transpose(1, 2, 0))
 
 
 def _picture(name: str, bands: Sequence[str], drawn: RGB) -> ShownPicture:
