@@ -73,7 +73,10 @@ def write_explorer(
     check_folder(folder)
     if not len(subject.table):
         raise ArchiveError(f"{subject.name} holds no sample, so there is nothing to explore.")
-    atlas = None if archive is None else _pictures(subject, archive, thumbnails)
+    atlas = None
+    if archive is not None:
+        table = subject.table
+        atlas = draw_atlas(archive, rows_in(archive, table.ids), table.inputs[0].sensor, thumbnails)
     scripts, lines, is_located = _data(subject, atlas, clusters, seed)
     scripts["service"] = _assigned("service", {"exports": served, "pictureBytes": picture_bytes})
     with write_whole(folder) as partial:
@@ -113,11 +116,6 @@ def check_folder(folder: Path, overwrite: bool = True) -> None:
         raise WriteError(f"{folder} holds something that is no page of terrasieve explore. Choose another folder.")
     if not overwrite:
         raise WriteError(f"{folder} is already there. Replace it with --overwrite, or choose another name.")
-
-
-def _pictures(subject: Explored, archive: Archive, most: int) -> Atlas:
-    table = subject.table
-    return draw_atlas(archive, rows_in(archive, table.ids), table.inputs[0].sensor, most)
 
 
 def _data(subject: Explored, atlas: Atlas | None, clusters: int, seed: int) -> tuple[dict[str, str], list[str], bool]:

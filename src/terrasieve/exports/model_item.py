@@ -39,6 +39,7 @@ def model_item(
     """
     names = [band.name for band in interface.bands]
     size, channels = interface.size, len(names)
+    cleaned = re.sub(r"[^a-zA-Z0-9_.\-]+", "-", interface.recipe).strip("_.-")
     return {
         "type": "Feature",
         "stac_version": STAC_VERSION,
@@ -52,7 +53,7 @@ def model_item(
             "license": licence,
             # The extension looks for names here, STAC for what is said of bands at the asset.
             "bands": [{"name": name} for name in names],
-            "mlm:name": _name(interface.recipe),
+            "mlm:name": cleaned if _NAME.fullmatch(cleaned) else f"encoder-{cleaned or 'unnamed'}",
             "mlm:architecture": interface.backbone,
             "mlm:tasks": [TASK],
             "mlm:framework": "pytorch",
@@ -88,11 +89,6 @@ def model_item(
             "model": {**asset, "roles": ["mlm:model"], "bands": [_band(band) for band in interface.bands]},
         },
     }
-
-
-def _name(recipe: str) -> str:
-    cleaned = re.sub(r"[^a-zA-Z0-9_.\-]+", "-", recipe).strip("_.-")
-    return cleaned if _NAME.fullmatch(cleaned) else f"encoder-{cleaned or 'unnamed'}"
 
 
 def _band(band: ChannelMeaning) -> dict[str, Any]:
