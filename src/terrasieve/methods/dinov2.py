@@ -156,7 +156,10 @@ class DinoV2(Dino):
         # Looked up on the CPU, where the masks were drawn, so that an accelerator need not be waited for.
         places = [send(mask.flatten().nonzero().flatten(), wide[0].device) for mask in masks]
 
-        seen = [self._see_masked(view, mask) for view, mask in zip(wide, masks, strict=True)]
+        seen = []
+        for view, mask in zip(wide, masks, strict=True):
+            with hidden_patches(self.encoder, send(mask, view.device), self.mask_token):
+                seen.append(vit_tokens(self.encoder, view))
         features = [tokens.image for tokens in seen] + pass_views(self.encoder, local)
         outputs = pass_views(self.head, features)
         patch_outputs = (self.patch_head or self.head)(_at(seen, places))
@@ -194,10 +197,6 @@ class DinoV2(Dino):
             self.patch_teacher.update(self.patch_head, self.spec.momentum_at(progress))
         self.patch_centre.step()
         self.masks.step()
-
-    def _see_masked(self, view: Tensor, mask: Tensor) -> Tokens:
-        with hidden_patches(self.encoder, send(mask, view.device), self.mask_token):
-            return vit_tokens(self.encoder, view)
 
     @property
     def _teacher_head(self) -> nn.Module:

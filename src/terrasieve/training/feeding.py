@@ -87,7 +87,10 @@ class Batches:
             TrainingError: A reader process was killed.
         """
         if self._trial is not None and (chosen := self._trial.begin()) is not None:
-            self._choose(chosen)
+            if self._sampler.rank == 0:
+                console.print(f"{self._trial}: train.workers={chosen} from here on.", highlight=False)
+            # Other readers go on from the batch that is next in order.
+            self._trial, self._workers, self._stream = None, chosen, None
         if self._stream is None:
             self._stream = self._start()
         try:
@@ -106,12 +109,6 @@ class Batches:
         if self._trial is not None:
             self._trial.end()
         return batch
-
-    def _choose(self, workers: int) -> None:
-        """Go on with so many readers, from the batch that is next in order."""
-        if self._sampler.rank == 0 and self._trial is not None:
-            console.print(f"{self._trial}: train.workers={workers} from here on.", highlight=False)
-        self._trial, self._workers, self._stream = None, workers, None
 
     def _start(self) -> Iterator[_Sent]:
         send = partial(_send, device=self._device, copying=self._copying)
@@ -186,7 +183,9 @@ class _Trial:
             self._working.append(self._began - self._ended)
         if len(self._working) < _WARM + _MEASURED:
             return None
-        return choose_workers(self.reading, self.working, _cores(), self._device)
+        # The cores of this process can be fewer than the machine's: a batch system or a container sets them.
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        return choose_workers(self.reading, self.working, cores, self._device)
 
     def end(self) -> None:
         """Note that a batch was handed out."""
@@ -222,11 +221,6 @@ def choose_workers(reading: float, working: float, cores: int, device: torch.dev
     if device.type == "cpu" and (cores == 1 or reading <= _SMALL * working):
         return 0
     return max(1, min(cores - 1, math.ceil(_MARGIN * reading / max(working, 1e-6))))
-
-
-def _cores() -> int:
-    # The cores of this process can be fewer than the machine's: a batch system or a container sets them.
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class _SayingErrors(Dataset[StoredBatch | TerrasieveError]):
