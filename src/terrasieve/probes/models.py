@@ -175,7 +175,10 @@ class ImageStatistics(nn.Module):
     def forward(self, pixels: Tensor) -> Tensor:
         """Statistics ``(n, channels * len(STATISTICS))`` of pixels ``(n, channels, height, width)``."""
         pixels = pixels.float()
-        return torch.cat([_distribution(pixels), _gradients(pixels), _spectrum(pixels)], dim=-1).flatten(1)
+        down, right = torch.gradient(pixels, dim=(2, 3))
+        std, mean = torch.std_mean(torch.hypot(down, right).flatten(2), dim=-1, correction=0)
+        gradients = torch.stack([mean, std], dim=-1)
+        return torch.cat([_distribution(pixels), gradients, _spectrum(pixels)], dim=-1).flatten(1)
 
 
 def _distribution(pixels: Tensor) -> Tensor:
@@ -185,12 +188,6 @@ def _distribution(pixels: Tensor) -> Tensor:
     ranks = [round(p / 100 * (ordered.shape[-1] - 1)) for p in (0, *PERCENTILES, 100)]
     std, mean = torch.std_mean(flat, dim=-1, correction=0)
     return torch.cat([torch.stack([mean, std], dim=-1), ordered[..., ranks]], dim=-1)
-
-
-def _gradients(pixels: Tensor) -> Tensor:
-    down, right = torch.gradient(pixels, dim=(2, 3))
-    std, mean = torch.std_mean(torch.hypot(down, right).flatten(2), dim=-1, correction=0)
-    return torch.stack([mean, std], dim=-1)
 
 
 def _spectrum(pixels: Tensor) -> Tensor:

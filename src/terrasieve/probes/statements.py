@@ -7,7 +7,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import asdict, fields, replace
 from pathlib import Path
-from typing import Any
 
 from terrasieve.errors import ArchiveError
 from terrasieve.files.writing import write_text
@@ -62,18 +61,17 @@ def read_comparisons(path: Path) -> tuple[Comparison, ...]:
     Raises:
         ArchiveError: The file is not there, damaged, or of a version with other fields.
     """
+    found = []
     try:
-        return tuple(_from_record(record) for record in read_json(path))
+        for record in read_json(path):
+            values = {one.name: record[one.name] for one in fields(Comparison)}
+            tests = {name: values[name] and PairedTest(**values[name]) for name in ("t", "wilcoxon")}
+            found.append(Comparison(**{**values, **tests}))
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise ArchiveError(
             f"{path} holds no comparisons of this version: {error!r}. Run the benchmark again."
         ) from error
-
-
-def _from_record(record: dict[str, Any]) -> Comparison:
-    values = {one.name: record[one.name] for one in fields(Comparison)}
-    tests = {name: values[name] and PairedTest(**values[name]) for name in ("t", "wilcoxon")}
-    return Comparison(**{**values, **tests})
+    return tuple(found)
 
 
 def _better_first(c: Comparison) -> Comparison:

@@ -74,7 +74,10 @@ class Preconditioner:
         # Factors take long: of several parts, those of like curvature share them.
         levels = self.curvature if len(curvature) == 1 else torch.exp2(self.curvature.log2().round())
         self._levels = levels.flatten().tolist()
-        self._factors = {level: self._factors.get(level) or self._factored(level) for level in set(self._levels)}
+        self._factors = {
+            level: self._factors.get(level) or [_factor(block, level, self.penalty) for block in self.covariance]
+            for level in set(self._levels)
+        }
 
     def __call__(self, gradient: Tensor) -> Tensor:
         """Its product with a gradient ``(columns, features + 1)``, the intercept last; a part has a row or all."""
@@ -91,9 +94,6 @@ class Preconditioner:
                 dim=1,
             )
         return solved
-
-    def _factored(self, curvature: float) -> list[Tensor]:
-        return [_factor(block, curvature, self.penalty) for block in self.covariance]
 
 
 def _factor(block: Tensor, curvature: float, penalty: float) -> Tensor:
