@@ -78,10 +78,12 @@ def card_text(run: Run, card: EncoderCard, license: str) -> str:
     """The card as Markdown with YAML front matter."""
     front = yaml.safe_dump(front_matter(run, card, license), sort_keys=False, allow_unicode=True, width=100)
     sections = [_what(card), _limits(run), _training_data(card), _training(card), _loading(run, card), _evaluation(run)]
+    version = card.provenance.terrasieve
+    made = f" Written by terrasieve {escape_markdown(version)}." if version else ""
     sections += [
         _licence(license),
         citation_section(card.method, [layout for layout, _ in _sources(card.provenance.data)]),
-        _weights(card),
+        f"## Weights\n\n`{WEIGHTS}`, SHA-256 `{card.weights_sha256 or 'not recorded'}`.{made}",
     ]
     return "\n\n".join([f"---\n{front}---", *(text for text in sections if text)]) + "\n"
 
@@ -215,12 +217,6 @@ def _licence(license: str) -> str:
         f"## Licence\n\nWeights: `{license}`. The terms of the training data hold for the data alone, and are those of "
         "its source; look them up there."
     )
-
-
-def _weights(card: EncoderCard) -> str:
-    version = card.provenance.terrasieve
-    made = f" Written by terrasieve {escape_markdown(version)}." if version else ""
-    return f"## Weights\n\n`{WEIGHTS}`, SHA-256 `{card.weights_sha256 or 'not recorded'}`.{made}"
 
 
 # ---------------------------------------------------------------- parts

@@ -190,12 +190,13 @@ def _log(text: str) -> tuple[Mapping[str, float], ...]:
 def _quarantined(folder: Path) -> dict[str, int]:
     # Lists of what was left out lie beside the archive that was indexed or packed, which may be in the run's folder.
     paths = sorted({*folder.rglob("*.quarantine.csv"), *folder.resolve().parent.glob("*.quarantine.csv")})
-    counts = {path.name: _parsed(path, _rejected) or 0 for path in paths}
+    counts = {
+        path.name: _parsed(
+            path, lambda text: sum(int(row.get("samples") or 1) for row in csv.DictReader(text.splitlines()))
+        )
+        for path in paths
+    }
     return {name: count for name, count in counts.items() if count}
-
-
-def _rejected(text: str) -> int:
-    return sum(int(row.get("samples") or 1) for row in csv.DictReader(text.splitlines()))
 
 
 # ---------------------------------------------------------------- hashes

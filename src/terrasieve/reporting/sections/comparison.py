@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from terrasieve.probes.results import ProbeRow
 from terrasieve.probes.row_tables import span
@@ -41,17 +40,15 @@ def comparison(runs: Sequence[Run]) -> RunComparison | None:
     """The section; None for a single run."""
     if len(runs) < 2:
         return None
-    rows = _shared([row for run in runs for row in _trained(run)])
-    groups = groups_of(rows)
+    rows: list[ProbeRow] = []
+    for run in runs:
+        trained = [row for row in run.rows if row.model == run.rows[0].model]
+        # The seed of a run of one seed is its own and no condition.
+        seed = {"seed": 0} if len({row.seed for row in trained}) == 1 else {}
+        rows += [row.model_copy(update={"model": run.name, **seed}) for row in trained]
+    groups = groups_of(_shared(rows))
     tables = tuple((group.title, metric_table(group, group.metrics[0])) for group in groups)
     return RunComparison(_doubts(groups), seeds(runs), tables, curves("compared", runs))
-
-
-def _trained(run: Run) -> list[ProbeRow]:
-    """Rows of the trained model under the run's name; the seed of a run of one seed is its own and no condition."""
-    rows = [row for row in run.rows if row.model == run.rows[0].model]
-    named: dict[str, Any] = {"model": run.name} | ({"seed": 0} if len({row.seed for row in rows}) == 1 else {})
-    return [row.model_copy(update=named) for row in rows]
 
 
 def _key(row: ProbeRow) -> tuple[str, str, float, str, int]:

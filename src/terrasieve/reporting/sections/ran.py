@@ -88,12 +88,6 @@ def precision_text(card: EncoderCard | None) -> str:
     return PRECISION_NAMES.get(known, known)
 
 
-def _asked(train: Any) -> str:
-    """The precision that the settings ask for, where nothing says which was used."""
-    asked = str(train.get("precision", "")) if isinstance(train, Mapping) else ""
-    return PRECISION_NAMES.get(asked, "not recorded")
-
-
 def _facts(run: Run) -> Iterator[tuple[str, str]]:
     card = run.card
     if card is not None:
@@ -114,7 +108,9 @@ def _facts(run: Run) -> Iterator[tuple[str, str]]:
     train = run.config.get("train")
     if isinstance(train, Mapping):
         yield from ((name, str(train[name])) for name in ("seed", "batch_size") if name in train)
-    yield "precision of training", precision_text(card) or _asked(train)
+    # Where no card says which was used, it is the one that the settings ask for.
+    asked = str(train.get("precision", "")) if isinstance(train, Mapping) else ""
+    yield "precision of training", precision_text(card) or PRECISION_NAMES.get(asked, "not recorded")
     for row in run.rows[:1]:
         yield "probed on", row.data
 

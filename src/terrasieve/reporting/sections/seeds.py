@@ -47,8 +47,13 @@ def seeds(runs: Sequence[Run]) -> Seeds | None:
     """
     recipes: dict[str, list[Run]] = {}
     for run in runs:
-        if run.rows and run.config:
-            recipes.setdefault(_but_seed(run), []).append(run)
+        if not run.rows or not run.config:
+            continue
+        train = run.config.get("train")
+        if isinstance(train, Mapping):
+            train = {name: value for name, value in train.items() if name != "seed"}
+        but_seed = json.dumps([run.model, {**run.config, "train": train}], sort_keys=True, default=str)
+        recipes.setdefault(but_seed, []).append(run)
     repeated = [alike for alike in recipes.values() if len(alike) > 1]
     if not repeated:
         return None
@@ -59,13 +64,6 @@ def seeds(runs: Sequence[Run]) -> Seeds | None:
         charts.append(_chart(f"seeds-{number}", group, series))
         sentences += [_sentence(one, group) for one in series if one.colour != MUTED]
     return Seeds(tuple(filter(None, sentences)), Choice("seeds", "Probe", tuple(charts)))
-
-
-def _but_seed(run: Run) -> str:
-    """What a run was asked to do, without its seed."""
-    train = run.config.get("train")
-    seedless = {name: value for name, value in train.items() if name != "seed"} if isinstance(train, Mapping) else train
-    return json.dumps([run.model, {**run.config, "train": seedless}], sort_keys=True, default=str)
 
 
 def _of(group: Group, rows: Sequence[ProbeRow]) -> list[ProbeRow]:

@@ -39,12 +39,11 @@ def shown(key: str, run: Run) -> Shown | None:
         "makes of them, with the bands that were drawn; grey levels of a view are standard deviations of its band."
     )
     sheet = tuple(_tile(sample, one, sample.id) for sample in found.sheet for one in sample.sensors)
-    return Shown(caption, tuple(map(_strip, found.viewed)), sheet)
-
-
-def _strip(sample: ShownSample) -> Strip:
-    tiles = [_tile(sample, one, one.name) for one in (*sample.sensors, *sample.views)]
-    return Strip("", sample.id, "", tuple(tiles))
+    viewed = tuple(
+        Strip("", sample.id, "", tuple(_tile(sample, one, one.name) for one in (*sample.sensors, *sample.views)))
+        for sample in found.viewed
+    )
+    return Shown(caption, viewed, sheet)
 
 
 def _tile(sample: ShownSample, one: ShownPicture, title: str) -> Tile:
