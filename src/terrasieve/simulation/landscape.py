@@ -75,9 +75,11 @@ def make_landscape(rng: np.random.Generator, size: int, zipf: float) -> Landscap
     for number in np.unique(cover):
         form += np.where(cover == number, draw_form(COVERS[number].name, rng, cells), 0)
     height = random_field(rng, size, size / 6) * float(rng.gamma(1.5, 4.0))
+    # States go with the form, about a middle that changes slowly from place to place.
+    middle = 0.5 * random_field(rng, size, size / 8) + float(rng.normal())
     return Landscape(
         cover=cover,
-        state=_states(rng, cover, form),
+        state=(1 / (1 + np.exp(-(0.8 * form + middle)))).astype(np.float32),
         brightness=_by_cover([c.texture for c in COVERS])[cover] * form,
         roughness=_by_cover([c.roughness for c in COVERS])[cover] * form,
         slope_y=_slope(height, 0),
@@ -144,13 +146,6 @@ def _cell_means(field: Field, cells: NDArray[np.int64]) -> Field:
     sums = np.bincount(cells.ravel(), weights=field.ravel())
     means: Field = (sums / np.maximum(count, 1)).astype(np.float32)
     return means
-
-
-def _states(rng: np.random.Generator, cover: NDArray[np.uint8], form: Field) -> Field:
-    """States that go with the form, about a middle that changes slowly from place to place."""
-    slow = 0.5 * random_field(rng, len(cover), len(cover) / 8) + float(rng.normal())
-    states: Field = (1 / (1 + np.exp(-(0.8 * form + slow)))).astype(np.float32)
-    return states
 
 
 def _by_cover(values: list[float]) -> Field:
