@@ -31,13 +31,13 @@ from rich.table import Table
 
 from machine import describe
 from terrasieve.archive.derived.subset import SubsetArchive
+from terrasieve.archive.derived.wrapper import WrapperArchive
 from terrasieve.archive.packed.packing import pack
 from terrasieve.archive.packed.reading import ZARRS, PackedArchive
 from terrasieve.archive.protocol import Archive, Window
 from terrasieve.archive.quality.limits import QualityLimits
 from terrasieve.archive.scenes.survey import ScenesSpec, SensorFolder
 from terrasieve.archive.scenes.tiled import ScenesArchive
-from terrasieve.archive.wrapper import WrapperArchive
 from terrasieve.console import track
 from terrasieve.sensors import Sensor
 from terrasieve.simulation.land import SimulatedArchive, SimulatedSpec

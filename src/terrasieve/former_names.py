@@ -11,10 +11,15 @@ from types import ModuleType
 from typing import Any
 
 NOW: Mapping[str, str] = {
+    "terrasieve.archive.acquisition_time": "terrasieve.archive.scenes.acquisition_time",
+    "terrasieve.archive.byte_limits": "terrasieve.archive.readers.byte_limits",
     "terrasieve.archive.hdf5_reader": "terrasieve.archive.readers.hdf5",
+    "terrasieve.archive.labels": "terrasieve.archive.patches.labels",
     "terrasieve.archive.packing": "terrasieve.archive.packed.packing",
     "terrasieve.archive.suspicions": "terrasieve.archive.quality",
     "terrasieve.archive.suspicions.offset": "terrasieve.archive.quality.offset",
+    "terrasieve.archive.wrapper": "terrasieve.archive.derived.wrapper",
+    "terrasieve.archive.zarr_codecs": "terrasieve.archive.readers.zarr_codecs",
     "terrasieve.curate": "terrasieve.curating",
     "terrasieve.local_paths": "terrasieve.files.local_paths",
     "terrasieve.methods.ranks": "terrasieve.processes.ranks",

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from terrasieve.archive.acquisition_time import acquisition_time, find_time, parse_time
 from terrasieve.archive.readers.geotiff import read_header
+from terrasieve.archive.scenes.acquisition_time import acquisition_time, find_time, parse_time
 
 
 @pytest.mark.parametrize(

@@ -23,12 +23,12 @@ from small_archives import all_makers
 from small_archives.making import Bench
 from small_archives.packed import packed
 from terrasieve.archive.derived.subset import SubsetArchive
+from terrasieve.archive.derived.wrapper import WrapperArchive
 from terrasieve.archive.layout import LAYOUTS, ArchiveSpec
 from terrasieve.archive.opening import open_archive, parse_spec
 from terrasieve.archive.protocol import Archive, BaseArchive, Window
 from terrasieve.archive.quality.limits import Rejection
 from terrasieve.archive.quality.suspicion import Suspicion
-from terrasieve.archive.wrapper import WrapperArchive
 from terrasieve.errors import ArchiveError, BandError, SampleError
 from terrasieve.sensors import SENSORS, Sensor
 

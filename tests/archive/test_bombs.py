@@ -34,7 +34,7 @@ from terrasieve.archive.readers.hdf5 import Hdf5Reader, values_of
 from terrasieve.archive.readers.parquet import BlobReader, read_table
 from terrasieve.archive.readers.patch_reader import item_address
 from terrasieve.archive.readers.zarr import ZippedZarrReader, read_samples
-from terrasieve.archive.zarr_codecs import check_zip
+from terrasieve.archive.readers.zarr_codecs import check_zip
 from terrasieve.errors import ArchiveError, SampleError
 from terrasieve.sensors import SENSORS, Band, Sensor
 from terrasieve.simulation.land import SimulatedArchive, SimulatedSpec
@@ -195,7 +195,7 @@ def test_a_value_that_all_rows_share_is_kept_in_memory_once(tmp_path: Path) -> N
 
 
 def test_a_group_of_rows_that_declares_too_much_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("terrasieve.archive.byte_limits.MOST_BYTES", 1_000)
+    monkeypatch.setattr("terrasieve.archive.readers.byte_limits.MOST_BYTES", 1_000)
     sensor = Sensor(name="one", kind="radar", bands=(Band(name="vv", gsd=10, unit="linear", valid_range=(0, 1)),))
     pq.write_table(pa.table({"vv": [bytes(500), bytes(range(250)) * 2]}), tmp_path / "x.parquet", compression="none")
     with pytest.raises(SampleError, match="row group 0, columns vv asks for"):

@@ -18,7 +18,7 @@ import pytest
 from terrasieve.archive.opening import open_archive
 from terrasieve.archive.packed.packing import pack
 from terrasieve.archive.packed.reading import PackedArchive
-from terrasieve.archive.zarr_codecs import check_codecs, check_zip, parse_metadata
+from terrasieve.archive.readers.zarr_codecs import check_codecs, check_zip, parse_metadata
 from terrasieve.errors import ArchiveError, SampleError
 from terrasieve.simulation.land import SimulatedArchive, SimulatedSpec
 

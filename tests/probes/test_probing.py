@@ -14,8 +14,8 @@ import torch
 
 from terrasieve import device, probing
 from terrasieve.archive.derived.subset import SubsetArchive
+from terrasieve.archive.derived.wrapper import WrapperArchive
 from terrasieve.archive.layouts.eurosat import EuroSatArchive, EuroSatSpec
-from terrasieve.archive.wrapper import WrapperArchive
 from terrasieve.embeddings import EmbedSettings, EncoderInput, embed_batches
 from terrasieve.embeddings.inputs import join
 from terrasieve.errors import BandError

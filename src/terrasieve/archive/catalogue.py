@@ -27,12 +27,12 @@ from terrasieve.archive.quality.audit import Audit, Auditor, audit
 from terrasieve.archive.quality.limits import QualityLimits, QualityReport, Quarantine
 from terrasieve.archive.quality.suspicion import Suspicion, suspicions_path, write_suspicions
 from terrasieve.archive.readers.parquet import read_table
+from terrasieve.archive.readers.zarr_codecs import parse_metadata
 from terrasieve.archive.scenes.first_look import FirstLook, FoundBefore, looks_by_name
 from terrasieve.archive.scenes.survey import ScenesSpec
 from terrasieve.archive.scenes.tiled import ScenesArchive
 from terrasieve.archive.source_state import files_state, source_state
 from terrasieve.archive.stac.items import unsigned
-from terrasieve.archive.zarr_codecs import parse_metadata
 from terrasieve.errors import ArchiveError, SampleError, TooManyBadSamplesError
 from terrasieve.files.local_paths import find_address
 from terrasieve.sensors import Sensor

@@ -12,12 +12,12 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from terrasieve.archive.derived.wrapper import WrapperArchive
 from terrasieve.archive.folders import NotTaken
 from terrasieve.archive.layout import ArchiveSpec
 from terrasieve.archive.protocol import Archive, source_place
 from terrasieve.archive.quality.limits import FlawError, Problem
 from terrasieve.archive.quality.suspicion import Suspicion
-from terrasieve.archive.wrapper import WrapperArchive
 from terrasieve.errors import ArchiveError
 from terrasieve.sensors import Sensor
 

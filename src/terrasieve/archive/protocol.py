@@ -38,7 +38,8 @@ class Archive(Protocol):
     """Unlabelled or labelled samples that can be read by band and window.
 
     Implementations are cheap to pickle and safe to use in forked worker processes. They derive from
-    :class:`BaseArchive`, or from :class:`terrasieve.archive.wrapper.WrapperArchive` where they change another archive.
+    :class:`BaseArchive`, or, where they change another archive, from
+    :class:`~terrasieve.archive.derived.wrapper.WrapperArchive`.
     """
 
     @property

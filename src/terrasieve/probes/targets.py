@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from terrasieve.archive.labels import class_names, is_class
+from terrasieve.archive.patches.labels import class_names, is_class
 from terrasieve.errors import ArchiveError, ConfigError, nearest
 from terrasieve.probes.metrics import Task
 

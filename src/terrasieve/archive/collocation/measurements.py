@@ -15,12 +15,12 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from pyarrow import csv
 
-from terrasieve.archive.acquisition_time import parse_time
-from terrasieve.archive.byte_limits import MOST_TABLE_BYTES, check_file_bytes
 from terrasieve.archive.collocation.grids import is_grid, near_cells
 from terrasieve.archive.collocation.points import Points, Reach
 from terrasieve.archive.cubes.guarded_opening import NETCDF, refuse_foreign_files
+from terrasieve.archive.readers.byte_limits import MOST_TABLE_BYTES, check_file_bytes
 from terrasieve.archive.readers.parquet import read_table
+from terrasieve.archive.scenes.acquisition_time import parse_time
 from terrasieve.errors import ArchiveError, SampleError, nearest
 
 NAMES: Mapping[str, tuple[str, ...]] = {

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pyproj import CRS
 from pyproj.exceptions import CRSError
 
-from terrasieve.archive.acquisition_time import parse_time
+from terrasieve.archive.scenes.acquisition_time import parse_time
 from terrasieve.errors import ArchiveError
 
 NAMES: Mapping[str, tuple[str, ...]] = {

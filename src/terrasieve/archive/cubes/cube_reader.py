@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from terrasieve.archive.byte_limits import check_array_bytes
 from terrasieve.archive.cubes.cube_axes import Axes, Transform, crs_of, find_axes, times_of, transform_of
 from terrasieve.archive.cubes.cube_bands import CubeBand, bands_in, choose_bands, in_unit, read_bands
 from terrasieve.archive.protocol import Window
 from terrasieve.archive.quality.limits import missing
+from terrasieve.archive.readers.byte_limits import check_array_bytes
 from terrasieve.archive.readers.geotiff import Header
 from terrasieve.archive.readers.tile_header import tile_header
 from terrasieve.errors import ArchiveError, BandError

@@ -10,12 +10,12 @@ from typing import Any
 
 import zarr
 
-from terrasieve.archive.byte_limits import check_array_bytes
 from terrasieve.archive.packed.integrity import refuse_links
 from terrasieve.archive.quality.limits import FlawError, Problem
+from terrasieve.archive.readers.byte_limits import check_array_bytes
 from terrasieve.archive.readers.handles import DECODING_FAILURES, Handles
 from terrasieve.archive.readers.hdf5 import refuse_indirection, require_h5py
-from terrasieve.archive.zarr_codecs import METADATA, check_codecs, parse_metadata
+from terrasieve.archive.readers.zarr_codecs import METADATA, check_codecs, parse_metadata
 from terrasieve.errors import ArchiveError
 
 NETCDF = (".nc", ".nc4", ".netcdf", ".cdf")

@@ -12,12 +12,12 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from terrasieve.archive.derived.wrapper import WrapperArchive
 from terrasieve.archive.layout import ArchiveSpec, parse_spec
 from terrasieve.archive.protocol import Archive, Window, source_place
 from terrasieve.archive.quality import offset
 from terrasieve.archive.quality.checks import PixelSummary
 from terrasieve.archive.quality.offset import OFFSET, OffsetVerdict
-from terrasieve.archive.wrapper import WrapperArchive
 from terrasieve.console import track
 from terrasieve.errors import ArchiveError, SampleError
 from terrasieve.processes.parallel import map_processes

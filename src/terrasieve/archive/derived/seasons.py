@@ -11,10 +11,10 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from terrasieve.archive.derived.wrapper import WrapperArchive
 from terrasieve.archive.patches.listing import PatchesArchive
 from terrasieve.archive.protocol import Archive
 from terrasieve.archive.quality.limits import Problem, Rejection
-from terrasieve.archive.wrapper import WrapperArchive
 from terrasieve.errors import ArchiveError
 from terrasieve.sensors import Sensor
 

@@ -9,8 +9,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import ArrayLike, NDArray
 
+from terrasieve.archive.derived.wrapper import WrapperArchive
 from terrasieve.archive.protocol import Archive
-from terrasieve.archive.wrapper import WrapperArchive
 
 
 class SubsetArchive(WrapperArchive):

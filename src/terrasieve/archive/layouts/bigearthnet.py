@@ -15,13 +15,13 @@ from typing import Any, Literal
 
 import pyarrow as pa
 
-from terrasieve.archive.acquisition_time import find_time
 from terrasieve.archive.folders import subfolders
 from terrasieve.archive.layout import ArchiveSpec, DataSet, Recognition
 from terrasieve.archive.patches.listing import Listing, PatchesArchive
 from terrasieve.archive.quality.limits import Problem, Rejection
 from terrasieve.archive.readers.parquet import read_table
 from terrasieve.archive.readers.patch_reader import BandsReader
+from terrasieve.archive.scenes.acquisition_time import find_time
 from terrasieve.console import track_many
 from terrasieve.errors import ArchiveError
 from terrasieve.schema import read_json

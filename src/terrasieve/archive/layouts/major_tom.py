@@ -14,7 +14,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import Literal
 
-from terrasieve.archive.acquisition_time import find_time
 from terrasieve.archive.folders import list_files
 from terrasieve.archive.layout import ArchiveSpec, DataSet, Recognition
 from terrasieve.archive.patches.listing import Listing, PatchesArchive
@@ -22,6 +21,7 @@ from terrasieve.archive.quality.limits import FlawError, Problem, Rejection
 from terrasieve.archive.readers.handles import reading
 from terrasieve.archive.readers.parquet import FAILURES, BlobReader, open_parquet, read_table
 from terrasieve.archive.readers.patch_reader import item_address
+from terrasieve.archive.scenes.acquisition_time import find_time
 from terrasieve.console import track_many
 from terrasieve.errors import ArchiveError
 from terrasieve.sensors import SENSORS, Sensor

@@ -10,7 +10,6 @@ from typing import Any, Literal
 from numpy.typing import NDArray
 from pydantic import Field
 
-from terrasieve.archive.acquisition_time import acquisition_time
 from terrasieve.archive.folders import NotTaken, find_files
 from terrasieve.archive.layout import ArchiveSpec, DataSet
 from terrasieve.archive.patches.listing import Listing, PatchesArchive
@@ -18,6 +17,7 @@ from terrasieve.archive.protocol import Window
 from terrasieve.archive.quality.limits import FlawError, Problem, Rejection
 from terrasieve.archive.readers.geotiff import Header, has_palette, read_header, validate_bands
 from terrasieve.archive.readers.patch_reader import PatchReader, StackReader, item_address, split_item_address
+from terrasieve.archive.scenes.acquisition_time import acquisition_time
 from terrasieve.archive.scenes.survey import Edge, edge_share, origins
 from terrasieve.errors import ArchiveError, ConfigError
 from terrasieve.processes.parallel import map_threads

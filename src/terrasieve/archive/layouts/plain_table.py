@@ -20,15 +20,15 @@ import pyarrow.parquet as pq
 from pyarrow import csv
 from pydantic import Field
 
-from terrasieve.archive.acquisition_time import parse_time
-from terrasieve.archive.byte_limits import check_file_bytes
-from terrasieve.archive.labels import class_names, is_class
 from terrasieve.archive.layout import ArchiveSpec, DataSet
+from terrasieve.archive.patches.labels import class_names, is_class
 from terrasieve.archive.patches.listing import Listing, PatchesArchive
 from terrasieve.archive.quality.limits import Problem, Rejection
 from terrasieve.archive.quality.offset import STATED, stated_free
+from terrasieve.archive.readers.byte_limits import check_file_bytes
 from terrasieve.archive.readers.images import SUFFIXES, SuffixReader
 from terrasieve.archive.readers.parquet import read_table
+from terrasieve.archive.scenes.acquisition_time import parse_time
 from terrasieve.console import track_many
 from terrasieve.errors import ArchiveError, ConfigError
 from terrasieve.files.local_paths import local_path

@@ -15,7 +15,6 @@ from itertools import islice
 from pathlib import Path
 from typing import Literal
 
-from terrasieve.archive.acquisition_time import find_time
 from terrasieve.archive.derived.seasons import Seasons, seasons_as
 from terrasieve.archive.folders import subfolders
 from terrasieve.archive.layout import ArchiveSpec, DataSet, Recognition
@@ -23,6 +22,7 @@ from terrasieve.archive.patches.listing import Listing, PatchesArchive
 from terrasieve.archive.protocol import Archive
 from terrasieve.archive.quality.limits import Problem, Rejection
 from terrasieve.archive.readers.patch_reader import BandsReader
+from terrasieve.archive.scenes.acquisition_time import find_time
 from terrasieve.console import track_many
 from terrasieve.errors import ArchiveError
 from terrasieve.sensors import SENSORS, Sensor

@@ -18,12 +18,12 @@ from typing import Literal
 
 import pyarrow as pa
 
-from terrasieve.archive.acquisition_time import find_time
 from terrasieve.archive.folders import CROWDED, DEPTH, list_files, walk
 from terrasieve.archive.layout import ArchiveSpec, DataSet, Recognition
 from terrasieve.archive.patches.class_folders import find_class_folders, list_class_folders
 from terrasieve.archive.patches.listing import SEED, Listing, PatchesArchive, grouped_split, stratified_split
 from terrasieve.archive.readers.patch_reader import StackReader
+from terrasieve.archive.scenes.acquisition_time import find_time
 from terrasieve.errors import ArchiveError
 from terrasieve.sensors import Band, Sensor
 

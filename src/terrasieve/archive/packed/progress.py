@@ -10,8 +10,8 @@ from typing import Any, Self
 
 from terrasieve.archive.journal import encode_line, parse_line
 from terrasieve.archive.packed.store import ArrayLayout
+from terrasieve.archive.readers.zarr_codecs import parse_metadata
 from terrasieve.archive.statistics import StreamingStatistics
-from terrasieve.archive.zarr_codecs import parse_metadata
 from terrasieve.errors import ArchiveError, SampleError
 from terrasieve.files.writing import append_durably, write_text
 from terrasieve.schema import Spec

@@ -21,7 +21,6 @@ from zarr.codecs import BytesCodec, Endian
 from zarr.core.buffer import default_buffer_prototype
 from zarr.core.metadata import ArrayV3Metadata
 
-from terrasieve.archive.byte_limits import check_array_bytes
 from terrasieve.archive.layout import ArchiveSpec
 from terrasieve.archive.names import names_from_arrow
 from terrasieve.archive.packed.chunk_cache import ChunkCache
@@ -33,8 +32,9 @@ from terrasieve.archive.packed.store import GROUP, Manifest, chunk_path, parse_m
 from terrasieve.archive.packed.store_place import open_place
 from terrasieve.archive.protocol import BaseArchive, Reader, Window
 from terrasieve.archive.quality.suspicion import Suspicion
+from terrasieve.archive.readers.byte_limits import check_array_bytes
 from terrasieve.archive.readers.parquet import read_column, read_table
-from terrasieve.archive.zarr_codecs import check_codecs, parse_metadata
+from terrasieve.archive.readers.zarr_codecs import check_codecs, parse_metadata
 from terrasieve.console import console
 from terrasieve.errors import ArchiveError, SampleError
 from terrasieve.files.object_store import ObjectFolder, is_address

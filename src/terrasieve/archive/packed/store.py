@@ -26,7 +26,7 @@ from terrasieve.archive.footprints import write_geoparquet
 from terrasieve.archive.packed.integrity import digest, digest_bytes
 from terrasieve.archive.protocol import Archive, source_place
 from terrasieve.archive.quality.limits import FlawError, Problem, QualityLimits, Quarantine, Rejection, check
-from terrasieve.archive.zarr_codecs import parse_metadata
+from terrasieve.archive.readers.zarr_codecs import parse_metadata
 from terrasieve.errors import ArchiveError, SampleError
 from terrasieve.files.writing import write_text
 from terrasieve.schema import Spec

@@ -24,8 +24,8 @@ from terrasieve.archive.packed.store_writer import FINDINGS, Staged, StoreWriter
 from terrasieve.archive.protocol import Archive
 from terrasieve.archive.quality.limits import QualityLimits
 from terrasieve.archive.quality.suspicion import Suspicion
+from terrasieve.archive.readers.zarr_codecs import parse_metadata
 from terrasieve.archive.source_state import source_state
-from terrasieve.archive.zarr_codecs import parse_metadata
 from terrasieve.console import track_many
 from terrasieve.errors import ArchiveError, SampleError
 from terrasieve.files.object_store import ObjectFolder, staging_path

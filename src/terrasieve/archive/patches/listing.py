@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from terrasieve.archive.folders import NotTaken, count_data, kind_of
 from terrasieve.archive.footprints import corners, outlines_in_systems
-from terrasieve.archive.labels import class_names
+from terrasieve.archive.patches.labels import class_names
 from terrasieve.archive.protocol import BaseArchive, Window
 from terrasieve.archive.quality.limits import Rejection
 from terrasieve.archive.readers.geotiff import Header

@@ -19,8 +19,6 @@ import zarr
 from numpy.typing import NDArray
 from rasterio.windows import Window as RasterWindow
 
-from terrasieve.archive.acquisition_time import parse_time
-from terrasieve.archive.byte_limits import check_array_bytes
 from terrasieve.archive.folders import subfolders
 from terrasieve.archive.packed.integrity import refuse_links
 from terrasieve.archive.products.sentinel2 import KEY, MASK, Level, sensor_of
@@ -28,12 +26,14 @@ from terrasieve.archive.products.tiled_products import Product
 from terrasieve.archive.protocol import Window
 from terrasieve.archive.quality.limits import FlawError, Problem, missing
 from terrasieve.archive.quality.offset import STATED
+from terrasieve.archive.readers.byte_limits import check_array_bytes
 from terrasieve.archive.readers.gdal import FAILURES, open_pixels
 from terrasieve.archive.readers.geotiff import Header, read_raster
 from terrasieve.archive.readers.handles import DECODING_FAILURES, Handles, reading
 from terrasieve.archive.readers.meaning import Meaning, Stated, meanings, settle
 from terrasieve.archive.readers.tile_header import tile_header
-from terrasieve.archive.zarr_codecs import check_codecs, parse_metadata
+from terrasieve.archive.readers.zarr_codecs import check_codecs, parse_metadata
+from terrasieve.archive.scenes.acquisition_time import parse_time
 from terrasieve.sensors import Sensor
 
 REFLECTANCE = "measurements/reflectance"

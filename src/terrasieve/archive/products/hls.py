@@ -11,13 +11,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
-from terrasieve.archive.acquisition_time import parse_time
 from terrasieve.archive.products.band_scenes import band_scene, empty_pixels, on_grid_of
 from terrasieve.archive.products.granules import Granule
 from terrasieve.archive.products.tiled_products import Product
 from terrasieve.archive.quality.limits import FlawError, Problem
 from terrasieve.archive.quality.offset import STATED
 from terrasieve.archive.readers.geotiff import Header, read_header
+from terrasieve.archive.scenes.acquisition_time import parse_time
 from terrasieve.sensors import SENSORS, Band, Sensor
 
 Version = Literal["s30", "l30"]

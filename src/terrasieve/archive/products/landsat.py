@@ -13,12 +13,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from terrasieve.archive.acquisition_time import parse_time
 from terrasieve.archive.products.band_scenes import band_scene, empty_pixels, on_grid_of
 from terrasieve.archive.products.granules import Granule
 from terrasieve.archive.products.tiled_products import Product
 from terrasieve.archive.quality.limits import FlawError, Problem
 from terrasieve.archive.readers.documents import Document, check_document_size, parse
+from terrasieve.archive.scenes.acquisition_time import parse_time
 from terrasieve.schema import read_json
 from terrasieve.sensors import Band, Sensor
 

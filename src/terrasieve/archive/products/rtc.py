@@ -13,12 +13,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from terrasieve.archive.acquisition_time import parse_time
 from terrasieve.archive.products.band_scenes import band_scene, empty_pixels
 from terrasieve.archive.products.granules import Granule
 from terrasieve.archive.products.tiled_products import Product
 from terrasieve.archive.quality.limits import FlawError, Problem
 from terrasieve.archive.readers.geotiff import read_header
+from terrasieve.archive.scenes.acquisition_time import parse_time
 from terrasieve.sensors import SENSORS, Band, Sensor
 
 Service = Literal["hyp3", "planetary-computer"]

@@ -28,8 +28,8 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.io import DatasetReader, MemoryFile
 from rasterio.windows import Window
 
-from terrasieve.archive.byte_limits import check_bytes
 from terrasieve.archive.quality.limits import FlawError, Problem
+from terrasieve.archive.readers.byte_limits import check_bytes
 from terrasieve.archive.readers.meaning import Stated
 
 REFUSALS = (RasterioError, CPLE_BaseError)
@@ -172,7 +172,7 @@ class Raster:
             how: The way in which they are resampled.
 
         Raises:
-            SampleError: The pixels would take more than :data:`terrasieve.archive.byte_limits.MOST_BYTES`.
+            SampleError: The pixels would take more than :data:`terrasieve.archive.readers.byte_limits.MOST_BYTES`.
         """
         height, width = size or ((window.height, window.width) if window else self.dataset.shape)
         check_bytes(self.dataset.name, len(bands), height, width, pixel_bytes(self.dataset) / self.dataset.count)

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from terrasieve.archive.byte_limits import check_array_bytes
 from terrasieve.archive.protocol import Window
 from terrasieve.archive.quality.limits import FlawError, Problem
+from terrasieve.archive.readers.byte_limits import check_array_bytes
 from terrasieve.archive.readers.handles import Handles
 from terrasieve.archive.readers.patch_reader import split_item_address
 from terrasieve.errors import ArchiveError

@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from terrasieve.archive.byte_limits import check_bytes
 from terrasieve.archive.protocol import Window
 from terrasieve.archive.quality.limits import FlawError, Problem
+from terrasieve.archive.readers.byte_limits import check_bytes
 from terrasieve.archive.readers.geotiff import Header, cut
 from terrasieve.archive.readers.handles import reading
 from terrasieve.archive.readers.patch_reader import PatchReader, StackReader, check_size

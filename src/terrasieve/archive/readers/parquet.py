@@ -15,10 +15,10 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from rasterio.windows import Window as RasterWindow
 
-from terrasieve.archive.byte_limits import MOST_TABLE_BYTES, check_array_bytes
 from terrasieve.archive.protocol import Window
 from terrasieve.archive.quality.limits import FlawError, Problem
 from terrasieve.archive.readers import gdal
+from terrasieve.archive.readers.byte_limits import MOST_TABLE_BYTES, check_array_bytes
 from terrasieve.archive.readers.gdal import open_blob
 from terrasieve.archive.readers.geotiff import Header, cut, header_of, read_raster
 from terrasieve.archive.readers.handles import Handles, reading
@@ -153,7 +153,7 @@ def read_table(path: Path | bytes, columns: Sequence[str] | None = None) -> pa.T
         columns: Names of the columns wanted, in any order; all of them when None.
 
     Raises:
-        SampleError: It takes more than :data:`terrasieve.archive.byte_limits.MOST_TABLE_BYTES`.
+        SampleError: It takes more than :data:`terrasieve.archive.readers.byte_limits.MOST_TABLE_BYTES`.
         OSError: The file is absent.
         ArrowException: It is damaged, or no Parquet.
     """

@@ -18,9 +18,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from rasterio.windows import Window as RasterWindow
 
-from terrasieve.archive.byte_limits import check_array_bytes
 from terrasieve.archive.protocol import Window
 from terrasieve.archive.quality.limits import FlawError, Problem
+from terrasieve.archive.readers.byte_limits import check_array_bytes
 from terrasieve.archive.readers.gdal import open_blob
 from terrasieve.archive.readers.geotiff import Header, header_of, read_raster, validate_bands
 from terrasieve.archive.readers.handles import reading

@@ -19,14 +19,14 @@ import zarr
 from numpy.typing import NDArray
 from zarr.storage import ZipStore
 
-from terrasieve.archive.acquisition_time import parse_time
-from terrasieve.archive.byte_limits import check_array_bytes
 from terrasieve.archive.protocol import Window
 from terrasieve.archive.quality.limits import FlawError, Problem
+from terrasieve.archive.readers.byte_limits import check_array_bytes
 from terrasieve.archive.readers.geotiff import Header
 from terrasieve.archive.readers.handles import DECODING_FAILURES, Handles
 from terrasieve.archive.readers.patch_reader import check_size, split_item_address
-from terrasieve.archive.zarr_codecs import check_zip
+from terrasieve.archive.readers.zarr_codecs import check_zip
+from terrasieve.archive.scenes.acquisition_time import parse_time
 from terrasieve.band_names import canonical_name, names_of_band
 from terrasieve.sensors import Sensor
 

@@ -13,10 +13,10 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
-from terrasieve.archive.acquisition_time import acquisition_time
 from terrasieve.archive.quality.limits import FlawError, Problem
 from terrasieve.archive.readers.geotiff import Header
 from terrasieve.archive.readers.tile_header import moved_origin
+from terrasieve.archive.scenes.acquisition_time import acquisition_time
 
 _PIXEL_TOLERANCE = 0.01
 """Pixels by which two grids may differ anywhere in a scene and still count as the same."""

@@ -14,13 +14,13 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from terrasieve.archive.acquisition_time import acquisition_time
 from terrasieve.archive.folders import NotTaken
 from terrasieve.archive.footprints import corners, outlines_in_systems
 from terrasieve.archive.protocol import BaseArchive, Window
 from terrasieve.archive.quality.offset import STATED, stated_free
 from terrasieve.archive.readers.geotiff import read_window
 from terrasieve.archive.readers.meaning import meanings
+from terrasieve.archive.scenes.acquisition_time import acquisition_time
 from terrasieve.archive.scenes.band_files import BandsHeader
 from terrasieve.archive.scenes.matching import Scene
 from terrasieve.archive.scenes.survey import TILE, Look, ScenesSpec, SensorFolder, origins, survey

@@ -12,9 +12,9 @@ import zarr
 from numpy.typing import NDArray
 from rasterio.windows import Window as RasterWindow
 
-from terrasieve.archive.byte_limits import check_array_bytes
 from terrasieve.archive.cubes.guarded_opening import check_zarr_metadata, is_zarr
 from terrasieve.archive.protocol import Window, leaves, window_error
+from terrasieve.archive.readers.byte_limits import check_array_bytes
 from terrasieve.archive.readers.gdal import FAILURES, open_raster
 from terrasieve.archive.readers.handles import DECODING_FAILURES
 from terrasieve.embeddings.quantising import Int8Scales

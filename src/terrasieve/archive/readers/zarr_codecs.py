@@ -11,8 +11,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from terrasieve.archive.byte_limits import check_array_bytes
 from terrasieve.archive.quality.limits import FlawError, Problem
+from terrasieve.archive.readers.byte_limits import check_array_bytes
 from terrasieve.schema import MOST_LEVELS, NestingError, parse_json
 
 FORMAT_2 = frozenset(
