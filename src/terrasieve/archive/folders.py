@@ -181,9 +181,10 @@ def find_files(top: Path, *patterns: str) -> Found:
     others: Counter[str] = Counter()
     links = 0
     for path, what in _below(top, closed=(".zarr",)):
+        parts = _with_kind(name_below(top, path)).split("/")
         if what == "lost":
             links += 1
-        elif what == "file" and _matches_one(_with_kind(name_below(top, path)).split("/"), wanted):
+        elif what == "file" and any(_matches(parts, pattern) for pattern in wanted):
             files.append(path)
         elif (kind := kind_of(path.name)) not in _DOCUMENTS:
             others[kind or path.name] += 1
@@ -272,10 +273,6 @@ def _with_kind(name: str) -> str:
     folder, slash, last = name.rpartition("/")
     stem, suffix = os.path.splitext(last)
     return f"{folder}{slash}{stem}{_KINDS.get(suffix.lower(), suffix.lower())}"
-
-
-def _matches_one(path: Sequence[str], patterns: Sequence[Sequence[str]]) -> bool:
-    return any(_matches(path, pattern) for pattern in patterns)
 
 
 def _matches(path: Sequence[str], pattern: Sequence[str]) -> bool:

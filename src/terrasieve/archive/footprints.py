@@ -68,15 +68,11 @@ def outlines(points: NDArray[np.float64], crs: str | None) -> list[bytes | None]
     usable = np.isfinite(rings).all(axis=(1, 2)) & (np.ptp(rings[..., 0], axis=1) < 180)
     shapes = shapely.polygons(np.where(usable[:, None, None], rings, 0.0))
     for index in np.flatnonzero(crossing & usable):
-        shapes[index] = _in_two(shapes[index])
+        # Its longitudes run from 0 to 360 degrees.
+        east = shapely.intersection(shapes[index], shapely.box(0, -90, 180, 90))
+        west = shapely.intersection(shapes[index], shapely.box(180, -90, 360, 90))
+        shapes[index] = shapely.multipolygons([east, shapely.transform(west, lambda points: points - [360, 0])])
     return [bytes(wkb) if ok else None for wkb, ok in zip(shapely.to_wkb(shapes), usable, strict=True)]
-
-
-def _in_two(outline: shapely.Polygon) -> shapely.MultiPolygon:
-    """The parts on both sides of the antimeridian of an outline whose longitudes run from 0 to 360 degrees."""
-    east = shapely.intersection(outline, shapely.box(0, -90, 180, 90))
-    west = shapely.intersection(outline, shapely.box(180, -90, 360, 90))
-    return shapely.multipolygons([east, shapely.transform(west, lambda points: points - [360, 0])])
 
 
 def centres(outlines: Any) -> NDArray[np.float64]:

@@ -239,7 +239,8 @@ class BaseArchive(Browsable, ABC):
         try:
             reader = self._bound[sensor, bands]
         except KeyError:
-            reader = self._bind(sensor, bands)
+            positions = self._positions.get((sensor, bands)) or self._resolve(sensor, bands)
+            reader = self._bound[sensor, bands] = self._reader(sensor, positions)
         try:
             return reader(index, window)
         except MemoryError as error:
@@ -322,11 +323,6 @@ class BaseArchive(Browsable, ABC):
     def _bound(self) -> dict[tuple[str, tuple[str, ...] | None], Reader]:
         """What reads all bands that were asked for so far."""
         return {}
-
-    def _bind(self, sensor: str, bands: tuple[str, ...] | None) -> Reader:
-        positions = self._positions.get((sensor, bands)) or self._resolve(sensor, bands)
-        reader = self._bound[sensor, bands] = self._reader(sensor, positions)
-        return reader
 
 
 def leaves(window: Window, height: int, width: int) -> bool:

@@ -189,10 +189,7 @@ def _bands_of_channels(card: EncoderCard) -> tuple[Band, ...] | None:
     shown: list[set[Band]] = [set() for _ in range(channels)]
     for bands, plan in zip(planner.channels, plans, strict=True):
         for channel, positions in enumerate(plan.channels.T):
-            shown[channel] |= {_band(card, *bands[position]) for position in positions}
+            for key, name in (bands[position] for position in positions):
+                sensor = card.sensors[key]
+                shown[channel].add(sensor.bands[sensor.names.index(name)])
     return tuple(one for bands in shown for one in bands) if all(len(bands) == 1 for bands in shown) else None
-
-
-def _band(card: EncoderCard, key: str, name: str) -> Band:
-    sensor = card.sensors[key]
-    return sensor.bands[sensor.names.index(name)]

@@ -261,12 +261,13 @@ class _Sums:
         work, found = self.work, self.found
         share = work.batch // machines
         compute = self._compute(share)
+        measured = self.assumed.sustained_tflops is None and share == max(found.steps)
         exchange = all_reduce_seconds(found.network.trained, machines, self.assumed.network_gbytes)
         whole = compute + exchange
         basis = Basis.ASSUMED if exchange else self.computing
         return StepCost(
             samples=share,
-            compute=Figure(compute, self._step_basis(share)),
+            compute=Figure(compute, Basis.MEASURED if measured else self.computing),
             exchange=Figure(exchange, Basis.ASSUMED if exchange else Basis.EXTRAPOLATED),
             efficiency=Figure(self._compute(work.batch) / (machines * whole), basis),
             reading=Figure(work.batch * found.bytes.packed / whole, basis),
@@ -276,10 +277,6 @@ class _Sums:
     def _compute(self, samples: int) -> float:
         measured = self.step_time.step(samples)
         return self._computed(self.found.network.train_flops * samples, measured)
-
-    def _step_basis(self, samples: int) -> Basis:
-        is_measured = self.assumed.sustained_tflops is None and samples == max(self.found.steps)
-        return Basis.MEASURED if is_measured else self.computing
 
     def training(self, steps: Mapping[int, StepCost]) -> JobCost:
         work, found = self.work, self.found

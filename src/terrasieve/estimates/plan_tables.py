@@ -67,7 +67,8 @@ def plan_table(plan: Estimate) -> Table:
         *(f"memory {one:,}" for one in machines),
     )
     title = f"A plan for {plan.work.samples:,} samples, by the number of machines"
-    return Table(title, columns, tuple(rows), (*_legend(), *_facts(plan)))
+    marks = "No mark: measured here. ~: extrapolated from what was measured or counted. *: rests on something assumed."
+    return Table(title, columns, tuple(rows), (marks, *_facts(plan)))
 
 
 def step_table(plan: Estimate) -> Table:
@@ -86,10 +87,6 @@ def step_table(plan: Estimate) -> Table:
     )
     columns = ("", *(f"on {one:,}" for one in steps))
     return Table("A step of training", columns, rows)
-
-
-def _legend() -> Iterable[str]:
-    yield "No mark: measured here. ~: extrapolated from what was measured or counted. *: rests on something assumed."
 
 
 def _facts(plan: Estimate) -> Iterable[str]:

@@ -49,6 +49,9 @@ class CubeArchive(ProductsArchive):
     ) -> None:
         self._cube, self._opened = cube, opened
         reader = CubeReader(cube, opened, files, spec.tile)
+        masks: Iterable[NDArray[np.bool_]] = [np.zeros((1, 1), np.bool_)] * len(cube.times)
+        if files and spec.max_nodata < 1 and min(cube.height, cube.width) >= spec.tile:
+            masks = map(reader.empty, track_many(range(len(cube.times)), f"Steps of {cube.name}"))
         steps = [
             Product(
                 name=name,
@@ -61,9 +64,7 @@ class CubeArchive(ProductsArchive):
                 columns={"season": step},
                 tile_columns=partial(_locations, cube.name),
             )
-            for step, (name, time, empty) in enumerate(
-                zip(step_names(cube), cube.times, _masks(reader, cube, spec, bool(files)), strict=True)
-            )
+            for step, (name, time, empty) in enumerate(zip(step_names(cube), cube.times, masks, strict=True))
         ]
         super().__init__(spec, steps, lambda products: {key or cube.sensor.key: reader})
 
@@ -177,13 +178,6 @@ class _InMemory(ProductsSpec):
 @contextmanager
 def _as_it_is(dataset: Any) -> Iterator[Any]:
     yield dataset
-
-
-def _masks(reader: CubeReader, cube: Cube, spec: ProductsSpec, searched: bool) -> Iterable[NDArray[np.bool_]]:
-    """Where nothing was measured at each step; nowhere, where nobody looks."""
-    if not searched or spec.max_nodata >= 1 or min(cube.height, cube.width) < spec.tile:
-        return [np.zeros((1, 1), np.bool_)] * len(cube.times)
-    return map(reader.empty, track_many(range(len(cube.times)), f"Steps of {cube.name}"))
 
 
 def _locations(name: str, corners: NDArray[np.int64]) -> dict[str, pa.Array]:

@@ -100,7 +100,12 @@ def crs_of(dataset: Any, axes: Axes, variable: str, what: str) -> str | None:
         if text := next((said[name] for name in ("crs_wkt", "spatial_ref") if said.get(name)), None):
             return _name(CRS.from_wkt(str(text)))
         if said.get("grid_mapping_name"):
-            return _name(CRS.from_cf({key: _plain(value) for key, value in said.items()}))
+            # Attributes are numpy's numbers where they come from a file.
+            plain = {
+                key: value.tolist() if isinstance(value, (np.ndarray, np.generic)) else value
+                for key, value in said.items()
+            }
+            return _name(CRS.from_cf(plain))
         places = (said, dataset[variable].attrs, dataset.attrs)
         if code := next((one[key] for one in places for key in ("proj:code", "epsg_code", "crs") if key in one), None):
             return _name(CRS.from_authority(*str(code).split(":", 1))) if ":" in str(code) else None
@@ -183,8 +188,3 @@ def _line(values: NDArray[Any]) -> tuple[float, float] | None:
 def _name(crs: CRS) -> str:
     authority = crs.to_authority()
     return ":".join(authority) if authority is not None else crs.to_wkt()
-
-
-def _plain(value: Any) -> Any:
-    """A number or list of numbers of Python's own, in place of numpy's."""
-    return value.tolist() if isinstance(value, (np.ndarray, np.generic)) else value

@@ -114,7 +114,9 @@ def _open(path: Path) -> Any:
     # Values stay as stored: what they mean in the unit of the sensor is worked out where all formats' is.
     decoding = {"mask_and_scale": False, "decode_coords": "all", "decode_timedelta": False, "cache": False}
     if path.is_dir():
-        _check_zarr(path)
+        check_zarr_metadata(path)
+        for name, array in zarr.open_group(str(path), mode="r", use_consolidated=False).arrays():
+            _check_size(f"{path}, array {name!r},", array.shape, array.shards or array.chunks, array.dtype)
         # What was checked is what is read: metadata of each array, and no copy of them.
         return xarray.open_dataset(path, engine="zarr", chunks=None, consolidated=False, **decoding)
     if refuse_foreign_files(path) == 3:
@@ -146,12 +148,6 @@ def check_zarr_metadata(path: Path) -> None:
     for folder, _, names in os.walk(path):
         for file in (Path(folder) / name for name in names if name in METADATA):
             check_codecs(parse_metadata(file.read_bytes(), file), file)
-
-
-def _check_zarr(path: Path) -> None:
-    check_zarr_metadata(path)
-    for name, array in zarr.open_group(str(path), mode="r", use_consolidated=False).arrays():
-        _check_size(f"{path}, array {name!r},", array.shape, array.shards or array.chunks, array.dtype)
 
 
 def _check_size(what: str, shape: tuple[int, ...], chunks: tuple[int, ...] | None, dtype: Any) -> None:

@@ -139,7 +139,9 @@ class Dfc2020Archive(PatchesArchive):
         if "dfc" in readers and left_out:
             values = [CLASSES_10.index(name) + 1 for name in left_out]
             readers["dfc"] = _BlankingReader(spec.root, MAP, SIZE, values)
-        columns: dict[str, Any] = {"split": [_split(name, spec.split) for name in listing.ids]}
+        parts = [next(part for one, part in _REGIONS.items() if name.startswith(f"{one}_")) for name in listing.ids]
+        exchanged = spec.split == "exchanged"
+        columns: dict[str, Any] = {"split": [_EXCHANGED[part] if exchanged else part for part in parts]}
         if "dfc" in readers:
             numbers = {number: number for number in range(1, len(CLASSES_10) + 1)}
             columns["label"] = MajorityLabels(readers["dfc"], listing.addresses["dfc"], numbers)
@@ -158,8 +160,3 @@ class _BlankingReader(StackReader):
         pixels = super().read(address, positions, window)
         pixels[np.isin(pixels, self._values)] = NO_LABEL
         return pixels
-
-
-def _split(sample: str, split: str) -> str:
-    part = next(part for region, part in _REGIONS.items() if sample.startswith(f"{region}_"))
-    return _EXCHANGED[part] if split == "exchanged" else part

@@ -317,10 +317,13 @@ def _rows(root: Path, file: str, about: _Set) -> Iterator[dict[str, Any]]:
             if row[FORMAT] != "TORTILLA":
                 raise ArchiveError(f"{where} is of the format {row[FORMAT]!r}, not TORTILLA. Fetch the file again.")
             extent = whole.part(row[OFFSET], row[LENGTH], where)
+            address = sample_address(file, extent, _size(row.get(_SHAPE), about, where))
+            if (split := row.get(_SPLIT)) not in SPLITS:
+                raise ArchiveError(f"{where} is in the split {split!r}, not {', '.join(SPLITS)}. Fetch the file again.")
             yield {
                 "id": str(row[NAME]),
-                "address": sample_address(file, extent, _size(row.get(_SHAPE), about, where)),
-                "split": _split(row.get(_SPLIT), where),
+                "address": address,
+                "split": SPLITS[split],
                 "time": _time(row.get(_TIME)),
                 "label": row.get(about.labels or ""),
             }
@@ -334,12 +337,6 @@ def _size(stated: Any, about: _Set, where: str) -> tuple[int, int]:
     if not isinstance(stated, list) or len(stated) != 2 or not all(isinstance(n, int) and n > 0 for n in stated):
         raise ArchiveError(f"{where} has the {_SHAPE} {stated!r}, not height and width. Fetch the file again.")
     return (stated[0], stated[1])
-
-
-def _split(stated: Any, where: str) -> str:
-    if stated not in SPLITS:
-        raise ArchiveError(f"{where} is in the split {stated!r}, not {', '.join(SPLITS)}. Fetch the file again.")
-    return SPLITS[stated]
 
 
 def _time(seconds: Any) -> datetime | None:

@@ -220,17 +220,13 @@ def _cut_tiles(looked: Sequence[Header | Rejection], spec: PicturesSpec, tile: i
         name, time = _id(one.path, spec.root), acquisition_time(one)
         corners = origins(one.height, one.width, tile, stride, spec.edge).tolist()
         if not corners:
-            cut.rejected.append(_too_small(one, name, tile, key))
+            reason = f"{one.path} is {one.height}x{one.width} px, less than a tile of {tile}; choose a smaller tile."
+            cut.rejected.append(Rejection(name, key, one.name, reason, Problem.GRID))
         for row, column in corners:
             cut.ids.append(f"{name}/{row}_{column}")
             cut.addresses.append(item_address(one.path.relative_to(spec.root).as_posix(), row, column))
             cut.times.append(time)
     return cut
-
-
-def _too_small(header: Header, name: str, tile: int, key: str) -> Rejection:
-    reason = f"{header.path} is {header.height}x{header.width} px, less than a tile of {tile}; choose a smaller tile."
-    return Rejection(name, key, header.name, reason, Problem.GRID)
 
 
 def _id(path: Path, root: Path) -> str:

@@ -131,7 +131,9 @@ def _of_files(root: Path, files: Sequence[Path], what: str, tops: Sequence[str] 
     if sensor.bands[0].unit in ("dn", "class") and not single:
         sizes = {(one.height, one.width) for one in alike}
         whole = len(sizes) == 1 and max(max(size) for size in sizes) <= _WHOLE
-        return Proposal(what, (sensor.name,), tile=None if whole else _tile(least), reasons=(reason,))
+        # Else the largest power of two that fits in all pictures, up to the usual size of a tile.
+        tile = None if whole else min(_TILE, 1 << (least.bit_length() - 1))
+        return Proposal(what, (sensor.name,), tile=tile, reasons=(reason,))
     if single:
         return Proposal(what, (sensor.name,), tile=tile, reasons=(reason,))
     named = len(tops) == 1 and tops[0] != "." and not set(":=") & set(tops[0])
@@ -158,11 +160,6 @@ def _patterns(key: str, files: Sequence[Path]) -> tuple[str, ...]:
     """What finds files that a folder of scenes does not look for by itself."""
     kind = Counter(kind_of(file.name) for file in files).most_common(1)[0][0]
     return () if kind == ".tif" else (f"{key}=**/*{kind}",)
-
-
-def _tile(least: int) -> int:
-    """The largest power of two that fits in all pictures, up to the usual size of a tile."""
-    return min(_TILE, 1 << (least.bit_length() - 1))
 
 
 def _reason(header: Header, fitting: Sequence[str]) -> str:

@@ -12,7 +12,7 @@ from terrasieve.archive.folders import find_files, kind_of
 from terrasieve.archive.layout import LAYOUTS
 from terrasieve.archive.named.proposals import Proposal, UnnamedSensorError, propose
 from terrasieve.errors import ArchiveError, SampleError, nearest
-from terrasieve.sensors import SENSORS, Sensor
+from terrasieve.sensors import SENSORS
 
 _ARRAYS = (".npy", ".npz")
 _PACKED = (".zip", ".safe.zip", ".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz", ".gz", ".7z", ".rar")
@@ -49,19 +49,15 @@ def _explain(proposal: Proposal, path: Path) -> str:
     if proposal.sensors:
         pictures = "If these are pictures: " if "=" not in proposal.sensors[0] else "A guess, to be confirmed: "
         return f"{reasons}. {built_in} {pictures}{shlex.join(['terrasieve', 'index', str(path), *proposal.words()])}"
-    assert proposal.declaration is not None, "a proposal has a sensor, or declares one"
-    key = f"{proposal.declaration.name}={proposal.declaration.name}.yaml{'' if path.is_file() else ':.'}"
+    sensor = proposal.declaration
+    assert sensor is not None, "a proposal has a sensor, or declares one"
+    said: dict[str, Any] = sensor.model_dump(mode="json", exclude_none=True, exclude_defaults=True)
+    key = f"{sensor.name}={sensor.name}.yaml{'' if path.is_file() else ':.'}"
     command = shlex.join(["terrasieve", "index", str(path), "--sensor", key, *proposal.words()])
     return (
         f"{reasons}. {built_in} Declare your own in a YAML file, with names and units of your bands, for example: "
-        f"{_writing(proposal.declaration)} && {command}"
+        f"echo {shlex.quote(json.dumps(said))} > {sensor.name}.yaml && {command}"
     )
-
-
-def _writing(sensor: Sensor) -> str:
-    """The command that writes the declaration of a sensor, for a shell."""
-    said: dict[str, Any] = sensor.model_dump(mode="json", exclude_none=True, exclude_defaults=True)
-    return f"echo {shlex.quote(json.dumps(said))} > {sensor.name}.yaml"
 
 
 def _without_pixels(path: Path) -> str:

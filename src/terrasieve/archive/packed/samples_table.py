@@ -28,7 +28,9 @@ def checked_catalogue(root: str | Path, manifest: Manifest) -> Path | bytes:
         ArchiveError: It is another, of another length, or cannot be read.
     """
     try:
-        content = _local_catalogue(root) if isinstance(root, Path) else _remote_catalogue(root)
+        if isinstance(root, Path):
+            refuse_link(root / CATALOGUE, root)
+        content = root / CATALOGUE if isinstance(root, Path) else _remote_catalogue(root)
         rows = pq.read_metadata(local_path(content) if isinstance(content, Path) else io.BytesIO(content)).num_rows
         found = digest_file(content) if isinstance(content, Path) else digest_bytes(content)
     except (OSError, pa.ArrowInvalid, SampleError) as error:
@@ -40,11 +42,6 @@ def checked_catalogue(root: str | Path, manifest: Manifest) -> Path | bytes:
             "samples, or other values. Fetch or pack the store again."
         )
     return content
-
-
-def _local_catalogue(root: Path) -> Path:
-    refuse_link(root / CATALOGUE, root)
-    return root / CATALOGUE
 
 
 def _remote_catalogue(root: str) -> bytes:

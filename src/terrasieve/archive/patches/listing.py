@@ -160,7 +160,8 @@ class PatchesArchive(BaseArchive):
         key, reader = next(iter(self._readers.items()))
         addresses, title = self._listing.addresses[key], f"Headers of {self._root.name}"
         # An unreadable file says nothing here; whoever reads its pixels is told why.
-        placed = list(map_threads(partial(_header_or_none, reader), addresses, title))
+        headers = map_threads(partial(_header_if_readable, reader), addresses, title)
+        placed = [one if one is not None and one.crs else None for one in headers]
         known = {name: found() if callable(found) else found for name, found in self._listing.columns.items()}
         columns = {
             "id": pa.array(list(self._listing.ids), pa.string()),
@@ -209,12 +210,6 @@ def _check(listing: Listing, what: str) -> None:
     name, count = Counter(listing.ids).most_common(1)[0]
     if count > 1:
         raise ArchiveError(f"{what} holds {count} samples called {name!r}; keep one, or open a folder that has one.")
-
-
-def _header_or_none(reader: PatchReader, address: str) -> Header | None:
-    """The header of a patch that says where the patch lies."""
-    header = _header_if_readable(reader, address)
-    return header if header is not None and header.crs else None
 
 
 def _header_if_readable(reader: PatchReader, address: str) -> Header | None:

@@ -51,7 +51,8 @@ def list_parts(root: Path, regions: Sequence[str], parts: Sequence[str]) -> List
             if match is None or match["part"] != part or match["region"] != folder.parent.name:
                 rejected.append(_misnamed(path, part))
             elif addresses[part].setdefault(f"{match['region']}_{match['rest']}", address) != address:
-                rejected.append(_doubled(path, part))
+                reason = f"{path} is a second {part} file of a sample that another folder holds already; remove one."
+                rejected.append(Rejection(path.stem, part, str(path), reason, Problem.PARTNER))
     names = sorted(set().union(*addresses.values()), key=_by_numbers)
     complete = [name for name in names if all(name in found for found in addresses.values())]
     rejected += [_without_partner(name, addresses) for name in sorted(set(names) - set(complete), key=_by_numbers)]
@@ -76,11 +77,6 @@ def _misnamed(path: Path, part: str) -> Rejection:
         f"{path} is not named like {path.parent.parent.name}_{part}_..._p1.tif, as files in its folder are, so nothing "
         "says which sample it belongs to; rename or remove it."
     )
-    return Rejection(path.stem, part, str(path), reason, Problem.PARTNER)
-
-
-def _doubled(path: Path, part: str) -> Rejection:
-    reason = f"{path} is a second {part} file of a sample that another folder holds already; remove one."
     return Rejection(path.stem, part, str(path), reason, Problem.PARTNER)
 
 

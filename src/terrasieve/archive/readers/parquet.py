@@ -186,7 +186,8 @@ def _batches(file: pq.ParquetFile, path: Path | bytes, columns: Sequence[str] | 
     # What is written once and referred to by many rows shows its size only when it is decoded: so few at a time.
     # In this thread, as handing over so few rows takes longer than decoding them.
     for batch in file.iter_batches(batch_size=_BATCH, columns=columns, use_threads=False):
-        size += sum(_decoded(column).nbytes for column in batch.columns)
+        for column in batch.columns:
+            size += (column.dictionary_decode() if pa.types.is_dictionary(column.type) else column).nbytes
         if size > MOST_TABLE_BYTES:
             raise FlawError(
                 Problem.UNREADABLE,
@@ -194,10 +195,6 @@ def _batches(file: pq.ParquetFile, path: Path | bytes, columns: Sequence[str] | 
                 "are too many. Split it, and do not trust it if it comes from elsewhere.",
             )
         yield batch
-
-
-def _decoded(values: pa.Array) -> pa.Array:
-    return values.dictionary_decode() if pa.types.is_dictionary(values.type) else values
 
 
 _open_files: Handles[Path, pq.ParquetFile] = Handles(open_parquet, _OPEN_FILES, FAILURES)
