@@ -28,6 +28,8 @@ def two_workers() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(on_ray, "spare_cores", lambda: 2)
         patch.delenv("RAY_ADDRESS", raising=False)
+        # Ray's workers give way to all else, and beside other tests would hardly come to anything.
+        patch.setenv("RAY_worker_niceness", "0")
         with on_ray.cluster("ray"):
             yield
 
