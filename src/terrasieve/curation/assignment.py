@@ -28,7 +28,7 @@ _FEW = 1 / 16
 """Share of all pairs of a row and a centroid up to which their products cost less one by one than all together."""
 
 _ALIGNED = 8
-"""Numbers of bfloat16 at whose multiples rows begin, as GPUs multiply several times as fast."""
+"""Numbers of bfloat16 at whose multiples rows begin, as the matrix units of GPUs want them."""
 
 _BLOCK = 64
 """Centroids whose least distance is found first; few blocks hold a distance that is looked at on its own."""

@@ -382,5 +382,5 @@ def standardise_(pixels: Tensor, parameters: Tensor) -> Tensor:
 def scale_(pixels: Tensor, parameters: Tensor) -> Tensor:
     """``(clip(x, low, high) - mean) * gain`` in place, of pixels that were all measured; as :func:`standardise_`."""
     mean, gain, low, high, _ = parameters.unbind(-3)
-    # Two of one limit take an eighth of the time of one of both, which is not vectorised where limits are tensors.
+    # One limit after the other: a clamp by both is not vectorised where they are tensors.
     return pixels.clamp_min_(low).clamp_max_(high).sub_(mean).mul_(gain)
